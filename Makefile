@@ -1,0 +1,72 @@
+# Every target sets up what it needs: git, make and any Python 3 are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+DEV := .venv/.ready
+UV := .tools/uv/bin/uv
+SAM := .tools/sam/.ready
+MINISTACK := .tools/ministack/.ready
+STACK_TOOLS := $(DEV) $(SAM) $(MINISTACK)
+
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
+export SAM_CLI_TELEMETRY := 0
+# The architecture that the function is built for; `make demo` builds for this machine.
+export LAMBDA_ARCHITECTURE ?= arm64
+
+##@ Try it
+.PHONY: demo up down
+demo: $(STACK_TOOLS) ## Upload sample pictures (or IMAGES=path) to a local AWS and show the thumbnails
+	image-pipeline demo $(if $(IMAGES),"$(IMAGES)")
+
+up: $(STACK_TOOLS) ## Start the local AWS and deploy the stack to it
+	image-pipeline up
+
+down: $(DEV) ## Stop the local AWS
+	image-pipeline down
+
+##@ Develop
+.PHONY: test lint build clean setup
+test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
+	pytest -n auto --dist loadgroup $(PYTEST)
+
+lint: $(DEV) ## Check format, style and types
+	black --check .
+	ruff check .
+	mypy
+	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml *.py
+
+build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
+	sam build --template-file iac/template.yaml
+
+setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
+
+clean: ## Remove what the other targets made
+	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
+	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
+
+##@ Other
+.PHONY: help pins
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/dev; do \
+	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
+	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
+
+# --- environments -------------------------------------------------------------------------------
+$(UV): requirements/uv.txt
+	python3 -m venv .tools/uv || { echo "Python's venv module is missing; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(DEV): requirements/dev.txt pyproject.toml $(UV)
+	$(UV) venv --quiet --clear --python 3.13 .venv
+	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.tools/%/.ready: requirements/%.txt $(UV)
+	$(UV) venv --quiet --clear --python 3.13 .tools/$*
+	$(UV) pip sync --quiet --python .tools/$* --require-hashes requirements/$*.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Source root of the function: its modules are imported by name (`lambda` is a keyword)."""
