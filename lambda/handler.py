@@ -1,0 +1,175 @@
+"""Entry point of the function: parse → process → report.
+
+Who delivered an event decides what becomes of its failures (`uploads.Source`):
+
+- ASYNC, REPLAY: all uploads are finished first. If any failed for now, the invocation raises before
+  a letter is sent: Lambda retries the event, and at last its OnFailure destination takes it (or the
+  replayed letter stays on its queue). So a letter is sent once an event.
+- QUEUE: the same for each message, by the partial batch response.
+- DIRECT: nobody retries, so a transient failure becomes a letter too.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:  # in Lambda; before what an unbuilt package lacks
+    import package
+
+    package.check(Path(__file__).parent)
+
+from dead_letters import RESERVE, DeadLetter, DeadLetterQueue, described
+from errors import (
+    OutOfTime,
+    PipelineError,
+    QueueUnavailable,
+    TransientError,
+    UnexpectedError,
+)
+from pipeline import Done, Failed, Pipeline, Skipped
+from settings import Settings
+from storage import S3Bucket
+from telemetry import Telemetry
+from uploads import Delivery, Source, Upload, parse
+
+type Outcome = Done | Skipped | PipelineError
+type Outcomes = list[tuple[Upload, Outcome]]
+
+
+class Context(Protocol):
+    """What is used of https://docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the invocation."""
+
+
+class Function:
+    """The function in one environment, from its variables; calling it is one invocation.
+
+    Raises InvalidSettings at once, naming every fault.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.settings = Settings.from_environment(environment)
+        self.telemetry = Telemetry(self.settings.log_level)
+        self.queue = DeadLetterQueue(self.settings.dead_letter_queue_url)
+
+    def __call__(self, event: object, context: Context) -> dict[str, Any]:
+        """Bring the thumbnails of every upload that `event` names up to date.
+
+        Returns `{"processed", "skipped", "failed", "not_done"}`, or `{"batchItemFailures"}` to
+        SQS. Raises InvalidEvent, a TransientError that somebody will retry, or QueueUnavailable.
+        """
+        self.telemetry.begin(context.aws_request_id)
+        try:
+            delivery = parse(event)
+            outcomes = self._process(delivery, context)
+            report = REPORTS[delivery.source]
+            return report(self, delivery, outcomes, context.aws_request_id)
+        finally:
+            self.telemetry.flush()
+
+    def _process(self, delivery: Delivery, context: Context) -> Outcomes:
+        def remaining() -> float:
+            return context.get_remaining_time_in_millis() / 1000 - RESERVE
+
+        pipeline = Pipeline(
+            self.settings,
+            self.telemetry,
+            bucket=lambda name: S3Bucket(name, remaining),
+        )
+        return [self._one(pipeline, upload, delivery) for upload in delivery.uploads]
+
+    def _one(
+        self, pipeline: Pipeline, upload: Upload, delivery: Delivery
+    ) -> tuple[Upload, Outcome]:
+        error: PipelineError
+        try:
+            return upload, pipeline.process(upload, only_missing=delivery.only_missing)
+        except Failed as failed:
+            upload, error = replace(upload, etag=failed.etag), failed.error
+        except TransientError as transient:
+            error = transient
+        except Exception as unforeseen:  # noqa: BLE001 - unknown means transient: it is retried
+            error = UnexpectedError(f"{type(unforeseen).__name__}: {unforeseen}")
+            error.__cause__ = unforeseen
+        self.telemetry.failed(upload.bucket, upload.key, error, described(error))
+        return upload, error
+
+    def _report_event(
+        self, _delivery: Delivery, outcomes: Outcomes, request_id: str
+    ) -> dict[str, Any]:
+        transient = [outcome for _, outcome in outcomes if isinstance(outcome, TransientError)]
+        if transient:
+            first = transient[0]
+            raise type(first)(
+                f"{len(transient)} of {len(outcomes)} uploads failed for now: {first}"
+            ) from first
+        self._send_letters(outcomes, request_id)
+        return _result(outcomes)
+
+    def _report_batch(
+        self, delivery: Delivery, outcomes: Outcomes, request_id: str
+    ) -> dict[str, Any]:
+        again = {message_id for message_id, _ in delivery.faults}
+        again |= {
+            upload.message_id or ""
+            for upload, outcome in outcomes
+            if isinstance(outcome, TransientError)
+        }
+        for upload, outcome in outcomes:
+            if upload.message_id in again:
+                continue
+            try:
+                self._send_letters([(upload, outcome)], request_id)
+            except QueueUnavailable as error:
+                self.telemetry.failed(upload.bucket, upload.key, error, described(error))
+                again.add(upload.message_id or "")
+        return {"batchItemFailures": [{"itemIdentifier": each} for each in sorted(again)]}
+
+    def _report_direct(
+        self, _delivery: Delivery, outcomes: Outcomes, request_id: str
+    ) -> dict[str, Any]:
+        self._send_letters(
+            (pair for pair in outcomes if not isinstance(pair[1], OutOfTime)), request_id
+        )
+        return _result(outcomes)
+
+    def _send_letters(self, outcomes: Iterable[tuple[Upload, Outcome]], request_id: str) -> None:
+        for upload, outcome in outcomes:
+            if isinstance(outcome, PipelineError):
+                self.queue.send(DeadLetter.of(upload, outcome, request_id))
+
+
+REPORTS: Final[dict[Source, Callable[[Function, Delivery, Outcomes, str], dict[str, Any]]]] = {
+    Source.ASYNC: Function._report_event,  # noqa: SLF001 - its own methods
+    Source.REPLAY: Function._report_event,  # noqa: SLF001
+    Source.QUEUE: Function._report_batch,  # noqa: SLF001
+    Source.DIRECT: Function._report_direct,  # noqa: SLF001
+}
+
+
+def _result(outcomes: Outcomes) -> dict[str, Any]:
+    """What a synchronous caller gets; the upload's etag comes back with what was not done."""
+    result: dict[str, Any] = {"processed": [], "skipped": [], "failed": [], "not_done": []}
+    for upload, outcome in outcomes:
+        name = {"bucket": upload.bucket, "key": upload.key}
+        match outcome:
+            case Done():
+                thumbnails = [thumbnail._asdict() for thumbnail in outcome.thumbnails]
+                result["processed"].append({**name, "thumbnails": thumbnails})
+            case Skipped():
+                result["skipped"].append({**name, "reason": outcome.reason})
+            case OutOfTime():
+                etag = {"etag": upload.etag} if upload.etag else {}
+                result["not_done"].append({**name, **etag})
+            case PipelineError():
+                result["failed"].append({**name, "error": described(outcome)})
+    return result
+
+
+lambda_handler = Function(os.environ)

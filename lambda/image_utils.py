@@ -1,0 +1,303 @@
+"""Image bytes → WebP thumbnails. Knows no AWS.
+
+One path for all: decode at the smallest scale that the largest width allows, resize to it, bring
+that to upright sRGB, and make each smaller width from the one before. Whatever is costly happens
+on the small picture. The recipe and its figures come from a measured comparison with libvips and
+sharp: JPEG draft mode, its fractional source box, and a reducing gap of 1.3.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final
+
+from PIL import Image, ImageFile, WebPImagePlugin
+from PIL import JpegImagePlugin as _JpegImagePlugin  # noqa: F401 - the hot path: imported at init
+
+from errors import CorruptImage, ImageTooLarge, UnsupportedImage
+
+REDUCING_GAP: Final = 1.3
+"""How much larger than the target a picture may stay before the last, careful resize."""
+
+WEBP_MAX_SIDE: Final = 16_383
+"""Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
+
+WEBP_METHOD: Final = 4
+"""Effort of the encoder, 0 (fast) to 6 (small)."""
+
+ORIENTATION_TAG: Final = 0x0112
+"""EXIF Orientation (CIPA DC-008, 4.6.4)."""
+
+UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what makes it upright; 5 to 8 swap width and height."""
+
+DECODER_ERRORS: Final = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on damaged files, as met in practice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A format that is decoded: Pillow's plugin for it, and its limit.
+
+    `megapixels` is what a function of 512 MB was seen to decode without being killed; more memory
+    allows more, in proportion.
+    """
+
+    module: str
+    cls: str
+    megapixels: int
+
+
+# The only plugins that any upload can reach: `Image.open`, which tries all that it knows, is not
+# used.
+DECODERS: Final = {
+    "JPEG": Decoder("PIL.JpegImagePlugin", "JpegImageFile", 150),
+    "PNG": Decoder("PIL.PngImagePlugin", "PngImageFile", 50),
+    "WEBP": Decoder("PIL.WebPImagePlugin", "WebPImageFile", 30),
+    "GIF": Decoder("PIL.GifImagePlugin", "GifImageFile", 50),
+    "TIFF": Decoder("PIL.TiffImagePlugin", "TiffImageFile", 50),
+    "BMP": Decoder("PIL.BmpImagePlugin", "BmpImageFile", 50),
+    "AVIF": Decoder("PIL.AvifImagePlugin", "AvifImageFile", 50),
+}
+
+MAGIC: Final = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A WebP picture: `width` is the one asked for, `size` the real (width, height) in pixels."""
+
+    width: int
+    size: tuple[int, int]
+    data: bytes
+
+
+def make_thumbnails(
+    data: bytes, widths: Sequence[int], quality: int, memory_mb: int
+) -> tuple[Thumbnail, ...]:
+    """Make a thumbnail of every width (pixels), in their order.
+
+    Upright, sRGB, without metadata, alpha kept, first frame. Never enlarged, and never higher
+    than WebP allows: the picture is then narrower than its width says. `quality` is WebP's, 1 to
+    100; `memory_mb` bounds the pixels that are decoded.
+
+    Raises UnsupportedImage, CorruptImage or ImageTooLarge.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of oddities that it copes with; what it cannot cope with it raises.
+        warnings.simplefilter("ignore")
+        image = _open(data, memory_mb)
+        transpose = UPRIGHT.get(_orientation(image))
+        upright = image.size[::-1] if transpose and _swaps(transpose) else image.size
+        sizes = {width: _fitted(upright, width) for width in widths}
+        largest = max(sizes.values())
+        picture = _decode(image, largest[::-1] if upright != image.size else largest)
+        profile = image.info.get("icc_profile")
+        image.close()
+    picture = _to_srgb(picture, profile)
+    if transpose:
+        picture = picture.transpose(transpose)
+
+    encoded: dict[tuple[int, int], bytes] = {}
+    for size in sorted(set(sizes.values()), reverse=True):
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+        encoded[size] = _encode(picture, quality)
+    return tuple(Thumbnail(width, sizes[width], encoded[sizes[width]]) for width in widths)
+
+
+def identify(data: bytes) -> str | None:
+    """Name of the format that `data` begins like, a key of DECODERS, or None."""
+    for magic, name in MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":  # its brands tell AVIF from its kin, such as HEIC
+        brands = data[8 : min(int.from_bytes(data[:4]), 256)]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+    return None
+
+
+def _open(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
+    """Read the header, and no pixels."""
+    if not data:
+        raise CorruptImage("The file is empty")
+    name = identify(data)
+    if name is None:
+        raise UnsupportedImage(
+            f"Not an image of a known format ({', '.join(DECODERS)}); it begins {data[:8]!r}"
+        )
+    decoder = DECODERS[name]
+    if name == "WEBP" and (size := WebPImagePlugin._get_size(data[:30])):  # noqa: SLF001
+        # Opening a WebP allocates its whole canvas.
+        _check_size(name, size, memory_mb)
+    opener = getattr(import_module(decoder.module), decoder.cls)
+    try:
+        image: ImageFile.ImageFile = opener(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{name}: {error}") from error
+    except DECODER_ERRORS as error:
+        raise CorruptImage(f"{name}: {error}") from error
+    _check_size(name, image.size, memory_mb)
+    return image
+
+
+def _check_size(name: str, size: tuple[int, int], memory_mb: int) -> None:
+    megapixels = size[0] * size[1] / 1e6
+    limit = DECODERS[name].megapixels * memory_mb / 512
+    if megapixels > limit:
+        enough = -(-memory_mb * megapixels // limit)
+        raise ImageTooLarge(
+            f"{name} of {size[0]} × {size[1]} is {megapixels:.0f} megapixels; {memory_mb} MB of "
+            f"memory allow {limit:.0f}. LambdaMemorySize={enough:.0f} would do"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except DECODER_ERRORS:
+        return 1  # broken EXIF is common, and no reason to lose the picture
+
+
+def _swaps(transpose: Image.Transpose) -> bool:
+    return transpose in (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+    )
+
+
+def _fitted(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """`size` scaled down to `width`, never up, and within what WebP can hold."""
+    scale = min(1.0, width / size[0], WEBP_MAX_SIDE / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _decode(image: ImageFile.ImageFile, size: tuple[int, int]) -> Image.Image:
+    """Decode and resize to `size`; alpha, where there is any, comes premultiplied."""
+    want = (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP))
+    try:
+        # The box is fractional where the scaled size is: without it the picture shifts.
+        draft = image.draft(None, want)
+        image.load()
+        box = draft[1] if draft else (0, 0, *image.size)
+        return _resizable(image).resize(
+            size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
+        )
+    except MemoryError as error:
+        raise ImageTooLarge(f"{image.format}: memory ran out while decoding") from error
+    except DECODER_ERRORS as error:
+        raise CorruptImage(f"{image.format}: {error}") from error
+
+
+def _resizable(image: Image.Image) -> Image.Image:
+    """A mode whose samples can be averaged: no palette, no single bits, premultiplied alpha."""
+    match image.mode:
+        case "I" | "F":
+            raise UnsupportedImage(f"{image.format} of 32 bits a sample")
+        case "1":
+            image = image.convert("L")
+        case "P" | "PA":
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        case "L" | "RGB" if "transparency" in image.info:
+            image = image.convert("RGBA")
+    match image.mode:
+        case "RGBA":
+            return image.convert("RGBa")
+        case "LA":
+            return image.convert("La")
+    return image
+
+
+def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB or premultiplied RGBa, in sRGB."""
+    if picture.mode == "La":
+        picture = picture.convert("LA").convert("RGBA").convert("RGBa")
+    if picture.mode.startswith("I;16"):
+        picture = picture.point(lambda value: value / 256, "L")
+    if profile and not _is_srgb(profile):
+        picture = _through_profile(picture, profile)
+    if picture.mode in ("RGB", "RGBa"):
+        return picture
+    return picture.convert("RGB")
+
+
+def _is_srgb(profile: bytes) -> bool:
+    """Whether the profile calls itself the sRGB of IEC 61966-2-1: by far the most common one."""
+    name = "sRGB IEC61966"
+    return name.encode() in profile or name.encode("utf-16-be") in profile
+
+
+def _through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    from PIL import ImageCms  # noqa: PLC0415 - most pictures need none
+
+    alpha = None
+    if picture.mode == "RGBa":
+        straight = picture.convert("RGBA")
+        alpha = straight.getchannel("A")
+        picture = straight.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(
+            picture,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, *DECODER_ERRORS):
+        converted = picture.convert("RGB")  # broken profiles are common: as if there were none
+    assert converted is not None  # noqa: S101 - only inPlace gives None
+    if alpha is not None:
+        converted.putalpha(alpha)
+        return converted.convert("RGBa")
+    return converted
+
+
+def _encode(picture: Image.Image, quality: int) -> bytes:
+    if picture.mode == "RGBa":
+        picture = picture.convert("RGBA")
+    buffer = io.BytesIO()
+    picture.encoderinfo = {"quality": quality, "method": WEBP_METHOD}
+    # What Image.save does, without its import of five decoders first.
+    Image.SAVE["WEBP"](picture, buffer, "")
+    return buffer.getvalue()

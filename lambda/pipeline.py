@@ -1,0 +1,341 @@
+"""One upload: look at what its source is now, and make the thumbnails agree with that.
+
+`reconcile` is the one operation, for every kind of event. S3 events come late, doubled and out of
+order, so an event only says where to look. No database and, in the common case, no request beyond
+one GET and a PUT for each width:
+
+1. GET the source. Gone → nothing to do.
+2. PUT each thumbnail if none is there.
+3. One is there: HEAD it. Of the same source and recipe → current. Of another source with the same
+   thumbnail name → the newer source wins. Else HEAD the source, and if it is still what was read,
+   PUT over exactly the thumbnail that was seen; lost → look again.
+4. After any such overwrite HEAD the source once more, and start again if it has changed: a worker
+   that found nothing to do left no trace, so without this last look a stalled older writer would
+   win when a source goes from P to Q and back to P.
+
+A crash anywhere is healed when the event is retried or replayed.
+"""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
+
+from errors import (
+    ImageTooLarge,
+    KeyTooLong,
+    PermanentError,
+    SourceUnsettled,
+)
+from image_utils import Thumbnail, make_thumbnails
+from settings import Settings
+from storage import Bucket, Headers, State
+from telemetry import Telemetry
+from uploads import Upload
+
+MAX_STARTS: Final = 5
+"""How often one upload is begun again because its source changed meanwhile."""
+
+MAX_ROUNDS: Final = 8
+"""How often one thumbnail is looked at again because another writer was quicker."""
+
+MAX_KEY_BYTES: Final = 1024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+
+MAX_QUOTED_KEY: Final = 1500
+BASE64: Final = "base64,"
+"""Percent-encoding never yields a comma, so this is no quoted key's beginning."""
+
+SOURCE_SHARE: Final = 4
+"""A source may take up to this fraction of the function's memory: its pixels need the rest."""
+
+
+class Written(NamedTuple):
+    """A thumbnail that is right: its width as configured, its key, its bytes."""
+
+    width: int
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """All thumbnails of an upload agree with its source; `size_in` is the source's, in bytes."""
+
+    thumbnails: tuple[Written, ...]
+    size_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """There was nothing to do, and why."""
+
+    reason: str
+
+
+class SourceChanged(Exception):
+    """The source is no longer what was read."""
+
+
+class Failed(Exception):
+    """An upload that can never become thumbnails, with the etag of the bytes that say so."""
+
+    def __init__(self, error: PermanentError, etag: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.etag = etag
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What every upload of an invocation shares."""
+
+    settings: Settings
+    telemetry: Telemetry
+    bucket: Callable[[str], Bucket]
+
+    def process(self, upload: Upload, *, only_missing: bool = False) -> Done | Skipped:
+        """Reconcile one upload and tell of it in logs and metrics.
+
+        With `only_missing` thumbnails that are current cost a HEAD each, and no GET.
+
+        Raises Failed for a permanent failure and TransientError for another.
+        """
+        if reason := self._not_ours(upload):
+            return self._skip(upload, reason)
+        self.telemetry.started(upload.bucket, upload.key)
+        began = time.perf_counter()
+        if only_missing and self._all_current(upload):
+            return self._skip(upload, "thumbnails are current")
+        outcome = self._reconcile(upload)
+        if isinstance(outcome, Skipped):
+            return self._skip(upload, outcome.reason)
+        self.telemetry.completed(
+            upload.bucket,
+            upload.key,
+            widths=[written.width for written in outcome.thumbnails],
+            duration_ms=(time.perf_counter() - began) * 1000,
+            size_in=outcome.size_in,
+            size_out=sum(written.bytes for written in outcome.thumbnails),
+        )
+        return outcome
+
+    def _not_ours(self, upload: Upload) -> str | None:
+        if upload.bucket == self.settings.output_bucket:
+            return "the output bucket is not read: input and output must differ"
+        if not upload.key.startswith(self.settings.input_prefix):
+            return f"outside the prefix {self.settings.input_prefix}"
+        if upload.key.endswith("/"):
+            return "a folder marker"
+        return None
+
+    def _skip(self, upload: Upload, reason: str) -> Skipped:
+        self.telemetry.skipped(upload.bucket, upload.key, reason)
+        return Skipped(reason)
+
+    def _reconcile(self, upload: Upload) -> Done | Skipped:
+        for _ in range(MAX_STARTS):
+            try:
+                return self._make(upload)
+            except SourceChanged:
+                continue
+        raise SourceUnsettled(f"The source changed {MAX_STARTS} times while it was processed")
+
+    def _make(self, upload: Upload) -> Done | Skipped:
+        """One attempt, from the GET on; raises SourceChanged to be begun again."""
+        source = self.bucket(upload.bucket)
+        found = source.get(upload.key)
+        if found is None:
+            return Skipped("the source is gone")
+        try:
+            keys = self._thumbnail_keys(upload.key)
+            self._check_bytes(found.state)
+            thumbnails = make_thumbnails(
+                found.read(),
+                self.settings.widths,
+                self.settings.quality,
+                self.settings.memory_mb,
+            )
+        except PermanentError as error:
+            return self._give_up(upload, found.state.etag, error)
+        writer = _Writer(self, source, upload, found.state)
+        for thumbnail in thumbnails:
+            writer.write(thumbnail, keys[thumbnail.width])
+        if writer.overwrote:
+            writer.check_source()
+        if writer.owner is not None:
+            return Skipped(f"the thumbnails belong to {writer.owner}, which is newer")
+        if not writer.wrote:
+            return Skipped("thumbnails are current")
+        return Done(
+            tuple(Written(t.width, keys[t.width], len(t.data)) for t in thumbnails),
+            found.state.size,
+        )
+
+    def _thumbnail_keys(self, source_key: str) -> dict[int, str]:
+        keys = {
+            width: self.settings.thumbnail_key(source_key, width) for width in self.settings.widths
+        }
+        for key in keys.values():
+            if len(key.encode()) > MAX_KEY_BYTES:
+                raise KeyTooLong(
+                    f"The thumbnail's key would have {len(key.encode())} bytes; "
+                    f"S3 allows {MAX_KEY_BYTES}"
+                )
+        return keys
+
+    def _check_bytes(self, state: State) -> None:
+        limit = self.settings.memory_mb * 1024 * 1024 // SOURCE_SHARE
+        if state.size > limit:
+            raise ImageTooLarge(
+                f"{state.size:,} bytes; {self.settings.memory_mb} MB of memory allow {limit:,}. "
+                f"LambdaMemorySize={-(-state.size * SOURCE_SHARE // 1024 // 1024)} would do"
+            )
+
+    def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> Skipped:
+        """Fail for good, unless the source has moved on since it was read."""
+        now = self.bucket(upload.bucket).head(upload.key)
+        if now is None:
+            return Skipped("the source is gone")
+        if now.etag != etag:
+            raise SourceChanged
+        if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
+            error = type(error)(f"{error}. Thumbnails of an earlier upload are still in place")
+        raise Failed(error, etag) from error
+
+    def _any_thumbnail(self, upload: Upload) -> bool:
+        output = self.bucket(self.settings.output_bucket)
+        for key in self._thumbnail_keys(upload.key).values():
+            state = output.head(key)
+            if state is not None and _source_key(state) == upload.key:
+                return True
+        return False
+
+    def _all_current(self, upload: Upload) -> bool:
+        """Whether every thumbnail was made from the source as it is, by HEADs alone."""
+        try:
+            keys = self._thumbnail_keys(upload.key)
+        except KeyTooLong:
+            return False
+        etag = upload.etag
+        if etag is None:
+            source = self.bucket(upload.bucket).head(upload.key)
+            if source is None:
+                return False
+            etag = source.etag
+        output = self.bucket(self.settings.output_bucket)
+        return all(
+            (state := output.head(key)) is not None
+            and _is_current(state, upload.key, etag, self.settings.recipe)
+            for key in keys.values()
+        )
+
+
+class _Writer:
+    """Writes the thumbnails of one source state, by the protocol in the module's docstring."""
+
+    def __init__(self, pipeline: Pipeline, source: Bucket, upload: Upload, state: State) -> None:
+        self._source = source
+        self._output = pipeline.bucket(pipeline.settings.output_bucket)
+        self._telemetry = pipeline.telemetry
+        self._recipe = pipeline.settings.recipe
+        self._upload = upload
+        self._state = state
+        self._headers = Headers(
+            content_type="image/webp",
+            cache_control=pipeline.settings.cache_control,
+            metadata={
+                "source-key": _quoted(upload.key),
+                "source-etag": state.etag,
+                "source-modified": state.modified.isoformat(),
+                "recipe": self._recipe,
+            },
+        )
+        self.wrote = False
+        self.overwrote = False
+        self.owner: str | None = None
+        """The newer source that has a thumbnail of ours, if any."""
+        self._collisions: set[str] = set()
+
+    def write(self, thumbnail: Thumbnail, key: str) -> None:
+        """Make the object at `key` this thumbnail, or see that it is or must not be."""
+        replacing: str | None = None
+        for _ in range(MAX_ROUNDS):
+            if self._output.put(key, thumbnail.data, self._headers, replacing=replacing):
+                self.wrote = True
+                self.overwrote |= replacing is not None
+                return
+            existing = self._output.head(key)
+            if existing is None:
+                replacing = None
+                continue
+            if _is_current(existing, self._upload.key, self._state.etag, self._recipe):
+                return
+            if not self._may_replace(existing):
+                return
+            self.check_source()
+            replacing = existing.etag
+        raise SourceUnsettled(f"Other writers kept changing {key}")
+
+    def check_source(self) -> None:
+        """Raise SourceChanged if the source is no longer what was read."""
+        now = self._source.head(self._upload.key)
+        if now is None or now.etag != self._state.etag:
+            raise SourceChanged
+
+    def _may_replace(self, existing: State) -> bool:
+        """Whether `existing` is ours to overwrite; if it is a newer source's, remember whose."""
+        other = _source_key(existing)
+        if other is None or other == self._upload.key:
+            return True
+        if other not in self._collisions:
+            self._collisions.add(other)
+            self._telemetry.collided(self._upload.bucket, self._upload.key, other)
+        ours = (self._state.modified, self._upload.key)
+        if ours > (_source_modified(existing), other):
+            return True
+        self.owner = other
+        return False
+
+
+def _is_current(thumbnail: State, source_key: str, source_etag: str, recipe: str) -> bool:
+    metadata = thumbnail.metadata
+    return (
+        _source_key(thumbnail) == source_key
+        and metadata.get("source-etag") == source_etag
+        and metadata.get("recipe") == recipe
+    )
+
+
+def _quoted(key: str) -> str:
+    """A key as ASCII metadata: percent-encoded, or in base64 where that would not fit.
+
+    All user metadata of an object may have 2 KB
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html), and percent-encoding
+    makes a key of 1,024 bytes three times as long.
+    """
+    quoted = quote(key)
+    if len(quoted) <= MAX_QUOTED_KEY:
+        return quoted
+    return BASE64 + base64.b64encode(key.encode()).decode()
+
+
+def _source_key(thumbnail: State) -> str | None:
+    quoted = thumbnail.metadata.get("source-key")
+    if quoted is None:
+        return None
+    if quoted.startswith(BASE64):
+        return base64.b64decode(quoted.removeprefix(BASE64)).decode(errors="replace")
+    return unquote(quoted)
+
+
+def _source_modified(thumbnail: State) -> datetime:
+    """When the thumbnail's source was written; long ago if its metadata does not tell."""
+    try:
+        told = datetime.fromisoformat(thumbnail.metadata.get("source-modified", ""))
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return told if told.tzinfo else told.replace(tzinfo=UTC)

@@ -1,0 +1,327 @@
+"""A bucket with conditional writes, by two clients behind one interface.
+
+obstore is the fast one: tens of milliseconds of cold start where boto3 takes hundreds. It cannot
+name every legal S3 key, so boto3, which can, serves those (`S3Bucket` chooses by key). Both
+translate their errors into those of `errors.py` and bound every request, retries included, by a
+time budget.
+
+Semantics of the conditions:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+"""
+
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+
+from errors import OutOfTime, StorageDenied, StorageUnavailable
+
+BUDGETS: Final = (24.0, 12.0, 6.0, 3.0, 1.5, 0.75)
+"""Seconds that one request may take, retries included. Clients carry their time-outs for life, so
+there is one for each of these, made when first needed; nearly every request uses the first that
+the function's time-out allows, and so one pool of connections."""
+
+CONNECT_TIMEOUT: Final = 2.0
+"""Seconds; S3 in the same region answers in milliseconds, and a retry often meets another host."""
+
+AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
+"""Legal S3 keys that obstore refuses or turns into others: empty and dot segments, controls."""
+
+STANDARD_ATTRIBUTES: Final = frozenset(
+    {
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Type",
+        "Cache-Control",
+        "Storage-Class",
+    }
+)
+"""What obstore lists among an object's attributes beside the user metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What S3 says of an object: etag without quotes, UTC time, size in bytes, user metadata."""
+
+    etag: str
+    modified: datetime
+    size: int
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object whose body has not been read yet; `read` fetches it whole."""
+
+    state: State
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What is written beside the bytes; `metadata` must be ASCII, as S3 demands."""
+
+    content_type: str
+    cache_control: str
+    metadata: Mapping[str, str]
+
+
+class Bucket(Protocol):
+    """The few requests that the pipeline makes of S3.
+
+    Every one raises StorageUnavailable or StorageDenied where S3 does not answer or refuses, and
+    StorageUnavailable where the bucket itself is missing: that is a fault, not an answer.
+    """
+
+    def get(self, key: str) -> Stored | None:
+        """Fetch an object; None if there is none."""
+
+    def head(self, key: str) -> State | None:
+        """Tell an object's state; None if there is none."""
+
+    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+        """Write if nothing is there (`replacing` None), or only over the etag `replacing`.
+
+        False means that S3 did not take it (409 or 412): look again. A lost reply to a write that
+        did take effect shows up so too.
+        """
+
+
+class ObstoreBucket:
+    """A bucket through obstore, whose keys must not match AWKWARD_KEY."""
+
+    def __init__(self, name: str, budget: float) -> None:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        attempt = budget / 2
+        # Credentials, region and endpoint obstore reads from the environment itself.
+        self._name = name
+        self._store = S3Store(
+            name,
+            client_options={
+                "allow_http": endpoint.startswith("http:"),
+                "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT, attempt)),
+                "timeout": timedelta(seconds=attempt),
+            },
+            # No attempt begins after half of the budget, and none lasts longer than the other half.
+            retry_config={
+                "max_retries": 4,
+                "retry_timeout": timedelta(seconds=attempt),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=50),
+                    "max_backoff": timedelta(seconds=1),
+                    "base": 2,
+                },
+            },
+        )
+
+    def get(self, key: str) -> Stored | None:
+        """See Bucket."""
+        return self._look(key, head=False)
+
+    def head(self, key: str) -> State | None:
+        """See Bucket."""
+        found = self._look(key, head=True)
+        return found.state if found else None
+
+    def _look(self, key: str, *, head: bool) -> Stored | None:
+        try:
+            found = obstore.get(self._store, key, options={"head": head})
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
+            return None
+        except BaseError as error:
+            raise self._translated(key, error) from error
+        meta = found.meta
+        state = State(
+            etag=(meta["e_tag"] or "").strip('"'),
+            modified=meta["last_modified"],
+            size=meta["size"],
+            metadata={
+                name: value
+                for name, value in found.attributes.items()
+                if name not in STANDARD_ATTRIBUTES
+            },
+        )
+
+        def read() -> bytes:
+            try:
+                return found.bytes().to_bytes()
+            except BaseError as error:
+                raise self._translated(key, error) from error
+
+        return Stored(state, read)
+
+    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+        """See Bucket."""
+        try:
+            obstore.put(
+                self._store,
+                key,
+                body,
+                attributes={
+                    "Content-Type": headers.content_type,
+                    "Cache-Control": headers.cache_control,
+                    **headers.metadata,
+                },
+                mode="create" if replacing is None else {"e_tag": f'"{replacing}"'},
+                use_multipart=False,
+            )
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except FileNotFoundError as error:
+            if replacing is not None:
+                return False  # S3 answers 404 to If-Match on an object that is gone
+            raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
+        except BaseError as error:
+            raise self._translated(key, error) from error
+        return True
+
+    def _translated(self, key: str, error: BaseError) -> StorageDenied | StorageUnavailable:
+        kind = (
+            StorageDenied
+            if isinstance(error, PermissionDeniedError | UnauthenticatedError)
+            else StorageUnavailable
+        )
+        reason = str(error).partition("\n\nDebug source")[0]
+        return kind(f"s3://{self._name}/{key}: {reason}")
+
+
+class Boto3Bucket:
+    """A bucket through boto3, for any legal key."""
+
+    def __init__(self, name: str, budget: float) -> None:
+        # A fifth of a second at full speed: imported only when a key asks for it.
+        import boto3  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+        from botocore.exceptions import (  # noqa: PLC0415
+            BotoCoreError,
+            ClientError,
+            HTTPClientError,
+        )
+
+        self._name = name
+        self._client_error = ClientError
+        self._errors = (BotoCoreError, HTTPClientError)
+        attempts = 2
+        attempt = budget / (attempts + 1)  # the rest is for the waits between them
+        self._client: Any = boto3.client(
+            "s3",
+            config=Config(
+                connect_timeout=min(CONNECT_TIMEOUT, attempt / 2),
+                read_timeout=attempt / 2,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def get(self, key: str) -> Stored | None:
+        """See Bucket."""
+        found = self._call(self._client.get_object, key)
+        if found is None:
+            return None
+
+        def read() -> bytes:
+            try:
+                return bytes(found["Body"].read())
+            except self._errors as error:
+                raise StorageUnavailable(f"s3://{self._name}/{key}: {error}") from error
+
+        return Stored(_state(found), read)
+
+    def head(self, key: str) -> State | None:
+        """See Bucket."""
+        found = self._call(self._client.head_object, key)
+        return _state(found) if found else None
+
+    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+        """See Bucket."""
+        condition = {"IfNoneMatch": "*"} if replacing is None else {"IfMatch": f'"{replacing}"'}
+        return (
+            self._call(
+                self._client.put_object,
+                key,
+                Body=body,
+                ContentType=headers.content_type,
+                CacheControl=headers.cache_control,
+                Metadata=dict(headers.metadata),
+                **condition,
+            )
+            is not None
+        )
+
+    def _call(self, request: Callable[..., Any], key: str, **arguments: object) -> Any | None:
+        """The answer; None for a missing object and for a lost condition."""
+        where = f"s3://{self._name}/{key}"
+        try:
+            return request(Bucket=self._name, Key=key, **arguments)
+        except self._client_error as error:
+            code = error.response["Error"]["Code"]
+            if code in ("NoSuchKey", "404", "PreconditionFailed", "ConditionalRequestConflict"):
+                return None
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (401, 403):
+                raise StorageDenied(f"{where}: {error}") from error
+            raise StorageUnavailable(f"{where}: {error}") from error
+        except self._errors as error:
+            raise StorageUnavailable(f"{where}: {error}") from error
+
+
+def _state(found: Mapping[str, Any]) -> State:
+    return State(
+        etag=found["ETag"].strip('"'),
+        modified=found["LastModified"].astimezone(UTC),
+        size=found["ContentLength"],
+        metadata=found["Metadata"],
+    )
+
+
+@functools.cache
+def _client(kind: type[ObstoreBucket | Boto3Bucket], name: str, budget: float) -> Bucket:
+    """A client, kept for the life of the environment, and with it its connections."""
+    return kind(name, budget)
+
+
+class S3Bucket:
+    """The bucket `name`; each request goes to the client that can name its key and has the time.
+
+    `remaining` gives the seconds that the invocation has left. Requests raise OutOfTime, besides
+    what Bucket says, when not even the shortest budget fits.
+    """
+
+    def __init__(self, name: str, remaining: Callable[[], float]) -> None:
+        self.name = name
+        self._remaining = remaining
+
+    def get(self, key: str) -> Stored | None:
+        """See Bucket."""
+        return self._client(key).get(key)
+
+    def head(self, key: str) -> State | None:
+        """See Bucket."""
+        return self._client(key).head(key)
+
+    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+        """See Bucket."""
+        return self._client(key).put(key, body, headers, replacing=replacing)
+
+    def _client(self, key: str) -> Bucket:
+        left = self._remaining()
+        for budget in BUDGETS:
+            if budget <= left:
+                kind = Boto3Bucket if AWKWARD_KEY.search(key) else ObstoreBucket
+                return _client(kind, self.name, budget)
+        raise OutOfTime(f"{left:.1f} s left: too little for a request to s3://{self.name}/{key}")
