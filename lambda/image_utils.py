@@ -41,7 +41,15 @@ UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what makes it upright; 5 to 8 swap width and height."""
+"""EXIF orientation → what makes it upright."""
+
+SWAPPING: Final = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+"""What turns a lying picture into a standing one."""
 
 DECODER_ERRORS: Final = (
     OSError,
@@ -123,14 +131,14 @@ def make_thumbnails(
         warnings.simplefilter("ignore")
         image = _open(data, memory_mb)
         transpose = UPRIGHT.get(_orientation(image))
-        upright = image.size[::-1] if transpose and _swaps(transpose) else image.size
+        upright = image.size[::-1] if transpose in SWAPPING else image.size
         sizes = {width: _fitted(upright, width) for width in widths}
         largest = max(sizes.values())
         picture = _decode(image, largest[::-1] if upright != image.size else largest)
         profile = image.info.get("icc_profile")
         image.close()
     picture = _to_srgb(picture, profile)
-    if transpose:
+    if transpose is not None:
         picture = picture.transpose(transpose)
 
     encoded: dict[tuple[int, int], bytes] = {}
@@ -190,20 +198,13 @@ def _check_size(name: str, size: tuple[int, int], memory_mb: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: ImageFile.ImageFile) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns these, and only these, itself
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
     except DECODER_ERRORS:
         return 1  # broken EXIF is common, and no reason to lose the picture
-
-
-def _swaps(transpose: Image.Transpose) -> bool:
-    return transpose in (
-        Image.Transpose.TRANSPOSE,
-        Image.Transpose.TRANSVERSE,
-        Image.Transpose.ROTATE_90,
-        Image.Transpose.ROTATE_270,
-    )
 
 
 def _fitted(size: tuple[int, int], width: int) -> tuple[int, int]:

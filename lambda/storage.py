@@ -106,7 +106,7 @@ class ObstoreBucket:
 
     def __init__(self, name: str, budget: float) -> None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        attempt = budget / 2
+        attempt = budget / 3
         # Credentials, region and endpoint obstore reads from the environment itself.
         self._name = name
         self._store = S3Store(
@@ -116,13 +116,13 @@ class ObstoreBucket:
                 "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT, attempt)),
                 "timeout": timedelta(seconds=attempt),
             },
-            # No attempt begins after half of the budget, and none lasts longer than the other half.
+            # The last attempt begins after 1/2 of the budget and one wait of 1/12 at the latest.
             retry_config={
                 "max_retries": 4,
-                "retry_timeout": timedelta(seconds=attempt),
+                "retry_timeout": timedelta(seconds=budget / 2),
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=50),
-                    "max_backoff": timedelta(seconds=1),
+                    "max_backoff": timedelta(seconds=budget / 12),
                     "base": 2,
                 },
             },
@@ -213,12 +213,14 @@ class Boto3Bucket:
             ClientError,
             HTTPClientError,
         )
+        from botocore.handlers import add_expect_header  # noqa: PLC0415
 
         self._name = name
         self._client_error = ClientError
         self._errors = (BotoCoreError, HTTPClientError)
-        attempts = 2
-        attempt = budget / (attempts + 1)  # the rest is for the waits between them
+        # Two attempts, and up to a second between them where the budget has that.
+        attempts = 2 if budget > 2 else 1  # noqa: PLR2004
+        attempt = budget / 3
         self._client: Any = boto3.client(
             "s3",
             config=Config(
@@ -228,6 +230,8 @@ class Boto3Bucket:
                 s3={"addressing_style": "path"},
             ),
         )
+        # It would wait a second for "100 Continue" beyond every time-out.
+        self._client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def get(self, key: str) -> Stored | None:
         """See Bucket."""

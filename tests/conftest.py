@@ -1,0 +1,71 @@
+"""What all tests share: an environment of their own, and S3 and SQS on loopback."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+INPUT = "test-input"
+OUTPUT = "test-output"
+
+# Before any import of the handler, which reads its settings at once; nobody's own AWS account or
+# configuration may leak into a test.
+for name in [name for name in os.environ if name.startswith(("AWS_", "POWERTOOLS_"))]:
+    del os.environ[name]
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "OUTPUT_BUCKET": OUTPUT,
+    "DLQ_URL": "http://127.0.0.1:9/000000000000/unset",
+}
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """URL of moto's server: obstore is not boto3, so patches in this process would miss it."""
+    import logging  # noqa: PLC0415
+
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - half a second
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty AWS that everything in this process talks to; its URL."""
+    import storage  # noqa: PLC0415
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
+    storage._client.cache_clear()  # noqa: SLF001
+    requests.post(f"{moto_endpoint}/moto-api/reset", timeout=10).raise_for_status()
+    yield moto_endpoint
+    storage._client.cache_clear()  # noqa: SLF001
+
+
+@pytest.fixture
+def s3(aws: str) -> Any:
+    """A client of the empty AWS, with both buckets made."""
+    client = boto3.client("s3", endpoint_url=aws)
+    for bucket in (INPUT, OUTPUT):
+        client.create_bucket(Bucket=bucket)
+    return client
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test states its claim: one without a docstring stops the run."""
+    mute = [item.nodeid for item in items if not getattr(item, "function", item).__doc__]
+    if mute:
+        raise pytest.UsageError(f"State the claim in a docstring: {mute}")

@@ -1,0 +1,66 @@
+"""A bucket in memory, with S3's conditions and a hook at every request."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from storage import Headers, State, Stored
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class MemoryBucket:
+    """An implementation of `storage.Bucket`.
+
+    `before(request, key)` runs ahead of each request and may raise, or change the bucket as
+    another client would; `after` likewise, when the request has taken effect. `requests` lists
+    what was asked, in order. Time goes on by a second a write.
+    """
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.objects: dict[str, tuple[State, bytes]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.before: Callable[[str, str], None] = lambda _request, _key: None
+        self.after: Callable[[str, str], None] = lambda _request, _key: None
+        self._writes = 0
+
+    def upload(self, key: str, body: bytes, headers: Headers | None = None) -> State:
+        """Write without condition and without hooks, as a user does."""
+        self._writes += 1
+        state = State(
+            etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
+            modified=EPOCH + timedelta(seconds=self._writes),
+            size=len(body),
+            metadata=dict(headers.metadata) if headers else {},
+        )
+        self.objects[key] = (state, body)
+        return state
+
+    def get(self, key: str) -> Stored | None:
+        """See storage.Bucket."""
+        self._begin("get", key)
+        found = self.objects.get(key)
+        self.after("get", key)
+        return None if found is None else Stored(found[0], lambda: found[1])
+
+    def head(self, key: str) -> State | None:
+        """See storage.Bucket."""
+        self._begin("head", key)
+        found = self.objects.get(key)
+        self.after("head", key)
+        return None if found is None else found[0]
+
+    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+        """See storage.Bucket."""
+        self._begin("put", key)
+        existing = self.objects.get(key)
+        if (existing[0].etag if existing else None) != replacing:
+            return False
+        self.upload(key, body, headers)
+        self.after("put", key)
+        return True
+
+    def _begin(self, request: str, key: str) -> None:
+        self.requests.append((request, key))
+        self.before(request, key)

@@ -1,0 +1,327 @@
+"""The handler, whole: real events in, objects, letters, results and raised errors out."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from conftest import INPUT, OUTPUT
+from pictures import decoded, is_upright, jpeg
+from test_uploads import notification, queued
+
+from errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
+from handler import Function
+
+
+class Context:
+    """What Lambda hands to a handler, with a clock that tests set."""
+
+    aws_request_id = "request-1"
+
+    def __init__(self, remaining_ms: Callable[[], int] = lambda: 30_000) -> None:
+        self.get_remaining_time_in_millis = remaining_ms
+
+
+class Stack:
+    """Both buckets, the queue and the function, on moto."""
+
+    def __init__(self, s3: Any, endpoint: str) -> None:
+        self.s3 = s3
+        self.sqs: Any = boto3.client("sqs", endpoint_url=endpoint)
+        self.queue_url = self.sqs.create_queue(QueueName="letters")["QueueUrl"]
+        self.function = Function(
+            os.environ | {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": self.queue_url, "LOG_LEVEL": "ERROR"}
+        )
+
+    def upload(self, key: str, body: bytes) -> str:
+        etag: str = self.s3.put_object(Bucket=INPUT, Key=key, Body=body)["ETag"]
+        return etag.strip('"')
+
+    def invoke(self, event: Any, context: Context | None = None) -> dict[str, Any]:
+        for record in event.get("Records", []) if isinstance(event, dict) else []:
+            if "s3" in record:
+                record["s3"]["bucket"]["name"] = INPUT
+        return self.function(event, context or Context())
+
+    def outputs(self) -> list[str]:
+        listed = self.s3.list_objects_v2(Bucket=OUTPUT)
+        return [each["Key"] for each in listed.get("Contents", [])]
+
+    def letters(self) -> list[dict[str, Any]]:
+        received = self.sqs.receive_message(
+            QueueUrl=self.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
+        )
+        return [json.loads(message["Body"]) for message in received.get("Messages", [])]
+
+
+@pytest.fixture
+def stack(s3: Any, aws: str) -> Stack:
+    return Stack(s3, aws)
+
+
+def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
+    """The whole promise: a rotated JPEG in, two upright WebPs out, with their headers."""
+    stack.upload("uploads/a/photo.jpg", jpeg())
+    result = stack.invoke(notification("uploads/a/photo.jpg"))
+    assert stack.outputs() == ["a/photo_128w.webp", "a/photo_512w.webp"]
+    for width in (128, 512):
+        stored = stack.s3.get_object(Bucket=OUTPUT, Key=f"a/photo_{width}w.webp")
+        assert stored["ContentType"] == "image/webp"
+        assert stored["CacheControl"] == "public, max-age=86400"
+        picture = decoded(stored["Body"].read())
+        assert picture.size == (width, width * 3 // 4)
+        assert is_upright(picture)
+    (processed,) = result["processed"]
+    assert processed["key"] == "uploads/a/photo.jpg"
+    assert [t["width"] for t in processed["thumbnails"]] == [128, 512]
+    assert result["skipped"] == result["failed"] == result["not_done"] == []
+    assert stack.letters() == []
+    assert json.dumps(result)
+
+
+@pytest.mark.parametrize("key", ["uploads//a.jpg", "uploads/../å +%2F.jpg", "uploads/a b/😀.jpg"])
+def test_any_key_goes_through(stack: Stack, key: str) -> None:
+    """Keys that obstore cannot name included."""
+    stack.upload(key, jpeg())
+    assert stack.invoke(notification(key))["processed"][0]["key"] == key
+    assert stack.s3.head_object(
+        Bucket=OUTPUT, Key=key.removeprefix("uploads/").replace(".jpg", "_128w.webp")
+    )
+
+
+def test_what_is_no_image_becomes_one_letter_and_the_others_go_on(stack: Stack) -> None:
+    """A permanent failure: one letter, no retry, the invocation succeeds."""
+    stack.upload("uploads/a.jpg", jpeg())
+    etag = stack.upload("uploads/b.jpg", b"hello")
+    stack.upload("uploads/c.jpg", jpeg()[:3000])
+    stack.upload("uploads/d.jpg", b"")
+    result = stack.invoke(
+        notification("uploads/b.jpg", "uploads/c.jpg", "uploads/d.jpg", "uploads/a.jpg")
+    )
+    assert [each["key"] for each in result["processed"]] == ["uploads/a.jpg"]
+    assert [each["error"]["type"] for each in result["failed"]] == [
+        "UnsupportedImage",
+        "CorruptImage",
+        "CorruptImage",
+    ]
+    letters = {letter["key"]: letter for letter in stack.letters()}
+    assert letters.keys() == {"uploads/b.jpg", "uploads/c.jpg", "uploads/d.jpg"}
+    assert letters["uploads/b.jpg"]["etag"] == etag
+    assert letters["uploads/b.jpg"]["attempts"] == 1
+    assert letters["uploads/b.jpg"]["error"]["permanent"] is True
+
+
+def test_ten_times_the_same_event_write_once(stack: Stack) -> None:
+    """Nothing is overwritten with itself: a version is made a width, not ten."""
+    stack.s3.put_bucket_versioning(Bucket=OUTPUT, VersioningConfiguration={"Status": "Enabled"})
+    stack.upload("uploads/a.jpg", jpeg())
+    for _ in range(10):
+        stack.invoke(notification("uploads/a.jpg"))
+    assert len(stack.s3.list_object_versions(Bucket=OUTPUT)["Versions"]) == 2
+
+
+def test_a_missing_object_is_skipped(stack: Stack) -> None:
+    """Gone before the event came: skipped with the reason, no letter."""
+    result = stack.invoke(notification("uploads/gone.jpg"))
+    assert result["skipped"] == [
+        {"bucket": INPUT, "key": "uploads/gone.jpg", "reason": "the source is gone"}
+    ]
+    assert stack.letters() == []
+
+
+def test_a_transient_failure_raises_before_any_letter(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 down for one upload: the others are finished, then the event is left to its retry.
+
+    A letter sent before the raise would be sent again by the retry.
+    """
+    stack.upload("uploads/a.jpg", jpeg())
+    stack.upload("uploads/bad.jpg", b"hello")
+    _fail_for(monkeypatch, "uploads/down.jpg")
+    with pytest.raises(StorageUnavailable, match="1 of 3"):
+        stack.invoke(notification("uploads/down.jpg", "uploads/bad.jpg", "uploads/a.jpg"))
+    assert stack.outputs() == ["a_128w.webp", "a_512w.webp"]
+    assert stack.letters() == []
+
+
+def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
+    """Let every GET of `keys` fail as an S3 that is down."""
+    import handler  # noqa: PLC0415
+
+    class Failing(handler.S3Bucket):
+        def get(self, key: str) -> Any:
+            if key in keys:
+                raise StorageUnavailable("503 Slow Down")
+            return super().get(key)
+
+    monkeypatch.setattr(handler, "S3Bucket", Failing)
+
+
+def test_an_unforeseen_fault_is_retried(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown means transient: nothing is swallowed, and the log has the traceback."""
+    import pipeline  # noqa: PLC0415
+
+    def broken(*_args: object) -> object:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(pipeline, "make_thumbnails", broken)
+    stack.upload("uploads/a.jpg", jpeg())
+    with pytest.raises(Exception, match="ZeroDivisionError: oh") as raised:
+        stack.invoke(notification("uploads/a.jpg"))
+    assert type(raised.value).__name__ == "UnexpectedError"
+
+
+def test_in_a_direct_call_a_transient_failure_becomes_a_letter(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody retries a synchronous call, so what failed for now is kept on the queue."""
+    _fail_for(monkeypatch, "uploads/down.jpg")
+    result = stack.invoke({"uploads": [{"bucket": INPUT, "key": "uploads/down.jpg"}]})
+    assert result["failed"][0]["error"]["permanent"] is False
+    (letter,) = stack.letters()
+    assert letter["error"] == {
+        "type": "StorageUnavailable",
+        "message": "503 Slow Down",
+        "permanent": False,
+    }
+
+
+def test_work_stops_before_the_deadline_and_the_rest_is_returned(stack: Stack) -> None:
+    """What a direct call has no time for comes back as not done, with its etag and no letter."""
+    stack.upload("uploads/a.jpg", jpeg())
+    left = iter([30_000, 30_000, 30_000])
+    context = Context(lambda: next(left, 1_000))
+    uploads = [{"bucket": INPUT, "key": f"uploads/{name}.jpg", "etag": "e"} for name in "ab"]
+    result = stack.invoke({"uploads": uploads}, context)
+    assert [each["key"] for each in result["processed"]] == ["uploads/a.jpg"]
+    assert result["not_done"] == [{"bucket": INPUT, "key": "uploads/b.jpg", "etag": "e"}]
+    assert stack.letters() == []
+
+
+def test_an_event_without_time_is_left_to_its_retry(stack: Stack) -> None:
+    """Asynchronously, too little time raises like every transient failure."""
+    stack.upload("uploads/a.jpg", jpeg())
+    with pytest.raises(OutOfTime):
+        stack.invoke(notification("uploads/a.jpg"), Context(lambda: 1_000))
+
+
+def test_a_replayed_letter_that_fails_again_counts_up(stack: Stack) -> None:
+    """A permanent failure replayed is a new letter with attempts + 1."""
+    stack.upload("uploads/b.jpg", b"hello")
+    stack.invoke(notification("uploads/b.jpg"))
+    (letter,) = stack.letters()
+    stack.sqs.purge_queue(QueueUrl=stack.queue_url)
+    result = stack.invoke(letter)
+    assert result["failed"][0]["key"] == "uploads/b.jpg"
+    (again,) = stack.letters()
+    assert again["attempts"] == 2
+
+
+def test_a_replayed_letter_that_fails_for_now_raises(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The letter is still on the queue: no second one is needed."""
+    _fail_for(monkeypatch, "uploads/b.jpg")
+    letter = {"bucket": INPUT, "key": "uploads/b.jpg", "error": {}, "attempts": 1}
+    with pytest.raises(StorageUnavailable):
+        stack.invoke(letter)
+    assert stack.letters() == []
+
+
+def test_a_batch_names_the_messages_that_failed_for_now(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS: transient and unreadable messages go back, permanent failures become letters."""
+    stack.upload("uploads/a.jpg", jpeg())
+    stack.upload("uploads/bad.jpg", b"hello")
+    _fail_for(monkeypatch, "uploads/down.jpg")
+    bodies = [notification(f"uploads/{name}.jpg") for name in ("a", "down", "bad")]
+    for body in bodies:
+        body["Records"][0]["s3"]["bucket"]["name"] = INPUT
+    response = stack.invoke(queued(*bodies, {"not": "ours"}))
+    assert response == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m3"}]}
+    assert [letter["key"] for letter in stack.letters()] == ["uploads/bad.jpg"]
+
+
+def test_a_letter_that_cannot_be_sent_fails_the_invocation(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the queue cannot be written nothing is swallowed: the event is retried."""
+    stack.upload("uploads/bad.jpg", b"hello")
+    monkeypatch.setattr(stack.function.queue, "_url", "http://127.0.0.1:9/1/none")
+    stack.sqs.delete_queue(QueueUrl=stack.queue_url)
+    with pytest.raises(QueueUnavailable):
+        stack.invoke(notification("uploads/bad.jpg"))
+
+
+def test_a_malformed_event_says_what_was_expected(stack: Stack) -> None:
+    """Not a KeyError from the depths."""
+    with pytest.raises(InvalidEvent, match="Expected an S3 notification"):
+        stack.invoke({"hello": "world"})
+
+
+def test_metrics_are_printed_even_when_an_invocation_fails(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cold start and the failure are counted before the error leaves."""
+    stack.upload("uploads/a.jpg", jpeg())
+    with pytest.raises(OutOfTime):
+        stack.invoke(notification("uploads/a.jpg"), Context(lambda: 1_000))
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["failed_count"] == [1.0]
+    assert document["cold_starts"] == [1.0]
+
+
+def _init(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What a fresh process says when it imports the handler with `environment`."""
+    root = Path(__file__).parent.parent
+    return subprocess.run(
+        [sys.executable, "-c", "import handler"],
+        cwd=root / "lambda",
+        env={"PATH": os.environ["PATH"]} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_wrong_settings_fail_at_init() -> None:
+    """A deploy with a wrong parameter is seen at once, not at the first upload."""
+    ran = _init({"THUMB_SIZES": "huge"})
+    assert ran.returncode
+    assert "THUMB_SIZES" in ran.stderr
+    assert "OUTPUT_BUCKET is not set" in ran.stderr
+
+
+def test_an_unbuilt_package_fails_at_init_and_says_what_to_do() -> None:
+    """Source deployed as it stands, in Lambda's runtime: it says so before it misses a library."""
+    ran = _init({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1", "OUTPUT_BUCKET": OUTPUT, "DLQ_URL": "x"})
+    assert ran.returncode
+    assert "sam build" in ran.stderr
+
+
+def test_init_imports_nothing_that_a_plain_jpeg_does_not_need() -> None:
+    """Cold starts stay short: no boto3, no decoder but JPEG's, no Tracer."""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import handler, sys; print(*sys.modules)"],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(ran.stdout.split())
+    unwanted = {
+        "boto3",
+        "botocore.session",
+        "aws_xray_sdk",
+        "PIL.PngImagePlugin",
+        "PIL.ImageCms",
+        "asyncio",
+    }
+    assert not loaded & unwanted

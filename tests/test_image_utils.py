@@ -1,0 +1,288 @@
+"""Thumbnails: their size, place, colour and alpha, and what cannot become one."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pictures import BLUE, RED, corners, decoded, encoded, is_upright, jpeg, near, quadrants
+from PIL import Image, ImageCms, ImageDraw
+
+from errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
+from image_utils import DECODERS, Thumbnail, identify, make_thumbnails
+
+ORIENTED = {  # EXIF orientation → what the camera did to the upright picture
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def thumbnails(
+    data: bytes, widths: tuple[int, ...] = (128, 512), quality: int = 85, memory_mb: int = 512
+) -> tuple[Thumbnail, ...]:
+    return make_thumbnails(data, widths, quality, memory_mb)
+
+
+@pytest.mark.parametrize("kind", [name for name in DECODERS if name != "BMP"] + ["BMP"])
+def test_every_format_becomes_both_widths(kind: str) -> None:
+    """Each format named in DECODERS is read, and its thumbnails are WebP of the right size."""
+    image = quadrants(mode="P" if kind == "GIF" else "RGB")
+    small, large = thumbnails(encoded(image, kind))
+    assert (small.width, small.size) == (128, (128, 96))
+    assert (large.width, large.size) == (512, (512, 384))
+    for thumbnail in (small, large):
+        picture = decoded(thumbnail.data)
+        assert picture.format == "WEBP"
+        assert picture.size == thumbnail.size
+        assert is_upright(picture)
+
+
+def test_thumbnails_come_in_the_order_asked_for() -> None:
+    """The work goes from large to small; the answer keeps the caller's order."""
+    assert [t.width for t in thumbnails(jpeg(), (64, 512, 128))] == [64, 512, 128]
+
+
+def test_a_picture_is_never_enlarged() -> None:
+    """A 300 px image yields its 512 thumbnail at 300 px, and is encoded once for both."""
+    small, large, larger = thumbnails(jpeg((300, 200)), (128, 512, 1024))
+    assert small.size == (128, 85)
+    assert large.size == larger.size == (300, 200)
+    assert large.data == larger.data
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2), (127, 129)])
+def test_odd_shapes_keep_at_least_a_pixel(size: tuple[int, int]) -> None:
+    """No side is rounded to nothing."""
+    for thumbnail in thumbnails(encoded(quadrants(size), "PNG")):
+        assert min(thumbnail.size) >= 1
+        assert thumbnail.size[0] <= thumbnail.width
+
+
+def test_a_very_tall_picture_fits_what_webp_can_hold() -> None:
+    """WebP ends at 16,383 px: a strip of 100 x 20,000 becomes narrower rather than a failure."""
+    (thumbnail,) = thumbnails(encoded(Image.new("L", (100, 20_000)), "PNG"), (128,))
+    assert thumbnail.size == (82, 16_383)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_every_orientation_comes_out_upright(orientation: int, kind: str) -> None:
+    """The eight EXIF orientations, in every format that carries them."""
+    turned = ORIENTED[orientation]
+    image = quadrants() if turned is None else quadrants().transpose(turned)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for thumbnail in thumbnails(encoded(image, kind, exif=exif)):
+        assert thumbnail.size == (thumbnail.width, thumbnail.width * 3 // 4)
+        assert is_upright(decoded(thumbnail.data), tolerance=16)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+)
+def test_broken_exif_never_fails_a_picture(exif: bytes) -> None:
+    """A camera's nonsense in EXIF costs the orientation at worst."""
+    assert is_upright(decoded(thumbnails(jpeg(exif=exif))[0].data))
+
+
+def test_metadata_is_stripped() -> None:
+    """No EXIF (a phone writes where it was), no profile and no XMP reach the public."""
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    exif.get_ifd(0x8825)[1] = "N"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for thumbnail in thumbnails(jpeg(exif=exif, icc_profile=profile)):
+        assert not {"exif", "icc_profile", "xmp"} & set(decoded(thumbnail.data).info)
+        assert b"EXIF" not in thumbnail.data
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_alpha_is_kept_and_edges_do_not_darken(kind: str) -> None:
+    """A red disc on nothing stays red to its rim: colours are averaged by their alpha."""
+    image = Image.new("RGBA", (800, 800), (0, 0, 0, 0))
+    ImageDraw.Draw(image).ellipse((100, 100, 700, 700), fill=(*RED, 255))
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    (thumbnail,) = thumbnails(encoded(image, kind, **lossless), (128,), quality=100)
+    picture = decoded(thumbnail.data)
+    assert picture.mode == "RGBA"
+    pixels = picture.load()
+    assert pixels is not None
+    assert pixels[0, 0][3] == 0  # type: ignore[index]
+    assert pixels[64, 64][3] == 255  # type: ignore[index]
+    rim = [pixels[x, 64] for x in range(128) if 40 < pixels[x, 64][3] < 255]  # type: ignore[index]
+    assert rim
+    assert all(near(pixel[:3], RED, 40) for pixel in rim)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16"])
+def test_every_mode_keeps_its_picture(mode: str) -> None:
+    """Grey, palette, single bits, 16 bits and CMYK come out as what they show."""
+    if mode == "I;16":
+        image = Image.new("I;16", (800, 600), 40_000)
+    elif mode == "PA":
+        image = quadrants(mode="P").convert("PA")
+    else:
+        image = quadrants(mode=mode)
+    kind = {"CMYK": "JPEG", "YCbCr": "TIFF", "PA": "TIFF"}.get(mode, "PNG")
+    try:
+        data = encoded(image, kind)
+    except OSError:
+        pytest.skip(f"Pillow writes no file of mode {mode}")
+    picture = decoded(thumbnails(data)[1].data)
+    if mode == "I;16":
+        assert near(picture.getpixel((50, 50)), (156, 156, 156), 2)  # type: ignore[arg-type]
+    elif mode in ("1", "L", "LA"):
+        grey = quadrants(mode="L").convert("RGB")
+        got, expected = corners(picture), corners(grey)
+        tolerance = 60 if mode == "1" else 4
+        assert all(
+            near(a, b, tolerance)
+            for row, other in zip(got, expected, strict=True)
+            for a, b in zip(row, other, strict=True)
+        )
+    else:
+        assert is_upright(picture, tolerance=25)
+
+
+def test_a_palette_with_transparency_keeps_it() -> None:
+    """A GIF's or PNG's transparent colour is transparent in the thumbnail."""
+    image = Image.new("P", (400, 400), 0)
+    image.putpalette([*RED, *BLUE])
+    image.paste(1, (200, 0, 400, 400))
+    picture = decoded(thumbnails(encoded(image, "PNG", transparency=0), (128,))[0].data)
+    assert picture.getpixel((20, 60))[3] == 0  # type: ignore[index]
+    assert near(picture.getpixel((100, 60)), (*BLUE, 255))  # type: ignore[arg-type]
+
+
+def test_a_broken_profile_is_ignored() -> None:
+    """A profile that lcms cannot read costs nothing but itself."""
+    assert is_upright(decoded(thumbnails(jpeg(icc_profile=b"not a profile"))[1].data))
+
+
+def test_a_profile_is_applied() -> None:
+    """A LAB picture comes out in sRGB as lcms, told to convert it whole, gives it."""
+    lab_profile = ImageCms.createProfile("LAB")
+    srgb = ImageCms.createProfile("sRGB")
+    lab = ImageCms.profileToProfile(quadrants(), srgb, lab_profile, outputMode="LAB")
+    assert lab is not None
+    profile = ImageCms.ImageCmsProfile(lab_profile).tobytes()
+    assert is_upright(decoded(thumbnails(encoded(lab, "TIFF", icc_profile=profile))[1].data))
+
+
+def test_a_scaled_decode_does_not_shift_the_picture() -> None:
+    """JPEG's scaled sizes are rounded up; a thumbnail agrees with a full decode all the same."""
+    image = Image.linear_gradient("L").resize((1021, 1021)).convert("RGB")
+    data = encoded(image, "JPEG", quality=95)
+    got = decoded(thumbnails(data, (128,), quality=100)[0].data).convert("L")
+    expected = image.resize((128, 128), Image.Resampling.LANCZOS).convert("L")
+    rows = range(8, 120)
+    shift = [got.getpixel((64, y)) - expected.getpixel((64, y)) for y in rows]  # type: ignore[operator]
+    assert abs(sum(shift)) / len(shift) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", CorruptImage),
+        (b"hello, I am text\n", UnsupportedImage),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedImage),
+        (b"%PDF-1.7", UnsupportedImage),
+        (b"\xff\xd8\xff", CorruptImage),
+        (b"\x89PNG\r\n\x1a\n", CorruptImage),
+        (b"RIFF\0\0\0\0WEBPVP8 ", CorruptImage),
+        (b"GIF89a", CorruptImage),
+        (b"BM", CorruptImage),
+        (b"II*\0", CorruptImage),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", CorruptImage),
+    ],
+)
+def test_what_is_no_picture_gets_a_typed_error(data: bytes, error: type[PermanentError]) -> None:
+    """Text, other formats, and heads without a body each get a permanent error that says why."""
+    with pytest.raises(error) as raised:
+        thumbnails(data)
+    assert str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_corrupt(kind: str, share: float) -> None:
+    """Half a picture is not passed off as a whole one."""
+    image = Image.effect_noise((400, 400), 80).convert("P" if kind == "GIF" else "RGB")
+    data = encoded(image, kind)
+    with pytest.raises(CorruptImage):
+        thumbnails(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP"])
+def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
+    """The dimensions alone decide, before any pixel: the error names a memory that would do."""
+    side = 16_000 if kind == "WEBP" else 30_000
+    if kind == "PNG":
+        data = encoded(Image.new("1", (8, 8)), "PNG")
+        head = b"IHDR" + side.to_bytes(4) * 2 + data[24:29]
+        import zlib  # noqa: PLC0415
+
+        data = data[:12] + head + zlib.crc32(head).to_bytes(4) + data[33:]
+    elif kind == "WEBP":
+        packed = (side - 1) | (side - 1) << 14
+        data = b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f" + packed.to_bytes(4, "little") + bytes(12)
+    elif kind == "GIF":
+        data = b"GIF89a" + side.to_bytes(2, "little") * 2 + b"\0\0\0,"
+        data += bytes(4) + side.to_bytes(2, "little") * 2 + b"\0\x02\0;"
+    else:
+        data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
+        data[18:26] = side.to_bytes(4, "little") * 2
+        data = bytes(data)
+    with pytest.raises(ImageTooLarge, match=r"LambdaMemorySize=\d+"):
+        thumbnails(data)
+
+
+def test_more_memory_allows_more_pixels() -> None:
+    """The limit grows with the function's memory."""
+    data = encoded(Image.new("L", (6000, 6000)), "WEBP", lossless=True, method=0)
+    with pytest.raises(ImageTooLarge):
+        thumbnails(data, memory_mb=512)
+    assert thumbnails(data, memory_mb=1024)
+
+
+def test_no_other_decoder_can_be_reached() -> None:
+    """PSD, EPS, ICNS and whatever else Pillow knows are refused, and their plugins not imported."""
+    for head in (b"8BPS\0\x01", b"%!PS-Adobe-3.0", b"icns", b"\0\0\1\0\1\0", b"P6 1 1 255\n"):
+        assert identify(head + bytes(64)) is None
+        with pytest.raises(UnsupportedImage):
+            thumbnails(head + bytes(64))
+
+
+def test_a_plain_jpeg_imports_no_decoder_but_its_own() -> None:
+    """Cold starts stay short: what a JPEG does not need is not imported for it."""
+    program = (
+        "import sys, image_utils; from pathlib import Path\n"
+        "image_utils.make_thumbnails(sys.stdin.buffer.read(), (128, 512), 85, 512)\n"
+        "print(*sorted(name for name in sys.modules if name.endswith('ImagePlugin')))"
+    )
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], input=jpeg(), capture_output=True, check=True
+    )
+    assert ran.stdout.split() == [b"PIL.JpegImagePlugin", b"PIL.WebPImagePlugin"]
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(DECODERS)), st.data())
+def test_damaged_bytes_give_a_thumbnail_or_a_permanent_error(kind: str, data: Any) -> None:
+    """Whatever is overwritten in a file, nothing but a permanent error comes out."""
+    original = bytearray(encoded(quadrants((64, 48), "P" if kind == "GIF" else "RGB"), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        original[data.draw(st.integers(0, len(original) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        made = thumbnails(bytes(original))
+    except PermanentError:
+        return
+    assert len(made) == 2

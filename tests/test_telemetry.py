@@ -1,0 +1,117 @@
+"""Logs and metrics, read back as CloudWatch reads them."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from errors import CorruptImage, UnexpectedError
+from telemetry import Telemetry
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A telemetry, and a function that gives the JSON lines printed since."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-thumbnail")
+    telemetry = Telemetry("INFO")
+    begin = telemetry.begin
+
+    def begin_here(request_id: str) -> None:
+        # Powertools keeps one handler a process, on the stdout that was there when it was made.
+        for handler in logging.getLogger("service_undefined").handlers:
+            monkeypatch.setattr(handler, "stream", sys.stdout)
+        begin(request_id)
+
+    monkeypatch.setattr(telemetry, "begin", begin_here)
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return telemetry, lines
+
+
+def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    (document,) = [line for line in lines if "_aws" in line]
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "ImagePipeline"
+    assert directive["Dimensions"] == [["FunctionName"]]
+    assert document["FunctionName"] == "stack-thumbnail"
+    return {each["Name"]: (document[each["Name"]], each["Unit"]) for each in directive["Metrics"]}
+
+
+def test_an_upload_is_two_lines_and_one_document(printed: Any) -> None:
+    """Start and complete with bucket, key and widths; metrics with units and one dimension."""
+    telemetry, lines = printed
+    telemetry.begin("request-1")
+    telemetry.started("b", "uploads/å.jpg")
+    telemetry.completed(
+        "b", "uploads/å.jpg", widths=[128, 512], duration_ms=12.34, size_in=100, size_out=30
+    )
+    telemetry.flush()
+    start, complete, *_ = got = lines()
+    assert start.items() >= {"action": "start", "bucket": "b", "key": "uploads/å.jpg"}.items()
+    assert complete["action"] == "complete"
+    assert complete["thumbnails"] == [128, 512]
+    assert complete["request_id"] == "request-1"
+    assert metrics(got) == {
+        "cold_starts": ([1.0], "Count"),
+        "thumbnails_count": ([2.0], "Count"),
+        "duration_ms": ([12.34], "Milliseconds"),
+        "size_in_bytes": ([100.0], "Bytes"),
+        "size_out_bytes": ([30.0], "Bytes"),
+    }
+
+
+def test_a_cold_start_is_counted_once(printed: Any) -> None:
+    """The first invocation of an environment, and no other."""
+    telemetry, lines = printed
+    telemetry.begin("1")
+    telemetry.flush()
+    assert "cold_starts" in metrics(lines())
+    telemetry.begin("2")
+    telemetry.skipped("b", "k", "why")
+    telemetry.flush()
+    assert metrics(lines()) == {"skipped_count": ([1.0], "Count")}
+
+
+def test_an_invocation_without_uploads_prints_no_metrics(printed: Any) -> None:
+    """A test event of S3 costs no document (and no warning)."""
+    telemetry, lines = printed
+    telemetry.begin("1")
+    telemetry.flush()
+    lines()
+    telemetry.begin("2")
+    telemetry.flush()
+    assert lines() == []
+
+
+def test_a_failure_is_an_error_line_and_a_count(printed: Any) -> None:
+    """An image's fault needs no traceback; a fault that nobody foresaw does."""
+    telemetry, lines = printed
+    telemetry.begin("1")
+    error = CorruptImage("cut short")
+    error.__cause__ = OSError("image file is truncated")
+    telemetry.failed("b", "k", error, {"type": "CorruptImage"})
+    unforeseen = UnexpectedError("ZeroDivisionError: …")
+    unforeseen.__cause__ = ZeroDivisionError()
+    telemetry.failed("b", "k", unforeseen, {"type": "UnexpectedError"})
+    telemetry.flush()
+    first, second, *_ = got = lines()
+    assert first["level"] == "ERROR"
+    assert first["error"] == {"type": "CorruptImage"}
+    assert "exception" not in first
+    assert "ZeroDivisionError" in second["exception"]
+    assert metrics(got)["failed_count"] == ([1.0, 1.0], "Count")
+
+
+def test_a_hundred_uploads_lose_no_metric(printed: Any) -> None:
+    """EMF takes 100 values a metric; what exceeds that goes into another document."""
+    telemetry, lines = printed
+    telemetry.begin("1")
+    for _ in range(250):
+        telemetry.skipped("b", "k", "why")
+    telemetry.flush()
+    documents = [line for line in lines() if "_aws" in line]
+    assert sum(sum(each.get("skipped_count", [])) for each in documents) == 250
