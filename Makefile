@@ -18,8 +18,8 @@ export LAMBDA_ARCHITECTURE ?= arm64
 demo: $(STACK_TOOLS) ## Upload sample pictures (or IMAGES=path) to a local AWS and show the thumbnails
 	image-pipeline demo $(if $(IMAGES),"$(IMAGES)")
 
-up: $(STACK_TOOLS) ## Start the local AWS and deploy the stack to it
-	image-pipeline up
+up: $(STACK_TOOLS) ## Start the local AWS and deploy the stack to it; `make down` stops it
+	image-pipeline up --detach
 
 down: $(DEV) ## Stop the local AWS
 	image-pipeline down

@@ -1,0 +1,1 @@
+"""What runs on your machine: the `image-pipeline` command. Never shipped to Lambda."""

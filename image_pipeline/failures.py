@@ -1,0 +1,128 @@
+"""What failed, read from the dead-letter queue without taking anything off it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import uploads
+from errors import InvalidEvent
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+BATCH: Final = 10
+"""Messages in one request, the most that SQS allows."""
+
+HIDDEN_SECONDS: Final = 20
+"""For so long SQS hides a message that was looked at, so that the next request sees others. They
+are put back at once; this is for a look that was cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One upload that failed, as one message on the queue tells it.
+
+    `attempts` counts what was tried, `permanent` is None where the message does not say (a record
+    of Lambda's OnFailure destination), `sent_at` is when SQS took the message. `bucket` and `key`
+    are empty if the message cannot be read.
+    """
+
+    message_id: str
+    bucket: str
+    key: str
+    etag: str | None
+    error_type: str
+    error_message: str
+    permanent: bool | None
+    attempts: int
+    sent_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """As scripts get it; the time in ISO 8601."""
+        return asdict(self) | {"sent_at": self.sent_at.isoformat()}
+
+
+def depth(sqs: "SQSClient", queue_url: str) -> int:
+    """Count the messages on the queue, hidden ones included; SQS says it approximately."""
+    attributes = sqs.get_queue_attributes(
+        QueueUrl=queue_url,
+        AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+    )["Attributes"]
+    return sum(int(count) for count in attributes.values())
+
+
+def look(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
+    """Read up to `limit` messages, oldest first, and leave them on the queue.
+
+    A request sees a sample of a queue, so it asks until it has seen all, or nothing more comes.
+    """
+    expected = min(depth(sqs, queue_url), limit)
+    seen: dict[str, MessageTypeDef] = {}
+    try:
+        while len(seen) < expected:
+            messages = sqs.receive_message(
+                QueueUrl=queue_url,
+                MaxNumberOfMessages=BATCH,
+                VisibilityTimeout=HIDDEN_SECONDS,
+                WaitTimeSeconds=1,  # asks all of SQS's servers, not a sample
+                MessageSystemAttributeNames=["SentTimestamp"],
+            ).get("Messages", [])
+            if not messages:
+                break
+            seen |= {message["MessageId"]: message for message in messages}
+    finally:
+        _put_back(sqs, queue_url, list(seen.values()))
+    found = [failure for message in seen.values() for failure in _read(message)]
+    return sorted(found, key=lambda failure: failure.sent_at)
+
+
+def _put_back(sqs: "SQSClient", queue_url: str, messages: list["MessageTypeDef"]) -> None:
+    for start in range(0, len(messages), BATCH):
+        sqs.change_message_visibility_batch(
+            QueueUrl=queue_url,
+            Entries=[
+                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": 0}
+                for index, each in enumerate(messages[start : start + BATCH])
+            ],
+        )
+
+
+def _read(message: "MessageTypeDef") -> Iterator[Failure]:
+    """Read a dead letter, or an OnFailure record, which may be of several uploads.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
+    sent_at = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
+    permanent: bool | None = None
+    try:
+        body = json.loads(message["Body"])
+        match body:
+            case {"error": {"type": kind, "message": text, "permanent": permanent}}:
+                attempts = int(body.get("attempts", 1))
+            case {"requestContext": {"approximateInvokeCount": attempts}}:
+                answer = body.get("responsePayload") or {}
+                kind = answer.get("errorType") or body["requestContext"].get("condition", "")
+                text = answer.get("errorMessage", "")
+            case _:
+                raise InvalidEvent("neither a letter nor an OnFailure record")  # noqa: TRY301
+    except (ValueError, InvalidEvent) as error:
+        kind, text, attempts, body = "Unreadable", f"{error}: {message['Body'][:200]}", 0, None
+    try:
+        failed = uploads.parse(body).uploads
+    except InvalidEvent:  # a failure all the same, of an event that names no upload
+        failed = (uploads.Upload(bucket="", key=""),)
+    for upload in failed:
+        yield Failure(
+            message["MessageId"],
+            upload.bucket,
+            upload.key,
+            upload.etag,
+            kind,
+            text,
+            permanent,
+            attempts,
+            sent_at,
+        )

@@ -1,0 +1,258 @@
+"""Starts ministack with the AWS behaviour restored that this pipeline depends on.
+
+It runs in ministack's own environment (`.tools/ministack/bin/python -P ministack_patches.py`), so
+it imports nothing of this project. Each patch is one function whose docstring names what AWS does;
+tests/local_stack/test_ministack_patches.py shows for each that plain ministack still departs.
+Left as it is: events are retried after 1 s and 2 s where AWS waits 1 and 2 minutes.
+"""
+
+# ruff: noqa: SLF001 - ministack offers no other place to hook in
+
+import argparse
+import contextvars
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ministack.core import lambda_runtime  # type: ignore[import-not-found]
+from ministack.services import lambda_svc, sqs  # type: ignore[import-not-found]
+
+THROTTLED_RETRY_SECONDS = 0.1
+
+
+# --- how a Python function runs -----------------------------------------------------------------
+class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
+    """An execution environment that runs AWS's own runtime client for Python, awslambdaric."""
+
+    def _spawn(self, init_timeout: float | None = None) -> None:
+        code = Path(lambda_svc._provided_runtime_code_dir(self.code_zip))
+        bootstrap = code / "bootstrap"
+        if not bootstrap.exists():
+            # Renamed into place: another environment of the same code may be about to run it.
+            draft = code / f".bootstrap-{threading.get_ident()}"
+            draft.write_text(
+                f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m awslambdaric "$_HANDLER"\n'
+            )
+            draft.chmod(0o755)
+            draft.rename(bootstrap)
+        super()._spawn(init_timeout)
+
+    def invoke(self, event: Any, request_id: str, **about: Any) -> Any:
+        """Run one invocation; a failed init answers with its error, as AWS does, and is logged."""
+        try:
+            return super().invoke(event, request_id, **about)
+        except RuntimeError:
+            if not isinstance(self._init_error, dict):
+                raise
+            return {
+                "status": "error",
+                "error": self._init_error.get("errorMessage"),
+                "error_payload": self._init_error,
+                "cold_start": True,
+                "log": self._drain_stderr(),
+            }
+
+
+def run_python_in_the_lambda_runtime_client() -> None:
+    """Python functions run in awslambdaric: real context, typed errors, failed inits reported.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html. ministack runs them in a
+    loop of its own, where every error is a `Runtime.HandlerError`.
+    """
+    worker_class_for = lambda_runtime._worker_class_for
+    execute_warm = lambda_svc._execute_function_warm
+
+    def is_python(config: dict[str, Any]) -> bool:
+        return str(config.get("Runtime", "")).startswith("python")
+
+    def worker_class(config: dict[str, Any]) -> Any:
+        return PythonEnvironment if is_python(config) else worker_class_for(config)
+
+    def execute(func: dict[str, Any], event: Any, request_id: str) -> Any:
+        runs = is_python(func.get("config") or func)
+        run = lambda_svc._execute_function_provided_warm if runs else execute_warm
+        return run(func, event, request_id)
+
+    lambda_runtime._worker_class_for = worker_class
+    lambda_svc._execute_function_warm = execute
+
+
+def give_functions_the_environment_of_lambda() -> None:
+    """A function sees the variables that Lambda defines and its own, and no others.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html. ministack leaves some
+    out and hands on its own environment. /var/task being read-only is acted by writing no .pyc.
+    """
+    build = lambda_svc._provided_worker_env
+
+    def environment(config: dict[str, Any], code_dir: str, port: int) -> dict[str, str]:
+        built: dict[str, str] = build(config, code_dir, port)
+        known = (
+            lambda_runtime._RESERVED_RUNTIME_ENV_VARS
+            | {"_HANDLER", "AWS_LAMBDA_RUNTIME_API", "AWS_ENDPOINT_URL"}
+            | lambda_svc._runtime_env_vars(config).keys()  # the function's own
+        )
+        logging = config.get("LoggingConfig") or {}
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config.get('Runtime', '')}",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
+            "AWS_LAMBDA_LOG_GROUP_NAME": logging.get("LogGroup")
+            or f"/aws/lambda/{config['FunctionName']}",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: value for name, value in built.items() if name in known},
+        }
+
+    lambda_svc._provided_worker_env = environment
+
+
+# --- asynchronous invocation --------------------------------------------------------------------
+@dataclass
+class Delivery:
+    """An event on its way to a function, with the retries that it takes."""
+
+    request_id: str
+    attempts: int = 0
+
+
+_delivery: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar(
+    "delivery", default=None
+)
+
+
+def keep_the_request_id_through_retries() -> None:
+    """The retries of an event carry the request id of its first attempt.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-retries.html: what was told by the id
+    (a dead letter, a log line) belongs to the event, not to one attempt.
+    """
+    invoke_async = lambda_svc.invoke_async_with_retry
+    dispatch = lambda_svc._execute_function_dispatch
+
+    def invoke(func: dict[str, Any], event: Any) -> None:
+        token = _delivery.set(Delivery(lambda_svc.new_uuid()))
+        try:
+            invoke_async(func, event)  # its thread runs in a copy of this context
+        finally:
+            _delivery.reset(token)
+
+    def dispatch_attempt(
+        func: Any, config: Any, event: Any, request_id: str, started: float
+    ) -> Any:
+        if delivery := _delivery.get():
+            delivery.attempts += 1
+            request_id = delivery.request_id
+        return dispatch(func, config, event, request_id, started)
+
+    lambda_svc.invoke_async_with_retry = invoke
+    lambda_svc._execute_function_dispatch = dispatch_attempt
+
+
+def let_throttled_events_wait() -> None:
+    """An event that finds no free concurrency waits for it, up to six hours, and loses no retry.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html. ministack
+    counts a throttled attempt as a failed one, so a burst of uploads would end as failures.
+    """
+    execute = lambda_svc._execute_function
+
+    def execute_when_free(func: dict[str, Any], event: Any) -> Any:
+        result = execute(func, event)
+        while _delivery.get() and isinstance(result, dict) and result.get("throttle"):
+            time.sleep(THROTTLED_RETRY_SECONDS)
+            result = execute(func, event)
+        return result
+
+    lambda_svc._execute_function = execute_when_free
+
+
+def send_whole_on_failure_records() -> None:
+    """An OnFailure record tells its version, time, request id, attempts and executed version.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html. ministack
+    leaves these out, and says three attempts whatever there were.
+    """
+    route = lambda_svc._route_async_failure
+
+    def route_failure(target_arn: str, func_name: str, event: Any, result: dict[str, Any]) -> None:
+        delivery = _delivery.get()
+        queue = sqs._queue_by_arn(target_arn) if ":sqs:" in target_arn else None
+        if delivery is None or queue is None:
+            route(target_arn, func_name, event, result)
+            return
+        arn = lambda_svc._functions[func_name]["config"]["FunctionArn"]
+        now = datetime.now(UTC)
+        record = {
+            "version": "1.0",
+            "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "requestContext": {
+                "requestId": delivery.request_id,
+                "functionArn": f"{arn}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": delivery.attempts,
+            },
+            "requestPayload": event,
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            },
+            "responsePayload": result.get("body"),
+        }
+        sqs._act_send_message({"MessageBody": json.dumps(record)}, queue["url"])
+
+    lambda_svc._route_async_failure = route_failure
+
+
+PATCHES: tuple[Callable[[], None], ...] = (
+    run_python_in_the_lambda_runtime_client,
+    give_functions_the_environment_of_lambda,
+    keep_the_request_id_through_retries,
+    let_throttled_events_wait,
+    send_whole_on_failure_records,
+)
+
+
+# --- start --------------------------------------------------------------------------------------
+def end_with(stream: Any) -> None:
+    """Kill this process group when `stream` ends, that is when its writer, our parent, is gone."""
+
+    def wait() -> None:
+        stream.read()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
+
+
+def main() -> None:
+    """Patch ministack and serve until killed; its settings come from the environment."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--end-with-stdin", action="store_true", help="die when stdin is closed")
+    parser.add_argument("--unpatched", action="store_true", help="plain ministack, for comparison")
+    options = parser.parse_args()
+    if options.end_with_stdin:
+        end_with(sys.stdin)
+    if not options.unpatched:
+        for patch in PATCHES:
+            patch()
+    from ministack.app import main as serve  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    sys.argv = ["ministack"]
+    serve()
+
+
+if __name__ == "__main__":
+    main()

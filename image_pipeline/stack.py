@@ -1,0 +1,150 @@
+"""A deployed stack, in a local AWS or in an account: the same code with another endpoint."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+)
+
+from errors import InvalidSettings
+from image_pipeline.errors import CommandError
+from settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+LOCAL_REGION: Final = "us-east-1"
+LOCAL_ACCESS_KEY: Final = "test"
+"""Both halves of the key that ministack knows as the account's root."""
+
+CONNECTIONS: Final = 32
+"""Most requests at a time on one client."""
+
+
+class Aws:
+    """Where AWS is, and the clients that talk to it; each client is made when first used."""
+
+    def __init__(self, session: boto3.Session, endpoint_url: str | None = None) -> None:
+        self._session = session
+        self.endpoint_url = endpoint_url
+        self._config = Config(
+            max_pool_connections=CONNECTIONS,
+            connect_timeout=5,
+            retries={"total_max_attempts": 5, "mode": "standard"},
+            # A proxy of the user's must not see what goes to loopback.
+            proxies={} if endpoint_url else None,
+        )
+
+    @classmethod
+    def local(cls, endpoint_url: str) -> "Aws":
+        """The local AWS at `endpoint_url`; nothing of the user's own AWS configuration is read."""
+        nothing = (None, None, None, None)
+        nowhere = (None, None, os.devnull, None)
+        variables = {"profile": nothing, "config_file": nowhere, "credentials_file": nowhere}
+        session = botocore.session.Session(session_vars=variables)
+        return cls(
+            boto3.Session(
+                LOCAL_ACCESS_KEY,
+                LOCAL_ACCESS_KEY,
+                region_name=LOCAL_REGION,
+                botocore_session=session,
+            ),
+            endpoint_url,
+        )
+
+    @classmethod
+    def account(cls, region: str | None = None) -> "Aws":
+        """The account that boto3's usual credentials belong to, in `region` or the usual one."""
+        with explained():
+            return cls(boto3.Session(region_name=region))
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """Buckets and objects."""
+        return self._session.client("s3", endpoint_url=self.endpoint_url, config=self._config)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """The queue of dead letters."""
+        return self._session.client("sqs", endpoint_url=self.endpoint_url, config=self._config)
+
+    @cached_property
+    def cloudformation(self) -> "CloudFormationClient":
+        """The stack."""
+        return self._session.client(
+            "cloudformation", endpoint_url=self.endpoint_url, config=self._config
+        )
+
+    @cached_property
+    def functions(self) -> "LambdaClient":
+        """The function."""
+        return self._session.client("lambda", endpoint_url=self.endpoint_url, config=self._config)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack: its outputs, and the settings that its function runs with."""
+
+    aws: Aws
+    name: str
+    input_bucket: str
+    function_name: str
+    settings: Settings
+
+    @classmethod
+    def find(cls, aws: Aws, name: str) -> "Stack":
+        """Look the stack `name` up.
+
+        Raises CommandError if it is not there, not this pipeline's, or not to be reached.
+        """
+        with explained():
+            try:
+                found = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+            except ClientError as error:
+                if "does not exist" not in str(error):
+                    raise
+                raise CommandError(
+                    f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. "
+                    "Is it another --region, or is it still being deployed?"
+                ) from error
+            outputs = {out["OutputKey"]: out["OutputValue"] for out in found.get("Outputs", [])}
+            try:
+                function = outputs["FunctionName"]
+                configuration = aws.functions.get_function_configuration(FunctionName=function)
+                settings = Settings.from_environment(configuration["Environment"]["Variables"])
+                return cls(aws, name, outputs["InputBucket"], function, settings)
+            except (KeyError, InvalidSettings) as error:
+                raise CommandError(
+                    f"Stack {name!r} ({found['StackStatus']}) is not a working stack of this "
+                    f"pipeline: {error}. Deploy iac/template.yaml, or name another stack."
+                ) from error
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what AWS refuses within the block into a CommandError that says what to do."""
+    try:
+        yield
+    except (NoCredentialsError, NoRegionError) as error:
+        raise CommandError(
+            f"{error} For an account: `aws configure`, or set AWS_PROFILE, or give --region."
+        ) from error
+    except EndpointConnectionError as error:
+        raise CommandError(f"{error} Is it running, and is the network up?") from error
+    except (BotoCoreError, ClientError) as error:
+        raise CommandError(f"AWS refused: {error}") from error
