@@ -1,6 +1,7 @@
 """Pictures that tests draw: four quadrants of known colours, so that turns and shifts show."""
 
 import io
+import struct
 from typing import Any
 
 from PIL import Image
@@ -61,3 +62,36 @@ def is_upright(image: Image.Image, tolerance: int = 12) -> bool:
         for got_row, row in zip(corners(image), QUADRANTS, strict=True)
         for got, expected in zip(got_row, row, strict=True)
     )
+
+
+ADOBE_RGB = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+"""XYZ of its red, green and blue, adapted to D50 (Adobe RGB (1998) specification, annex B)."""
+ADOBE_GAMMA = 563 / 256
+
+
+def rgb_profile(
+    primaries: tuple[tuple[float, float, float], ...] = ADOBE_RGB, gamma: float = ADOBE_GAMMA
+) -> bytes:
+    """A matrix profile of version 2 (ICC.1:2001-04) with the given primaries and gamma."""
+
+    def xyz(values: tuple[float, ...]) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
+
+    name = b"Test RGB\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    description = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
+    tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0", b"wtpt": xyz((0.9642, 1, 0.8249))}
+    for channel, primary in zip("rgb", primaries, strict=True):
+        tags[f"{channel}XYZ".encode()] = xyz(primary)
+        tags[f"{channel}TRC".encode()] = curve
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for tag, data in tags.items():
+        table += tag + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(
+        ">I4sI4s4s4s", start + len(body), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ "
+    )
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += struct.pack(">3i", 63190, 65536, 54061)  # D50
+    return head + bytes(128 - len(head)) + table + body

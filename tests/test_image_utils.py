@@ -4,10 +4,24 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictures import BLUE, RED, corners, decoded, encoded, is_upright, jpeg, near, quadrants
+from pictures import (
+    ADOBE_GAMMA,
+    ADOBE_RGB,
+    BLUE,
+    RED,
+    corners,
+    decoded,
+    encoded,
+    is_upright,
+    jpeg,
+    near,
+    quadrants,
+    rgb_profile,
+)
 from PIL import Image, ImageCms, ImageDraw
 
 from errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
@@ -167,25 +181,54 @@ def test_a_broken_profile_is_ignored() -> None:
     assert is_upright(decoded(thumbnails(jpeg(icc_profile=b"not a profile"))[1].data))
 
 
-def test_a_profile_is_applied() -> None:
-    """A LAB picture comes out in sRGB as lcms, told to convert it whole, gives it."""
-    lab_profile = ImageCms.createProfile("LAB")
-    srgb = ImageCms.createProfile("sRGB")
-    lab = ImageCms.profileToProfile(quadrants(), srgb, lab_profile, outputMode="LAB")
-    assert lab is not None
-    profile = ImageCms.ImageCmsProfile(lab_profile).tobytes()
-    assert is_upright(decoded(thumbnails(encoded(lab, "TIFF", icc_profile=profile))[1].data))
+SRGB_D50 = (  # linear sRGB → XYZ at D50 (IEC 61966-2-1, Bradford-adapted)
+    (0.4360747, 0.3850649, 0.1430804),
+    (0.2225045, 0.7168786, 0.0606169),
+    (0.0139322, 0.0971045, 0.7141733),
+)
+
+
+def adobe_to_srgb(colour: tuple[int, int, int]) -> tuple[int, ...]:
+    """The same colour in sRGB, by the two standards' formulas alone."""
+    linear = (np.array(colour) / 255) ** ADOBE_GAMMA
+    xyz = np.array(ADOBE_RGB).T @ linear
+    light = np.clip(np.linalg.inv(np.array(SRGB_D50)) @ xyz, 0, 1)
+    encoded_light = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return tuple(round(value * 255) for value in encoded_light)
+
+
+@pytest.mark.parametrize("colour", [(128, 160, 96), (200, 120, 110), (90, 110, 170)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_profile_is_applied(kind: str, colour: tuple[int, int, int]) -> None:
+    """Adobe RGB comes out in sRGB as the standards' formulas say, to within 3 of 255."""
+    data = encoded(Image.new("RGB", (600, 400), colour), kind, icc_profile=rgb_profile())
+    picture = decoded(thumbnails(data, quality=100)[1].data).convert("RGB")
+    expected = adobe_to_srgb(colour)
+    assert not near(colour, expected, 5)
+    assert near(picture.getpixel((300, 100)), expected, 3)  # type: ignore[arg-type]
 
 
 def test_a_scaled_decode_does_not_shift_the_picture() -> None:
-    """JPEG's scaled sizes are rounded up; a thumbnail agrees with a full decode all the same."""
-    image = Image.linear_gradient("L").resize((1021, 1021)).convert("RGB")
-    data = encoded(image, "JPEG", quality=95)
-    got = decoded(thumbnails(data, (128,), quality=100)[0].data).convert("L")
-    expected = image.resize((128, 128), Image.Resampling.LANCZOS).convert("L")
-    rows = range(8, 120)
-    shift = [got.getpixel((64, y)) - expected.getpixel((64, y)) for y in rows]  # type: ignore[operator]
-    assert abs(sum(shift)) / len(shift) < 0.5
+    """JPEG's scaled sizes are rounded up; a thumbnail shows the whole picture and no more of it.
+
+    1,025 px at 1/8 are 129, of which the last is an eighth full: taken as a whole one, it would
+    draw everything to the left, and the white nine tenths with it.
+    """
+    image = Image.new("L", (1025, 1025))
+    image.paste(255, (0, 0, round(1025 * 0.9), 1025))
+    (thumbnail,) = thumbnails(encoded(image, "JPEG", quality=95), (96,), quality=100)
+    grey = np.asarray(decoded(thumbnail.data).convert("L"), dtype=float)
+    assert abs(grey.mean() / 255 - round(1025 * 0.9) / 1025) < 0.003
+
+
+def test_the_smaller_width_is_averaged_not_picked() -> None:
+    """Fine lines become even grey at a quarter of the width, not moiré."""
+    lines = np.zeros((512, 512), dtype=np.uint8)
+    lines[:, ::2] = 255
+    small, _ = thumbnails(encoded(Image.fromarray(lines), "PNG"), quality=100)
+    grey = np.asarray(decoded(small.data).convert("L"), dtype=float)
+    assert grey[8:-8, 8:-8].std() < 4
+    assert abs(grey.mean() - 127.5) < 4
 
 
 @pytest.mark.parametrize(
