@@ -1,0 +1,1 @@
+"""Measurements of the pipeline, each runnable as `python -m bench.<name>`."""
