@@ -16,13 +16,10 @@ one GET and a PUT for each width:
 A crash anywhere is healed when the event is retried or replayed.
 """
 
-import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote
 
 from errors import (
     ImageTooLarge,
@@ -31,6 +28,7 @@ from errors import (
     SourceUnsettled,
 )
 from image_utils import Thumbnail, make_thumbnails
+from provenance import LONG_AGO, Provenance
 from settings import Settings
 from storage import Bucket, Headers, State
 from telemetry import Telemetry
@@ -44,10 +42,6 @@ MAX_ROUNDS: Final = 8
 
 MAX_KEY_BYTES: Final = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
-
-MAX_QUOTED_KEY: Final = 1500
-BASE64: Final = "base64,"
-"""Percent-encoding never yields a comma, so this is no quoted key's beginning."""
 
 SOURCE_SHARE: Final = 4
 """A source may take up to this fraction of the function's memory: its pixels need the rest."""
@@ -207,12 +201,14 @@ class Pipeline:
         raise Failed(error, etag) from error
 
     def _any_thumbnail(self, upload: Upload) -> bool:
-        output = self.bucket(self.settings.output_bucket)
-        for key in self._thumbnail_keys(upload.key).values():
-            state = output.head(key)
-            if state is not None and _source_key(state) == upload.key:
-                return True
-        return False
+        return any(
+            (found := self._provenance(key)) is not None and found.key == upload.key
+            for key in self._thumbnail_keys(upload.key).values()
+        )
+
+    def _provenance(self, thumbnail_key: str) -> Provenance | None:
+        state = self.bucket(self.settings.output_bucket).head(thumbnail_key)
+        return Provenance.of(state.metadata) if state else None
 
     def _all_current(self, upload: Upload) -> bool:
         """Whether every thumbnail was made from the source as it is, by HEADs alone."""
@@ -226,10 +222,9 @@ class Pipeline:
             if source is None:
                 return False
             etag = source.etag
-        output = self.bucket(self.settings.output_bucket)
+        wanted = Provenance(upload.key, etag, LONG_AGO, self.settings.recipe)
         return all(
-            (state := output.head(key)) is not None
-            and _is_current(state, upload.key, etag, self.settings.recipe)
+            (found := self._provenance(key)) is not None and found.same_picture_as(wanted)
             for key in keys.values()
         )
 
@@ -241,18 +236,12 @@ class _Writer:
         self._source = source
         self._output = pipeline.bucket(pipeline.settings.output_bucket)
         self._telemetry = pipeline.telemetry
-        self._recipe = pipeline.settings.recipe
         self._upload = upload
-        self._state = state
+        self._ours = Provenance(upload.key, state.etag, state.modified, pipeline.settings.recipe)
         self._headers = Headers(
             content_type="image/webp",
             cache_control=pipeline.settings.cache_control,
-            metadata={
-                "source-key": _quoted(upload.key),
-                "source-etag": state.etag,
-                "source-modified": state.modified.isoformat(),
-                "recipe": self._recipe,
-            },
+            metadata=self._ours.to_metadata(),
         )
         self.wrote = False
         self.overwrote = False
@@ -272,9 +261,8 @@ class _Writer:
             if existing is None:
                 replacing = None
                 continue
-            if _is_current(existing, self._upload.key, self._state.etag, self._recipe):
-                return
-            if not self._may_replace(existing):
+            theirs = Provenance.of(existing.metadata)
+            if theirs and (self._is_current(theirs) or self._yields_to(theirs)):
                 return
             self.check_source()
             replacing = existing.etag
@@ -283,59 +271,25 @@ class _Writer:
     def check_source(self) -> None:
         """Raise SourceChanged if the source is no longer what was read."""
         now = self._source.head(self._upload.key)
-        if now is None or now.etag != self._state.etag:
+        if now is None or now.etag != self._ours.etag:
             raise SourceChanged
 
-    def _may_replace(self, existing: State) -> bool:
-        """Whether `existing` is ours to overwrite; if it is a newer source's, remember whose."""
-        other = _source_key(existing)
-        if other is None or other == self._upload.key:
-            return True
-        if other not in self._collisions:
-            self._collisions.add(other)
-            self._telemetry.collided(self._upload.bucket, self._upload.key, other)
-        ours = (self._state.modified, self._upload.key)
-        if ours > (_source_modified(existing), other):
-            return True
-        self.owner = other
-        return False
+    def _is_current(self, theirs: Provenance) -> bool:
+        """Whether what is there is this very thumbnail, and knows how new its source is.
 
+        The same bytes uploaded again are written again: else an older upload of another source
+        with the same thumbnail name, whose event is late, would find itself the newer one.
+        """
+        return theirs.same_picture_as(self._ours) and theirs.modified >= self._ours.modified
 
-def _is_current(thumbnail: State, source_key: str, source_etag: str, recipe: str) -> bool:
-    metadata = thumbnail.metadata
-    return (
-        _source_key(thumbnail) == source_key
-        and metadata.get("source-etag") == source_etag
-        and metadata.get("recipe") == recipe
-    )
-
-
-def _quoted(key: str) -> str:
-    """A key as ASCII metadata: percent-encoded, or in base64 where that would not fit.
-
-    All user metadata of an object may have 2 KB
-    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html), and percent-encoding
-    makes a key of 1,024 bytes three times as long.
-    """
-    quoted = quote(key)
-    if len(quoted) <= MAX_QUOTED_KEY:
-        return quoted
-    return BASE64 + base64.b64encode(key.encode()).decode()
-
-
-def _source_key(thumbnail: State) -> str | None:
-    quoted = thumbnail.metadata.get("source-key")
-    if quoted is None:
-        return None
-    if quoted.startswith(BASE64):
-        return base64.b64decode(quoted.removeprefix(BASE64)).decode(errors="replace")
-    return unquote(quoted)
-
-
-def _source_modified(thumbnail: State) -> datetime:
-    """When the thumbnail's source was written; long ago if its metadata does not tell."""
-    try:
-        told = datetime.fromisoformat(thumbnail.metadata.get("source-modified", ""))
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return told if told.tzinfo else told.replace(tzinfo=UTC)
+    def _yields_to(self, theirs: Provenance) -> bool:
+        """Whether what is there belongs to another source, and a newer one."""
+        if theirs.key == self._ours.key:
+            return False
+        if theirs.key not in self._collisions:
+            self._collisions.add(theirs.key)
+            self._telemetry.collided(self._upload.bucket, self._upload.key, theirs.key)
+        if self._ours.is_newer_than(theirs):
+            return False
+        self.owner = theirs.key
+        return True

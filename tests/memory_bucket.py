@@ -6,15 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from storage import Headers, State, Stored
 
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-
 
 class MemoryBucket:
     """An implementation of `storage.Bucket`.
 
     `before(request, key)` runs ahead of each request and may raise, or change the bucket as
     another client would; `after` likewise, when the request has taken effect. `requests` lists
-    what was asked, in order. Time goes on by a second a write.
+    what was asked, in order. Time goes on by `tick` a write.
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -23,14 +21,15 @@ class MemoryBucket:
         self.requests: list[tuple[str, str]] = []
         self.before: Callable[[str, str], None] = lambda _request, _key: None
         self.after: Callable[[str, str], None] = lambda _request, _key: None
-        self._writes = 0
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.tick = timedelta(seconds=1)
 
     def upload(self, key: str, body: bytes, headers: Headers | None = None) -> State:
         """Write without condition and without hooks, as a user does."""
-        self._writes += 1
+        self.now += self.tick
         state = State(
             etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
-            modified=EPOCH + timedelta(seconds=self._writes),
+            modified=self.now,
             size=len(body),
             metadata=dict(headers.metadata) if headers else {},
         )

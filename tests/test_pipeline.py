@@ -1,6 +1,7 @@
 """The write protocol: what the thumbnails are when all is quiet, whatever happened before."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -150,9 +151,11 @@ def test_an_older_event_that_finishes_last_does_not_win(world: World) -> None:
 def test_p_q_p_with_a_stalled_writer_ends_at_p(world: World) -> None:
     """The source goes P, Q, P while a worker holds Q ready to write over P's thumbnails.
 
-    The worker of the second P finds P's thumbnails current and writes nothing, so If-Match
-    cannot tell the stalled worker: only its last look at the source does.
+    All in one second, as S3 counts: the worker of the second P finds P's thumbnails current and
+    writes nothing, so If-Match cannot tell the stalled worker: only its last look at the source
+    does.
     """
+    world.input.tick = timedelta(0)
     world.input.upload(KEY, P)
     world.process()
     world.input.upload(KEY, Q)
@@ -288,6 +291,20 @@ def test_colliding_sources_of_the_same_second_settle_by_key(world: World) -> Non
     for name in ("uploads/a.png", "uploads/a.jpg", "uploads/a.png"):
         world.process(name)
     assert world.shows(Q, "uploads/a.png")
+
+
+def test_the_same_bytes_again_count_as_newer(world: World) -> None:
+    """a.jpg, a.png, a.jpg again with the same bytes: a.jpg is the newest, in any order of events.
+
+    If its second event left the thumbnails as they were, a.png's late one would take them.
+    """
+    world.input.upload("uploads/a.jpg", P)
+    world.process("uploads/a.jpg")
+    world.input.upload("uploads/a.png", Q)
+    world.input.upload("uploads/a.jpg", P)
+    world.process("uploads/a.jpg")
+    world.process("uploads/a.png")
+    assert world.shows(P, "uploads/a.jpg")
 
 
 def test_the_owner_of_shared_thumbnails_is_named(world: World) -> None:
