@@ -371,7 +371,7 @@ def report(
     skipped: str | None,
     photo: Photo,
     rounds: int,
-    artefacts: dict[str, Path],
+    built: dict[str, str],
 ) -> dict[str, Any]:
     """Everything, for the results file: with it a run can be judged, and repeated."""
     return {
@@ -382,7 +382,7 @@ def report(
         "photo": {"name": photo.name, "bytes": len(photo.data)}
         | {"width": photo.width, "height": photo.height},
         "machine": machine(),
-        "versions": versions(artefacts),
+        "versions": built,
         "skipped": skipped,
         "results": [asdict(result) for result in results],
     }
@@ -406,10 +406,10 @@ def machine() -> dict[str, Any]:
 def versions(artefacts: dict[str, Path]) -> dict[str, str]:
     """Those of the function, of its libraries and of what runs it."""
     libraries = {
-        package.name: package.version
+        package.name.replace("_", "-"): package.version
         for path in (*artefacts.values(), runtime_packages())
         for package in importlib.metadata.distributions(path=[str(path)])
-        if package.name in LIBRARIES
+        if package.name.replace("_", "-") in LIBRARIES
     }
     return {"commit": commit(), "python": platform.python_version(), **libraries}
 
@@ -484,10 +484,11 @@ def cold_starts(
     photo = photo_of_about_a_megabyte()
     with err.status("Building the functions"):
         artefacts = build()
+    built = versions(artefacts)  # now: the working tree may change meanwhile
     check_bytecode(artefacts)
     results, skipped = measure(rounds, artefacts, photo)
     check_bytecode(artefacts)  # no run has left any
-    found = report(results, skipped, photo, rounds, artefacts)
+    found = report(results, skipped, photo, rounds, built)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     if as_json:
