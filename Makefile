@@ -25,9 +25,9 @@ down: $(DEV) ## Stop the local AWS
 	image-pipeline down
 
 ##@ Develop
-.PHONY: test lint build clean setup
+.PHONY: test lint build bench clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
-	pytest -n auto --dist loadgroup $(PYTEST)
+	pytest -n auto --dist loadscope $(PYTEST)
 
 lint: $(DEV) ## Check format, style and types
 	black --check .
@@ -39,6 +39,9 @@ build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
 	sam build --template-file iac/template.yaml
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
+
+bench: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 3 minutes)
+	python -m bench.cold_start
 
 clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
@@ -68,5 +71,5 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 
 .tools/%/.ready: requirements/%.txt $(UV)
 	$(UV) venv --quiet --clear --python 3.13 .tools/$*
-	$(UV) pip sync --quiet --python .tools/$* --require-hashes requirements/$*.txt
+	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@

@@ -301,7 +301,7 @@ def process(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         sending = bar.add_task("Uploading", total=len(files))
         uploaded = uploading.upload(stack, files, lambda: bar.advance(sending))
         waiting = bar.add_task("Thumbnails", total=len(files))
@@ -398,7 +398,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
                 f"  [green]✓[/] {escape(thumbnail.key)}",
                 f"{thumbnail.width} wide",
                 f"{thumbnail.size:,}",
-                f"{1 - thumbnail.size / max(outcome.size, 1):.0%}",
+                f"{(outcome.size - thumbnail.size) * 100 // max(outcome.size, 1)}%",
             )
         table.add_section()
     out.print(table)

@@ -59,7 +59,7 @@ class Server:
     pid: int
     port: int
     ready: bool = False
-    """Whether the stack is deployed."""
+    """Whether the stack is deployed, and not being stopped."""
 
     @property
     def endpoint_url(self) -> str:
@@ -68,10 +68,9 @@ class Server:
 
 
 class LocalStack:
-    """The local stack of one directory; `template` and `auth` are for tests.
+    """The local stack of one directory, which holds lock, state, logs, build and temporary files.
 
-    `auth` makes the local AWS enforce IAM policies. The directory holds lock, state, logs, the
-    built function and temporary files.
+    `template` is what is deployed; `variables` are further settings of ministack.
     """
 
     def __init__(
@@ -79,14 +78,14 @@ class LocalStack:
         directory: Path | None = None,
         *,
         template: Path = REPOSITORY / "iac" / "template.yaml",
-        auth: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         # The variable lets tests and a second checkout's stack keep out of each other's way.
         self.directory = directory or Path(
             os.environ.get("IMAGE_PIPELINE_DIRECTORY", REPOSITORY / ".local")
         )
         self._template = template
-        self._auth = auth
+        self._variables = variables or {}
         self._state = self.directory / "state.json"
         self._temporary = self.directory / "tmp"
         self._log = self.directory / "ministack.log"
@@ -97,12 +96,7 @@ class LocalStack:
         if not self.directory.is_dir():
             return None
         with self._locked() as free:
-            if free:
-                return None
-        try:
-            return Server(**json.loads(self._state.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None  # it is just starting or just being stopped
+            return None if free else self._read()
 
     def stack(self) -> Stack:
         """Find the deployed stack. Raises CommandError if none runs, or it is not ready."""
@@ -153,6 +147,7 @@ class LocalStack:
             if own.stdin:
                 own.stdin.close()
         elif server:
+            self._write(replace(server, ready=False))  # so `up` in another terminal can tell
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
@@ -166,7 +161,8 @@ class LocalStack:
         """Block until the local AWS started here ends. Raises CommandError if by itself."""
         if self._process:
             self._process.wait()
-        if self._state.exists():  # `down` removes it
+        server = self._read()
+        if server and server.ready:  # `stop` says otherwise
             raise CommandError(f"The local AWS ended by itself.\n{_tail(self._log)}")
 
     def build(self) -> None:
@@ -249,7 +245,7 @@ class LocalStack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._temporary,
-                env=self._environment(port),
+                env=self.environment(port),
                 pass_fds=[lock],
                 start_new_session=True,
             )
@@ -265,7 +261,8 @@ class LocalStack:
                 time.sleep(0.05)
         raise CommandError(f"The local AWS did not start.\n{_tail(self._log)}")
 
-    def _environment(self, port: int) -> dict[str, str]:
+    def environment(self, port: int) -> dict[str, str]:
+        """What ministack is told; nothing else of this process's environment reaches it."""
         return {
             "PATH": os.defpath,
             "TMPDIR": str(self._temporary),
@@ -275,13 +272,20 @@ class LocalStack:
             "MINISTACK_REGION": LOCAL_REGION,
             "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # the function's way back
             **CREDENTIALS,
-            "AUTH": "true" if self._auth else "false",
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LAMBDA_ACCOUNT_CONCURRENCY": str(CONCURRENCY),
             # It would tidy up containers, which are none of its business here.
             "DOCKER_HOST": "unix:///nonexistent",
+            **self._variables,
         }
+
+    def _read(self) -> Server | None:
+        """Read the state file, or tell None where it is not written yet, or removed just now."""
+        try:
+            return Server(**json.loads(self._state.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _write(self, server: Server) -> None:
         draft = self._state.with_suffix(".draft")

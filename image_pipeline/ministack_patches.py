@@ -9,29 +9,40 @@ Left as it is: events are retried after 1 s and 2 s where AWS waits 1 and 2 minu
 # ruff: noqa: SLF001 - ministack offers no other place to hook in
 
 import argparse
+import array
 import contextvars
+import fcntl
 import json
 import os
+import queue
+import select
 import shlex
 import signal
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ministack.core import lambda_runtime  # type: ignore[import-not-found]
 from ministack.services import lambda_svc, sqs  # type: ignore[import-not-found]
 
 THROTTLED_RETRY_SECONDS = 0.1
+LOG_SECONDS = 2.0
+"""Most that an answer waits for its log: a thread left behind may write for ever."""
 
 
 # --- how a Python function runs -----------------------------------------------------------------
 class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
     """An execution environment that runs AWS's own runtime client for Python, awslambdaric."""
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self._reading = threading.Lock()
 
     def _spawn(self, init_timeout: float | None = None) -> None:
         code = Path(lambda_svc._provided_runtime_code_dir(self.code_zip))
@@ -61,9 +72,46 @@ class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
                 "log": self._drain_stderr(),
             }
 
+    def _pump_output(self, stream: IO[bytes], log_queue: queue.Queue[str]) -> None:
+        """Read the function's output into `log_queue`, to the end of the process.
+
+        Under the lock there is no output that is neither in the pipe nor in the queue.
+        """
+        rest, chunk = b"", b"begin"
+        while chunk:
+            select.select([stream], [], [])
+            with self._reading:
+                chunk = os.read(stream.fileno(), 1 << 16)
+                *lines, rest = (rest + (chunk or b"\n")).split(b"\n")
+                for line in filter(None, lines):
+                    if log_queue.full():
+                        log_queue.get_nowait()  # the oldest goes; the pipe must not fill up
+                    log_queue.put_nowait(line.decode(errors="replace"))
+        with self._reading:
+            stream.close()
+
+    def _drain_stderr_bounded(self, *_: float, **__: float) -> str:
+        """Take all that was written up to now: an invocation's log lines, and no other's.
+
+        The function wrote them before it answered, but the reading thread may be late.
+        """
+        process = self._proc
+        deadline = time.monotonic() + LOG_SECONDS
+        while process and self._unread(process.stdout) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return str(self._drain_stderr())
+
+    def _unread(self, stream: IO[bytes]) -> bool:
+        with self._reading:
+            if stream.closed:
+                return False
+            count = array.array("i", [0])
+            fcntl.ioctl(stream, termios.FIONREAD, count)
+            return count[0] > 0
+
 
 def run_python_in_the_lambda_runtime_client() -> None:
-    """Python functions run in awslambdaric: real context, typed errors, failed inits reported.
+    """Python functions run in awslambdaric: real context, typed errors, failed inits, whole logs.
 
     https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html. ministack runs them in a
     loop of its own, where every error is a `Runtime.HandlerError`.
@@ -241,12 +289,12 @@ def main() -> None:
     """Patch ministack and serve until killed; its settings come from the environment."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--end-with-stdin", action="store_true", help="die when stdin is closed")
-    parser.add_argument("--unpatched", action="store_true", help="plain ministack, for comparison")
+    parser.add_argument("--without", action="append", default=[], help="a patch to leave out")
     options = parser.parse_args()
     if options.end_with_stdin:
         end_with(sys.stdin)
-    if not options.unpatched:
-        for patch in PATCHES:
+    for patch in PATCHES:
+        if patch.__name__ not in options.without:
             patch()
     from ministack.app import main as serve  # type: ignore[import-not-found]  # noqa: PLC0415
 

@@ -1,0 +1,133 @@
+"""ministack and its processes, as tests start and watch them."""
+
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from image_pipeline.local_stack import HOST, MINISTACK, REPOSITORY, LocalStack
+from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+
+QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
+"""Seconds before the first retry of a failed event; the second waits twice as long."""
+
+ROLE = "arn:aws:iam::000000000000:role/test"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until[T](look: Callable[[], T], seconds: float = 20) -> T:
+    """What `look` answers once it is true; fails when it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: last saw {found!r}"
+        time.sleep(0.05)
+    return found
+
+
+def processes_of(directory: Path) -> list[int]:
+    """Ids of the live processes that have `directory` in their environment.
+
+    ministack has its temporary files there, a function's environment its code, and sam inherits
+    the variable that names it.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # ended meanwhile, or not a process
+            environment = (entry / "environ").read_bytes()  # empty for a zombie
+            if os.fsencode(directory) in environment:
+                found.append(int(entry.name))
+    return found
+
+
+@contextlib.contextmanager
+def ministack(
+    directory: Path, *without: str, **variables: str
+) -> Iterator[tuple[Aws, subprocess.Popen[bytes]]]:
+    """Run ministack, patched but for the patches named, with nothing deployed to it."""
+    port = free_port()
+    environment = LocalStack(directory, variables=QUICK_RETRIES | variables).environment(port)
+    (directory / "tmp").mkdir()
+    options = [word for patch in without for word in ("--without", patch)]
+    patches = REPOSITORY / "image_pipeline" / "ministack_patches.py"
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own tool
+            [str(MINISTACK), "-P", str(patches), "--end-with-stdin", *options],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: _listens(port) or process.poll() is not None)
+        assert process.poll() is None, (directory / "log").read_text()
+        yield Aws.local(f"http://{HOST}:{port}"), process
+    finally:
+        assert process.stdin
+        process.stdin.close()
+        process.wait()
+
+
+def create_function(aws: Aws, name: str, source: str, **configuration: Any) -> None:
+    """Create a Python function from the source of its one module."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as code:
+        code.writestr("handler.py", source)
+    aws.functions.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Handler="handler.lambda_handler",
+        Role=ROLE,
+        Code={"ZipFile": archive.getvalue()},
+        **configuration,
+    )
+    until(lambda: aws.functions.get_function_configuration(FunctionName=name)["State"] == "Active")
+
+
+def invoke(aws: Aws, name: str, event: object = None) -> Any:
+    """The answer of a synchronous invocation, decoded."""
+    answer = aws.functions.invoke(FunctionName=name, Payload=json.dumps(event))
+    return json.loads(answer["Payload"].read())
+
+
+def log_lines(aws: Aws, group: str) -> list[str]:
+    """Every line of a log group, stream by stream."""
+    logs = boto3.client(
+        "logs",
+        endpoint_url=aws.endpoint_url,
+        region_name=LOCAL_REGION,
+        aws_access_key_id=LOCAL_ACCESS_KEY,
+        aws_secret_access_key=LOCAL_ACCESS_KEY,
+    )
+    try:
+        streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:  # it comes with the first invocation
+        return []
+    return [
+        event["message"].rstrip()
+        for stream in streams
+        for event in logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])[
+            "events"
+        ]
+    ]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0

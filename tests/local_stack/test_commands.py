@@ -1,0 +1,399 @@
+"""The `image-pipeline` command as a person or a script uses it, processes and all."""
+
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from pictures import jpeg
+from PIL import Image
+from serving import free_port, processes_of, until
+
+from image_pipeline import cli, local_stack, samples
+from image_pipeline.errors import CommandError
+from image_pipeline.local_stack import CREDENTIALS, HOST, LocalStack
+
+pytestmark = pytest.mark.local_stack
+
+COMMAND = Path(sys.executable).parent / "image-pipeline"
+COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_commands)
+
+UP_WITHOUT_FUNCTION = """
+import sys
+from image_pipeline import cli, local_stack
+local_stack.LocalStack.build = lambda self: None
+local_stack.LocalStack.deploy = lambda self, server: None
+local_stack.LocalStack.stack = lambda self: None
+cli.show_local = lambda *_, **__: print("up", flush=True)
+cli.main()
+"""
+"""`up` less what takes long: enough to be stopped in every way."""
+
+
+@dataclass
+class Home:
+    """A directory that a local stack lives in, and the command that uses it."""
+
+    directory: Path
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command sees."""
+        return os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self.directory), "COLUMNS": "100"}
+
+    def run(self, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end: in this process, for its imports take a second."""
+        arguments = ["image-pipeline", *map(str, words)]
+        with (
+            patch.dict(os.environ, self.environment | variables),
+            patch.object(sys, "argv", arguments),
+            redirect_stdout(io.StringIO()) as stdout,
+            redirect_stderr(io.StringIO()) as stderr,
+            pytest.raises(SystemExit) as left,
+        ):
+            cli.main()
+        code = left.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+    def json(self, *words: object, code: int = 0, **variables: str) -> Any:
+        """What the command answers with --json."""
+        done = self.run(*words, "--json", **variables)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Run `up` in the foreground as long as the block lasts."""
+        with subprocess.Popen(  # noqa: S603 - the command under test
+            [*(command or (COMMAND,)), "up", "--port", str(self.port)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Where no local stack is running."""
+    return Home(tmp_path / "home", free_port())
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Where `up --detach` has deployed the stack; `down` leaves nothing of it."""
+    home = Home(tmp_path_factory.mktemp("deployed") / "home", free_port())
+    try:
+        done = subprocess.run(  # noqa: S603 - the command under test
+            [COMMAND, "up", "--detach", "--port", str(home.port)],
+            env=home.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"on http://127.0.0.1:{home.port}" in done.stdout
+        assert "s3://image-pipeline-input/uploads/" in done.stdout
+        yield home
+    finally:
+        assert home.run("down").stdout == "Stopped the local stack.\n"
+        assert processes_of(home.directory) == []
+        assert not (home.directory / "state.json").exists()
+        assert not (home.directory / "tmp").exists()
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The one paragraph that a user's mistake is answered with."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    return done.stderr
+
+
+# --- without a stack ----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, home: Home) -> None:
+    """`--help` shows how a command is called."""
+    done = home.run(name, "--help")
+    assert done.returncode == 0
+    assert re.search(rf"Examples?\s+image-pipeline {name}", done.stdout)
+
+
+def test_without_a_stack_the_commands_say_how_to_get_one(home: Home) -> None:
+    """`upload` cannot go on, `status` and `down` say that there is nothing."""
+    assert "image-pipeline up" in told(home.run("upload", __file__))
+    assert home.run("status").stdout.startswith("No local stack is running.")
+    assert home.json("status") == {"running": False}
+    for _ in range(2):
+        done = home.run("down")
+        assert (done.returncode, done.stdout) == (0, "No local stack is running.\n")
+
+
+def test_a_taken_port_is_named(home: Home) -> None:
+    """`up` says which port is taken and how to choose another, and starts nothing."""
+    with socket.socket() as other:
+        other.bind((HOST, home.port))
+        other.listen()
+        message = told(home.run("up", "--port", home.port))
+    assert f"Port {home.port}" in message
+    assert "--port" in message
+    assert processes_of(home.directory) == []
+
+
+def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
+    """Without `make setup` the message says to run it."""
+    monkeypatch.setattr(local_stack, "MINISTACK", Path("/nowhere/ministack"))
+    with pytest.raises(CommandError, match=r"/nowhere/ministack.*make setup"):
+        LocalStack(home.directory).start(home.port, detach=False, report=lambda _: None)
+
+
+def test_a_failed_build_shows_the_end_of_its_log(home: Home, tmp_path: Path) -> None:
+    """The end of the log and its path are told, and nothing is left running."""
+    template = tmp_path / "template.yaml"
+    template.write_text("Resources: {Function: {Type: AWS::Serverless::Function}}\n")
+    stack = LocalStack(home.directory, template=template)
+    with pytest.raises(CommandError) as raised:
+        stack.start(home.port, detach=True, report=lambda _: None)
+    assert "`sam build` failed" in str(raised.value)
+    assert str(home.directory / "sam-build.log") in str(raised.value)
+    assert processes_of(home.directory) == []
+    assert stack.server() is None
+
+
+def test_a_recycled_process_id_is_not_killed(home: Home) -> None:
+    """A state file whose stack is gone means nothing, whoever has its process id now."""
+    home.directory.mkdir()
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as bystander:
+        (home.directory / "state.json").write_text(
+            json.dumps({"pid": bystander.pid, "port": home.port, "ready": True})
+        )
+        assert home.json("status") == {"running": False}
+        assert home.run("down").stdout == "No local stack is running.\n"
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+# --- stopping -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_stops_everything(home: Home, number: int, code: int) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal leave no process, no state and no files behind."""
+    with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.wait(10) == code
+    assert processes_of(home.directory) == []
+    assert not (home.directory / "state.json").exists()
+    assert not (home.directory / "tmp").exists()
+
+
+def test_nothing_outlives_a_killed_command(home: Home) -> None:
+    """SIGKILL cannot be handled, so ministack itself ends with the command that it belongs to."""
+    with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+    until(lambda: not processes_of(home.directory), 5)
+    assert home.json("status") == {"running": False}
+
+
+def test_ctrl_c_while_building_stops_everything(home: Home) -> None:
+    """What sam runs is stopped too."""
+    with home.up() as process:
+        until((home.directory / "sam-build.log").exists)
+        until(lambda: len(processes_of(home.directory)) > 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert processes_of(home.directory) == []
+
+
+def test_down_stops_a_foreground_stack(home: Home) -> None:
+    """`down` in another terminal ends the `up` of the first, which takes it for no failure."""
+    with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        assert home.run("down").stdout == "Stopped the local stack.\n"
+        assert process.wait(10) == 0
+    assert processes_of(home.directory) == []
+
+
+def test_an_end_of_its_own_is_told(home: Home) -> None:
+    """If ministack dies, the foreground command says so and where the log is."""
+    with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "up\n"
+        os.kill(json.loads((home.directory / "state.json").read_text())["pid"], signal.SIGKILL)
+        assert process.wait(10) == 1
+        assert "ended by itself" in process.stderr.read()
+
+
+# --- with a stack -------------------------------------------------------------------------------
+def test_a_second_up_is_refused(deployed: Home) -> None:
+    """It names the stack that is up, and leaves it up."""
+    message = told(deployed.run("up", "--detach", "--port", free_port()))
+    assert f"already running on http://127.0.0.1:{deployed.port}" in message
+    assert deployed.json("status")["running"]
+
+
+def test_upload_answers_for_each_file(deployed: Home, tmp_path: Path) -> None:
+    """A folder's pictures come back as thumbnails, its text as a failure, with exit code 1."""
+    folder = tmp_path / "trip"
+    (folder / "day 1").mkdir(parents=True)
+    picture = jpeg((1000, 500))
+    (folder / "day 1" / "p+1.jpg").write_bytes(picture)
+    (folder / "text.jpg").write_text("text")
+    (folder / ".hidden.jpg").write_text("not looked at")
+    out = tmp_path / "out"
+    good, bad = deployed.json("upload", folder, "--out", out, code=1)["uploads"]
+    assert (good["key"], good["state"], good["pixels"], good["bytes"]) == (
+        "uploads/trip/day 1/p+1.jpg",
+        "done",
+        [1000, 500],
+        len(picture),
+    )
+    assert [each["width"] for each in good["thumbnails"]] == [128, 512]
+    for thumbnail in good["thumbnails"]:
+        path = out / "trip" / "day 1" / f"p+1_{thumbnail['width']}w.webp"
+        assert path == Path(thumbnail["path"])
+        assert path.stat().st_size == thumbnail["bytes"]
+    assert (bad["key"], bad["state"], bad["thumbnails"]) == ("uploads/trip/text.jpg", "failed", [])
+    assert bad["error"]["type"] == "UnsupportedImage"
+    assert bad["error"]["permanent"]
+
+
+def test_upload_shows_a_table(deployed: Home, tmp_path: Path) -> None:
+    """A person sees the original, each thumbnail and what it saves."""
+    picture = tmp_path / "table.jpg"
+    picture.write_bytes(jpeg((3000, 2000)))
+    done = deployed.run("upload", picture)
+    assert done.returncode == 0
+    assert "3000 x 2000" in done.stdout
+    assert re.search(r"✓ table_128w\.webp +│ +128 wide │ +[\d,]+ │ +9\d%", done.stdout)
+
+
+def test_the_same_bad_file_again_is_judged_anew(deployed: Home, tmp_path: Path) -> None:
+    """The dead letter of an earlier upload of the same bytes is not taken for the new one's."""
+    bad = tmp_path / "again.jpg"
+    bad.write_text("text")
+    first = deployed.json("upload", bad, code=1)["uploads"][0]
+    assert first["state"] == "failed"
+    time.sleep(1)  # S3 tells the time of an upload to the second
+    deployed.json("upload", bad, code=1)
+    letters = [each for each in deployed.json("status")["failures"] if "again" in each["key"]]
+    assert len(letters) == 2
+
+
+def test_of_two_originals_with_the_same_thumbnails_one_is_superseded(
+    deployed: Home, tmp_path: Path
+) -> None:
+    """`a.jpg` and `a.png` share names: the newer has them, and the other one is told so."""
+    for name, kind in (("same.png", "PNG"), ("same.jpg", "JPEG")):
+        Image.new("RGB", (600, 300), "red").save(tmp_path / name, kind)
+    assert deployed.json("upload", tmp_path / "same.png")["uploads"][0]["state"] == "done"
+    both = deployed.json("upload", tmp_path / "same.jpg", tmp_path / "same.png")["uploads"]
+    states = {each["key"]: each["state"] for each in both}
+    assert "done" in states.values()
+    assert set(states.values()) <= {"done", "superseded"}
+
+
+@pytest.mark.parametrize("path", ["missing.jpg", "empty"])
+def test_a_wrong_path_is_named(deployed: Home, tmp_path: Path, path: str) -> None:
+    """Nothing is uploaded if a path is not there or has no files."""
+    (tmp_path / "empty").mkdir()
+    assert path in told(deployed.run("upload", tmp_path / path))
+
+
+def test_status_tells_buckets_queue_and_failures(deployed: Home, tmp_path: Path) -> None:
+    """Counts and the newest failure first, for scripts and for people."""
+    bad = tmp_path / "status.jpg"
+    bad.write_text("text")
+    before = deployed.json("status")
+    deployed.json("upload", bad, code=1)
+    after = deployed.json("status")
+    assert after["endpoint_url"] == f"http://127.0.0.1:{deployed.port}"
+    assert after["input"]["objects"] == before["input"]["objects"] + 1
+    assert after["output"] == before["output"]
+    assert after["dead_letters"] == before["dead_letters"] + 1
+    newest = after["failures"][0]
+    assert (newest["key"], newest["error_type"]) == ("uploads/status.jpg", "UnsupportedImage")
+    shown = deployed.run("status").stdout
+    assert "s3://image-pipeline-output/" in shown
+    assert "uploads/status.jpg" in shown
+
+
+def test_a_stack_of_an_account_is_used_alike(deployed: Home, tmp_path: Path) -> None:
+    """`--stack` finds a stack by boto3's own configuration, here led to the local AWS."""
+    account = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{deployed.port}", **CREDENTIALS}
+    name = ("--stack", "image-pipeline", "--region", "us-east-1")
+    picture = tmp_path / "account.jpg"
+    picture.write_bytes(jpeg())
+    assert deployed.json("upload", picture, *name, **account)["uploads"][0]["state"] == "done"
+    assert deployed.json("status", *name, **account)["stack"] == "image-pipeline"
+    missing = deployed.run("status", "--stack", "no-such-stack", **account)
+    assert "no stack 'no-such-stack'" in told(missing)
+    assert "exclude each other" in told(deployed.run("status", "--local", *name))
+
+
+def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> None:
+    """Three samples become thumbnails, upright; the text becomes a letter; the stack stays up."""
+    out = tmp_path / "out"
+    done = deployed.run("demo", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"Thumbnails: {out}" in done.stdout
+    assert samples.CORRUPT in done.stdout
+    assert "dead-letter queue" in done.stdout
+    assert len(list(out.iterdir())) == 6
+    with Image.open(out / "rotated-photo_512w.webp") as photo:
+        assert photo.size == (512, 341)
+        red, _, blue = photo.convert("RGB").getpixel((256, 2))
+        assert blue > red, "the sky is on top"
+    with Image.open(out / "balloon_512w.webp") as balloon:
+        assert balloon.convert("RGBA").getpixel((2, 2))[3] == 0, "around it is nothing"
+    assert deployed.json("status")["running"]
+
+
+def test_the_demo_takes_pictures_of_ones_own(deployed: Home, tmp_path: Path) -> None:
+    """A path of the user's is uploaded instead of the samples."""
+    picture = tmp_path / "mine.jpg"
+    picture.write_bytes(jpeg())
+    done = deployed.run("demo", picture, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "mine_128w.webp").exists()
+    assert samples.CORRUPT not in done.stdout
+
+
+def test_nothing_listens_beyond_loopback(deployed: Home) -> None:
+    """The local AWS answers on 127.0.0.1 and on no other address of this machine."""
+    url = f"http://127.0.0.1:{deployed.port}/_ministack/health"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        assert answer.status == 200
+    listening = [
+        line.split()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    assert f"0100007F:{deployed.port:04X}" in listening
+    assert f"00000000:{deployed.port:04X}" not in listening

@@ -1,0 +1,253 @@
+"""End to end: the built function in a stack deployed from the template, fed through S3.
+
+IAM is enforced, so all that works here works by the function's own role.
+"""
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import pytest
+from boto3.s3.transfer import TransferConfig
+from pictures import decoded, encoded, is_upright, jpeg, quadrants
+from serving import log_lines, until
+
+from image_pipeline import failures
+from image_pipeline.failures import Failure
+from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Stack
+
+pytestmark = pytest.mark.local_stack
+
+ROTATED = 6
+"""EXIF orientation: "turn me clockwise"."""
+
+
+def put(stack: Stack, key: str, body: bytes) -> str:
+    """Upload with one request; the etag, without quotes."""
+    answer = stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=body)
+    return answer["ETag"].strip('"')
+
+
+def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
+    """The thumbnails of one upload, by width, once all are there."""
+
+    def look() -> dict[int, Any]:
+        found = {}
+        for width in stack.settings.widths:
+            try:
+                stored = stack.aws.s3.get_object(
+                    Bucket=stack.settings.output_bucket,
+                    Key=stack.settings.thumbnail_key(key, width),
+                )
+            except stack.aws.s3.exceptions.NoSuchKey:
+                return {}
+            if stored["Metadata"]["source-etag"] != etag:
+                return {}
+            found[width] = stored
+        return found
+
+    return until(look)
+
+
+def letters(stack: Stack, key: str) -> list[Failure]:
+    """What the dead-letter queue says of a key."""
+    queue = stack.settings.dead_letter_queue_url
+    return [each for each in failures.look(stack.aws.sqs, queue) if each.key == key]
+
+
+def logged(stack: Stack, key: str) -> list[dict[str, Any]]:
+    """The function's log entries about a key."""
+    entries = []
+    for line in log_lines(stack.aws, f"/aws/lambda/{stack.function_name}"):
+        if line.startswith("{"):
+            entry = json.loads(line)
+            if entry.get("key") == key:
+                entries.append(entry)
+    return entries
+
+
+def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
+    """A photo on its side yields every width upright, described as the contract says."""
+    exif = quadrants().getexif()
+    exif[0x0112] = ROTATED
+    turned = quadrants((1200, 800)).rotate(90, expand=True)
+    key = "uploads/trip/photo.jpg"
+    etag = put(stack, key, encoded(turned, exif=exif))
+    for width, stored in thumbnails(stack, key, etag).items():
+        image = decoded(stored["Body"].read())
+        assert (image.format, image.size) == ("WEBP", (width, round(width * 2 / 3)))
+        assert is_upright(image)
+        assert stored["ContentType"] == "image/webp"
+        assert stored["CacheControl"] == stack.settings.cache_control
+        assert stored["Metadata"]["source-key"] == key
+        assert stored["Metadata"]["recipe"] == stack.settings.recipe
+    listed = stack.aws.s3.list_objects_v2(Bucket=stack.settings.output_bucket, Prefix="trip/")[
+        "Contents"
+    ]
+    assert [each["Key"] for each in listed] == ["trip/photo_128w.webp", "trip/photo_512w.webp"]
+
+
+def test_a_multipart_upload_becomes_thumbnails(stack: Stack) -> None:
+    """What was uploaded in parts has an etag that is no MD5, and is treated like any other."""
+    key = "uploads/large.bmp"
+    stack.aws.s3.upload_fileobj(
+        io.BytesIO(encoded(quadrants((2000, 1800)), "BMP")),  # 10.8 MB
+        stack.input_bucket,
+        key,
+        Config=TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20),
+    )
+    etag = stack.aws.s3.head_object(Bucket=stack.input_bucket, Key=key)["ETag"].strip('"')
+    assert etag.endswith("-3")
+    assert thumbnails(stack, key, etag).keys() == {128, 512}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b+c&d=e.jpg",
+        "100%25.jpg",
+        "ünï/日本/🎈.jpg",
+        "a//b.jpg",
+        "/leading.jpg",
+        "x/../y/./z.jpg",
+        "quote'\"<>#?;.jpg",
+    ],
+)
+def test_any_key_works(stack: Stack, name: str) -> None:
+    """A key is a name, whatever it looks like as a path, a form or a URL."""
+    key = f"uploads/{name}"
+    etag = put(stack, key, jpeg((200, 100)))
+    assert decoded(thumbnails(stack, key, etag)[128]["Body"].read()).size == (128, 64)
+
+
+def test_a_text_named_jpg_becomes_one_dead_letter(stack: Stack) -> None:
+    """One letter with a typed, permanent error; the invocation succeeds, so there is no retry."""
+    key = "uploads/text.jpg"
+    etag = put(stack, key, b"This is a text.")
+    letter, *others = until(lambda: letters(stack, key))
+    assert not others
+    assert (letter.error_type, letter.permanent, letter.etag, letter.attempts) == (
+        "UnsupportedImage",
+        True,
+        etag,
+        1,
+    )
+    time.sleep(0.5)  # a retry would come after 0.1 s
+    assert len(letters(stack, key)) == 1
+    assert Counter(entry["action"] for entry in logged(stack, key))["failed"] == 1
+
+
+def test_an_object_outside_the_prefix_is_ignored(stack: Stack) -> None:
+    """It is not even delivered."""
+    put(stack, "elsewhere/outside.jpg", jpeg())
+    put(stack, "uploads/inside.txt/", b"")  # a folder marker is delivered, and skipped
+    until(lambda: logged(stack, "uploads/inside.txt/"))
+    assert logged(stack, "elsewhere/outside.jpg") == []
+    assert letters(stack, "uploads/inside.txt/") == []
+
+
+def test_ten_identical_events_write_each_thumbnail_once(stack: Stack) -> None:
+    """Beside the real event ten copies of it arrive at the same time; every width is put once."""
+    output = stack.settings.output_bucket
+    stack.aws.s3.put_bucket_versioning(Bucket=output, VersioningConfiguration={"Status": "Enabled"})
+    key = "uploads/ten.jpg"
+    etag = put(stack, key, jpeg((1600, 1200)))
+    event = {
+        "Records": [
+            {
+                "eventSource": "aws:s3",
+                "eventName": "ObjectCreated:Put",
+                "s3": {
+                    "bucket": {"name": stack.input_bucket},
+                    "object": {"key": key, "eTag": etag},
+                },
+            }
+        ]
+    }
+
+    def send(_number: int) -> Any:
+        return stack.aws.functions.invoke(
+            FunctionName=stack.function_name, InvocationType="Event", Payload=json.dumps(event)
+        )["StatusCode"]
+
+    with ThreadPoolExecutor(10) as pool:
+        assert set(pool.map(send, range(10))) == {202}
+    until(
+        lambda: sum(entry["action"] in ("complete", "skip") for entry in logged(stack, key)) == 11
+    )
+    stack.aws.s3.put_bucket_versioning(
+        Bucket=output, VersioningConfiguration={"Status": "Suspended"}
+    )
+    versions = stack.aws.s3.list_object_versions(Bucket=output, Prefix="ten_")["Versions"]
+    assert Counter(each["Key"] for each in versions) == {"ten_128w.webp": 1, "ten_512w.webp": 1}
+    assert letters(stack, key) == []
+
+
+def test_a_missing_output_bucket_ends_on_the_queue(stack: Stack) -> None:
+    """It may be there again later: three attempts, then one OnFailure record, which names it."""
+    output, key = stack.settings.output_bucket, "uploads/nowhere.jpg"
+    versions = stack.aws.s3.list_object_versions(Bucket=output).get("Versions", [])
+    for each in versions:
+        stack.aws.s3.delete_object(Bucket=output, Key=each["Key"], VersionId=each["VersionId"])
+    stack.aws.s3.delete_bucket(Bucket=output)
+    try:
+        put(stack, key, jpeg())
+        letter, *others = until(lambda: letters(stack, key))
+    finally:
+        stack.aws.s3.create_bucket(Bucket=output)
+    assert not others
+    assert (letter.error_type, letter.attempts) == ("StorageUnavailable", 3)
+    assert output in letter.error_message
+
+
+@pytest.fixture
+def without(stack: Stack) -> Iterator[Callable[[str], None]]:
+    """Take a statement, by its Sid, out of the policy of the function's role, for one test."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=stack.aws.endpoint_url,
+        region_name=LOCAL_REGION,
+        aws_access_key_id=LOCAL_ACCESS_KEY,
+        aws_secret_access_key=LOCAL_ACCESS_KEY,
+    )
+    role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
+    name = role.rpartition("/")[2]
+    (policy,) = iam.list_role_policies(RoleName=name)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+
+    def write(statements: list[Any]) -> None:
+        changed = {**document, "Statement": statements}
+        iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(changed))
+
+    def take_out(sid: str) -> None:
+        kept = [each for each in document["Statement"] if each["Sid"] != sid]
+        assert len(kept) == len(document["Statement"]) - 1
+        write(kept)
+
+    yield take_out
+    write(document["Statement"])
+
+
+@pytest.mark.parametrize(
+    ("sid", "body", "error"),
+    [
+        ("ReadUploads", jpeg(), "StorageDenied"),
+        ("ReadAndWriteThumbnails", jpeg(), "StorageDenied"),
+        ("SendDeadLetters", b"This is a text.", "QueueUnavailable"),
+    ],
+)
+def test_each_permission_is_needed(
+    stack: Stack, without: Callable[[str], None], sid: str, body: bytes, error: str
+) -> None:
+    """Without this statement of the role the upload fails, and says so after its retries."""
+    key = f"uploads/without-{sid}.jpg"
+    without(sid)
+    put(stack, key, body)
+    letter, *others = until(lambda: letters(stack, key))
+    assert not others
+    assert (letter.error_type, letter.attempts) == (error, 3)

@@ -1,0 +1,329 @@
+"""Each patch of ministack: AWS's behaviour with it, and that ministack departs without it.
+
+Where a test of the second kind fails, ministack has been mended and the patch can go.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from serving import create_function, invoke, log_lines, ministack, processes_of, until
+
+from image_pipeline.stack import Aws
+
+pytestmark = pytest.mark.local_stack
+
+RAISES = (
+    "def lambda_handler(event, context):\n    print('hello', event)\n    raise KeyError('here')\n"
+)
+FAILS_TO_START = "print('starting')\nraise ValueError('wrong settings')\n"
+TELLS = """
+import os, sys
+
+def lambda_handler(event, context):
+    return {
+        "environment": dict(os.environ),
+        "remaining": context.get_remaining_time_in_millis(),
+        "request_id": context.aws_request_id,
+        "first_path": sys.path[0],
+        "event": event,
+    }
+"""
+SPEAKS = """
+def lambda_handler(event, context):
+    for number in range(50):
+        print("said", context.aws_request_id, number)
+"""
+SLEEPS = "import time\ndef lambda_handler(event, context):\n    time.sleep(0.3)\n"
+
+LAMBDA_SETS = {
+    "_HANDLER",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_FORMAT",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "LANG",
+    "PATH",
+    "TZ",
+}
+"""https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, less what concerns X-Ray
+and the parts of a runtime that is not there (LD_LIBRARY_PATH, PYTHONPATH)."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Aws]]:
+    """Start ministack without the patches named, or find the one that was so started."""
+    running: dict[Any, Aws] = {}
+    with ExitStack() as stack:
+
+        def started(*without: str, **variables: str) -> Aws:
+            key = (without, *variables.items())
+            if key not in running:
+                directory = tmp_path_factory.mktemp("ministack")
+                context = ministack(directory, *without, **variables)
+                running[key], _ = stack.enter_context(context)
+            return running[key]
+
+        yield started
+
+
+@pytest.fixture(scope="module")
+def patched(start: Callable[..., Aws]) -> Aws:
+    """A ministack with every patch."""
+    return start()
+
+
+def create_with_destination(aws: Aws, name: str, source: str, attempts: int = 2) -> str:
+    """Create a function whose failed events end on a queue; the queue's URL."""
+    create_function(aws, name, source)
+    url = aws.sqs.create_queue(QueueName=f"{name}-failures")["QueueUrl"]
+    arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    aws.functions.put_function_event_invoke_config(
+        FunctionName=name,
+        MaximumRetryAttempts=attempts,
+        DestinationConfig={"OnFailure": {"Destination": arn["QueueArn"]}},
+    )
+    return url
+
+
+def send(aws: Aws, name: str, event: object) -> None:
+    """Invoke asynchronously."""
+    aws.functions.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(event))
+
+
+def received(aws: Aws, url: str) -> list[Any]:
+    """Take what is on a queue."""
+    messages = aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    return [json.loads(message["Body"]) for message in messages]
+
+
+def attempts_by_request(aws: Aws, name: str) -> Counter[str]:
+    """How often each request id begins in the function's log."""
+    lines = log_lines(aws, f"/aws/lambda/{name}")
+    return Counter(line.split()[2] for line in lines if line.startswith("START RequestId:"))
+
+
+# --- run_python_in_the_lambda_runtime_client ----------------------------------------------------
+RUNTIME = "run_python_in_the_lambda_runtime_client"
+
+
+def test_an_error_keeps_its_type(patched: Aws) -> None:
+    """A raised error is answered with its type, message and stack, and logged."""
+    create_function(patched, "raises", RAISES)
+    error = invoke(patched, "raises", {"a": 1})
+    assert error["errorType"] == "KeyError"
+    assert error["errorMessage"] == "'here'"
+    assert "lambda_handler" in error["stackTrace"][0]
+    lines = log_lines(patched, "/aws/lambda/raises")
+    assert "hello {'a': 1}" in lines
+    assert any("[ERROR] KeyError: 'here'" in line for line in lines)
+
+
+def test_unpatched_an_error_loses_its_type(start: Callable[..., Aws]) -> None:
+    """Plain ministack calls every error Runtime.HandlerError."""
+    aws = start(RUNTIME)
+    create_function(aws, "raises", RAISES)
+    assert invoke(aws, "raises")["errorType"] == "Runtime.HandlerError"
+
+
+def test_a_failed_init_says_why(patched: Aws) -> None:
+    """What the import raises is the answer to every invocation, and it is in the log."""
+    create_function(patched, "fails-to-start", FAILS_TO_START)
+    for _ in range(2):
+        error = invoke(patched, "fails-to-start")
+        assert (error["errorType"], error["errorMessage"]) == ("ValueError", "wrong settings")
+    assert "starting" in log_lines(patched, "/aws/lambda/fails-to-start")
+
+
+def test_the_context_is_real(patched: Aws) -> None:
+    """The context knows the request and the time left; code runs in its own folder."""
+    create_function(patched, "tells", TELLS, Timeout=7)
+    told = invoke(patched, "tells", {"x": 1})
+    assert told["event"] == {"x": 1}
+    assert 5000 < told["remaining"] <= 7000
+    assert told["first_path"] == told["environment"]["LAMBDA_TASK_ROOT"]
+    assert attempts_by_request(patched, "tells") == {told["request_id"]: 1}
+
+
+def test_log_lines_stand_with_their_invocation(patched: Aws) -> None:
+    """However busy ministack is, all of an invocation's lines are between its START and END."""
+    create_function(patched, "speaks", SPEAKS)
+    for number in range(40):
+        send(patched, "speaks", number)
+    blocks: list[list[str]] = []
+
+    def ended() -> bool:
+        blocks.clear()
+        for line in log_lines(patched, "/aws/lambda/speaks"):
+            match line.split():
+                case ["START", _, request_id, *_]:
+                    blocks.append([request_id])
+                case ["said", *_]:
+                    blocks[-1].append(line)
+        return len(blocks) == 40
+
+    until(ended)
+    for request_id, *said in blocks:
+        assert said == [f"said {request_id} {number}" for number in range(50)]
+
+
+# --- give_functions_the_environment_of_lambda ---------------------------------------------------
+def test_a_function_sees_what_lambda_sets(patched: Aws) -> None:
+    """Nothing of ministack's own environment reaches the function, nor anything is missing."""
+    create_function(
+        patched,
+        "sees",
+        TELLS,
+        Environment={"Variables": {"OUTPUT_BUCKET": "there"}},
+        LoggingConfig={"LogFormat": "JSON"},
+    )
+    environment = invoke(patched, "sees")["environment"]
+    local = {"AWS_ENDPOINT_URL", "PYTHONDONTWRITEBYTECODE"}
+    of_the_shell = {"PWD", "LC_CTYPE", "OLDPWD", "SHLVL", "_"}
+    assert environment.keys() - of_the_shell == LAMBDA_SETS | local | {"OUTPUT_BUCKET"}
+    assert environment["OUTPUT_BUCKET"] == "there"
+    assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+    assert environment["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/sees"
+    assert environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
+
+
+def test_unpatched_a_function_sees_ministacks_environment(start: Callable[..., Aws]) -> None:
+    """Plain ministack hands its own variables on, and leaves some of Lambda's out."""
+    aws = start("give_functions_the_environment_of_lambda")
+    create_function(aws, "sees", TELLS)
+    environment = invoke(aws, "sees")["environment"]
+    assert "GATEWAY_PORT" in environment
+    assert "AWS_LAMBDA_LOG_GROUP_NAME" not in environment
+
+
+# --- keep_the_request_id_through_retries --------------------------------------------------------
+def test_retries_keep_the_request_id(patched: Aws) -> None:
+    """A failing event is tried three times under one request id."""
+    url = create_with_destination(patched, "retried", RAISES)
+    send(patched, "retried", {})
+    until(lambda: received(patched, url))
+    assert list(attempts_by_request(patched, "retried").values()) == [3]
+
+
+def test_unpatched_retries_change_the_request_id(start: Callable[..., Aws]) -> None:
+    """Plain ministack gives each attempt an id of its own."""
+    aws = start("keep_the_request_id_through_retries")
+    url = create_with_destination(aws, "retried", RAISES)
+    send(aws, "retried", {})
+    until(lambda: received(aws, url))
+    assert list(attempts_by_request(aws, "retried").values()) == [1, 1, 1]
+
+
+# --- let_throttled_events_wait ------------------------------------------------------------------
+ONE_AT_A_TIME = {"LAMBDA_ACCOUNT_CONCURRENCY": "1"}
+
+
+def test_throttled_events_wait(start: Callable[..., Aws]) -> None:
+    """Events beyond the concurrency run when it is free, and none of them fails."""
+    aws = start(**ONE_AT_A_TIME)
+    url = create_with_destination(aws, "sleeps", SLEEPS, attempts=0)
+    for number in range(4):
+        send(aws, "sleeps", number)
+    until(lambda: len(attempts_by_request(aws, "sleeps")) == 4)
+    assert received(aws, url) == []
+
+
+def test_unpatched_throttled_events_fail(start: Callable[..., Aws]) -> None:
+    """Plain ministack takes a throttled attempt for a failed one."""
+    aws = start("let_throttled_events_wait", **ONE_AT_A_TIME)
+    url = create_with_destination(aws, "sleeps", SLEEPS, attempts=0)
+    for number in range(4):
+        send(aws, "sleeps", number)
+    assert until(lambda: received(aws, url))
+
+
+# --- send_whole_on_failure_records --------------------------------------------------------------
+def test_an_on_failure_record_is_whole(patched: Aws) -> None:
+    """The record has every field of AWS's, and counts the attempts."""
+    url = create_with_destination(patched, "fails", RAISES, attempts=1)
+    send(patched, "fails", {"the": "event"})
+    record = until(lambda: received(patched, url))[0]
+    request_id, *others = attempts_by_request(patched, "fails")
+    assert not others
+    assert record.pop("timestamp").endswith("Z")
+    assert record.pop("responsePayload")["errorType"] == "KeyError"
+    assert record == {
+        "version": "1.0",
+        "requestContext": {
+            "requestId": request_id,
+            "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:fails:$LATEST",
+            "condition": "RetriesExhausted",
+            "approximateInvokeCount": 2,
+        },
+        "requestPayload": {"the": "event"},
+        "responseContext": {
+            "statusCode": 200,
+            "executedVersion": "$LATEST",
+            "functionError": "Unhandled",
+        },
+    }
+
+
+def test_unpatched_an_on_failure_record_lacks_fields(start: Callable[..., Aws]) -> None:
+    """Plain ministack leaves fields out and always says three attempts."""
+    aws = start("send_whole_on_failure_records")
+    url = create_with_destination(aws, "fails", RAISES, attempts=1)
+    send(aws, "fails", {})
+    record = until(lambda: received(aws, url))[0]
+    assert "version" not in record
+    assert "requestId" not in record["requestContext"]
+    assert record["requestContext"]["approximateInvokeCount"] == 3
+
+
+# --- what needs no patch, but is relied on ------------------------------------------------------
+@pytest.mark.parametrize("condition", ["IfNoneMatch", "IfMatch"])
+def test_conditional_writes_are_atomic(patched: Aws, condition: str) -> None:
+    """Of sixteen writers with the same condition, at the same time, exactly one succeeds."""
+    bucket, key = f"atomic-{condition.lower()}", "contended"
+    patched.s3.create_bucket(Bucket=bucket)
+    value = "*"
+    if condition == "IfMatch":
+        value = patched.s3.put_object(Bucket=bucket, Key=key, Body=b"first")["ETag"]
+    barrier = threading.Barrier(16)
+
+    def write(number: int) -> int:
+        barrier.wait()
+        try:
+            answer = patched.s3.put_object(
+                Bucket=bucket, Key=key, Body=f"{number}".encode(), **{condition: value}
+            )
+        except ClientError as error:
+            return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return answer["ResponseMetadata"]["HTTPStatusCode"]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert Counter(pool.map(write, range(16))) == {200: 1, 412: 15}
+
+
+def test_nothing_outlives_ministack(tmp_path: Path) -> None:
+    """When only ministack is killed, the environments of its functions end by themselves."""
+    with ministack(tmp_path) as (aws, process):
+        create_function(aws, "orphan", TELLS)
+        invoke(aws, "orphan")
+        assert len(processes_of(tmp_path)) == 2
+        process.kill()
+        until(lambda: not processes_of(tmp_path), 5)
