@@ -7,9 +7,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
-
-INPUT = "test-input"
-OUTPUT = "test-output"
+from aws_names import INPUT, OUTPUT
 
 # Before any import of the handler, which reads its settings at once; nobody's own AWS account or
 # configuration may leak into a test.

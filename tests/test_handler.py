@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import INPUT, OUTPUT
+from aws_names import INPUT, OUTPUT
 from pictures import decoded, is_upright, jpeg
 from test_uploads import notification, queued
 

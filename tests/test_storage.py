@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import OUTPUT
+from aws_names import OUTPUT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket

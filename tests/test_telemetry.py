@@ -19,9 +19,10 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     begin = telemetry.begin
 
     def begin_here(request_id: str) -> None:
-        # Powertools keeps one handler a process, on the stdout that was there when it was made.
+        # Powertools keeps one logger a process: its first level, and the stdout of that time.
         for handler in logging.getLogger("service_undefined").handlers:
             monkeypatch.setattr(handler, "stream", sys.stdout)
+        logging.getLogger("service_undefined").setLevel("INFO")
         begin(request_id)
 
     monkeypatch.setattr(telemetry, "begin", begin_here)
