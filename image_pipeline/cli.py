@@ -79,15 +79,17 @@ def up(
     local = LocalStack()
     with stopped_by_signals():
         start(local, port, detach=detach)
+        stays = False
         try:
             show_local(local.stack(), stop_hint=detach, as_json=as_json)
+            stays = detach
             if not detach:
                 local.wait()
                 err.print("Stopped.")
         except KeyboardInterrupt:
             err.print("\nStopped.")
         finally:
-            if not detach:
+            if not stays:
                 local.stop()
 
 
@@ -240,9 +242,9 @@ def demo(
         uploading.plan([images], "")  # a wrong path should not take a deployment to be told
     with stopped_by_signals():
         started = local.server() is None
+        if started:
+            start(local, port, detach=False)
         try:
-            if started:
-                start(local, port, detach=False)
             target = local.stack()
             pictures = [images] if images else samples.draw(local.directory / "samples")
             outcomes = process(target, pictures, directory, WAIT_SECONDS)
@@ -442,8 +444,11 @@ def main() -> None:
     try:
         app()
     except CommandError as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        message = str(error)
+    except OSError as error:  # a file or folder of the user's, for AWS's errors are translated
+        message = f"{error.strerror}: {error.filename}"
+    err.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

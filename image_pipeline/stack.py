@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import boto3
 import botocore.session
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -146,5 +147,5 @@ def explained() -> Iterator[None]:
         ) from error
     except EndpointConnectionError as error:
         raise CommandError(f"{error} Is it running, and is the network up?") from error
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, Boto3Error, ClientError) as error:
         raise CommandError(f"AWS refused: {error}") from error

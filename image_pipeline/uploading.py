@@ -1,18 +1,16 @@
 """Upload files, and wait for what becomes of each: thumbnails, or a failure and why."""
 
-import base64
 import mimetypes
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 from PIL import Image
@@ -21,13 +19,11 @@ from image_pipeline import failures
 from image_pipeline.errors import CommandError
 from image_pipeline.failures import Failure
 from image_pipeline.stack import CONNECTIONS, Stack, explained
+from provenance import LONG_AGO, Provenance
 
 FIRST_POLL: Final = 0.2
 LAST_POLL: Final = 2.0
 """Seconds between two looks; the pause grows, for what is quick is quick at once."""
-
-
-LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +207,7 @@ def _look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
         same = letter.key == upload.key and letter.etag in (upload.etag, None)
         if same and letter.sent_at >= upload.uploaded_at:  # not of an earlier, equal upload
             return replace(upload, state=State.FAILED, failure=letter)
+    wanted = Provenance(upload.key, upload.etag, upload.uploaded_at, stack.settings.recipe)
     thumbnails = []
     for width in stack.settings.widths:
         key = stack.settings.thumbnail_key(upload.key, width)
@@ -220,30 +217,13 @@ def _look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
             if error.response["Error"]["Code"] != "404":
                 raise
             return upload
-        modified, owner = _source(stored["Metadata"])
-        if owner != upload.key:
-            if (modified, owner) < (upload.uploaded_at, upload.key):
-                return upload  # about to be replaced
-            return replace(upload, state=State.SUPERSEDED, superseded_by=owner)
-        if stored["Metadata"].get("source-etag") != upload.etag:
+        found = Provenance.of(stored["Metadata"])
+        if found is None or not found.same_picture_as(wanted):
+            if found and found.key != upload.key and found.is_newer_than(wanted):
+                return replace(upload, state=State.SUPERSEDED, superseded_by=found.key)
             return upload
         thumbnails.append(Thumbnail(width, key, stored["ContentLength"]))
     return replace(upload, state=State.DONE, thumbnails=thumbnails)
-
-
-def _source(metadata: Mapping[str, str]) -> tuple[datetime, str]:
-    """When the original of a thumbnail was written, and its key, as its metadata tells.
-
-    The same order decides in the function which of two originals a shared thumbnail belongs to.
-    """
-    key = metadata.get("source-key", "")
-    if key.startswith("base64,"):  # where percent-encoding would be too long
-        key = base64.b64decode(key.removeprefix("base64,")).decode()
-    try:
-        modified = datetime.fromisoformat(metadata.get("source-modified", ""))
-    except ValueError:
-        modified = LONG_AGO
-    return modified, unquote(key)
 
 
 def _pixels(path: Path) -> tuple[int, int] | None:

@@ -115,8 +115,9 @@ def log_lines(aws: Aws, group: str) -> list[str]:
         aws_access_key_id=LOCAL_ACCESS_KEY,
         aws_secret_access_key=LOCAL_ACCESS_KEY,
     )
+    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
     try:
-        streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        streams = [stream for page in pages for stream in page["logStreams"]]
     except logs.exceptions.ResourceNotFoundException:  # it comes with the first invocation
         return []
     return [

@@ -326,6 +326,13 @@ def test_a_wrong_path_is_named(deployed: Home, tmp_path: Path, path: str) -> Non
     assert path in told(deployed.run("upload", tmp_path / path))
 
 
+def test_a_folder_that_cannot_be_written_is_named(deployed: Home, tmp_path: Path) -> None:
+    """`--out` with the name of a file is the user's mistake, not a crash."""
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(jpeg((50, 50)))
+    assert str(picture) in told(deployed.run("upload", picture, "--out", picture))
+
+
 def test_status_tells_buckets_queue_and_failures(deployed: Home, tmp_path: Path) -> None:
     """Counts and the newest failure first, for scripts and for people."""
     bad = tmp_path / "status.jpg"
