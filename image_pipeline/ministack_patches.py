@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from ministack.core import lambda_runtime  # type: ignore[import-not-found]
+from ministack.core import iam_evaluator, lambda_runtime  # type: ignore[import-not-found]
 from ministack.services import lambda_svc, sqs  # type: ignore[import-not-found]
 
 THROTTLED_RETRY_SECONDS = 0.1
@@ -174,11 +174,35 @@ class Delivery:
 
     request_id: str
     attempts: int = 0
+    alias: str | None = None
 
 
 _delivery: contextvars.ContextVar[Delivery | None] = contextvars.ContextVar(
     "delivery", default=None
 )
+
+
+def honour_what_an_alias_is_configured_with() -> None:
+    """Events to an alias are retried, and their failures delivered, as that alias is configured.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionEventInvokeConfig.html. ministack
+    looks at the function's own configuration only, so that OnFailure of an alias gets nothing. It
+    does not hand on which alias was meant: here it is the one that points at the version.
+    """
+    invoke_async = lambda_svc.invoke_async_with_retry
+
+    def invoke(func: dict[str, Any], event: Any) -> None:
+        config = func.get("config") or func
+        base = lambda_svc._functions.get(config["FunctionName"]) or {}
+        configs = base.get("event_invoke_configs") or {}
+        for alias, about in (base.get("aliases") or {}).items():
+            if alias in configs and about["FunctionVersion"] == config.get("Version"):
+                func = {**func, "config": config, "event_invoke_config": configs[alias]}
+                if delivery := _delivery.get():
+                    delivery.alias = alias
+        invoke_async(func, event)
+
+    lambda_svc.invoke_async_with_retry = invoke
 
 
 def keep_the_request_id_through_retries() -> None:
@@ -241,21 +265,25 @@ def send_whole_on_failure_records() -> None:
         if delivery is None or queue is None:
             route(target_arn, func_name, event, result)
             return
-        arn = lambda_svc._functions[func_name]["config"]["FunctionArn"]
+        function = lambda_svc._functions[func_name]
+        qualifier = delivery.alias or "$LATEST"
+        version = (
+            function["aliases"][delivery.alias]["FunctionVersion"] if delivery.alias else qualifier
+        )
         now = datetime.now(UTC)
         record = {
             "version": "1.0",
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "requestContext": {
                 "requestId": delivery.request_id,
-                "functionArn": f"{arn}:$LATEST",
+                "functionArn": f"{function['config']['FunctionArn']}:{qualifier}",
                 "condition": "RetriesExhausted",
                 "approximateInvokeCount": delivery.attempts,
             },
             "requestPayload": event,
             "responseContext": {
                 "statusCode": 200,
-                "executedVersion": "$LATEST",
+                "executedVersion": version,
                 "functionError": "Unhandled",
             },
             "responsePayload": result.get("body"),
@@ -265,12 +293,29 @@ def send_whole_on_failure_records() -> None:
     lambda_svc._route_async_failure = route_failure
 
 
+# --- policies -----------------------------------------------------------------------------------
+def take_loopback_for_tls() -> None:
+    """A request counts as made by TLS (`aws:SecureTransport`), as those to AWS's endpoints are.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html. Here
+    plain HTTP on loopback stands for it: policies that demand TLS would refuse everything.
+    """
+    resolve = iam_evaluator._resolve_condition_key
+
+    def resolved(key: str, context: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
+
+    iam_evaluator._resolve_condition_key = resolved
+
+
 PATCHES: tuple[Callable[[], None], ...] = (
     run_python_in_the_lambda_runtime_client,
     give_functions_the_environment_of_lambda,
+    honour_what_an_alias_is_configured_with,
     keep_the_request_id_through_retries,
     let_throttled_events_wait,
     send_whole_on_failure_records,
+    take_loopback_for_tls,
 )
 
 

@@ -115,7 +115,7 @@ class Deployed:
             return name
         return (PSEUDO | self.values)[name]
 
-    def _call(self, function: str, argument: Any) -> Any:
+    def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0911 - one a function
         match function:
             case "Fn::If":
                 condition, yes, no = argument

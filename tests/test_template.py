@@ -14,6 +14,9 @@ from template import Deployed, accepts
 from settings import Settings
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+LOG_STREAMS = (
+    "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/my-image-pipeline-thumbnail:*"
+)
 INPUT, OUTPUT = "arn:aws:s3:::my-input-bucket", "arn:aws:s3:::my-output-bucket"
 
 
@@ -27,7 +30,7 @@ def statements(deployed: Deployed) -> dict[str, dict[str, Any]]:
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 
 
-# --- parameters: what is taken -------------------------------------------------------------------
+# --- parameters: what is taken ------------------------------------------------------------------
 GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
     "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
@@ -63,7 +66,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
 
 @pytest.mark.parametrize("name", sorted(template.source()["Parameters"]))
 def test_a_wrong_value_fails_at_the_change_set(name: str) -> None:
-    """Every parameter is bounded by the template itself, so nothing is touched by a typing error."""
+    """Every parameter is bounded by the template itself, so a typing error touches nothing."""
     good, bad = GOOD_AND_BAD[name]
     assert [value for value in good if not accepts(name, value)] == []
     assert [value for value in bad if accepts(name, value)] == []
@@ -134,7 +137,7 @@ def test_two_keys_are_refused() -> None:
     assert len(Deployed(KmsKeyArn=KEY, CreateKmsKey="true").broken_rules()) == 1
 
 
-# --- parameters: what they do --------------------------------------------------------------------
+# --- parameters: what they do -------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("parameter", "value", "variable"),
     [
@@ -228,7 +231,7 @@ def test_versioning_is_kept_for_both_buckets(bucket: str) -> None:
     assert found == {"Status": "Enabled"}
 
 
-# --- a changed parameter reaches what runs -----------------------------------------------------------
+# --- a changed parameter reaches what runs ------------------------------------------------------
 CHANGES = {
     "ThumbnailSizes": "64",
     "WebPQuality": "70",
@@ -276,7 +279,7 @@ def test_the_description_holds_the_longest_parameters() -> None:
     assert len(filled) <= 256
 
 
-# --- what no emulator enforces -----------------------------------------------------------------------
+# --- what no emulator enforces ------------------------------------------------------------------
 @pytest.mark.parametrize("bucket", ["InputBucket", "OutputBucket"])
 def test_buckets_are_private_encrypted_and_owned(bucket: str) -> None:
     """Public access blocked in all four ways, SSE-S3, ACLs off, TLS only, kept on deletion."""
@@ -369,8 +372,7 @@ def test_the_role_may_do_just_this() -> None:
         "SendDeadLetters": ("sqs:SendMessage", "DeadLetterQueue.Arn"),
         "WriteLogs": (
             ["logs:CreateLogStream", "logs:PutLogEvents"],
-            "arn:aws:logs:us-east-1:123456789012:log-group:"
-            "/aws/lambda/my-image-pipeline-thumbnail:*",
+            LOG_STREAMS,
         ),
     }
     role = Deployed().properties("ThumbnailRole")

@@ -12,11 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from serving import create_function, invoke, log_lines, ministack, processes_of, until
 
-from image_pipeline.stack import Aws
+from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 
 pytestmark = pytest.mark.local_stack
 
@@ -292,6 +293,90 @@ def test_unpatched_an_on_failure_record_lacks_fields(start: Callable[..., Aws]) 
     assert "version" not in record
     assert "requestId" not in record["requestContext"]
     assert record["requestContext"]["approximateInvokeCount"] == 3
+
+
+def alias_with_destination(aws: Aws, name: str) -> str:
+    """A failing function whose alias `live`, and only that, has a destination; the queue's URL."""
+    create_function(aws, name, RAISES)
+    version = aws.functions.publish_version(FunctionName=name)["Version"]
+    aws.functions.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    url = aws.sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    aws.functions.put_function_event_invoke_config(
+        FunctionName=name,
+        Qualifier="live",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": arn["QueueArn"]}},
+    )
+    return url
+
+
+def test_an_alias_has_its_own_retries_and_destination(patched: Aws) -> None:
+    """An event to the alias is tried as often as the alias says, and its record names the alias."""
+    url = alias_with_destination(patched, "aliased")
+    send(patched, "aliased:live", {"the": "event"})
+    (record,) = until(lambda: received(patched, url))
+    assert record["requestContext"]["functionArn"].endswith(":function:aliased:live")
+    assert record["requestContext"]["approximateInvokeCount"] == 1
+    assert record["responseContext"]["executedVersion"] == "1"
+
+
+def test_unpatched_the_destination_of_an_alias_gets_nothing(start: Callable[..., Aws]) -> None:
+    """Plain ministack tries three times and forgets the event."""
+    aws = start("honour_what_an_alias_is_configured_with")
+    url = alias_with_destination(aws, "aliased")
+    send(aws, "aliased:live", {"the": "event"})
+    until(lambda: sum("START" in line for line in log_lines(aws, "/aws/lambda/aliased")) == 3)
+    assert received(aws, url) == []
+
+
+# --- policies -----------------------------------------------------------------------------------
+def put_where_tls_is_demanded(aws: Aws) -> None:
+    """Write, as a user who may do all to S3, into a bucket that refuses what is not by TLS."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=aws.endpoint_url,
+        region_name=LOCAL_REGION,
+        aws_access_key_id=LOCAL_ACCESS_KEY,
+        aws_secret_access_key=LOCAL_ACCESS_KEY,
+    )
+    iam.create_user(UserName="writer")
+    anything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    iam.put_user_policy(
+        UserName="writer",
+        PolicyName="s3",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [anything]}),
+    )
+    key = iam.create_access_key(UserName="writer")["AccessKey"]
+    writer = boto3.client(
+        "s3",
+        endpoint_url=aws.endpoint_url,
+        region_name=LOCAL_REGION,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+    aws.s3.create_bucket(Bucket="tls-only")
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": "arn:aws:s3:::tls-only/*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    aws.s3.put_bucket_policy(Bucket="tls-only", Policy=json.dumps(policy))
+    writer.put_object(Bucket="tls-only", Key="k", Body=b"")
+
+
+def test_loopback_counts_as_tls(start: Callable[..., Aws]) -> None:
+    """A policy that demands TLS lets through what comes over loopback."""
+    put_where_tls_is_demanded(start(AUTH="true"))
+
+
+def test_unpatched_a_policy_that_demands_tls_refuses_loopback(start: Callable[..., Aws]) -> None:
+    """Plain ministack knows no TLS, so such a policy refuses everything."""
+    with pytest.raises(ClientError, match="AccessDenied"):
+        put_where_tls_is_demanded(start("take_loopback_for_tls", AUTH="true"))
 
 
 # --- what needs no patch, but is relied on ------------------------------------------------------
