@@ -55,6 +55,25 @@ clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
 	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
 
+##@ Deploy to AWS
+# STACK, and PARAMETERS="InputBucketName=… OutputBucketName=…"; credentials and region as AWS's tools
+# take them. AWS's own first time: sam deploy --guided.
+export STACK ?= my-image-pipeline
+export PARAMETERS ?=
+SAM_DEPLOY := sam deploy --stack-name "$$STACK" $${PARAMETERS:+--parameter-overrides "$$PARAMETERS"}
+SUMMARY ?= /dev/null
+
+.PHONY: plan deploy
+plan: $(DEV) $(SAM) built ## Show the change set of a deploy, and change nothing
+	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$(SUMMARY)"
+
+deploy: $(DEV) $(SAM) built ## Deploy what `make build` made
+	$(SAM_DEPLOY) --no-confirm-changeset
+
+.PHONY: built
+built:
+	@[ -e .aws-sam/build/template.yaml ] || { echo "Nothing is built yet: make build" >&2; exit 1; }
+
 ##@ Other
 .PHONY: help pins
 help: ## Show this help

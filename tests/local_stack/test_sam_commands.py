@@ -1,0 +1,210 @@
+"""The commands that a user of SAM types, as the README gives them, against the local AWS."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pictures import jpeg
+from samtranslator.yaml_helper import yaml_parse
+from serving import ministack, until
+
+from image_pipeline.local_stack import CREDENTIALS, REPOSITORY, TOOL_FOLDERS, architecture
+from image_pipeline.stack import LOCAL_REGION, Aws, Stack
+
+pytestmark = pytest.mark.local_stack
+
+NAME = "my-image-pipeline"
+PARAMETERS = [
+    "InputBucketName=my-input-bucket",
+    "OutputBucketName=my-output-bucket",
+    "ThumbnailSizes=128,512",
+    "WebPQuality=85",
+    "LambdaMemorySize=512",
+    "LambdaTimeout=30",
+    "LambdaProvisionedConcurrency=1",
+    "InputPrefix=uploads/",
+]
+
+
+class Checkout:
+    """What a deploy needs of the repository, in a folder of its own, and a local AWS for it."""
+
+    def __init__(self, directory: Path, aws: Aws) -> None:
+        self.directory = directory
+        self.aws = aws
+        for name in ("iac", "lambda"):
+            shutil.copytree(REPOSITORY / name, directory / name)
+        shutil.copy(REPOSITORY / "samconfig.toml", directory)
+
+    def sam(self, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
+        """Run sam there, with `answers` typed in; its output is told if it fails."""
+        places = [*map(str, TOOL_FOLDERS), os.environ["PATH"]]
+        ran = subprocess.run(  # noqa: S603 - our own tool
+            ["sam", *arguments],  # noqa: S607
+            cwd=self.directory,
+            input=answers,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=os.environ
+            | CREDENTIALS
+            | {
+                "PATH": os.pathsep.join(places),
+                "AWS_ENDPOINT_URL": str(self.aws.endpoint_url),
+                "LAMBDA_ARCHITECTURE": architecture(),
+                "SAM_CLI_TELEMETRY": "0",
+                "SAM_CLI_POLL_DELAY": "0.5",
+            },
+        )
+        assert ran.returncode == 0, ran.stdout
+        return ran
+
+    def deploy(self, *parameters: str) -> Stack:
+        """Deploy the build with `parameters`, for this machine's architecture."""
+        overrides = [*parameters, f"LambdaArchitecture={architecture()}"]
+        self.sam(
+            "deploy",
+            "--stack-name",
+            NAME,
+            "--parameter-overrides",
+            *overrides,
+            "--capabilities",
+            "CAPABILITY_NAMED_IAM",
+            "--region",
+            LOCAL_REGION,
+            "--no-confirm-changeset",
+        )
+        return Stack.find(self.aws, NAME)
+
+    def outputs(self, key: str, count: int, bucket: str = "my-output-bucket") -> list[str]:
+        """Upload a picture as `key`, and name its thumbnails once there are `count`."""
+        source = bucket.replace("output", "input")
+        self.aws.s3.put_object(Bucket=source, Key=f"uploads/{key}.jpg", Body=jpeg())
+
+        def look() -> list[str]:
+            listed = self.aws.s3.list_objects_v2(Bucket=bucket, Prefix=f"{key}_")
+            return [each["Key"] for each in listed.get("Contents", [])]
+
+        until(lambda: len(look()) == count)
+        return look()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A fresh checkout, built, beside an empty local AWS."""
+    with ministack(tmp_path_factory.mktemp("aws")) as (aws, _process):
+        fresh = Checkout(tmp_path_factory.mktemp("checkout"), aws)
+        fresh.sam("build", "--template-file", "iac/template.yaml")
+        yield fresh
+
+
+def test_the_documented_deploy_makes_thumbnails(checkout: Checkout) -> None:
+    """`sam build`, then `sam deploy` with the README's parameters, ships the built function."""
+    stack = checkout.deploy(*PARAMETERS)
+    assert stack.settings.widths == (128, 512)
+    assert checkout.outputs("first", 2) == ["first_128w.webp", "first_512w.webp"]
+
+
+def test_a_changed_parameter_reaches_the_next_upload(checkout: Checkout) -> None:
+    """ThumbnailSizes changed in a deployed stack: the alias gets a new version, and it runs.
+
+    A deploy that changes nothing succeeds too, so that a pipeline can be run again.
+    """
+    checkout.deploy(*PARAMETERS)
+    checkout.deploy(*PARAMETERS)
+
+    def version() -> str:
+        alias = checkout.aws.functions.get_alias(FunctionName=f"{NAME}-thumbnail", Name="live")
+        return alias["FunctionVersion"]
+
+    before = version()
+    checkout.deploy(*PARAMETERS, "ThumbnailSizes=64,300")
+    assert version() != before
+    assert checkout.outputs("second", 2) == ["second_300w.webp", "second_64w.webp"]
+
+
+def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
+    """`sam deploy --guided` with Enter for every default but the buckets deploys the build."""
+    template = yaml_parse((checkout.directory / "iac" / "template.yaml").read_text())
+    answers = {
+        "InputBucketName": "guided-input-bucket",
+        "OutputBucketName": "guided-output-bucket",
+        "LambdaArchitecture": architecture(),
+    }
+    typed = ["guided", LOCAL_REGION, *(answers.get(name, "") for name in template["Parameters"])]
+    typed += ["n", "y", "n", "n"]  # confirm changes, allow roles, disable rollback, save
+    checkout.sam("deploy", "--guided", answers="\n".join(typed) + "\n")
+    assert Stack.find(checkout.aws, "guided").input_bucket == "guided-input-bucket"
+    assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
+
+
+def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> None:
+    """With `--template-file iac/template.yaml` sam ships source: init fails and says what to do."""
+    checkout.sam(
+        "deploy",
+        "--template-file",
+        "iac/template.yaml",
+        "--resolve-s3",
+        "--capabilities",
+        "CAPABILITY_NAMED_IAM",
+        "--stack-name",
+        "unbuilt",
+        "--parameter-overrides",
+        "InputBucketName=unbuilt-input",
+        "OutputBucketName=unbuilt-output",
+        f"LambdaArchitecture={architecture()}",
+        "--no-confirm-changeset",
+        "--region",
+        LOCAL_REGION,
+    )
+    answer = checkout.aws.functions.invoke(FunctionName="unbuilt-thumbnail", Payload=b"{}")
+    error = json.loads(answer["Payload"].read())
+    assert answer["FunctionError"]
+    assert "sam build" in error["errorMessage"]
+
+
+def test_make_deploy_takes_parameters_with_spaces(checkout: Checkout) -> None:
+    """PARAMETERS is one text, quoted as sam reads it; `make plan` shows, `make deploy` does."""
+    for name in ("Makefile", "pyproject.toml", "requirements"):
+        target = checkout.directory / name
+        if not target.exists():
+            target.symlink_to(REPOSITORY / name)
+    for name in (".venv", ".tools"):
+        (checkout.directory / name).symlink_to(REPOSITORY / name)
+    summary = checkout.directory / "summary.md"
+    environment = (
+        os.environ
+        | CREDENTIALS
+        | {
+            "AWS_ENDPOINT_URL": str(checkout.aws.endpoint_url),
+            "STACK": "made",
+            "SAM_CLI_POLL_DELAY": "0.5",
+            "PARAMETERS": "InputBucketName=made-input OutputBucketName=made-output "
+            f'CacheControl="public, max-age=60" LambdaArchitecture={architecture()}',
+        }
+    )
+
+    def make(*arguments: str) -> str:
+        ran = subprocess.run(  # noqa: S603 - our own Makefile
+            ["make", "--assume-old=.venv/.ready", *arguments],  # noqa: S607
+            cwd=checkout.directory,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout
+        return ran.stdout
+
+    make("plan", f"SUMMARY={summary}")
+    assert "ThumbnailFunction" in summary.read_text()
+    buckets = [each["Name"] for each in checkout.aws.s3.list_buckets()["Buckets"]]
+    assert "made-input" not in buckets
+    make("deploy")
+    assert Stack.find(checkout.aws, "made").settings.cache_control == "public, max-age=60"
