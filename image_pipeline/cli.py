@@ -32,14 +32,22 @@ WAIT_SECONDS: Final = 240.0
 COUNTED: Final = 10_000
 """Objects that are counted in a bucket; more are too many requests for a glance."""
 
-app = typer.Typer(
-    help="Uploads to an S3 bucket become WebP thumbnails in another: try it on this machine, or "
-    "use a deployed stack.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+
+def new_app(purpose: str | None = None) -> typer.Typer:
+    """Make a command line in the manner of all of ours; `main` runs it."""
+    return typer.Typer(
+        help=purpose,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = new_app(
+    "Uploads to an S3 bucket become WebP thumbnails in another: try it on this machine, or use a "
+    "deployed stack."
 )
 out = Console(highlight=False)
 err = Console(highlight=False, stderr=True)
@@ -240,25 +248,17 @@ def demo(
     local = LocalStack()
     if images is not None:
         uploading.plan([images], "")  # a wrong path should not take a deployment to be told
-    with stopped_by_signals():
-        started = local.server() is None
-        if started:
-            start(local, port, detach=False)
-        try:
-            target = local.stack()
-            pictures = [images] if images else samples.draw(local.directory / "samples")
-            outcomes = process(target, pictures, directory, WAIT_SECONDS)
-            show_outcomes(outcomes)
-            failed = [each.failure for each in outcomes if each.failure]
-            if failed:
-                out.print("\nOn the dead-letter queue, to look into and to replay:")
-                show_failures(failed)
-            out.print(f"\nThumbnails: {directory.resolve()}", soft_wrap=True)
-            if not images:
-                out.print(f"Originals:  {(local.directory / 'samples').resolve()}", soft_wrap=True)
-        finally:
-            if started:
-                local.stop()
+    with stopped_by_signals(), running(local, port) as target:
+        pictures = [images] if images else samples.draw(local.directory / "samples")
+        outcomes = process(target, pictures, directory, WAIT_SECONDS)
+        show_outcomes(outcomes)
+        failed = [each.failure for each in outcomes if each.failure]
+        if failed:
+            out.print("\nOn the dead-letter queue, to look into and to replay:")
+            show_failures(failed)
+        out.print(f"\nThumbnails: {directory.resolve()}", soft_wrap=True)
+        if not images:
+            out.print(f"Originals:  {(local.directory / 'samples').resolve()}", soft_wrap=True)
     expected = {
         each.key: State.FAILED
         for each in outcomes
@@ -290,6 +290,19 @@ def start(local: LocalStack, port: int, *, detach: bool) -> None:
         return
     with err.status("") as spinner:
         local.start(port, detach=detach, report=lambda doing: spinner.update(f"{doing} …"))
+
+
+@contextmanager
+def running(local: LocalStack, port: int) -> Iterator[Stack]:
+    """Give the local stack that is up, else one on `port` for as long as the block lasts."""
+    started = local.server() is None
+    if started:
+        start(local, port, detach=False)
+    try:
+        yield local.stack()
+    finally:
+        if started:
+            local.stop()
 
 
 def process(
@@ -437,12 +450,12 @@ def print_json(data: dict[str, Any]) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def main() -> None:
-    """Run the command; a user's mistake ends with one message and exit code 1."""
+def main(command: typer.Typer = app) -> None:
+    """Run a command line; a user's mistake ends with one message and exit code 1."""
     # Only a picture's header is read here, so its size is no danger.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        app()
+        command()
     except CommandError as error:
         message = str(error)
     except OSError as error:  # a file or folder of the user's, for AWS's errors are translated

@@ -24,6 +24,7 @@ from typing import Final
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws, Stack
+from package import MACHINES
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = REPOSITORY / ".tools"
@@ -40,9 +41,6 @@ START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 10.0
 CONCURRENCY: Final = 10
 """Invocations at a time: the limit of a new AWS account, and bearable for a laptop."""
-
-ARCHITECTURES: Final = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-"""What machines call themselves → what Lambda calls them."""
 
 CREDENTIALS: Final = {
     "AWS_ACCESS_KEY_ID": LOCAL_ACCESS_KEY,
@@ -165,15 +163,23 @@ class LocalStack:
         if server and server.ready:  # `stop` says otherwise
             raise CommandError(f"The local AWS ended by itself.\n{_tail(self._log)}")
 
-    def build(self) -> None:
-        """Build the function for this machine. Raises CommandError with the end of the log."""
+    @property
+    def artefact(self) -> Path:
+        """The built function, once `build` has made it."""
+        return self.directory / "build" / "ThumbnailFunction"
+
+    def build(self, target: str | None = None) -> None:
+        """Build the function for the architecture `target`, which is this machine's by default.
+
+        Raises CommandError with the end of the log.
+        """
         self._run(
             "sam",
             "build",
             f"--template-file={self._template}",
-            f"--build-dir={self.directory / 'build'}",
+            f"--build-dir={self.artefact.parent}",
             log="sam-build.log",
-            environment={"LAMBDA_ARCHITECTURE": architecture()},
+            environment={"LAMBDA_ARCHITECTURE": target or architecture()},
         )
 
     def deploy(self, server: Server) -> None:
@@ -186,7 +192,7 @@ class LocalStack:
         self._run(
             "sam",
             "deploy",
-            f"--template-file={self.directory / 'build' / 'template.yaml'}",
+            f"--template-file={self.artefact.with_name('template.yaml')}",
             f"--stack-name={NAME}",
             f"--region={LOCAL_REGION}",
             "--resolve-s3",
@@ -293,14 +299,8 @@ class LocalStack:
         draft.replace(self._state)
 
     def _run(self, *command: str, log: str, environment: Mapping[str, str]) -> None:
-        """Run a command of sam's, its output in a log, without anything of the user's AWS."""
+        """Run a command of sam's with its output in a log."""
         path = self.directory / log
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "SAM_CLI_"))
-        }
-        places = [*map(str, TOOL_FOLDERS), os.environ.get("PATH", os.defpath)]
         with path.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own tool
                 command,
@@ -308,16 +308,7 @@ class LocalStack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,  # no samconfig.toml is found here
-                env=inherited
-                | {
-                    "PATH": os.pathsep.join(places),
-                    "NO_PROXY": f"{HOST},{os.environ.get('NO_PROXY', '')}",
-                    "AWS_CONFIG_FILE": os.devnull,
-                    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-                    "SAM_CLI_TELEMETRY": "0",
-                    "SAM_CLI_POLL_DELAY": "0.5",
-                    **environment,
-                },
+                env={**sam_environment(), **environment},
                 start_new_session=True,
             )
             try:
@@ -336,12 +327,30 @@ class LocalStack:
 def architecture() -> str:
     """Name this machine's architecture as Lambda does. Raises CommandError if Lambda has none."""
     try:
-        return ARCHITECTURES[platform.machine()]
+        return MACHINES[platform.machine()]
     except KeyError:
         raise CommandError(
             f"Lambda runs on arm64 and x86_64, not on {platform.machine()}: the function cannot be "
             "run on this machine."
         ) from None
+
+
+def sam_environment() -> dict[str, str]:
+    """What sam needs in its environment to run on loopback, without anything of the user's AWS."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "SAM_CLI_"))
+    }
+    places = [*map(str, TOOL_FOLDERS), os.environ.get("PATH", os.defpath)]
+    return inherited | {
+        "PATH": os.pathsep.join(places),
+        "NO_PROXY": f"{HOST},{os.environ.get('NO_PROXY', '')}",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.5",
+    }
 
 
 def check_tools() -> None:

@@ -11,7 +11,6 @@ import http.client
 import json
 import math
 import os
-import platform
 import re
 import signal
 import socket
@@ -28,10 +27,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from image_pipeline.errors import CommandError
-from package import MACHINES
+from image_pipeline.local_stack import MINISTACK, TOOLS, architecture
 
-TOOLS: Final = Path(__file__).resolve().parents[1] / ".tools"
-PYTHON: Final = TOOLS / "ministack" / "bin" / "python"
+PYTHON: Final = MINISTACK
 """A Python with awslambdaric and boto3, like the runtime's. It has more than that, so what an
 artefact lacks can go unnoticed here."""
 
@@ -144,7 +142,7 @@ class RuntimeEmulator:
         # be read after it.
         self._output = _Tail(files / "output")  # of the function, and START, END and REPORT lines
         self._trace = _Tail(files / "trace")  # of the emulator
-        self._port, runtime_api_port = _free_ports(2)
+        self._port, runtime_api_port = free_ports(2)
         with self._output.path.open("wb") as output, self._trace.path.open("wb") as trace:
             self._process = subprocess.Popen(  # noqa: S603 - our own tools
                 [
@@ -335,8 +333,7 @@ def _emulator() -> Path:
     """The emulator's program for this machine."""
     if sys.platform != "linux":
         raise CommandError("AWS's Runtime Interface Emulator runs on Linux only")
-    architecture = MACHINES.get(platform.machine(), platform.machine())
-    found = next(TOOLS.glob(EMULATORS + architecture), None)
+    found = next(TOOLS.glob(EMULATORS + architecture()), None)
     if found is None or not PYTHON.exists():
         raise CommandError("AWS's Runtime Interface Emulator is not installed: run `make setup`")
     if not os.access(found, os.X_OK):
@@ -344,7 +341,7 @@ def _emulator() -> Path:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that nothing listens at."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [each.getsockname()[1] for each in sockets]

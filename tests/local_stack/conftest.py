@@ -10,11 +10,17 @@ from image_pipeline.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A deployed stack whose function may do what its own role allows, and nothing else."""
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A local stack whose function may do what its own role allows, and nothing else."""
     local = LocalStack(tmp_path_factory.mktemp("stack"), variables=QUICK_RETRIES | {"AUTH": "true"})
     try:
         local.start(free_port(), detach=False, report=lambda _: None)
-        yield local.stack()
+        yield local
     finally:
         local.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(local: LocalStack) -> Stack:
+    """The stack that is deployed there."""
+    return local.stack()
