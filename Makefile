@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 export LAMBDA_ARCHITECTURE ?= arm64
 
 ##@ Try it
-.PHONY: demo up down
+.PHONY: demo up down local
 demo: $(STACK_TOOLS) ## Upload sample pictures (or IMAGES=path) to a local AWS and show the thumbnails
 	image-pipeline demo $(if $(IMAGES),"$(IMAGES)")
 
@@ -24,6 +24,11 @@ up: $(STACK_TOOLS) ## Start the local AWS and deploy the stack to it; `make down
 
 down: $(DEV) ## Stop the local AWS
 	image-pipeline down
+
+# With DOCKER=1 it is `sam local invoke` that runs it.
+export SAM_EVENT_FILE ?= tests/sample_event.json
+local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by default): result, log, metrics
+	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
 .PHONY: test lint validate build bench clean setup
