@@ -50,6 +50,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
 
 build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
 	sam build --template-file iac/template.yaml
+	@python -m image_pipeline.artefact .aws-sam/build/ThumbnailFunction
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
