@@ -20,6 +20,7 @@ is then made again when its source is next seen."""
 KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
 CACHE_CONTROL: Final = "public, max-age=86400"
+MAX_PREFIX_BYTES: Final = 512
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -87,7 +88,7 @@ class Settings:
             dead_letter_queue_url=read("DLQ_URL", None, _queue_url),
             widths=read("THUMB_SIZES", "128,512", _widths),
             quality=read("WEBP_QUALITY", "85", _quality),
-            input_prefix=read("INPUT_PREFIX", "uploads/", str),
+            input_prefix=read("INPUT_PREFIX", "uploads/", _prefix),
             output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, _key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
             log_level=read("LOG_LEVEL", "INFO", _log_level),
@@ -138,6 +139,15 @@ def _quality(text: str) -> int:
     if not 1 <= quality <= 100:  # noqa: PLR2004 - WebP's own scale
         raise ValueError(f"must lie between 1 and 100, not {quality}")
     return quality
+
+
+def _prefix(text: str) -> str:
+    # The template allows less; this is what would never match, or be a pattern in the policy.
+    if not text or not text.isprintable() or len(text.encode()) > MAX_PREFIX_BYTES:
+        raise ValueError(
+            f"must be 1 to {MAX_PREFIX_BYTES} printable bytes, such as uploads/, not {text!r}"
+        )
+    return text
 
 
 def _key_template(text: str) -> str:

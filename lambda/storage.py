@@ -12,6 +12,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,13 +30,16 @@ from obstore.store import S3Store
 
 from errors import OutOfTime, StorageDenied, StorageUnavailable
 
-BUDGETS: Final = (24.0, 12.0, 6.0, 3.0, 1.5, 0.75)
+BUDGETS: Final = (22.0, 11.0, 5.5, 2.75, 1.4, 0.7)
 """Seconds that one request may take, retries included. Clients carry their time-outs for life, so
 there is one for each of these, made when first needed; nearly every request uses the first that
 the function's time-out allows, and so one pool of connections."""
 
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds; S3 in the same region answers in milliseconds, and a retry often meets another host."""
+
+READ_BYTES: Final = 16 * 1024
+"""What boto3 reads of a body before it looks at the clock."""
 
 AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
 """Legal S3 keys that obstore refuses or turns into others: empty and dot segments, controls."""
@@ -83,8 +87,9 @@ class Headers:
 class Bucket(Protocol):
     """The few requests that the pipeline makes of S3.
 
-    Every one raises StorageUnavailable or StorageDenied where S3 does not answer or refuses, and
-    StorageUnavailable where the bucket itself is missing: that is a fault, not an answer.
+    Every one raises StorageUnavailable or StorageDenied where S3 does not answer or refuses. `get`
+    and `put` raise StorageUnavailable where the bucket itself is missing: that is a fault, not an
+    answer. `head` cannot tell that from a missing object, for S3 answers it without a body.
     """
 
     def get(self, key: str) -> Stored | None:
@@ -101,8 +106,15 @@ class Bucket(Protocol):
         """
 
 
+class UnreadableHeaderError(StorageUnavailable):
+    """obstore refuses an answer with a header outside UTF-8, such as a file name in Latin-1."""
+
+
 class ObstoreBucket:
-    """A bucket through obstore, whose keys must not match AWKWARD_KEY."""
+    """A bucket through obstore, whose keys must not match AWKWARD_KEY.
+
+    `get` and `head` raise UnreadableHeaderError, besides what Bucket says, for some objects.
+    """
 
     def __init__(self, name: str, budget: float) -> None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
@@ -192,12 +204,12 @@ class ObstoreBucket:
         return True
 
     def _translated(self, key: str, error: BaseError) -> StorageDenied | StorageUnavailable:
-        kind = (
-            StorageDenied
-            if isinstance(error, PermissionDeniedError | UnauthenticatedError)
-            else StorageUnavailable
-        )
         reason = str(error).partition("\n\nDebug source")[0]
+        kind: type[StorageDenied | StorageUnavailable] = StorageUnavailable
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            kind = StorageDenied
+        elif "non UTF-8 characters" in reason:
+            kind = UnreadableHeaderError
         return kind(f"s3://{self._name}/{key}: {reason}")
 
 
@@ -216,6 +228,7 @@ class Boto3Bucket:
         from botocore.handlers import add_expect_header  # noqa: PLC0415
 
         self._name = name
+        self._budget = budget
         self._client_error = ClientError
         self._errors = (BotoCoreError, HTTPClientError)
         # Two attempts, and up to a second between them where the budget has that.
@@ -235,15 +248,25 @@ class Boto3Bucket:
 
     def get(self, key: str) -> Stored | None:
         """See Bucket."""
+        deadline = time.monotonic() + self._budget
         found = self._call(self._client.get_object, key)
         if found is None:
             return None
 
         def read() -> bytes:
+            body = bytearray()
             try:
-                return bytes(found["Body"].read())
+                # In small parts, for the time-out is only one of silence.
+                for part in found["Body"].iter_chunks(READ_BYTES):
+                    body += part
+                    if time.monotonic() > deadline:
+                        raise StorageUnavailable(
+                            f"s3://{self._name}/{key}: only {len(body):,} of "
+                            f"{found['ContentLength']:,} bytes came in {self._budget} s"
+                        )
             except self._errors as error:
                 raise StorageUnavailable(f"s3://{self._name}/{key}: {error}") from error
+            return bytes(body)
 
         return Stored(_state(found), read)
 
@@ -312,20 +335,33 @@ class S3Bucket:
 
     def get(self, key: str) -> Stored | None:
         """See Bucket."""
-        return self._client(key).get(key)
+        try:
+            return self._client(key).get(key)
+        except UnreadableHeaderError:
+            return self._boto3().get(key)
 
     def head(self, key: str) -> State | None:
         """See Bucket."""
-        return self._client(key).head(key)
+        try:
+            return self._client(key).head(key)
+        except UnreadableHeaderError:
+            return self._boto3().head(key)
 
     def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
         """See Bucket."""
         return self._client(key).put(key, body, headers, replacing=replacing)
 
     def _client(self, key: str) -> Bucket:
+        return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)
+
+    def _boto3(self) -> Bucket:
+        import boto3  # noqa: F401, PLC0415 - it takes time, which the budget must not count on
+
+        return self._fitting(Boto3Bucket)
+
+    def _fitting(self, kind: type[ObstoreBucket | Boto3Bucket]) -> Bucket:
         left = self._remaining()
         for budget in BUDGETS:
             if budget <= left:
-                kind = Boto3Bucket if AWKWARD_KEY.search(key) else ObstoreBucket
                 return _client(kind, self.name, budget)
-        raise OutOfTime(f"{left:.1f} s left: too little for a request to s3://{self.name}/{key}")
+        raise OutOfTime(f"{left:.1f} s left: too little for a request to s3://{self.name}")

@@ -57,6 +57,8 @@ def test_every_fault_is_named_at_once() -> None:
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width:1000000000}"),
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width"),
         ("OUTPUT_KEY_TEMPLATE", "{width}.webp"),
+        ("INPUT_PREFIX", ""),
+        ("INPUT_PREFIX", "a\tb/"),
         ("CACHE_CONTROL", "max-age=1\r\nX-Evil: 1"),
     ],
 )

@@ -191,6 +191,6 @@ def test_a_request_takes_the_largest_budget_that_fits(monkeypatch: pytest.Monkey
     monkeypatch.setattr(storage, "_client", client)
     for left in (29.0, 23.9, 4.0, 0.8):
         S3Bucket(OUTPUT, lambda left=left: left).head("k")  # type: ignore[misc]
-    assert asked == [24.0, 12.0, 3.0, 0.75]
+    assert asked == [22.0, 22.0, 2.75, 0.7]
     with pytest.raises(OutOfTime):
         S3Bucket(OUTPUT, lambda: 0.5).head("k")
