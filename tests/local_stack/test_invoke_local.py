@@ -117,11 +117,11 @@ def test_a_person_sees_the_four_parts_apart(invoke: Invoke) -> None:
 
 def test_what_is_outside_the_prefix_is_not_uploaded(invoke: Invoke, stack: Stack) -> None:
     """The function skips it without a look, so nothing has to be there."""
-    done = invoke(direct("elsewhere/photo.jpg"), "--json")
+    done = invoke(direct("not-uploads/photo.jpg"), "--json")
     assert (
         json.loads(done.stdout)["result"]["skipped"][0]["reason"] == "outside the prefix uploads/"
     )
-    listed = stack.aws.s3.list_objects_v2(Bucket=stack.input_bucket, Prefix="elsewhere/")
+    listed = stack.aws.s3.list_objects_v2(Bucket=stack.input_bucket, Prefix="not-uploads/")
     assert listed["KeyCount"] == 0
 
 
