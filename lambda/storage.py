@@ -317,7 +317,7 @@ def _state(found: Mapping[str, Any]) -> State:
 
 
 @functools.cache
-def _client(kind: type[ObstoreBucket | Boto3Bucket], name: str, budget: float) -> Bucket:
+def _client(kind: Callable[[str, float], Bucket], name: str, budget: float) -> Bucket:
     """A client, kept for the life of the environment, and with it its connections."""
     return kind(name, budget)
 
@@ -359,7 +359,7 @@ class S3Bucket:
 
         return self._fitting(Boto3Bucket)
 
-    def _fitting(self, kind: type[ObstoreBucket | Boto3Bucket]) -> Bucket:
+    def _fitting(self, kind: Callable[[str, float], Bucket]) -> Bucket:
         left = self._remaining()
         for budget in BUDGETS:
             if budget <= left:
