@@ -81,6 +81,7 @@ class Function:
             self.settings,
             self.telemetry,
             bucket=lambda name: S3Bucket(name, remaining),
+            remaining=remaining,
         )
         return [self._one(pipeline, upload, delivery) for upload in delivery.uploads]
 

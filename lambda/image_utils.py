@@ -26,6 +26,9 @@ REDUCING_GAP: Final = 1.3
 WEBP_MAX_SIDE: Final = 16_383
 """Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
 
+STAMP: Final = b"PROV"
+"""Name of the chunk that tells thumbnails of different provenance apart."""
+
 WEBP_METHOD: Final = 4
 """Effort of the encoder, 0 (fast) to 6 (small)."""
 
@@ -147,6 +150,31 @@ def make_thumbnails(
             picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         encoded[size] = _encode(picture, quality)
     return tuple(Thumbnail(width, sizes[width], encoded[sizes[width]]) for width in widths)
+
+
+def stamped(webp: bytes, stamp: bytes) -> bytes:
+    """The same picture with `stamp` in a chunk of its own, which decoders pass over.
+
+    Chunks of other names are allowed in the extended format, so a simple file becomes one
+    (RFC 9649, 2.7).
+    """
+    chunks = webp[12:]
+    if chunks[:4] != b"VP8X":
+        width, height = _vp8_size(chunks)
+        canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        chunks = _chunk(b"VP8X", bytes(4) + canvas) + chunks
+    chunks += _chunk(STAMP, stamp)
+    return b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WEBP" + chunks
+
+
+def _chunk(name: bytes, payload: bytes) -> bytes:
+    return name + len(payload).to_bytes(4, "little") + payload + bytes(len(payload) % 2)
+
+
+def _vp8_size(chunk: bytes) -> tuple[int, int]:
+    """Width and height of a lossy frame (RFC 6386, 9.1), in pixels."""
+    width, height = struct.unpack_from("<HH", chunk, 14)
+    return width & 0x3FFF, height & 0x3FFF
 
 
 def identify(data: bytes) -> str | None:

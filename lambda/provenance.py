@@ -5,6 +5,8 @@ User metadata of an object may have 2 KB in all, and must be ASCII
 """
 
 import base64
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +45,11 @@ class Provenance:
             "source-modified": self.modified.isoformat(),
             "recipe": self.recipe,
         }
+
+    def digest(self) -> bytes:
+        """Eight bytes that differ for different provenances."""
+        told = json.dumps(self.to_metadata(), sort_keys=True)
+        return hashlib.sha256(told.encode()).digest()[:8]
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Provenance | None":

@@ -9,8 +9,9 @@ from memory_bucket import MemoryBucket
 from pictures import decoded, jpeg
 
 from errors import CorruptImage, ImageTooLarge, KeyTooLong, SourceUnsettled, StorageUnavailable
-from image_utils import make_thumbnails
+from image_utils import make_thumbnails, stamped
 from pipeline import Done, Failed, Pipeline, Skipped
+from provenance import Provenance
 from settings import Settings
 from telemetry import Telemetry
 from uploads import Upload
@@ -31,7 +32,7 @@ class World:
 
     def pipeline(self, settings: Settings = SETTINGS, **buckets: MemoryBucket) -> Pipeline:
         named = {"input": self.input, "output": self.output} | buckets
-        return Pipeline(settings, Telemetry("ERROR"), lambda name: named[name])
+        return Pipeline(settings, Telemetry("ERROR"), lambda name: named[name], lambda: 20.0)
 
     def process(self, key: str = KEY, **options: Any) -> Done | Skipped:
         return self.pipeline().process(Upload("input", key), **options)
@@ -47,7 +48,8 @@ class World:
         made = make_thumbnails(source, SETTINGS.widths, SETTINGS.quality, SETTINGS.memory_mb)
         for thumbnail in made:
             state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.width)]
-            if body != thumbnail.data or state.metadata["source-key"] != key:
+            told = Provenance.of(state.metadata)
+            if told is None or told.key != key or body != stamped(thumbnail.data, told.digest()):
                 return False
         return True
 
@@ -170,6 +172,46 @@ def test_p_q_p_with_a_stalled_writer_ends_at_p(world: World) -> None:
     world.output.before = revert
     world.process()
     assert world.shows(P)
+
+
+def test_the_last_look_is_not_forgotten_with_a_lost_reply(world: World) -> None:
+    """The stalled writer of P, Q, P again, with one width, and the reply to its write is lost.
+
+    Its client's retry meets what it wrote itself; it looks current, as if nothing was overwritten.
+    """
+    one_width = Settings("output", "https://sqs.example/1/letters", widths=(512,))
+    upload = Upload("input", KEY)
+    world.input.tick = timedelta(0)
+    world.input.upload(KEY, P)
+    world.pipeline(one_width).process(upload)
+    world.input.upload(KEY, Q)
+    real = world.output.put
+
+    def put(key: str, body: bytes, headers: Any, *, replacing: str | None) -> bool:
+        if replacing is None:
+            return real(key, body, headers, replacing=replacing)
+        world.output.put = real  # type: ignore[method-assign]
+        world.input.upload(KEY, P)
+        assert world.pipeline(one_width).process(upload) == Skipped("thumbnails are current")
+        assert real(key, body, headers, replacing=replacing)
+        return real(key, body, headers, replacing=replacing)  # 412
+
+    world.output.put = put  # type: ignore[method-assign]
+    world.pipeline(one_width).process(upload)
+    told = Provenance.of(world.output.objects[THUMBNAILS[1]][0].metadata)
+    assert told is not None
+    assert told.etag == world.input.objects[KEY][0].etag
+
+
+def test_the_last_look_follows_any_overwrite(world: World) -> None:
+    """One width overwritten, the next one new: the source is looked at once more all the same."""
+    world.input.upload(KEY, P)
+    world.process()
+    del world.output.objects[THUMBNAILS[1]]
+    world.input.upload(KEY, Q)
+    world.requests()
+    world.process()
+    assert world.requests().count(("head", KEY)) == 2  # before the overwrite, and at the end
 
 
 def test_a_lost_reply_is_not_taken_for_a_lost_race(world: World) -> None:
@@ -305,6 +347,22 @@ def test_the_same_bytes_again_count_as_newer(world: World) -> None:
     world.process("uploads/a.jpg")
     world.process("uploads/a.png")
     assert world.shows(P, "uploads/a.jpg")
+
+
+def test_a_collision_is_told_once_an_upload(world: World) -> None:
+    """Both keys are named to the telemetry, whoever wins."""
+    world.input.upload("uploads/a.jpg", P)
+    world.input.upload("uploads/a.png", Q)
+    world.process("uploads/a.jpg")
+    told: list[tuple[str, str, str]] = []
+    pipeline = world.pipeline()
+    pipeline.telemetry.collided = lambda *names: told.append(names)  # type: ignore[method-assign]
+    pipeline.process(Upload("input", "uploads/a.png"))
+    pipeline.process(Upload("input", "uploads/a.jpg"))
+    assert told == [
+        ("input", "uploads/a.png", "uploads/a.jpg"),
+        ("input", "uploads/a.jpg", "uploads/a.png"),
+    ]
 
 
 def test_the_owner_of_shared_thumbnails_is_named(world: World) -> None:
