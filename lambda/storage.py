@@ -38,8 +38,8 @@ the function's time-out allows, and so one pool of connections."""
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds; S3 in the same region answers in milliseconds, and a retry often meets another host."""
 
-READ_BYTES: Final = 16 * 1024
-"""What boto3 reads of a body before it looks at the clock."""
+NO_BUCKET: Final = "<Code>NoSuchBucket</Code>"
+"""By what obstore's text tells a missing bucket from a missing object."""
 
 AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
 """Legal S3 keys that obstore refuses or turns into others: empty and dot segments, controls."""
@@ -153,7 +153,7 @@ class ObstoreBucket:
         try:
             found = obstore.get(self._store, key, options={"head": head})
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
+            if NO_BUCKET in str(error):
                 raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
             return None
         except BaseError as error:
@@ -193,12 +193,11 @@ class ObstoreBucket:
                 mode="create" if replacing is None else {"e_tag": f'"{replacing}"'},
                 use_multipart=False,
             )
-        except (AlreadyExistsError, PreconditionError):
+        except (AlreadyExistsError, FileNotFoundError, PreconditionError) as error:
+            # S3 answers 404 to If-Match on an object that is gone, and in a bucket that is.
+            if NO_BUCKET in str(error):
+                raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
             return False
-        except FileNotFoundError as error:
-            if replacing is not None:
-                return False  # S3 answers 404 to If-Match on an object that is gone
-            raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
         except BaseError as error:
             raise self._translated(key, error) from error
         return True
@@ -218,6 +217,8 @@ class Boto3Bucket:
 
     def __init__(self, name: str, budget: float) -> None:
         # A fifth of a second at full speed: imported only when a key asks for it.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import (  # noqa: PLC0415
@@ -229,6 +230,7 @@ class Boto3Bucket:
 
         self._name = name
         self._budget = budget
+        self._executor = ThreadPoolExecutor
         self._client_error = ClientError
         self._errors = (BotoCoreError, HTTPClientError)
         # Two attempts, and up to a second between them where the budget has that.
@@ -254,19 +256,20 @@ class Boto3Bucket:
             return None
 
         def read() -> bytes:
-            body = bytearray()
+            # On another thread, for boto3's time-outs are only ones of silence, and a body that
+            # trickles would take for ever. A reader that is given up ends with its connection.
+            reader = self._executor(1)
+            whole = reader.submit(found["Body"].read)
+            reader.shutdown(wait=False)
             try:
-                # In small parts, for the time-out is only one of silence.
-                for part in found["Body"].iter_chunks(READ_BYTES):
-                    body += part
-                    if time.monotonic() > deadline:
-                        raise StorageUnavailable(
-                            f"s3://{self._name}/{key}: only {len(body):,} of "
-                            f"{found['ContentLength']:,} bytes came in {self._budget} s"
-                        )
+                return bytes(whole.result(deadline - time.monotonic()))
+            except TimeoutError as error:
+                raise StorageUnavailable(
+                    f"s3://{self._name}/{key}: {found['ContentLength']:,} bytes did not come "
+                    f"in {self._budget} s"
+                ) from error
             except self._errors as error:
                 raise StorageUnavailable(f"s3://{self._name}/{key}: {error}") from error
-            return bytes(body)
 
         return Stored(_state(found), read)
 

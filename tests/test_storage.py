@@ -1,10 +1,9 @@
 """One contract, run against every implementation of storage.Bucket."""
 
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,10 +11,22 @@ from aws_names import OUTPUT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket
+from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
 
 import storage
-from errors import OutOfTime, StorageUnavailable
-from storage import AWKWARD_KEY, Boto3Bucket, Bucket, Headers, ObstoreBucket, S3Bucket
+from errors import OutOfTime, StorageDenied, StorageUnavailable
+from storage import (
+    AWKWARD_KEY,
+    Boto3Bucket,
+    Bucket,
+    Headers,
+    ObstoreBucket,
+    S3Bucket,
+    State,
+    UnreadableHeaderError,
+)
+
+type Maker = Callable[[str, float], Bucket]
 
 HEADERS = Headers("image/webp", "max-age=60", {"source-key": "uploads/%C3%A5.jpg", "recipe": "r"})
 PLAIN_KEYS = [
@@ -99,10 +110,10 @@ def test_large_bodies_stay_whole(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
-def test_a_missing_bucket_is_a_fault_not_an_answer(aws: str, kind: type[Bucket]) -> None:
+def test_a_missing_bucket_is_a_fault_not_an_answer(aws: str, kind: Maker) -> None:
     """A wrong bucket name must not look as if every upload were gone."""
     assert aws
-    missing = kind("no-such-bucket", 6.0)  # type: ignore[call-arg]
+    missing = kind("no-such-bucket", 6.0)
     with pytest.raises(StorageUnavailable):
         missing.get("k")
     with pytest.raises(StorageUnavailable):
@@ -140,44 +151,230 @@ def test_obstore_gets_no_key_that_it_would_change(s3: Any, key: str) -> None:
     s3.delete_object(Bucket=OUTPUT, Key=key)
 
 
+# --- what S3 may answer --------------------------------------------------------------------------
+BUDGET = 1.4
+"""Seconds: obstore makes all its attempts in it, boto3 just one."""
+
+RETRIED = 2.75
+"""Seconds: the shortest budget that boto3 makes another attempt in."""
+
+BUSY = 1.0
+"""Seconds beyond a budget that are granted to a busy machine."""
+
+OBJECT = Reply(
+    headers={
+        "ETag": '"e1"',
+        "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+        "x-amz-meta-recipe": "r",
+    },
+    body=b"webp" * 16,
+)
+WRITTEN = Reply(headers={"ETag": '"e2"'})
+SLOW_DOWN = s3_error(503, "SlowDown")
+
+type Ask = Callable[[Bucket], object]
+
+
+def fetch(bucket: Bucket) -> bytes | None:
+    found = bucket.get("k")
+    return found.read() if found else None
+
+
+def create(bucket: Bucket) -> bool:
+    return bucket.put("k", b"webp", HEADERS, replacing=None)
+
+
+def update(bucket: Bucket) -> bool:
+    return bucket.put("k", b"webp", HEADERS, replacing="e1")
+
+
+def state(bucket: Bucket) -> State | None:
+    return bucket.head("k")
+
+
+def success(ask: Ask) -> Reply:
+    """How S3 grants what `ask` asks."""
+    return WRITTEN if ask in (create, update) else OBJECT
+
+
+every_client = pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
+every_request = pytest.mark.parametrize("ask", [fetch, state, create, update])
+every_put = pytest.mark.parametrize("ask", [create, update])
+
+
 @pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A server that accepts and never answers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    accepted: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                accepted.append(listener.accept()[0])
-            except OSError:
-                return
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
-    for connection in accepted:
-        connection.close()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """An S3 that does as its `script` says: at first, all is well."""
+    with ScriptedServer(OBJECT) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        storage._client.cache_clear()  # noqa: SLF001
+        yield server
+    storage._client.cache_clear()  # noqa: SLF001
 
 
-@pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
-def test_a_hung_server_costs_no_more_than_the_budget(
-    silent_port: int, monkeypatch: pytest.MonkeyPatch, kind: Callable[[str, float], Bucket]
+@contextmanager
+def within_budget() -> Iterator[None]:
+    """What the block does ends in time."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < BUDGET + BUSY
+
+
+@every_client
+@every_request
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (401, "Unauthorized")])
+def test_a_refusal_is_told_as_one(
+    server: ScriptedServer, kind: Maker, ask: Ask, status: int, code: str
 ) -> None:
-    """S3 that hangs leaves the invocation its time to say so: GET and PUT end within budget."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent_port}")
-    bucket = kind(OUTPUT, 1.5)
-    for request in (
-        lambda: bucket.get("k"),
-        lambda: bucket.put("k", b"", HEADERS, replacing=None),
-    ):
-        began = time.monotonic()
-        with pytest.raises(StorageUnavailable):
-            request()
-        assert time.monotonic() - began < 1.5 + 1.0  # a second for a busy machine
+    """403 and 401: asking again does not help, and the operator must know why."""
+    server.script = (s3_error(status, code),)
+    with pytest.raises(StorageDenied, match=f"s3://{OUTPUT}/k"):
+        ask(kind(OUTPUT, BUDGET))
+    assert len(server.requests) == 1
+
+
+@every_client
+@every_request
+def test_a_passing_fault_is_overcome(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
+    """503 SlowDown once: the next attempt succeeds, unseen."""
+    server.script = (SLOW_DOWN, success(ask))
+    assert ask(kind(OUTPUT, RETRIED))
+    assert len(server.requests) == 2
+
+
+@every_client
+@every_request
+def test_a_lasting_fault_is_told_in_time(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
+    """503 SlowDown for ever is StorageUnavailable within the budget."""
+    server.script = (SLOW_DOWN,)
+    with within_budget(), pytest.raises(StorageUnavailable):
+        ask(kind(OUTPUT, BUDGET))
+
+
+@every_client
+@every_put
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed")]
+)
+def test_a_lost_condition_is_an_answer(
+    server: ScriptedServer, kind: Maker, ask: Ask, status: int, code: str
+) -> None:
+    """409 and 412, to If-None-Match and If-Match alike: not taken, look again."""
+    server.script = (s3_error(status, code),)
+    with within_budget():
+        assert ask(kind(OUTPUT, BUDGET)) is False
+
+
+@every_client
+@pytest.mark.parametrize("ask", [fetch, create, update])
+def test_no_bucket_is_a_fault_whatever_was_asked(
+    server: ScriptedServer, kind: Maker, ask: Ask
+) -> None:
+    """404 NoSuchBucket: not a missing object, and to If-Match not a lost condition."""
+    server.script = (s3_error(404, "NoSuchBucket"),)
+    with pytest.raises(StorageUnavailable):
+        ask(kind(OUTPUT, BUDGET))
+
+
+@every_client
+def test_an_object_may_be_called_like_an_error(server: ScriptedServer, kind: Maker) -> None:
+    """A missing object whose key says NoSuchBucket is missing, and no more than that."""
+    server.script = (s3_error(404, "NoSuchKey"),)
+    bucket = kind(OUTPUT, BUDGET)
+    assert bucket.get("NoSuchBucket.jpg") is None
+    assert not bucket.put("NoSuchBucket.jpg", b"", HEADERS, replacing="e1")
+
+
+@every_client
+@every_request
+@pytest.mark.parametrize("step", [Hang(), Reset()])
+def test_silence_and_resets_are_told_in_time(
+    server: ScriptedServer, kind: Maker, ask: Ask, step: Step
+) -> None:
+    """S3 that hangs or hangs up leaves the invocation its time to say so."""
+    server.script = (step,)
+    with within_budget(), pytest.raises(StorageUnavailable):
+        ask(kind(OUTPUT, BUDGET))
+
+
+@every_client
+@pytest.mark.parametrize("ask", [fetch, state])
+def test_one_reset_of_a_look_is_overcome(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
+    """A connection that breaks once costs GET and HEAD another attempt."""
+    server.script = (Reset(), OBJECT)
+    assert ask(kind(OUTPUT, RETRIED))
+    assert len(server.requests) == 2
+
+
+@every_client
+@every_put
+def test_a_lost_reply_to_a_put_is_never_success(
+    server: ScriptedServer, kind: Maker, ask: Ask
+) -> None:
+    """The write took effect, its reply was lost: the client says so, or S3 does by 412."""
+    server.script = (Reset(), s3_error(412, "PreconditionFailed"))
+    with suppress(StorageUnavailable):
+        assert ask(kind(OUTPUT, RETRIED)) is False
+
+
+@every_client
+def test_a_trickled_body_is_given_up_in_time(server: ScriptedServer, kind: Maker) -> None:
+    """A byte now and then is no silence, yet the budget ends it."""
+    server.script = (OBJECT.but(pause=0.1),)
+    with within_budget(), pytest.raises(StorageUnavailable):
+        fetch(kind(OUTPUT, BUDGET))
+
+
+@every_client
+@pytest.mark.parametrize("sent", [0, 7])
+def test_a_truncated_body_is_never_taken_for_whole(
+    server: ScriptedServer, kind: Maker, sent: int
+) -> None:
+    """Fewer bytes than Content-Length says are StorageUnavailable, not an image cut short."""
+    server.script = (OBJECT.but(sent=sent),)
+    with within_budget(), pytest.raises(StorageUnavailable):
+        fetch(kind(OUTPUT, BUDGET))
+
+
+@every_client
+@pytest.mark.parametrize(
+    ("replacing", "condition"), [(None, ("if-none-match", "*")), ("e1", ("if-match", '"e1"'))]
+)
+def test_a_put_is_one_request_that_says_all(
+    server: ScriptedServer, kind: Maker, replacing: str | None, condition: tuple[str, str]
+) -> None:
+    """6 MB, one PUT: bytes, condition, type, caching and metadata; no "100 Continue" to wait for.
+
+    A multipart upload could not be conditional from its first byte on.
+    """
+    server.script = (WRITTEN,)
+    body = bytes(6 * 1024 * 1024)
+    assert kind(OUTPUT, 5.5).put("a/k.webp", body, HEADERS, replacing=replacing)
+    (request,) = server.requests
+    assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.webp")
+    assert request.length == len(body)
+    assert "expect" not in request.headers
+    conditions = {name: value for name, value in request.headers.items() if name.startswith("if-")}
+    assert conditions == dict([condition])
+    assert request.headers["content-type"] == "image/webp"
+    assert request.headers["cache-control"] == "max-age=60"
+    for name, value in HEADERS.metadata.items():
+        assert request.headers[f"x-amz-meta-{name}"] == value
+
+
+@pytest.mark.parametrize("header", ["Content-Disposition", "x-amz-meta-name"])
+def test_a_foreign_header_does_not_hide_an_object(server: ScriptedServer, header: str) -> None:
+    """A header in Latin-1, which obstore refuses, S3Bucket reads by boto3."""
+    server.script = (OBJECT.but(headers={**OBJECT.headers, header: "attachment; name=å.jpg"}),)
+    for ask in (fetch, state):
+        with pytest.raises(UnreadableHeaderError):
+            ask(ObstoreBucket(OUTPUT, BUDGET))
+    bucket = S3Bucket(OUTPUT, lambda: BUDGET)
+    assert fetch(bucket) == OBJECT.body
+    found = bucket.head("k")
+    assert found is not None
+    assert found.etag == "e1"
+    assert found.metadata["recipe"] == "r"
 
 
 def test_a_request_takes_the_largest_budget_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
