@@ -67,6 +67,8 @@ class Function:
         self.telemetry.begin(context.aws_request_id)
         try:
             delivery = parse(event)
+            for part, fault in delivery.faults:
+                self.telemetry.unreadable(part, fault)
             outcomes = self._process(delivery, context)
             report = REPORTS[delivery.source]
             return report(self, delivery, outcomes, context.aws_request_id)
@@ -102,7 +104,7 @@ class Function:
         return upload, error
 
     def _report_event(
-        self, _delivery: Delivery, outcomes: Outcomes, request_id: str
+        self, delivery: Delivery, outcomes: Outcomes, request_id: str
     ) -> dict[str, Any]:
         transient = [outcome for _, outcome in outcomes if isinstance(outcome, TransientError)]
         if transient:
@@ -110,6 +112,8 @@ class Function:
             raise type(first)(
                 f"{len(transient)} of {len(outcomes)} uploads failed for now: {first}"
             ) from first
+        for _, fault in delivery.faults:
+            raise fault  # so that the event ends on the queue, with the part that nobody can read
         self._send_letters(outcomes, request_id)
         return _result(outcomes)
 

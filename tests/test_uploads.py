@@ -118,7 +118,16 @@ def test_an_unreadable_message_leaves_the_others_readable() -> None:
     assert [u.key for u in delivery.uploads] == ["uploads/a.jpg"]
     ((message_id, why),) = delivery.faults
     assert message_id == "m1"
-    assert "hello" in why
+    assert "hello" in str(why)
+
+
+def test_an_unreadable_record_leaves_the_others_readable() -> None:
+    """One bad record of a notification is a fault; the uploads beside it are read."""
+    event = notification("uploads/a.jpg", "uploads/b.jpg")
+    event["Records"].insert(1, {"s3": None})
+    delivery = parse(event)
+    assert [u.key for u in delivery.uploads] == ["uploads/a.jpg", "uploads/b.jpg"]
+    assert [part for part, _ in delivery.faults] == ["Records[1]"]
 
 
 def test_a_dead_letter_is_a_replay_that_knows_its_attempts() -> None:
