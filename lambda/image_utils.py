@@ -232,7 +232,7 @@ def _open(data: bytes, width: int, memory_mb: int) -> ImageFile.ImageFile:
         1.0, (2 * REDUCING_GAP) ** 2 * target[0] / image.size[0] * target[1] / image.size[1]
     )
     _check_need(name, image.size, _pixel_bytes(image, decoded), len(data), memory_mb)
-    if name == "PNG" and "transparency" in image.info:
+    if name == "PNG" and image.mode != "P" and "transparency" in image.info:
         image.info["transparency"] = _in_8_bits(image.info["transparency"], depth=data[24])
     return image
 
@@ -279,15 +279,16 @@ def _check_need(
         )
 
 
-def _in_8_bits(key: object, depth: int) -> object:
+def _in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
     """A PNG's transparent colour (tRNS), of `depth` bits a sample, as Pillow's pixels have it."""
     if isinstance(key, tuple):
-        return tuple(_in_8_bits(sample, depth) for sample in key)
-    if not isinstance(key, int):
-        return key  # the alpha of a palette, of 8 bits at any depth
-    if depth == 1:
-        return key  # Pillow scales this one itself
-    return key >> 8 if depth == 16 else key * 255 // (2**depth - 1)  # noqa: PLR2004
+        return tuple(sample >> 8 if depth == 16 else sample for sample in key)  # noqa: PLR2004
+    match depth:
+        case 16:
+            return key >> 8
+        case 2 | 4:
+            return key * 255 // (2**depth - 1)
+    return key  # of 8 bits, or of 1, which Pillow scales itself
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

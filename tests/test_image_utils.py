@@ -171,12 +171,17 @@ def test_every_mode_keeps_its_picture(mode: str) -> None:
         assert is_upright(picture, tolerance=25)
 
 
-def test_a_palette_with_transparency_keeps_it() -> None:
-    """A GIF's or PNG's transparent colour is transparent in the thumbnail."""
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palette_with_transparency_keeps_it(kind: str, bits: int) -> None:
+    """A GIF's or PNG's transparent colour is transparent in the thumbnail, at any depth."""
     image = Image.new("P", (400, 400), 0)
-    image.putpalette([*RED, *BLUE])
-    image.paste(1, (200, 0, 400, 400))
-    picture = decoded(thumbnails(encoded(image, "PNG", transparency=0), (128,))[0].data)
+    others = [shade for shade in range(2**bits - 2) for _ in "rgb"]
+    image.putpalette([*others, *RED, *BLUE])
+    clear = 2**bits - 2
+    image.paste(clear, (0, 0, 200, 400))
+    image.paste(clear + 1, (200, 0, 400, 400))
+    picture = decoded(thumbnails(encoded(image, kind, transparency=clear), (128,))[0].data)
     assert picture.getpixel((20, 60))[3] == 0  # type: ignore[index]
     assert near(picture.getpixel((100, 60)), (*BLUE, 255))  # type: ignore[arg-type]
 

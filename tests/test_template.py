@@ -185,6 +185,15 @@ def test_a_parameter_is_the_function_s_property(
     assert str(found) == str(expected)
 
 
+def test_the_buckets_have_the_names_that_were_given() -> None:
+    """And the role, the notification and the function follow them."""
+    deployed = Deployed(InputBucketName="in-1", OutputBucketName="out-1")
+    assert deployed.properties("InputBucket")["BucketName"] == "in-1"
+    assert deployed.properties("OutputBucket")["BucketName"] == "out-1"
+    assert statements(deployed)["ReadUploads"]["Resource"] == "arn:aws:s3:::in-1/uploads/*"
+    assert statements(deployed)["ReadAndWriteThumbnails"]["Resource"] == "arn:aws:s3:::out-1/*"
+
+
 def test_what_is_off_by_default_is_not_there() -> None:
     """No reserved and no provisioned concurrency, no key, no versioning, no active tracing."""
     deployed = Deployed()

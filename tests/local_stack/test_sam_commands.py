@@ -143,6 +143,24 @@ def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
     assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
 
 
+def test_the_dev_parameters_deploy(checkout: Checkout) -> None:
+    """iac/params.dev.json is taken by sam as it stands, with an override beside it."""
+    checkout.sam(
+        "deploy",
+        "--stack-name",
+        "dev",
+        "--parameter-overrides",
+        "file://iac/params.dev.json",
+        f"LambdaArchitecture={architecture()}",
+        "--region",
+        LOCAL_REGION,
+        "--no-confirm-changeset",
+    )
+    stack = Stack.find(checkout.aws, "dev")
+    assert stack.input_bucket == "my-image-pipeline-dev-input"
+    assert stack.settings.log_level == "DEBUG"
+
+
 def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> None:
     """With `--template-file iac/template.yaml` sam ships source: init fails and says what to do."""
     checkout.sam(
