@@ -62,10 +62,13 @@ clean: ## Remove what the other targets made
 	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
 
 ##@ Deploy to AWS
-# STACK, and PARAMETERS="InputBucketName=… OutputBucketName=…"; credentials and region as AWS's tools
-# take them. AWS's own first time: sam deploy --guided.
+# STACK, and PARAMETERS="InputBucketName=… OutputBucketName=…" or PARAMETERS_FILE=iac/params.dev.json
+# or both; credentials and region as AWS's tools take them. The first time: sam deploy --guided.
 export STACK ?= my-image-pipeline
-export PARAMETERS ?=
+ifdef PARAMETERS_FILE
+override PARAMETERS := $(shell python3 -c 'import json, sys; print(*(f"{name}=\"{value}\"" for name, value in json.load(open(sys.argv[1])).items()))' "$(PARAMETERS_FILE)") $(PARAMETERS)
+endif
+export PARAMETERS
 SAM_DEPLOY := sam deploy --stack-name "$$STACK" $${PARAMETERS:+--parameter-overrides "$$PARAMETERS"}
 SUMMARY ?= /dev/null
 

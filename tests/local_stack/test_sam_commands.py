@@ -143,24 +143,6 @@ def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
     assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
 
 
-def test_the_dev_parameters_deploy(checkout: Checkout) -> None:
-    """iac/params.dev.json is taken by sam as it stands, with an override beside it."""
-    checkout.sam(
-        "deploy",
-        "--stack-name",
-        "dev",
-        "--parameter-overrides",
-        "file://iac/params.dev.json",
-        f"LambdaArchitecture={architecture()}",
-        "--region",
-        LOCAL_REGION,
-        "--no-confirm-changeset",
-    )
-    stack = Stack.find(checkout.aws, "dev")
-    assert stack.input_bucket == "my-image-pipeline-dev-input"
-    assert stack.settings.log_level == "DEBUG"
-
-
 def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> None:
     """With `--template-file iac/template.yaml` sam ships source: init fails and says what to do."""
     checkout.sam(
@@ -186,8 +168,11 @@ def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> N
     assert "sam build" in error["errorMessage"]
 
 
-def test_make_deploy_takes_parameters_with_spaces(checkout: Checkout) -> None:
-    """PARAMETERS is one text, quoted as sam reads it; `make plan` shows, `make deploy` does."""
+def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
+    """PARAMETERS is one text, quoted as sam reads it; `make plan` shows, `make deploy` does.
+
+    PARAMETERS_FILE takes a JSON file such as iac/params.dev.json, with PARAMETERS beside it.
+    """
     for name in ("Makefile", "pyproject.toml", "requirements"):
         target = checkout.directory / name
         if not target.exists():
@@ -226,3 +211,12 @@ def test_make_deploy_takes_parameters_with_spaces(checkout: Checkout) -> None:
     assert "made-input" not in buckets
     make("deploy")
     assert Stack.find(checkout.aws, "made").settings.cache_control == "public, max-age=60"
+    make(
+        "deploy",
+        "STACK=dev",
+        "PARAMETERS_FILE=iac/params.dev.json",
+        f"PARAMETERS=LambdaArchitecture={architecture()}",
+    )
+    stack = Stack.find(checkout.aws, "dev")
+    assert stack.input_bucket == "my-image-pipeline-dev-input"
+    assert stack.settings.log_level == "DEBUG"
