@@ -39,7 +39,7 @@ lint: $(DEV) ## Check format, style and types
 	black --check .
 	ruff check .
 	mypy
-	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml *.py
+	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache/lambda *.py
 
 validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
