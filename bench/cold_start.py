@@ -37,9 +37,9 @@ from rich.table import Table
 
 from bench.cpu_limit import CpuLimitUnavailable, limited_cpu
 from image_pipeline.errors import CommandError
+from image_pipeline.local_stack import architecture, sam_environment
 from image_pipeline.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
 from image_pipeline.samples import landscape
-from package import MACHINES
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 WORK: Final = REPOSITORY / ".local" / "bench"
@@ -347,14 +347,7 @@ def drawn_photo() -> Photo:
 
 def run(*command: str | Path) -> None:
     """Run a tool of ours; raise CommandError with what it said if it fails."""
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join(
-            [*(str(TOOLS / tool / "bin") for tool in ("uv", "sam")), os.environ["PATH"]]
-        ),
-        "LAMBDA_ARCHITECTURE": MACHINES.get(platform.machine(), platform.machine()),
-        "SAM_CLI_TELEMETRY": "0",
-    }
+    environment = sam_environment() | {"LAMBDA_ARCHITECTURE": architecture()}
     try:
         done = subprocess.run(  # noqa: S603 - our own tools
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False

@@ -19,15 +19,13 @@ from typing import Final
 from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from errors import CorruptImage, ImageTooLarge, UnsupportedImage
+from settings import WEBP_MAX_SIDE
 
 # What is too large is decided here, by the memory that is needed, not by one number for all.
 Image.MAX_IMAGE_PIXELS = None
 
 REDUCING_GAP: Final = 1.3
 """How much larger than the target a picture may stay before the last, careful resize."""
-
-WEBP_MAX_SIDE: Final = 16_383
-"""Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
 
 STAMP: Final = b"PROV"
 """Name of the chunk that tells thumbnails of different provenance apart."""
@@ -272,11 +270,15 @@ def _check_need(
     """Refuse, before pixels are decoded, what would not fit into the function's memory."""
     need = BASE_MB + (size[0] * size[1] * pixel_bytes + file_bytes) / 1024**2
     if need > memory_mb:
-        enough = f"LambdaMemorySize={need:.0f} would do" if need <= LARGEST_MB else "None would do"
         raise ImageTooLarge(
             f"{name} of {size[0]} × {size[1]} pixels needs about {need:.0f} MB to decode; the "
-            f"function has {memory_mb} MB. {enough}"
+            f"function has {memory_mb} MB. {memory_advice(need)}"
         )
+
+
+def memory_advice(need_mb: float) -> str:
+    """Which LambdaMemorySize would do for `need_mb` MB, if any."""
+    return f"LambdaMemorySize={need_mb:.0f} would do" if need_mb <= LARGEST_MB else "None would do"
 
 
 def _in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:

@@ -28,7 +28,7 @@ from errors import (
     PermanentError,
     SourceUnsettled,
 )
-from image_utils import Thumbnail, make_thumbnails, stamped
+from image_utils import Thumbnail, make_thumbnails, memory_advice, stamped
 from provenance import LONG_AGO, Provenance
 from settings import Settings
 from storage import Bucket, Headers, State
@@ -195,7 +195,7 @@ class Pipeline:
         if state.size > limit:
             raise ImageTooLarge(
                 f"{state.size:,} bytes; {self.settings.memory_mb} MB of memory allow {limit:,}. "
-                f"LambdaMemorySize={-(-state.size * SOURCE_SHARE // 1024 // 1024)} would do"
+                + memory_advice(-(-state.size * SOURCE_SHARE // 1024**2))
             )
 
     def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> Skipped:
@@ -252,6 +252,9 @@ class _Writer:
             cache_control=pipeline.settings.cache_control,
             metadata=self._ours.to_metadata(),
         )
+        # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of the
+        # same picture with another provenance: the bytes tell it too.
+        self._stamp = self._ours.digest()
         self.wrote = False
         self.overwrote = False
         self.owner: str | None = None
@@ -262,9 +265,7 @@ class _Writer:
 
     def write(self, thumbnail: Thumbnail, key: str) -> None:
         """Make the object at `key` this thumbnail, or see that it is or must not be."""
-        # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of the
-        # same picture with another provenance: the bytes tell it too.
-        body = stamped(thumbnail.data, self._ours.digest())
+        body = stamped(thumbnail.data, self._stamp)
         self.sizes[thumbnail.width] = len(body)
         replacing: str | None = None
         for _ in range(MAX_ROUNDS):

@@ -10,7 +10,7 @@ from typing import Final
 
 from errors import InvalidSettings
 
-WEBP_MAX_WIDTH: Final = 16_383
+WEBP_MAX_SIDE: Final = 16_383
 """Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
 
 RECIPE_VERSION: Final = 1
@@ -126,9 +126,9 @@ def _widths(text: str) -> tuple[int, ...]:
         widths = tuple(_whole_number(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f'must be widths in pixels such as "128,512", not {text!r}') from None
-    wrong = [width for width in widths if not 1 <= width <= WEBP_MAX_WIDTH]
+    wrong = [width for width in widths if not 1 <= width <= WEBP_MAX_SIDE]
     if wrong:
-        raise ValueError(f"must lie between 1 and {WEBP_MAX_WIDTH} pixels, not {wrong}")
+        raise ValueError(f"must lie between 1 and {WEBP_MAX_SIDE} pixels, not {wrong}")
     if len(set(widths)) < len(widths):
         raise ValueError(f"must not name a width twice: {text!r}")
     return widths

@@ -106,15 +106,22 @@ def invoke(aws: Aws, name: str, event: object = None) -> Any:
     return json.loads(answer["Payload"].read())
 
 
-def log_lines(aws: Aws, group: str) -> list[str]:
-    """Every line of a log group, stream by stream."""
-    logs = boto3.client(
-        "logs",
+def client(
+    aws: Aws, service: str, key: str = LOCAL_ACCESS_KEY, secret: str = LOCAL_ACCESS_KEY
+) -> Any:
+    """A client of a service that the command itself does not use, or of another user's."""
+    return boto3.client(
+        service,  # type: ignore[call-overload]
         endpoint_url=aws.endpoint_url,
         region_name=LOCAL_REGION,
-        aws_access_key_id=LOCAL_ACCESS_KEY,
-        aws_secret_access_key=LOCAL_ACCESS_KEY,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
     )
+
+
+def log_lines(aws: Aws, group: str) -> list[str]:
+    """Every line of a log group, stream by stream."""
+    logs = client(aws, "logs")
     pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
     try:
         streams = [stream for page in pages for stream in page["logStreams"]]

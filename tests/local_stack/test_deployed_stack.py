@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 from pictures import decoded, encoded, is_upright, jpeg, quadrants
-from serving import log_lines, until
+from serving import client, log_lines, until
 
 from image_pipeline import failures
 from image_pipeline.failures import Failure
-from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Stack
+from image_pipeline.stack import Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -208,13 +207,7 @@ def test_a_missing_output_bucket_ends_on_the_queue(stack: Stack) -> None:
 @pytest.fixture
 def without(stack: Stack) -> Iterator[Callable[[str], None]]:
     """Take a statement, by its Sid, out of the policy of the function's role, for one test."""
-    iam = boto3.client(
-        "iam",
-        endpoint_url=stack.aws.endpoint_url,
-        region_name=LOCAL_REGION,
-        aws_access_key_id=LOCAL_ACCESS_KEY,
-        aws_secret_access_key=LOCAL_ACCESS_KEY,
-    )
+    iam = client(stack.aws, "iam")
     role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
     name = role.rpartition("/")[2]
     (policy,) = iam.list_role_policies(RoleName=name)["PolicyNames"]

@@ -12,12 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from serving import create_function, invoke, log_lines, ministack, processes_of, until
+from serving import client, create_function, invoke, log_lines, ministack, processes_of, until
 
-from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.stack import Aws
 
 pytestmark = pytest.mark.local_stack
 
@@ -333,13 +332,7 @@ def test_unpatched_the_destination_of_an_alias_gets_nothing(start: Callable[...,
 # --- policies -----------------------------------------------------------------------------------
 def put_where_tls_is_demanded(aws: Aws) -> None:
     """Write, as a user who may do all to S3, into a bucket that refuses what is not by TLS."""
-    iam = boto3.client(
-        "iam",
-        endpoint_url=aws.endpoint_url,
-        region_name=LOCAL_REGION,
-        aws_access_key_id=LOCAL_ACCESS_KEY,
-        aws_secret_access_key=LOCAL_ACCESS_KEY,
-    )
+    iam = client(aws, "iam")
     iam.create_user(UserName="writer")
     anything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
     iam.put_user_policy(
@@ -348,13 +341,7 @@ def put_where_tls_is_demanded(aws: Aws) -> None:
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [anything]}),
     )
     key = iam.create_access_key(UserName="writer")["AccessKey"]
-    writer = boto3.client(
-        "s3",
-        endpoint_url=aws.endpoint_url,
-        region_name=LOCAL_REGION,
-        aws_access_key_id=key["AccessKeyId"],
-        aws_secret_access_key=key["SecretAccessKey"],
-    )
+    writer = client(aws, "s3", key["AccessKeyId"], key["SecretAccessKey"])
     aws.s3.create_bucket(Bucket="tls-only")
     statement = {
         "Effect": "Deny",

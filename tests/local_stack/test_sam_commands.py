@@ -1,7 +1,6 @@
 """The commands that a user of SAM types, as the README gives them, against the local AWS."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pictures import jpeg
 from samtranslator.yaml_helper import yaml_parse
 from serving import ministack, until
 
-from image_pipeline.local_stack import CREDENTIALS, REPOSITORY, TOOL_FOLDERS, architecture
+from image_pipeline.local_stack import CREDENTIALS, REPOSITORY, architecture, sam_environment
 from image_pipeline.stack import LOCAL_REGION, Aws, Stack
 
 pytestmark = pytest.mark.local_stack
@@ -42,24 +41,27 @@ class Checkout:
 
     def sam(self, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
         """Run sam there, with `answers` typed in; its output is told if it fails."""
-        places = [*map(str, TOOL_FOLDERS), os.environ["PATH"]]
-        ran = subprocess.run(  # noqa: S603 - our own tool
-            ["sam", *arguments],  # noqa: S607
+        return self.run("sam", *arguments, answers=answers)
+
+    def run(
+        self, *command: str, answers: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command there as a user of the local AWS; its output is told if it fails."""
+        ran = subprocess.run(  # noqa: S603 - our own tools
+            command,
             cwd=self.directory,
             input=answers,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
-            env=os.environ
+            env=sam_environment()
             | CREDENTIALS
             | {
-                "PATH": os.pathsep.join(places),
                 "AWS_ENDPOINT_URL": str(self.aws.endpoint_url),
                 "LAMBDA_ARCHITECTURE": architecture(),
-                "SAM_CLI_TELEMETRY": "0",
-                "SAM_CLI_POLL_DELAY": "0.5",
-            },
+            }
+            | variables,
         )
         assert ran.returncode == 0, ran.stdout
         return ran
@@ -180,30 +182,14 @@ def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
     for name in (".venv", ".tools"):
         (checkout.directory / name).symlink_to(REPOSITORY / name)
     summary = checkout.directory / "summary.md"
-    environment = (
-        os.environ
-        | CREDENTIALS
-        | {
-            "AWS_ENDPOINT_URL": str(checkout.aws.endpoint_url),
-            "STACK": "made",
-            "SAM_CLI_POLL_DELAY": "0.5",
-            "PARAMETERS": "InputBucketName=made-input OutputBucketName=made-output "
-            f'CacheControl="public, max-age=60" LambdaArchitecture={architecture()}',
-        }
-    )
 
-    def make(*arguments: str) -> str:
-        ran = subprocess.run(  # noqa: S603 - our own Makefile
-            ["make", "--assume-old=.venv/.ready", *arguments],  # noqa: S607
-            cwd=checkout.directory,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
+    def make(*arguments: str) -> None:
+        checkout.run(
+            *("make", "--assume-old=.venv/.ready", *arguments),
+            STACK="made",
+            PARAMETERS="InputBucketName=made-input OutputBucketName=made-output "
+            f'CacheControl="public, max-age=60" LambdaArchitecture={architecture()}',
         )
-        assert ran.returncode == 0, ran.stdout
-        return ran.stdout
 
     make("plan", f"SUMMARY={summary}")
     assert "ThumbnailFunction" in summary.read_text()
