@@ -132,9 +132,28 @@ class Thumbnail:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of an image: its thumbnails in the order of the widths, and what it was.
+
+    `format` is a key of DECODERS, `size` the upright image's (width, height) in pixels; `notes`
+    say, for the log, what could not be kept (a broken profile, an animation over the budget).
+    """
+
+    format: str
+    size: tuple[int, int]
+    thumbnails: tuple[Thumbnail, ...]
+    notes: tuple[str, ...] = ()
+
+
 def make_thumbnails(
-    data: bytes, widths: Sequence[int], quality: int, memory_mb: int
-) -> tuple[Thumbnail, ...]:
+    data: bytes,
+    widths: Sequence[int],
+    quality: int,
+    memory_mb: int,
+    *,
+    animated: bool = True,
+) -> Made:
     """Make a thumbnail of every width (pixels), in their order.
 
     Upright, sRGB, without metadata, alpha kept, first frame. Never enlarged, and never higher
@@ -167,7 +186,11 @@ def make_thumbnails(
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         encoded[size] = _encode(picture, quality)
-    return tuple(Thumbnail(width, sizes[width], encoded[sizes[width]]) for width in widths)
+    return Made(
+        str(image.format),
+        upright,
+        tuple(Thumbnail(width, sizes[width], encoded[sizes[width]]) for width in widths),
+    )
 
 
 def stamped(webp: bytes, stamp: bytes) -> bytes:

@@ -156,7 +156,7 @@ class Pipeline:
         try:
             keys = self._thumbnail_keys(upload.key)
             self._check_bytes(found.state)
-            thumbnails = make_thumbnails(
+            made = make_thumbnails(
                 found.read(),
                 self.settings.widths,
                 self.settings.quality,
@@ -164,8 +164,10 @@ class Pipeline:
             )
         except PermanentError as error:
             return self._give_up(upload, found.state.etag, error)
+        for note in made.notes:
+            self.telemetry.degraded(upload.bucket, upload.key, note)
         writer = _Writer(self, source, upload, found.state)
-        for thumbnail in thumbnails:
+        for thumbnail in made.thumbnails:
             writer.write(thumbnail, keys[thumbnail.width])
         if writer.overwrote:
             writer.check_source()
@@ -174,7 +176,7 @@ class Pipeline:
         if not writer.wrote:
             return Skipped("thumbnails are current")
         return Done(
-            tuple(Written(t.width, keys[t.width], writer.sizes[t.width]) for t in thumbnails),
+            tuple(Written(t.width, keys[t.width], writer.sizes[t.width]) for t in made.thumbnails),
             found.state.size,
         )
 

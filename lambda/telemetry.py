@@ -77,6 +77,11 @@ class Telemetry:
         self._logger.error("failed", extra=extra)
         self._metrics.add_metric("failed_count", MetricUnit.Count, 1)
 
+    def degraded(self, bucket: str, key: str, reason: str) -> None:
+        """Warn that something of an image could not be kept, though its thumbnails are made."""
+        extra = {"action": "degraded", "bucket": bucket, "key": key, "reason": reason}
+        self._logger.warning("degraded", extra=extra)
+
     def collided(self, bucket: str, key: str, other: str) -> None:
         """Warn that another source has the same thumbnails."""
         self._logger.warning(

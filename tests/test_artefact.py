@@ -33,7 +33,7 @@ sys.path[:0] = sys.argv[1:3]
 import handler, image_utils
 for path in sys.argv[3:]:
     with open(path, "rb") as file:
-        [thumbnail] = image_utils.make_thumbnails(file.read(), [64], 85, 512)
+        [thumbnail] = image_utils.make_thumbnails(file.read(), [64], 85, 512).thumbnails
     print(json.dumps([path.rpartition(".")[2], thumbnail.size, thumbnail.data[8:12].decode()]))
 """
 """Import the function from the paths given first, and make thumbnails of the other ones."""

@@ -47,7 +47,7 @@ ORIENTED = {  # EXIF orientation → what the camera did to the upright picture
 def thumbnails(
     data: bytes, widths: tuple[int, ...] = (128, 512), quality: int = 85, memory_mb: int = 512
 ) -> tuple[Thumbnail, ...]:
-    return make_thumbnails(data, widths, quality, memory_mb)
+    return make_thumbnails(data, widths, quality, memory_mb).thumbnails
 
 
 @pytest.mark.parametrize("kind", [name for name in DECODERS if name != "BMP"] + ["BMP"])

@@ -13,7 +13,7 @@ from pictures import encoded, quadrants
 
 import pipeline
 from errors import StorageUnavailable, TransientError
-from image_utils import Thumbnail, make_thumbnails
+from image_utils import Made, make_thumbnails
 from pipeline import Pipeline
 from provenance import Provenance
 from settings import Settings
@@ -28,7 +28,7 @@ ATTEMPTS = 60
 
 
 @cache
-def small_thumbnails(data: bytes, widths: tuple[int, ...], *_others: int) -> tuple[Thumbnail, ...]:
+def small_thumbnails(data: bytes, widths: tuple[int, ...], *_others: int, **_more: bool) -> Made:
     return make_thumbnails(data, widths, 85, 512)
 
 

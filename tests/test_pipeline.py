@@ -46,7 +46,7 @@ class World:
     def shows(self, source: bytes, key: str = KEY) -> bool:
         """Whether both thumbnails are those of `source`, and say that they come from `key`."""
         made = make_thumbnails(source, SETTINGS.widths, SETTINGS.quality, SETTINGS.memory_mb)
-        for thumbnail in made:
+        for thumbnail in made.thumbnails:
             state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.width)]
             told = Provenance.of(state.metadata)
             if told is None or told.key != key or body != stamped(thumbnail.data, told.digest()):
