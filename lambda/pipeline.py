@@ -28,12 +28,14 @@ from errors import (
     PermanentError,
     SourceUnsettled,
 )
-from image_utils import Thumbnail, make_thumbnails, memory_advice, stamped
+from image_utils import Thumbnail, make_thumbnails
+from memory import memory_advice
 from provenance import LONG_AGO, Provenance
 from settings import Settings
 from storage import Bucket, Headers, State
 from telemetry import Telemetry
 from uploads import Upload
+from webp import stamped
 
 MAX_STARTS: Final = 5
 """How often one upload is begun again because its source changed meanwhile."""

@@ -4,6 +4,7 @@ import io
 import struct
 from typing import Any
 
+import pillow_heif
 from PIL import Image
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
@@ -22,7 +23,11 @@ def quadrants(size: tuple[int, int] = (800, 600), mode: str = "RGB") -> Image.Im
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """The file that Pillow writes of `image`."""
+    """The file that Pillow, or pillow-heif, writes of `image`."""
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
+        if "exif" in options:  # else it would not turn the picture
+            options["exif"] = options["exif"].tobytes()
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

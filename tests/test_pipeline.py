@@ -9,12 +9,13 @@ from memory_bucket import MemoryBucket
 from pictures import decoded, jpeg
 
 from errors import CorruptImage, ImageTooLarge, KeyTooLong, SourceUnsettled, StorageUnavailable
-from image_utils import make_thumbnails, stamped
+from image_utils import make_thumbnails
 from pipeline import Done, Failed, Pipeline, Skipped
 from provenance import Provenance
 from settings import Settings
 from telemetry import Telemetry
 from uploads import Upload
+from webp import stamped
 
 SETTINGS = Settings("output", "https://sqs.example/1/letters")
 P = jpeg((640, 480), quality=90)

@@ -1,0 +1,91 @@
+"""What a file is, told by its content."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import encoded, quadrants
+from PIL import TiffImagePlugin
+
+from errors import UnsupportedImage
+from formats import DECODERS, describe, identify
+from image_utils import make_thumbnails
+
+UNKNOWN = {
+    b"\xff\x0a\xfa\x7f": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"<svg xmlns='http://www.w3.org/2000/svg'/>": "SVG",
+    b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- drawn --><svg>": "SVG",
+    "\ufeff<svg>".encode("utf-16-le"): "SVG",
+    b"<!DOCTYPE html><html>": "HTML",
+    b"8BPS\0\1": "Photoshop",
+    b"%PDF-1.7": "PDF",
+    b"PK\x03\x04\x14\0": "ZIP",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "Office",
+    b"\0\0\0\x18ftypisom\0\0\2\0isomiso2": "video",
+    b"\0\0\0\x14ftypqt  \0\0\0\0qt  ": "video",
+    b"\x1aE\xdf\xa3": "WebM",
+    b"RIFF\0\0\0\0AVI LIST": "AVI",
+    b"RIFF\0\0\0\0WAVEfmt ": "WAV",
+    b"\0\0\0\x18ftypcrx \0\0\0\1crx isom": "Canon CR3",
+    b"II*\0\x10\0\0\0CR\2\0": "Canon CR2",
+    b"FUJIFILMCCD-RAW 0201": "Fujifilm",
+    b"IIU\0\x18\0\0\0": "Panasonic",
+    b"hello, I am a text\n": "a text",
+    b'{"json": true}': "a text",
+    bytes(100): "zeros",
+    b"\x8f\x01\xfe\xca\x99": "no known",
+}
+
+
+@pytest.mark.parametrize("data", UNKNOWN)
+def test_what_is_not_decoded_is_told_by_its_content(data: bytes) -> None:
+    """The error names what the file was, and what would have been decoded."""
+    assert identify(data) is None
+    with pytest.raises(UnsupportedImage, match=UNKNOWN[data]) as raised:
+        make_thumbnails(data, (128,), 85, 512)
+    assert "JPEG, PNG" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("brand", "others", "name"),
+    [
+        (b"heic", b"mif1heic", "HEIF"),
+        (b"mif1", b"mif1heic", "HEIF"),
+        (b"heix", b"mif1heix", "HEIF"),
+        (b"msf1", b"hevcmsf1", "HEIF"),
+        (b"avif", b"mif1miaf", "AVIF"),
+        (b"mif1", b"mif1avifmiaf", "AVIF"),
+        (b"avis", b"msf1", "AVIF"),
+        (b"isom", b"iso2avc1", None),
+    ],
+)
+def test_brands_tell_heif_from_avif_and_video(
+    brand: bytes, others: bytes, name: str | None
+) -> None:
+    """The files of one container are told apart by all of their brands."""
+    box = (16 + len(others)).to_bytes(4) + b"ftyp" + brand + bytes(4) + others
+    assert identify(box + bytes(32)) == name
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{50706: b"\1\4\0\0"}, {262: 32803}, {254: 1, 330: 8}],
+    ids=["DNG", "colour filter array", "preview of a NEF or ARW"],
+)
+def test_a_camera_s_raw_file_is_no_tiff(tags: dict[int, int | bytes]) -> None:
+    """What would decode is a preview of postage-stamp size, or a mosaic: it is refused by name."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[271] = "Camera Maker"
+    for tag, value in tags.items():
+        info.tagtype[tag] = 1 if isinstance(value, bytes) else 4
+        info[tag] = value
+    data = encoded(quadrants((64, 48)), "TIFF", tiffinfo=info)
+    with pytest.raises(UnsupportedImage, match=r"RAW file \(Camera Maker\)"):
+        make_thumbnails(data, (128,), 85, 512)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_identified_or_described(data: bytes) -> None:
+    """Neither question ever fails."""
+    assert identify(data) in {None, *DECODERS}
+    assert describe(data)
