@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Final
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
 from errors import CorruptImage
 
@@ -54,7 +54,7 @@ def frame_count(image: ImageFile.ImageFile) -> int | None:
     return None if image.format == "GIF" else int(getattr(image, "n_frames", 1))
 
 
-def frames(image: ImageFile.ImageFile) -> Iterator[tuple[Image.Image, float]]:
+def frames(image: ImageFile.ImageFile) -> Iterator[tuple[ImageFile.ImageFile, float]]:
     """Each frame as it is shown, disposal and blending done, with its duration in ms.
 
     What is yielded is `image` itself: it is the frame until the next one is asked for.

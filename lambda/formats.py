@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 DECODER_ERRORS: Final = (
@@ -22,27 +21,19 @@ DECODER_ERRORS: Final = (
 """What Pillow and pi-heif raise on damaged files, as met in practice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """The one class that reads a format, imported when a file needs it."""
-
-    module: str
-    cls: str
-
-
 # The only decoders that any upload can reach: `Image.open`, which tries all that it knows, is not
-# used.
+# used. Module and class, imported when a file needs them.
 DECODERS: Final = {
-    "JPEG": Decoder("PIL.JpegImagePlugin", "JpegImageFile"),  # MPO's first picture, too
-    "PNG": Decoder("PIL.PngImagePlugin", "PngImageFile"),
-    "WEBP": Decoder("PIL.WebPImagePlugin", "WebPImageFile"),
-    "GIF": Decoder("PIL.GifImagePlugin", "GifImageFile"),
-    "HEIF": Decoder("pi_heif.as_plugin", "HeifImageFile"),
-    "AVIF": Decoder("PIL.AvifImagePlugin", "AvifImageFile"),
-    "TIFF": Decoder("PIL.TiffImagePlugin", "TiffImageFile"),
-    "JPEG2000": Decoder("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-    "BMP": Decoder("PIL.BmpImagePlugin", "BmpImageFile"),
-    "ICO": Decoder("PIL.IcoImagePlugin", "IcoImageFile"),
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),  # MPO's first picture, too
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "HEIF": ("pi_heif.as_plugin", "HeifImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "ICO": ("PIL.IcoImagePlugin", "IcoImageFile"),
 }
 
 MAGIC: Final = (

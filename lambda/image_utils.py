@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from PIL import Image, ImageFile
 
@@ -22,6 +22,7 @@ import webp
 from colour import to_srgb
 from errors import CorruptImage, ImageTooLarge
 from formats import DECODER_ERRORS, identify
+from jpeg2000 import codestream
 from opening import open_image
 from reduction import REDUCING_GAP, Box, factors, in_8_bits_a_sample, resized, shrunk
 from settings import WEBP_MAX_SIDE
@@ -107,13 +108,6 @@ class _Geometry:
         return largest[::-1] if self.transpose in SWAPPING else largest
 
 
-class _Frame(NamedTuple):
-    """A picture in sRGB, and how long it is shown (ms)."""
-
-    picture: Image.Image
-    duration: float
-
-
 def make_thumbnails(
     data: bytes,
     widths: Sequence[int],
@@ -144,16 +138,14 @@ def make_thumbnails(
         geometry = _Geometry.of(image, widths, scale)
         if animated and animation.is_animated(image):
             room = (memory_mb - memory.BASE_MB) * 1024**2 - need
-            frames, note = _frames(image, geometry, room)
+            pictures, durations, note = _frames(image, geometry, room)
         else:
             picture, note = _picture(image, geometry)
-            frames = [_Frame(picture, 0)]
+            pictures, durations = [picture], [0.0]
         loop = animation.loops(image)
         image.close()
 
         encoded: dict[Size, bytes] = {}
-        pictures = [frame.picture for frame in frames]
-        durations = [frame.duration for frame in frames]
         for size in geometry.sizes:
             pictures = [resized(picture, size) for picture in pictures]
             encoded[size] = webp.encode(pictures, quality, durations, loop)
@@ -188,15 +180,13 @@ def _check_need(
     thumbnail = max(lying, standing, key=lambda size: size[0] * size[1])
     scale = 1
     if image.format in ("JPEG", "JPEG2000"):
-        most = 8 if image.format == "JPEG" else 2 ** _resolutions(data)
+        most = 8 if image.format == "JPEG" else 2 ** codestream(data).levels
         while scale < most and _fits(image.size, thumbnail, 2 * scale):
             scale *= 2
-    decoded = (-(-image.size[0] // scale), -(-image.size[1] // scale))
+    decoded = _divided(image.size, scale)
     by = factors((0, 0, *decoded), thumbnail)
     reduced = (decoded[0] // by[0] + 1, decoded[1] // by[1] + 1)
-    need = memory.need(
-        image, decoded=decoded, reduced=reduced, thumbnail=thumbnail, file_bytes=len(data)
-    )
+    need = memory.need(image, data, decoded=decoded, reduced=reduced, thumbnail=thumbnail)
     what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
     memory.refuse_over(need, what, memory_mb)
     return scale, need
@@ -208,14 +198,6 @@ def _fits(size: Size, thumbnail: Size, scale: int) -> bool:
         side >= scale * round(least * REDUCING_GAP)
         for side, least in zip(size, thumbnail, strict=True)
     )
-
-
-def _resolutions(data: bytes) -> int:
-    """How often a JPEG 2000 can be halved: the levels in its COD marker (ISO 15444-1, A.6.1)."""
-    start = data.find(b"\xff\x4f\xff\x51")
-    marker = data.find(b"\xff\x52", start)
-    levels = data[marker + 9] if start >= 0 and 0 < marker < len(data) - 9 else 0
-    return levels if levels <= 32 else 0  # noqa: PLR2004 - the standard's most
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
@@ -235,33 +217,36 @@ def _fitted(size: Size, width: int) -> Size:
 
 def _frames(
     image: ImageFile.ImageFile, geometry: _Geometry, room: float
-) -> tuple[list[_Frame], str | None]:
-    """All frames at the largest size, or the first one, and why the others were left out.
+) -> tuple[list[Image.Image], list[float], str | None]:
+    """All frames at the largest size with their durations (ms), or the first one, and why.
 
     `room` is the memory in bytes that they may take.
     """
     most = animation.most_frames(image.size, geometry.sizes, room)
     told = animation.frame_count(image)
-    made: list[_Frame] = []
-    note = None
+    pictures: list[Image.Image] = []
+    durations: list[float] = []
+    note = fault = None
     try:
         for frame, duration in animation.frames(image):
-            picture, fault = _picture(frame, geometry)
-            note = note or fault
-            made.append(_Frame(picture, duration))
-            if len(made) > most or (told is not None and told > most):
-                return made[:1], (
-                    f"the first frame stands for all: {told or 'more'} frames are over the "
-                    f"budget, which allows {most} of {image.size[0]} × {image.size[1]} pixels"
-                )
+            picture, left_out = _picture(frame, geometry)
+            note = note or left_out
+            pictures.append(picture)
+            durations.append(duration)
+            if len(pictures) > most or (told is not None and told > most):
+                fault = f"{told or 'more'} frames are over the budget, which allows {most} of "
+                fault += f"{image.size[0]} × {image.size[1]} pixels"
+                break
     except (CorruptImage, *DECODER_ERRORS) as error:
-        if not made:
+        if not pictures:
             raise
-        return made[:1], f"the first frame stands for all: {error or type(error).__name__}"
-    return made, note
+        fault = str(error) or type(error).__name__
+    if fault:
+        return pictures[:1], durations[:1], f"the first frame stands for all: {fault}"
+    return pictures, durations, note
 
 
-def _picture(image: Image.Image, geometry: _Geometry) -> tuple[Image.Image, str | None]:
+def _picture(image: ImageFile.ImageFile, geometry: _Geometry) -> tuple[Image.Image, str | None]:
     """The upright picture in sRGB at the largest size, RGB or premultiplied RGBa.
 
     Also says why its colour profile was left out, if so.
@@ -275,11 +260,27 @@ def _picture(image: Image.Image, geometry: _Geometry) -> tuple[Image.Image, str 
         box = draft[1] if draft else box
     elif image.format == "JPEG2000" and scale > 1:
         box = (0, 0, image.size[0] / scale, image.size[1] / scale)
-        image.reduce = scale.bit_length() - 1  # type: ignore[method-assign, assignment]
+        _reduce_jpeg2000(image, scale)
     image.load()
-    box = (0, 0, min(box[2], image.size[0]), min(box[3], image.size[1]))
     small = in_8_bits_a_sample(shrunk(image, size, box), image)
     picture, note = to_srgb(small, image.info.get("icc_profile"))
     if geometry.transpose is not None:
         picture = picture.transpose(geometry.transpose)
     return picture, note
+
+
+def _reduce_jpeg2000(image: ImageFile.ImageFile, scale: int) -> None:
+    """Have a JPEG 2000 decoded at a lower resolution.
+
+    Pillow's own `reduce` rounds the size, where the standard's is rounded up (B.5), and then fails.
+    """
+    image._size = _divided(image.size, scale)  # noqa: SLF001 - Pillow's own way to resize a file
+    tile = image.tile[0]
+    assert isinstance(tile.args, tuple)  # noqa: S101 - of this decoder they are
+    codec, _, *others = tile.args
+    args = (codec, scale.bit_length() - 1, *others)
+    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
+
+
+def _divided(size: Size, by: int) -> Size:
+    return -(-size[0] // by), -(-size[1] // by)

@@ -7,6 +7,7 @@ holds the estimate to a real limit of memory.
 from typing import TYPE_CHECKING, Final
 
 from errors import ImageTooLarge
+from jpeg2000 import codestream
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -39,12 +40,14 @@ JPEG_BYTES: Final = 0.3
 COEFFICIENT_BYTES: Final = 2
 """For each sample of a progressive JPEG, whose coefficients are all kept (jdcoefct.c)."""
 
-JPEG2000_BYTES: Final = 4
-"""For each sample at the decoded scale: OpenJPEG works with 32-bit integers (opj_image_comp_t)."""
+SAMPLE_BYTES: Final = 4
+"""For each sample of a JPEG 2000 tile at the decoded scale: OpenJPEG works with 32-bit integers."""
+BLOCK_BYTES: Final = 450
+"""For each code block of a JPEG 2000 tile, whatever the scale (opj_tcd_init_tile)."""
 
 
 def need(
-    image: "ImageFile", *, decoded: Size, reduced: Size, thumbnail: Size, file_bytes: int
+    image: "ImageFile", data: bytes, *, decoded: Size, reduced: Size, thumbnail: Size
 ) -> float:
     """Bytes at the peak, beside the function's own.
 
@@ -55,13 +58,12 @@ def need(
     stored = STORED_BYTES.get(image.mode, OTHER_BYTES)
     name = str(image.format)
     total: float = _pixels(reduced) * WORK_BYTES + _pixels(thumbnail) * THUMBNAIL_BYTES
-    total += file_bytes
+    total += len(data)
     match name:
         case "JPEG":
             total += _pixels(image.size) * _jpeg_bytes(image) + _pixels(decoded) * stored
         case "JPEG2000":
-            samples = len(image.getbands())
-            total += _pixels(decoded) * (stored + JPEG2000_BYTES * samples)
+            total += _pixels(decoded) * stored + _jpeg2000_bytes(image, decoded, data)
         case "TIFF":
             total += _pixels(decoded) * stored + _strip_bytes(image)
         case _:
@@ -95,6 +97,13 @@ def _jpeg_bytes(image: "ImageFile") -> float:
         return JPEG_BYTES
     samples = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
     return float(JPEG_BYTES + COEFFICIENT_BYTES * sum(samples) / max(samples))
+
+
+def _jpeg2000_bytes(image: "ImageFile", decoded: Size, data: bytes) -> float:
+    stream = codestream(data)
+    scale = image.size[0] / decoded[0]
+    samples = min(_pixels(decoded), _pixels(stream.tile) / scale**2)
+    return len(image.getbands()) * (samples * SAMPLE_BYTES + stream.blocks * BLOCK_BYTES)
 
 
 ROWS_PER_STRIP: Final = 278

@@ -5,7 +5,7 @@ import struct
 from importlib import import_module
 from typing import Final
 
-from PIL import ImageFile
+from PIL import ImageFile, JpegImagePlugin  # noqa: F401 - most uploads: loaded at init, at full CPU
 
 import memory
 import webp
@@ -47,11 +47,11 @@ def open_image(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
         name = identify(data) or name
     if name == "TIFF":
         _refuse_raw(data)
-    decoder = DECODERS[name]
-    module = import_module(decoder.module)
+    module_name, class_name = DECODERS[name]
+    module = import_module(module_name)
     if name == "PNG":
         module.MAX_TEXT_CHUNK = MAX_PNG_CHUNK_BYTES  # type: ignore[attr-defined]
-    image: ImageFile.ImageFile = getattr(module, decoder.cls)(io.BytesIO(data))
+    image: ImageFile.ImageFile = getattr(module, class_name)(io.BytesIO(data))
     if name == "PNG" and image.mode != "P" and "transparency" in image.info:
         image.info["transparency"] = _in_8_bits(image.info["transparency"], depth=data[24])
     return image

@@ -1,0 +1,241 @@
+"""Files that are small and want to be large: each ends soon, within a function's memory."""
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+
+import pytest
+from pictures import encoded, jpeg, quadrants
+from PIL import Image
+
+MEMORY_MB = 512
+SECONDS = 10
+
+PROGRAM = """
+import json, resource, sys
+sys.path[:0] = sys.argv[1:]
+import image_utils
+from errors import PermanentError
+try:
+    made = image_utils.make_thumbnails(sys.stdin.buffer.read(), (128, 512), 85, 512)
+    outcome = "thumbnail"
+except PermanentError as error:
+    outcome = type(error).__name__
+peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(json.dumps([outcome, int(peak[0].split()[1]) / 1024]))
+"""
+
+
+def outcome(data: bytes) -> str:
+    """What becomes of a file in a process of its own; fails beyond memory or time."""
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PROGRAM, "lambda"],
+        input=data,
+        capture_output=True,
+        check=True,
+        timeout=SECONDS,
+    )
+    result, peak_mb = json.loads(ran.stdout)
+    assert peak_mb < MEMORY_MB
+    return str(result)
+
+
+def chunk(name: bytes, payload: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return len(payload).to_bytes(4) + name + payload + zlib.crc32(name + payload).to_bytes(4)
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """A small PNG with chunks put behind its header."""
+    data = encoded(quadrants((64, 48)), "PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def inflating(size: int) -> bytes:
+    """A megabyte for each kilobyte."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(size // 2**20)) + packer.flush()
+
+
+def png_text() -> bytes:
+    """Two hundred texts that inflate to a megabyte each."""
+    text = chunk(b"zTXt", b"Comment\0\0" + inflating(2**20))
+    return png_with(*[text] * 200)
+
+
+def png_profile() -> bytes:
+    """A profile that inflates to a gigabyte."""
+    return png_with(chunk(b"iCCP", b"icc\0\0" + inflating(2**30)))
+
+
+def png_pixels() -> bytes:
+    """25,000 × 25,000 zeros in 600 KB."""
+    head = struct.pack(">IIBBBBB", 25_000, 25_000, 8, 2, 0, 0, 0)
+    pixels = inflating(25_000 * 75_001)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*pair) for pair in ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
+    )
+
+
+def png_that_says_less() -> bytes:
+    """Pixels for a gigabyte behind a header that promises 64 × 48."""
+    head = struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0)
+    pairs = ((b"IHDR", head), (b"IDAT", inflating(2**30)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+
+
+def gif_of_many_frames() -> bytes:
+    """100,000 frames of one pixel on a canvas of 4,000 × 4,000."""
+    frame = b"!\xf9\4\0\1\0\0\0" + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+    screen = struct.pack("<HHBBB", 4000, 4000, 0x80, 0, 0)
+    return b"GIF89a" + screen + bytes((0, 0, 0, 255, 255, 255)) + frame * 100_000 + b";"
+
+
+def gif_pixels() -> bytes:
+    """One frame of 65,535 × 65,535."""
+    side = (65_535).to_bytes(2, "little")
+    return b"GIF89a" + side * 2 + b"\0\0\0," + bytes(4) + side * 2 + b"\0\2\2D\1\0;"
+
+
+def tiff_directories() -> bytes:
+    """A million directories, each naming the next."""
+    data = bytearray(encoded(quadrants((64, 48)), "TIFF"))
+    start = len(data)
+    at = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[at : at + 2], "little")
+    data[at + 2 + 12 * entries :][:4] = start.to_bytes(4, "little")
+    following = at + 2 + 12 * entries
+    data[following : following + 4] = start.to_bytes(4, "little")
+    for number in range(1_000_000):
+        data += b"\0\0" + (start + 6 * (number + 1)).to_bytes(4, "little")
+    return bytes(data)
+
+
+def tiff_in_a_ring() -> bytes:
+    """A directory that names itself as the next one, and as its own EXIF."""
+    data = bytearray(encoded(quadrants((64, 48)), "TIFF"))
+    at = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[at : at + 2], "little")
+    following = at + 2 + 12 * entries
+    data[following : following + 4] = at.to_bytes(4, "little")
+    return bytes(data)
+
+
+def tiff_value() -> bytes:
+    """A tag that claims four billion values."""
+    data = bytearray(encoded(quadrants((64, 48)), "TIFF"))
+    at = int.from_bytes(data[4:8], "little")
+    data[at + 2 + 4 : at + 2 + 8] = b"\xff\xff\xff\xff"
+    return bytes(data)
+
+
+def tiff_strips() -> bytes:
+    """40,000 × 40,000 pixels that LZW would make of a few bytes."""
+    data = bytearray(encoded(quadrants((64, 48)), "TIFF", compression="tiff_lzw"))
+    at = int.from_bytes(data[4:8], "little")
+    for number in range(int.from_bytes(data[at : at + 2], "little")):
+        entry = at + 2 + 12 * number
+        if int.from_bytes(data[entry : entry + 2], "little") in (256, 257, 278):
+            data[entry + 2 : entry + 4] = b"\4\0"
+            data[entry + 8 : entry + 12] = (40_000).to_bytes(4, "little")
+    return bytes(data)
+
+
+def exif_of_many_tags() -> bytes:
+    """An EXIF of 5,000 tags that share one long value."""
+    count = 5_000
+    value = 14 + 12 * count
+    tags = b"".join(
+        struct.pack("<HHII", 0xC000 + number, 7, 60_000 - value if value < 60_000 else 8, 8)
+        for number in range(count)
+    )
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
+    return jpeg((64, 48), exif=exif[:65_000])
+
+
+def exif_in_a_ring() -> bytes:
+    """An EXIF whose directory points to itself as its GPS and EXIF parts."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\2\0"
+    exif += struct.pack("<HHII", 0x8769, 4, 1, 8) + struct.pack("<HHII", 0x8825, 4, 1, 8) + bytes(4)
+    return jpeg((64, 48), exif=exif)
+
+
+def webp_canvas() -> bytes:
+    """A canvas of 16,384 × 16,384 around a picture of 64 × 48."""
+    picture = encoded(quadrants((64, 48)), "WEBP")
+    canvas = b"VP8X\x0a\0\0\0" + bytes(4) + b"\xff\x3f\0" * 2
+    body = b"WEBP" + canvas + picture[12:]
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def icon_of_a_huge_png() -> bytes:
+    """An icon of 16 × 16 that is a PNG of 25,000 × 25,000."""
+    picture = png_pixels()
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+
+
+def icon_of_a_huge_bitmap() -> bytes:
+    """An icon of 16 × 16 whose bitmap claims 30,000 × 30,000."""
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 30_000, 60_000, 1, 32, 0, 0, 0, 0, 0, 0)
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bitmap), 22) + bitmap
+
+
+def jpeg2000_pixels() -> bytes:
+    """60,000 × 60,000 in a header without a body."""
+    data = bytearray(encoded(quadrants((64, 48)), "JPEG2000", no_jp2=True))
+    data[8:16] = (60_000).to_bytes(4) * 2
+    data[24:32] = (60_000).to_bytes(4) * 2
+    return bytes(data)
+
+
+def jpeg_of_many_scans() -> bytes:
+    """A progressive JPEG of 6,000 × 6,000 whose scans are repeated 300 times."""
+    data = encoded(Image.new("L", (6000, 6000), 90), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 300 + data[-2:]
+
+
+def avif_pixels() -> bytes:
+    """A header (ispe) of 40,000 × 40,000 around a picture of 64 × 48."""
+    data = encoded(quadrants((64, 48)), "AVIF")
+    at = data.index(b"ispe") + 8
+    return data[:at] + (40_000).to_bytes(4) * 2 + data[at + 8 :]
+
+
+def heif_pixels() -> bytes:
+    """A header (ispe) of 40,000 × 40,000 around a picture of 64 × 48."""
+    data = encoded(quadrants((64, 48)), "HEIF")
+    at = data.index(b"ispe") + 8
+    return data[:at] + (40_000).to_bytes(4) * 2 + data[at + 8 :]
+
+
+BOMBS: dict[Callable[[], bytes], set[str]] = {
+    png_text: {"CorruptImage"},
+    png_profile: {"CorruptImage"},
+    png_pixels: {"ImageTooLarge"},
+    png_that_says_less: {"thumbnail", "CorruptImage"},
+    gif_of_many_frames: {"thumbnail"},
+    gif_pixels: {"ImageTooLarge"},
+    tiff_directories: {"thumbnail"},
+    tiff_in_a_ring: {"thumbnail"},
+    tiff_value: {"CorruptImage"},
+    tiff_strips: {"ImageTooLarge"},
+    exif_of_many_tags: {"thumbnail"},
+    exif_in_a_ring: {"thumbnail"},
+    webp_canvas: {"ImageTooLarge"},
+    icon_of_a_huge_png: {"ImageTooLarge"},
+    icon_of_a_huge_bitmap: {"ImageTooLarge"},
+    jpeg2000_pixels: {"ImageTooLarge", "CorruptImage"},
+    jpeg_of_many_scans: {"thumbnail", "CorruptImage"},
+    avif_pixels: {"ImageTooLarge", "CorruptImage"},
+    heif_pixels: {"ImageTooLarge", "CorruptImage"},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.__name__)
+def test_a_bomb_costs_bounded_memory_and_time(bomb: Callable[[], bytes]) -> None:
+    """Each ends as it should, in less than 10 s and 512 MB, the process included."""
+    assert outcome(bomb()) in BOMBS[bomb]
