@@ -21,7 +21,7 @@ CUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("size", [(8, 5), (801, 601), (2003, 1501), (1501, 2003)])
+@pytest.mark.parametrize("size", [(33, 25), (801, 601), (2003, 1501), (1501, 2003)])
 def test_every_size_and_cut_gives_the_whole_picture(cut: str, size: tuple[int, int]) -> None:
     """Odd sizes are rounded up at each halving, however the file is cut."""
     made = make_thumbnails(encoded(quadrants(size), "JPEG2000", **CUTS[cut]), (64, 256), 85, 512)
