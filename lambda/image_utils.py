@@ -81,20 +81,19 @@ class Made:
 class _Geometry:
     """Where an image goes: how it is turned, how large it is then, and to which sizes it is made.
 
-    `fitted` has the size of each width, `scale` is by how much the decoder scales down (1, 2, …).
+    `fitted` has the size of each width.
     """
 
     transpose: Image.Transpose | None
     upright: Size
     fitted: dict[int, Size]
-    scale: int
 
     @classmethod
-    def of(cls, image: ImageFile.ImageFile, widths: Sequence[int], scale: int) -> "_Geometry":
-        transpose = UPRIGHT.get(_orientation(image))
-        upright = image.size[::-1] if transpose in SWAPPING else image.size
+    def of(cls, size: Size, orientation: int, widths: Sequence[int]) -> "_Geometry":
+        transpose = UPRIGHT.get(orientation)
+        upright = size[::-1] if transpose in SWAPPING else size
         fitted = {width: _fitted(upright, width) for width in widths}
-        return cls(transpose, upright, fitted, scale)
+        return cls(transpose, upright, fitted)
 
     @property
     def sizes(self) -> list[Size]:
@@ -130,20 +129,23 @@ def make_thumbnails(
         # Pillow warns of oddities that it copes with; what it cannot cope with it raises.
         warnings.simplefilter("ignore")
         image = open_image(data, memory_mb)
-        scale, need = _check_need(image, data, max(widths), memory_mb)
-        if image.format == "PNG":
-            # Reading EXIF may load a PNG's pixels: there a failure would pass for broken EXIF, and
+        # A PNG's orientation may stand behind its pixels: to look for it loads them.
+        is_png = image.format == "PNG"
+        geometry = _Geometry.of(image.size, 1 if is_png else _orientation(image), widths)
+        scale, need = _check_need(image, data, geometry.lying, memory_mb)
+        if is_png:
+            # Not left to the search for EXIF: there a failure would pass for broken EXIF, and
             # loading again would then succeed with half a picture.
             image.load()
-        geometry = _Geometry.of(image, widths, scale)
+            geometry = _Geometry.of(image.size, _orientation(image), widths)
         if animated and animation.is_animated(image):
             room = (memory_mb - memory.BASE_MB) * 1024**2 - need
             pictures, durations, note = _frames(image, geometry, room)
         else:
-            picture, note = _picture(image, geometry)
+            picture, note = _picture(image, geometry, scale)
             pictures, durations = [picture], [0.0]
         loop = animation.loops(image)
-        image.close()
+        del image  # its pixels: the largest part of all
 
         encoded: dict[Size, bytes] = {}
         for size in geometry.sizes:
@@ -169,15 +171,12 @@ def _translated(data: bytes) -> Iterator[None]:
 
 
 def _check_need(
-    image: ImageFile.ImageFile, data: bytes, width: int, memory_mb: int
+    image: ImageFile.ImageFile, data: bytes, thumbnail: Size, memory_mb: int
 ) -> tuple[int, float]:
     """By how much the decoder is to scale down (1, 2, 4, …), and the memory needed (bytes).
 
-    Raises ImageTooLarge. Orientation is not known yet, so the larger need of both is counted.
+    Raises ImageTooLarge.
     """
-    lying = _fitted(image.size, width)
-    standing = _fitted(image.size[::-1], width)[::-1]
-    thumbnail = max(lying, standing, key=lambda size: size[0] * size[1])
     scale = 1
     if image.format in ("JPEG", "JPEG2000"):
         most = 8 if image.format == "JPEG" else 2 ** codestream(data).levels
@@ -185,7 +184,7 @@ def _check_need(
             scale *= 2
     decoded = _divided(image.size, scale)
     by = factors((0, 0, *decoded), thumbnail)
-    reduced = (decoded[0] // by[0] + 1, decoded[1] // by[1] + 1)
+    reduced = (-(-decoded[0] // by[0]), -(-decoded[1] // by[1]))
     need = memory.need(image, data, decoded=decoded, reduced=reduced, thumbnail=thumbnail)
     what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
     memory.refuse_over(need, what, memory_mb)
@@ -246,12 +245,15 @@ def _frames(
     return pictures, durations, note
 
 
-def _picture(image: ImageFile.ImageFile, geometry: _Geometry) -> tuple[Image.Image, str | None]:
+def _picture(
+    image: ImageFile.ImageFile, geometry: _Geometry, scale: int = 1
+) -> tuple[Image.Image, str | None]:
     """The upright picture in sRGB at the largest size, RGB or premultiplied RGBa.
 
-    Also says why its colour profile was left out, if so.
+    `scale` is by how much the decoder scales down (1, 2, 4, …). Also says why the colour profile
+    was left out, if so.
     """
-    size, scale = geometry.lying, geometry.scale
+    size = geometry.lying
     box: Box = (0, 0, *image.size)
     if image.format == "JPEG":
         # The box is fractional where the scaled size is: without it the picture shifts.
@@ -261,8 +263,10 @@ def _picture(image: ImageFile.ImageFile, geometry: _Geometry) -> tuple[Image.Ima
     elif image.format == "JPEG2000" and scale > 1:
         box = (0, 0, image.size[0] / scale, image.size[1] / scale)
         _reduce_jpeg2000(image, scale)
-    image.load()
-    small = in_8_bits_a_sample(shrunk(image, size, box), image)
+    pixels = webp.still(image) if image.format == "WEBP" else None
+    if pixels is None:
+        image.load()
+    small = in_8_bits_a_sample(shrunk(pixels or image, size, box), image)
     picture, note = to_srgb(small, image.info.get("icc_profile"))
     if geometry.transpose is not None:
         picture = picture.transpose(geometry.transpose)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from errors import ImageTooLarge
 from jpeg2000 import codestream
+from reduction import averageable_mode
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -24,15 +25,25 @@ STORED_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2
 """Bytes of a pixel in Pillow's memory, by mode; the others have OTHER_BYTES."""
 OTHER_BYTES: Final = 4
 
-WORK_BYTES: Final = 12
-"""For each pixel of a reduced picture: itself, converted, and half resized."""
+DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
+"""Modes that are converted to an averageable one at once."""
 
-THUMBNAIL_BYTES: Final = 16
-"""For each pixel of the largest thumbnail: itself, without its premultiplied alpha, and in the
-encoder."""
+RGB_ENCODER_BYTES: Final = 12
+ALPHA_ENCODER_BYTES: Final = 30
+"""For each pixel of the largest thumbnail while it is encoded, itself included."""
 
-DECODER_BYTES: Final = {"WEBP": 16.2, "AVIF": 12.5, "HEIF": 9.5}
-"""Peak for each pixel of the decoders that make the whole picture more than once."""
+BAND_MB: Final = 6
+"""What is converted at a time where a picture is reduced in bands."""
+
+AVIF_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
+HEIF_BYTES: Final = 6.2
+"""For each pixel, beside the planes that the video decoder gives: RGB, copied, and in Pillow."""
+
+LOSSY_WEBP_BYTES: Final = 12.4
+LOSSLESS_WEBP_BYTES: Final = 14.6
+ALPHA_WEBP_BYTES: Final = 16.8
+"""For each pixel: two canvases, the copy that is taken of one, and what is decoded of a frame."""
+ANIMATED_WEBP_BYTES: Final = 18.4
 
 JPEG_BYTES: Final = 0.3
 """For each pixel of the file: libjpeg-turbo decodes strip by strip, at the scale asked for."""
@@ -40,8 +51,9 @@ JPEG_BYTES: Final = 0.3
 COEFFICIENT_BYTES: Final = 2
 """For each sample of a progressive JPEG, whose coefficients are all kept (jdcoefct.c)."""
 
-SAMPLE_BYTES: Final = 4
-"""For each sample of a JPEG 2000 tile at the decoded scale: OpenJPEG works with 32-bit integers."""
+SAMPLE_BYTES: Final = 5.2
+"""For each sample of a JPEG 2000 tile at the decoded scale: OpenJPEG's 32-bit integer, and a byte
+for Pillow."""
 BLOCK_BYTES: Final = 450
 """For each code block of a JPEG 2000 tile, whatever the scale (opj_tcd_init_tile)."""
 
@@ -49,26 +61,60 @@ BLOCK_BYTES: Final = 450
 def need(
     image: "ImageFile", data: bytes, *, decoded: Size, reduced: Size, thumbnail: Size
 ) -> float:
-    """Bytes at the peak, beside the function's own.
+    """Bytes at the peak, beside the function's own: of decoding, of reducing, or of encoding.
 
     Sizes are (width, height) in pixels: `decoded` is what the decoder gives (less than the file's
-    where it can scale), `reduced` what is left when bands of it are reduced, `thumbnail` the
-    largest one.
+    where it can scale), `reduced` what is left when whole rows and columns are averaged,
+    `thumbnail` the largest one.
     """
-    stored = STORED_BYTES.get(image.mode, OTHER_BYTES)
-    name = str(image.format)
-    total: float = _pixels(reduced) * WORK_BYTES + _pixels(thumbnail) * THUMBNAIL_BYTES
-    total += len(data)
-    match name:
+    stored = STORED_BYTES.get(image.mode, OTHER_BYTES) * _pixels(decoded)
+    averageable = averageable_mode(image)
+    if averageable == image.mode and reduced == decoded:
+        converted = 0.0  # resized as it is
+    elif reduced == decoded:
+        # Converted whole; a palette with transparency by way of RGBA.
+        converted = OTHER_BYTES * _pixels(decoded) * (1 if image.mode in DIRECT else 2)
+    else:
+        converted = OTHER_BYTES * _pixels(reduced) + BAND_MB * 1024**2
+    half_resized = OTHER_BYTES * thumbnail[0] * reduced[1]
+    made = OTHER_BYTES * _pixels(thumbnail)
+    alpha = averageable in ("RGBa", "La")
+    encoded = _pixels(thumbnail) * (ALPHA_ENCODER_BYTES if alpha else RGB_ENCODER_BYTES)
+    peak = max(
+        _decoder_bytes(image, data, decoded) + stored,
+        _held_bytes(image, data) + stored + converted + half_resized + made,
+        encoded,
+    )
+    return len(data) + peak
+
+
+def _decoder_bytes(image: "ImageFile", data: bytes, decoded: Size) -> float:
+    """What the decoder needs beside the pixels that it gives."""
+    pixels = _pixels(image.size)
+    match str(image.format):
         case "JPEG":
-            total += _pixels(image.size) * _jpeg_bytes(image) + _pixels(decoded) * stored
+            need = pixels * _jpeg_bytes(image)
         case "JPEG2000":
-            total += _pixels(decoded) * stored + _jpeg2000_bytes(image, decoded, data)
+            need = _jpeg2000_bytes(image, decoded, data)
         case "TIFF":
-            total += _pixels(decoded) * stored + _strip_bytes(image)
+            need = _strip_bytes(image)
+        case "WEBP":
+            need = pixels * (webp_bytes(data) - OTHER_BYTES)
+        case "AVIF":
+            rgb = AVIF_BYTES.get(image.mode, AVIF_BYTES["RGBA"])
+            need = pixels * (rgb + plane_bytes(data) - OTHER_BYTES)
+        case "HEIF":
+            need = pixels * (HEIF_BYTES + plane_bytes(data) - OTHER_BYTES)
         case _:
-            total += _pixels(decoded) * DECODER_BYTES.get(name, stored)
-    return total
+            need = 0.0
+    return need
+
+
+def _held_bytes(image: "ImageFile", data: bytes) -> float:
+    """What the decoder keeps for as long as the image is there."""
+    if image.format != "AVIF":
+        return 0.0
+    return _pixels(image.size) * (plane_bytes(data) + len(image.getbands()))
 
 
 def refuse_over(need_bytes: float, what: str, memory_mb: int) -> None:
@@ -92,6 +138,42 @@ def _pixels(size: Size) -> int:
     return size[0] * size[1]
 
 
+def webp_bytes(data: bytes) -> float:
+    """Peak for each pixel of a WebP, by what its chunks tell (RFC 9649, 2.7)."""
+    if b"ANIM" in data[:64]:
+        return ANIMATED_WEBP_BYTES
+    if data[12:16] == b"VP8X" and data[20] & 0x10:
+        return ALPHA_WEBP_BYTES
+    return LOSSLESS_WEBP_BYTES if b"VP8L" in data[12:] else LOSSY_WEBP_BYTES
+
+
+AV1_SAMPLES: Final = (3.0, 3.0, 2.0, 1.5)
+HEVC_SAMPLES: Final = (1.0, 1.5, 2.0, 3.0)
+"""For each pixel, by how colour is subsampled."""
+
+
+def plane_bytes(data: bytes) -> float:
+    """Bytes for each pixel of the planes of an AVIF or HEIC, those of alpha included.
+
+    From the decoders' configurations: av1C (AV1-ISOBMFF 1.3, 2.3.3) and hvcC (ISO/IEC 14496-15,
+    8.3.2.1.2).
+    """
+    planes: set[float] = set()
+    for name in (b"av1C", b"hvcC"):
+        at = data.find(name)
+        while 0 <= at < len(data) - 22:
+            if name == b"av1C":
+                flags = data[at + 6]
+                deep = flags & 0x40
+                samples = 1.0 if flags & 0x10 else AV1_SAMPLES[flags >> 2 & 3]
+            else:
+                deep = data[at + 21] & 7
+                samples = HEVC_SAMPLES[data[at + 20] & 3]
+            planes.add(samples * (2 if deep else 1))
+            at = data.find(name, at + 4)
+    return sum(planes) or AV1_SAMPLES[3]
+
+
 def _jpeg_bytes(image: "ImageFile") -> float:
     if not image.info.get("progressive"):
         return JPEG_BYTES
@@ -113,6 +195,8 @@ TILE_WIDTH, TILE_LENGTH = 322, 323
 
 def _strip_bytes(image: "ImageFile") -> float:
     """A strip or a row of tiles, which libtiff holds whole beside the picture."""
+    if image.info.get("compression") == "raw":
+        return 0.0
     tags = image.tag_v2  # type: ignore[attr-defined]
     width, height = image.size
     rows = int(tags.get(TILE_LENGTH) or tags.get(ROWS_PER_STRIP) or height)

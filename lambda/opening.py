@@ -41,7 +41,7 @@ def open_image(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
         )
     if name == "WEBP" and (size := webp.size_of(data)):
         # Opening a WebP allocates its whole canvas.
-        _refuse_bitmap(name, size, memory.DECODER_BYTES[name], memory_mb)
+        _refuse_bitmap(name, size, memory.webp_bytes(data), memory_mb)
     if name == "ICO":
         data = _icon(data, memory_mb)
         name = identify(data) or name

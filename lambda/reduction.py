@@ -52,7 +52,7 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
     picture of full size is made.
     """
     by = factors(box, size)
-    if by == (1, 1) or _is_averageable(image):
+    if by == (1, 1) or averageable_mode(image) == image.mode:
         return _averageable(image).resize(
             size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
         )
@@ -70,11 +70,7 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
     return reduced.resize(size, Image.Resampling.LANCZOS, box=scaled)
 
 
-def _is_averageable(image: Image.Image) -> bool:
-    return _averageable_mode(image) == image.mode
-
-
-def _averageable_mode(image: Image.Image) -> str:
+def averageable_mode(image: Image.Image) -> str:
     """A mode whose samples can be averaged: no palette, no single bits, premultiplied alpha."""
     if image.mode in ("P", "PA"):
         return "RGBa" if image.has_transparency_data else "RGB"
@@ -84,14 +80,14 @@ def _averageable_mode(image: Image.Image) -> str:
 
 
 def _averageable(image: Image.Image) -> Image.Image:
-    mode = _averageable_mode(image)
+    mode = averageable_mode(image)
     if mode == image.mode:
         return image
     if image.mode.startswith("I;16") and mode == "RGBa":
         grey = image.convert("I").point(lambda value: value / 256).convert("L")
         grey.info = image.info
         image = grey
-    if mode == "RGBa":
+    if mode == "RGBa" and image.mode != "RGBA":
         image = image.convert("RGBA")  # the only way there
     return image.convert(mode)
 

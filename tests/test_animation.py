@@ -201,9 +201,9 @@ def test_over_the_budget_the_first_frame_stands_for_all(
 
 
 def test_frames_are_held_against_the_memory_too() -> None:
-    """Forty frames of 2,000 px need more than 192 MB, and less than 512."""
+    """Forty frames of 2,000 px need more than 160 MB, and less than 512."""
     data = animated("GIF", (2000, 300), tuple(range(100, 140)))
-    assert made(data, (2000,), memory_mb=192).notes
+    assert made(data, (2000,), memory_mb=160).notes
     assert not made(data, (2000,), memory_mb=512).notes
 
 
