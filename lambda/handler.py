@@ -166,7 +166,8 @@ def _result(outcomes: Outcomes) -> dict[str, Any]:
         match outcome:
             case Done():
                 thumbnails = [thumbnail._asdict() for thumbnail in outcome.thumbnails]
-                result["processed"].append({**name, "thumbnails": thumbnails})
+                manifest = {"manifest": outcome.manifest} if outcome.manifest else {}
+                result["processed"].append({**name, "thumbnails": thumbnails, **manifest})
             case Skipped():
                 result["skipped"].append({**name, "reason": outcome.reason})
             case OutOfTime():

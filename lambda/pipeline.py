@@ -2,7 +2,7 @@
 
 `reconcile` is the one operation, for every kind of event. S3 events come late, doubled and out of
 order, so an event only says where to look. No database and, in the common case, no request beyond
-one GET and a PUT for each width:
+one GET and a PUT for each width (and, if it is wanted, one for the manifest, which comes last):
 
 1. GET the source. Gone → nothing to do.
 2. PUT each thumbnail if none is there.
@@ -18,7 +18,7 @@ A crash anywhere is healed when the event is retried or replayed.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from errors import (
@@ -28,7 +28,7 @@ from errors import (
     PermanentError,
     SourceUnsettled,
 )
-from image_utils import Thumbnail, make_thumbnails
+from image_utils import Made, make_thumbnails
 from memory import memory_advice
 from provenance import LONG_AGO, Provenance
 from settings import Settings
@@ -64,10 +64,14 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """All thumbnails of an upload agree with its source; `size_in` is the source's, in bytes."""
+    """All thumbnails of an upload agree with its source, whose bytes are `size_in`.
+
+    `manifest` is the manifest's key, if one is written.
+    """
 
     thumbnails: tuple[Written, ...]
     size_in: int
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,30 +167,59 @@ class Pipeline:
                 self.settings.widths,
                 self.settings.quality,
                 self.settings.memory_mb,
+                animated=self.settings.animated,
             )
         except PermanentError as error:
             return self._give_up(upload, found.state.etag, error)
         for note in made.notes:
             self.telemetry.degraded(upload.bucket, upload.key, note)
-        writer = _Writer(self, source, upload, found.state)
+        ours = self._provenance_of(upload.key, found.state)
+        writer = _Writer(self, source, upload, found.state.etag)
+        written = []
         for thumbnail in made.thumbnails:
-            writer.write(thumbnail, keys[thumbnail.width])
+            # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of
+            # the same picture with another provenance: the bytes tell it too.
+            body = stamped(thumbnail.data, ours.digest())
+            writer.write(keys[thumbnail.width], body, "image/webp", ours)
+            written.append(Written(thumbnail.width, keys[thumbnail.width], len(body)))
+        manifest_key = self._write_manifest(writer, ours, found.state.size, made, written)
         if writer.overwrote:
             writer.check_source()
         if writer.owner is not None:
             return Skipped(f"the thumbnails belong to {writer.owner}, which is newer")
         if not writer.wrote:
             return Skipped("thumbnails are current")
-        return Done(
-            tuple(Written(t.width, keys[t.width], writer.sizes[t.width]) for t in made.thumbnails),
-            found.state.size,
-        )
+        return Done(tuple(written), found.state.size, manifest_key)
+
+    def _write_manifest(
+        self,
+        writer: "_Writer",
+        ours: Provenance,
+        source_bytes: int,
+        made: Made,
+        written: list[Written],
+    ) -> str | None:
+        """Write the manifest, after all thumbnails: its event says that they are there."""
+        if not self.settings.write_manifest or writer.owner is not None:
+            return None
+        import manifest  # noqa: PLC0415 - not on the path of those who want none
+
+        key = self.settings.manifest_key(ours.key)
+        ours = replace(ours, recipe=self.settings.manifest_recipe)
+        stored = {each.width: (each.key, each.bytes) for each in written}
+        body = manifest.manifest(ours, source_bytes, made, stored)
+        writer.write(key, body, manifest.CONTENT_TYPE, ours)
+        return key
+
+    def _provenance_of(self, key: str, state: State) -> Provenance:
+        return Provenance(key, state.etag, state.modified, self.settings.recipe)
 
     def _thumbnail_keys(self, source_key: str) -> dict[int, str]:
         keys = {
             width: self.settings.thumbnail_key(source_key, width) for width in self.settings.widths
         }
-        for key in keys.values():
+        manifests = [self.settings.manifest_key(source_key)] if self.settings.write_manifest else []
+        for key in (*keys.values(), *manifests):
             if len(key.encode()) > MAX_KEY_BYTES:
                 raise KeyTooLong(
                     f"The thumbnail's key would have {len(key.encode())} bytes; "
@@ -235,47 +268,44 @@ class Pipeline:
             if source is None:
                 return False
             etag = source.etag
-        wanted = Provenance(upload.key, etag, LONG_AGO, self.settings.recipe)
+        wanted = dict.fromkeys(keys.values(), self.settings.recipe)
+        if self.settings.write_manifest:
+            wanted[self.settings.manifest_key(upload.key)] = self.settings.manifest_recipe
         return all(
-            (found := self._provenance(key)) is not None and found.same_picture_as(wanted)
-            for key in keys.values()
+            (found := self._provenance(key)) is not None
+            and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, recipe))
+            for key, recipe in wanted.items()
         )
 
 
 class _Writer:
     """Writes the thumbnails of one source state, by the protocol in the module's docstring."""
 
-    def __init__(self, pipeline: Pipeline, source: Bucket, upload: Upload, state: State) -> None:
+    def __init__(self, pipeline: Pipeline, source: Bucket, upload: Upload, etag: str) -> None:
         self._source = source
         self._output = pipeline.bucket(pipeline.settings.output_bucket)
+        self._cache_control = pipeline.settings.cache_control
         self._telemetry = pipeline.telemetry
         self._upload = upload
-        self._ours = Provenance(upload.key, state.etag, state.modified, pipeline.settings.recipe)
-        self._headers = Headers(
-            content_type="image/webp",
-            cache_control=pipeline.settings.cache_control,
-            metadata=self._ours.to_metadata(),
-        )
-        # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of the
-        # same picture with another provenance: the bytes tell it too.
-        self._stamp = self._ours.digest()
+        self._etag = etag
         self.wrote = False
         self.overwrote = False
         self.owner: str | None = None
         """The newer source that has a thumbnail of ours, if any."""
-        self.sizes: dict[int, int] = {}
-        """Bytes of each thumbnail as it is stored, by its width."""
         self._collisions: set[str] = set()
 
-    def write(self, thumbnail: Thumbnail, key: str) -> None:
-        """Make the object at `key` this thumbnail, or see that it is or must not be."""
-        body = stamped(thumbnail.data, self._stamp)
-        self.sizes[thumbnail.width] = len(body)
+    def write(self, key: str, body: bytes, content_type: str, ours: Provenance) -> None:
+        """Make the object at `key` this one, or see that it is or must not be."""
+        headers = Headers(
+            content_type=content_type,
+            cache_control=self._cache_control,
+            metadata=ours.to_metadata(),
+        )
         replacing: str | None = None
         for _ in range(MAX_ROUNDS):
             # Before the reply, which may be lost: then the write shows up as current below.
             self.overwrote |= replacing is not None
-            if self._output.put(key, body, self._headers, replacing=replacing):
+            if self._output.put(key, body, headers, replacing=replacing):
                 self.wrote = True
                 return
             existing = self._output.head(key)
@@ -283,7 +313,7 @@ class _Writer:
                 replacing = None
                 continue
             theirs = Provenance.of(existing.metadata)
-            if theirs and (self._is_current(theirs) or self._yields_to(theirs)):
+            if theirs and (self._is_current(theirs, ours) or self._yields_to(theirs, ours)):
                 return
             self.check_source()
             replacing = existing.etag
@@ -292,25 +322,26 @@ class _Writer:
     def check_source(self) -> None:
         """Raise SourceChanged if the source is no longer what was read."""
         now = self._source.head(self._upload.key)
-        if now is None or now.etag != self._ours.etag:
+        if now is None or now.etag != self._etag:
             raise SourceChanged
 
-    def _is_current(self, theirs: Provenance) -> bool:
+    @staticmethod
+    def _is_current(theirs: Provenance, ours: Provenance) -> bool:
         """Whether what is there is this very thumbnail, and knows how new its source is.
 
         The same bytes uploaded again are written again: else an older upload of another source
         with the same thumbnail name, whose event is late, would find itself the newer one.
         """
-        return theirs.same_picture_as(self._ours) and theirs.modified >= self._ours.modified
+        return theirs.same_picture_as(ours) and theirs.modified >= ours.modified
 
-    def _yields_to(self, theirs: Provenance) -> bool:
+    def _yields_to(self, theirs: Provenance, ours: Provenance) -> bool:
         """Whether what is there belongs to another source, and a newer one."""
-        if theirs.key == self._ours.key:
+        if theirs.key == ours.key:
             return False
         if theirs.key not in self._collisions:
             self._collisions.add(theirs.key)
             self._telemetry.collided(self._upload.bucket, self._upload.key, theirs.key)
-        if self._ours.is_newer_than(theirs):
+        if ours.is_newer_than(theirs):
             return False
         self.owner = theirs.key
         return True

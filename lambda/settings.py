@@ -17,6 +17,9 @@ RECIPE_VERSION: Final = 1
 """Raise it when the same source and settings are to give other bytes on purpose; every thumbnail
 is then made again when its source is next seen."""
 
+MANIFEST_VERSION: Final = 1
+"""Raise it when manifests are to be written again."""
+
 KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
 CACHE_CONTROL: Final = "public, max-age=86400"
@@ -39,6 +42,8 @@ class Settings:
     input_prefix: str = "uploads/"
     output_key_template: str = KEY_TEMPLATE
     cache_control: str = CACHE_CONTROL
+    animated: bool = True
+    write_manifest: bool = False
     log_level: str = "INFO"
     memory_mb: int = 512
 
@@ -48,8 +53,23 @@ class Settings:
 
         Widths and names are left out: each is told by the thumbnail's own key.
         """
-        shaping = {"version": RECIPE_VERSION, "quality": self.quality}
-        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+        shaping = {
+            "version": RECIPE_VERSION,
+            "quality": self.quality,
+            "animated": self.animated,
+        }
+        return _digest(shaping)
+
+    @property
+    def manifest_recipe(self) -> str:
+        """The same for a manifest, which tells of all thumbnails: widths and names shape it too."""
+        shaping = {
+            "version": MANIFEST_VERSION,
+            "thumbnails": self.recipe,
+            "widths": self.widths,
+            "key_template": self.output_key_template,
+        }
+        return _digest(shaping)
 
     def thumbnail_key(self, source_key: str, width: int) -> str:
         """Key of the thumbnail of `source_key` (under the input prefix) at `width` pixels.
@@ -57,13 +77,22 @@ class Settings:
         `uploads/a/photo.jpg` at 128 → `a/photo_128w.webp`. Folders stay as they are, `//` and
         `..` too: a key is a name, not a path.
         """
+        return self._key(source_key, self.output_key_template, width)
+
+    def manifest_key(self, source_key: str) -> str:
+        """Key of the manifest of `source_key`: `uploads/a/photo.jpg` → `a/photo.json`.
+
+        Where thumbnails are told apart by `{ext}`, so are manifests: `a/photo.jpg.json`.
+        """
+        told_apart = "{ext}" in self.output_key_template
+        return self._key(source_key, "{dir}{stem}.{ext}.json" if told_apart else "{dir}{stem}.json")
+
+    def _key(self, source_key: str, template: str, width: int = 0) -> str:
         directory, slash, name = source_key.removeprefix(self.input_prefix).rpartition("/")
         stem, _, ext = name.rpartition(".")
         if not stem:  # no dot, or a leading one only: `.profile` is all stem
             stem, ext = name, ""
-        return self.output_key_template.format(
-            dir=directory + slash, stem=stem, ext=ext, width=width
-        )
+        return template.format(dir=directory + slash, stem=stem, ext=ext, width=width)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -91,6 +120,8 @@ class Settings:
             input_prefix=read("INPUT_PREFIX", "uploads/", _prefix),
             output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, _key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
+            animated=read("ANIMATED", "true", _flag),
+            write_manifest=read("WRITE_MANIFEST", "false", _flag),
             log_level=read("LOG_LEVEL", "INFO", _log_level),
             memory_mb=read("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512", _whole_number),
         )
@@ -100,6 +131,10 @@ class Settings:
                 + "; ".join(faults)
             )
         return settings
+
+
+def _digest(shaping: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _bucket_name(text: str) -> str:
@@ -169,6 +204,12 @@ def _header(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError(f"must be a printable ASCII header value, not {text!r}")
     return text
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def _log_level(text: str) -> str:

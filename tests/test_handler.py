@@ -167,7 +167,7 @@ def test_an_unforeseen_fault_is_retried(stack: Stack, monkeypatch: pytest.Monkey
     """Unknown means transient: nothing is swallowed, and the log has the traceback."""
     import pipeline  # noqa: PLC0415
 
-    def broken(*_args: object) -> object:
+    def broken(*_args: object, **_more: object) -> object:
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(pipeline, "make_thumbnails", broken)

@@ -21,7 +21,7 @@ from storage import Headers, State, Stored
 from telemetry import Telemetry
 from uploads import Upload
 
-SETTINGS = Settings("output", "https://sqs.example/1/letters", widths=(4, 8))
+SETTINGS = Settings("output", "https://sqs.example/1/letters", widths=(4, 8), write_manifest=True)
 P, Q = (encoded(quadrants(size), "PNG") for size in ((8, 8), (16, 8)))
 ATTEMPTS = 60
 """Of one event: enough that a worker never ends because others were quicker."""
@@ -170,13 +170,14 @@ def run(seed: int, keys: list[str], tick: int, *, lossy: bool) -> str | None:
 
 
 def wrong(seed: int, source: MemoryBucket, output: MemoryBucket) -> str | None:
-    """What the thumbnails have against the newest source, if anything."""
+    """What thumbnails and manifest have against the newest source, if anything."""
     newest = max(source.objects, key=lambda key: (source.objects[key][0].modified, key))
-    for width in SETTINGS.widths:
-        state, _ = output.objects[SETTINGS.thumbnail_key(newest, width)]
+    keys = [SETTINGS.thumbnail_key(newest, width) for width in SETTINGS.widths]
+    for key in (*keys, SETTINGS.manifest_key(newest)):
+        state, _ = output.objects[key]
         told = Provenance.of(state.metadata)
         if told is None or (told.key, told.etag) != (newest, source.objects[newest][0].etag):
-            return f"seed {seed}: {width} is of {told}, newest is {newest}"
+            return f"seed {seed}: {key} is of {told}, newest is {newest}"
     return None
 
 

@@ -45,6 +45,8 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
         ["{dir}{stem}_{width}w.webp", "{stem}{width}", "t/{width}/{dir}{stem}.{ext}.webp"],
         ["", "{stem}.webp", "{width}.webp", "{stem}{width}{x}", "{stem}{width", "{stem}{width}}"],
     ),
+    "Animated": (["true", "false"], ["", "yes"]),
+    "WriteManifest": (["true", "false"], ["", "1"]),
     "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 41]),
     "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
     "LambdaTimeout": (["10", "900"], ["9", "901"]),
@@ -147,6 +149,8 @@ def test_two_keys_are_refused() -> None:
         ("InputPrefix", "in/", "INPUT_PREFIX"),
         ("OutputKeyTemplate", "{stem}-{width}", "OUTPUT_KEY_TEMPLATE"),
         ("CacheControl", "no-store", "CACHE_CONTROL"),
+        ("Animated", "false", "ANIMATED"),
+        ("WriteManifest", "true", "WRITE_MANIFEST"),
         ("LogLevel", "DEBUG", "LOG_LEVEL"),
     ],
 )
