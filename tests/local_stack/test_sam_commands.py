@@ -89,7 +89,7 @@ class Checkout:
         self.aws.s3.put_object(Bucket=source, Key=f"uploads/{key}.jpg", Body=jpeg())
 
         def look() -> list[str]:
-            listed = self.aws.s3.list_objects_v2(Bucket=bucket, Prefix=f"{key}_")
+            listed = self.aws.s3.list_objects_v2(Bucket=bucket, Prefix=key)
             return [each["Key"] for each in listed.get("Contents", [])]
 
         until(lambda: len(look()) == count)
@@ -125,9 +125,9 @@ def test_a_changed_parameter_reaches_the_next_upload(checkout: Checkout) -> None
         return alias["FunctionVersion"]
 
     before = version()
-    checkout.deploy(*PARAMETERS, "ThumbnailSizes=64,300")
+    checkout.deploy(*PARAMETERS, "ThumbnailSizes=64,300", "WriteManifest=true")
     assert version() != before
-    assert checkout.outputs("second", 2) == ["second_300w.webp", "second_64w.webp"]
+    assert checkout.outputs("second", 3) == ["second.json", "second_300w.webp", "second_64w.webp"]
 
 
 def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
