@@ -51,6 +51,9 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
 corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
 	python -m image_pipeline.corpus $(if $(CASES),--cases "$(CASES)")
 
+fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones again)
+	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
 	sam build --template-file iac/template.yaml
 	@python -m image_pipeline.artefact .aws-sam/build/ThumbnailFunction

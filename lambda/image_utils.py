@@ -27,9 +27,6 @@ from opening import open_image
 from reduction import REDUCING_GAP, Box, factors, in_8_bits_a_sample, resized, shrunk
 from settings import WEBP_MAX_SIDE
 
-# What is too large is decided here, by the memory that is needed, not by one number for all.
-Image.MAX_IMAGE_PIXELS = None
-
 type Size = tuple[int, int]
 ORIENTATION_TAG: Final = 0x0112
 """EXIF Orientation (CIPA DC-008, 4.6.4)."""
@@ -128,6 +125,8 @@ def make_thumbnails(
     with warnings.catch_warnings(), _translated(data):
         # Pillow warns of oddities that it copes with; what it cannot cope with it raises.
         warnings.simplefilter("ignore")
+        # Twice as many pixels are an error where Pillow looks: at a GIF whose frames outgrow it.
+        Image.MAX_IMAGE_PIXELS = memory.most_pixels(memory_mb) // 2
         image = open_image(data, memory_mb)
         # A PNG's orientation may stand behind its pixels: to look for it loads them.
         is_png = image.format == "PNG"
@@ -138,6 +137,7 @@ def make_thumbnails(
             # loading again would then succeed with half a picture.
             image.load()
             geometry = _Geometry.of(image.size, _orientation(image), widths)
+        Image.MAX_IMAGE_PIXELS = -(-image.size[0] * image.size[1] // 2)
         if animated and animation.is_animated(image):
             room = (memory_mb - memory.BASE_MB) * 1024**2 - need
             pictures, durations, note = _frames(image, geometry, room)
@@ -166,6 +166,8 @@ def _translated(data: bytes) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise ImageTooLarge("Memory ran out while the image was decoded") from error
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{identify(data)}: {error}") from error
     except DECODER_ERRORS as error:
         raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
 
@@ -226,17 +228,18 @@ def _frames(
     pictures: list[Image.Image] = []
     durations: list[float] = []
     note = fault = None
+    too_many = most == 1 or (told is not None and told > most)
     try:
         for frame, duration in animation.frames(image):
             picture, left_out = _picture(frame, geometry)
             note = note or left_out
             pictures.append(picture)
             durations.append(duration)
-            if len(pictures) > most or (told is not None and told > most):
+            if too_many or len(pictures) > most:
                 fault = f"{told or 'more'} frames are over the budget, which allows {most} of "
                 fault += f"{image.size[0]} × {image.size[1]} pixels"
                 break
-    except (CorruptImage, *DECODER_ERRORS) as error:
+    except (CorruptImage, Image.DecompressionBombError, *DECODER_ERRORS) as error:
         if not pictures:
             raise
         fault = str(error) or type(error).__name__

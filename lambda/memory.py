@@ -117,6 +117,11 @@ def _held_bytes(image: "ImageFile", data: bytes) -> float:
     return _pixels(image.size) * (plane_bytes(data) + len(image.getbands()))
 
 
+def most_pixels(memory_mb: int) -> int:
+    """How many pixels there can be of the smallest kind, twice: decoded, and kept to go back to."""
+    return (memory_mb - BASE_MB) * 1024**2 // 2
+
+
 def refuse_over(need_bytes: float, what: str, memory_mb: int) -> None:
     """Raise ImageTooLarge, naming need, limit and what would do, where memory does not allow it."""
     need_mb = BASE_MB + need_bytes / 1024**2

@@ -1,0 +1,1 @@
+"""Hostile images for `make_thumbnails`: `make fuzz`."""
