@@ -122,11 +122,7 @@ def make_thumbnails(
 
     Raises UnsupportedImage, CorruptImage or ImageTooLarge.
     """
-    with warnings.catch_warnings(), _translated(data):
-        # Pillow warns of oddities that it copes with; what it cannot cope with it raises.
-        warnings.simplefilter("ignore")
-        # Twice as many pixels are an error where Pillow looks: at a GIF whose frames outgrow it.
-        Image.MAX_IMAGE_PIXELS = memory.most_pixels(memory_mb) // 2
+    with _pillow(memory.most_pixels(memory_mb)), _translated(data):
         image = open_image(data, memory_mb)
         # A PNG's orientation may stand behind its pixels: to look for it loads them.
         is_png = image.format == "PNG"
@@ -137,7 +133,7 @@ def make_thumbnails(
             # loading again would then succeed with half a picture.
             image.load()
             geometry = _Geometry.of(image.size, _orientation(image), widths)
-        Image.MAX_IMAGE_PIXELS = -(-image.size[0] * image.size[1] // 2)
+        _limit(image.size[0] * image.size[1])  # frames may not outgrow their canvas
         if animated and animation.is_animated(image):
             room = (memory_mb - memory.BASE_MB) * 1024**2 - need
             pictures, durations, note = _frames(image, geometry, room)
@@ -157,6 +153,27 @@ def make_thumbnails(
         tuple(Thumbnail(width, size, encoded[size]) for width, size in geometry.fitted.items()),
         (note,) if note else (),
     )
+
+
+@contextmanager
+def _pillow(most_pixels: int) -> Iterator[None]:
+    """Have Pillow refuse more pixels, where it looks, and keep its warnings to itself.
+
+    It warns of oddities that it copes with; what it cannot cope with it raises.
+    """
+    kept = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _limit(most_pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+
+
+def _limit(pixels: int) -> None:
+    # Pillow warns of more than its limit, and refuses more than twice as many.
+    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)
 
 
 @contextmanager
