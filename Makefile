@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate corpus fuzz build bench clean setup
+.PHONY: test lint validate corpus fuzz build bench bench-memory clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -62,6 +62,9 @@ setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
 bench: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 3 minutes)
 	python -m bench.cold_start
+
+bench-memory: $(DEV) ## Measure what each kind of image needs in memory, beside what is foreseen
+	python -m bench.memory
 
 clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down

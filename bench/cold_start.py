@@ -35,7 +35,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.cpu_limit import CpuLimitUnavailable, limited_cpu
+from bench.limits import LimitUnavailable, limited
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import architecture, sam_environment
 from image_pipeline.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
@@ -133,8 +133,8 @@ def measure(
     with ExitStack() as stack:
         commands: dict[float | None, tuple[str, ...]] = {None: ()}
         try:
-            commands[LAMBDA_SHARE] = stack.enter_context(limited_cpu(LAMBDA_SHARE))
-        except CpuLimitUnavailable as error:
+            commands[LAMBDA_SHARE] = stack.enter_context(limited(cpu=LAMBDA_SHARE))
+        except LimitUnavailable as error:
             skipped = str(error)
         found: dict[tuple[float | None, str], list[Invocation]] = {
             (share, name): [] for share in commands for name in artefacts

@@ -1,6 +1,6 @@
 """What an image needs in memory, estimated from its header before any pixel is decoded.
 
-The figures were measured, format by format, with `python -m bench.memory`; tests/test_memory.py
+The figures were measured, format by format, with `make bench-memory`; tests/test_memory.py
 holds the estimate to a real limit of memory.
 """
 
@@ -29,7 +29,7 @@ DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes that are converted to an averageable one at once."""
 
 RGB_ENCODER_BYTES: Final = 12
-ALPHA_ENCODER_BYTES: Final = 30
+ALPHA_ENCODER_BYTES: Final = 34
 """For each pixel of the largest thumbnail while it is encoded, itself included."""
 
 BAND_MB: Final = 6
@@ -77,7 +77,8 @@ def need(
     else:
         converted = OTHER_BYTES * _pixels(reduced) + BAND_MB * 1024**2
     half_resized = OTHER_BYTES * thumbnail[0] * reduced[1]
-    made = OTHER_BYTES * _pixels(thumbnail)
+    # Samples of 32 bits are scaled to 8 in two more pictures.
+    made = OTHER_BYTES * _pixels(thumbnail) * (3 if averageable in ("I", "F") else 1)
     alpha = averageable in ("RGBa", "La")
     encoded = _pixels(thumbnail) * (ALPHA_ENCODER_BYTES if alpha else RGB_ENCODER_BYTES)
     peak = max(

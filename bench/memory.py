@@ -1,0 +1,161 @@
+"""What images need in memory, beside what is foreseen: `make bench-memory`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from PIL import Image
+from rich.progress import Progress
+from rich.table import Table
+
+from image_pipeline.cli import Json, err, main, new_app, out
+from image_pipeline.samples import landscape
+from memory import BASE_MB
+
+FILES: Final = Path(".local/bench")
+RESULTS: Final = Path("bench/results/memory.json")
+
+PROGRAM: Final = """
+import json, re, sys, time
+from pathlib import Path
+import image_utils
+from errors import ImageTooLarge
+
+def status(field):
+    return int(Path("/proc/self/status").read_text().partition(field)[2].split()[0]) / 1024
+
+path, widths = sys.argv[1], tuple(map(int, sys.argv[2].split(",")))
+data = Path(path).read_bytes()
+image_utils.make_thumbnails(Path(sys.argv[3]).read_bytes(), (128, 512), 85, 512)  # imports
+base = status("VmRSS:") - len(data) / 2**20
+try:
+    image_utils.make_thumbnails(data, widths, 85, int(sys.argv[4]) + 1)
+    foreseen = None
+except ImageTooLarge as error:
+    foreseen = int(re.search(r"needs about (\\d+) MB", str(error))[1])
+Path("/proc/self/clear_refs").write_text("5")
+began = time.process_time()
+made = image_utils.make_thumbnails(data, widths, 85, 10_240)
+print(json.dumps({
+    "need_mb": status("VmHWM:") - base + int(sys.argv[4]), "foreseen_mb": foreseen,
+    "cpu_ms": (time.process_time() - began) * 1000, "size": made.size, "notes": made.notes,
+}))
+"""
+"""One image in a process of its own. The need is what it takes beside the process, and the function
+itself, whose resident memory is the last argument."""
+
+app = new_app()
+
+
+def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
+    """Files of every format and mode, of (width, height) in pixels; kept."""
+    directory.mkdir(parents=True, exist_ok=True)
+    import pillow_heif  # noqa: PLC0415 - a tool of development
+
+    pillow_heif.register_heif_opener()
+    noise = Image.effect_noise((512, 512), 40)
+    picture = landscape((1500, 1000)).resize(size)
+    grain = Image.new("L", size)
+    for x in range(0, size[0], 512):
+        for y in range(0, size[1], 512):
+            grain.paste(noise, (x, y))
+    picture = Image.blend(picture, Image.merge("RGB", [grain] * 3), 0.15)
+    alpha = picture.copy()
+    alpha.putalpha(Image.linear_gradient("L").resize(size))
+    palette = picture.quantize(256)
+    grey = picture.convert("L")
+    cases: list[tuple[str, Image.Image, str, dict[str, Any]]] = [
+        ("baseline.jpg", picture, "JPEG", {}),
+        ("progressive.jpg", picture, "JPEG", {"progressive": True, "subsampling": 0}),
+        ("cmyk.jpg", picture.convert("CMYK"), "JPEG", {}),
+        ("bits.png", picture.convert("1"), "PNG", {"compress_level": 1}),
+        ("grey.png", grey, "PNG", {"compress_level": 1}),
+        ("grey16.png", grey.convert("I;16"), "PNG", {"compress_level": 1}),
+        ("palette.png", palette, "PNG", {"transparency": 3, "compress_level": 1}),
+        ("rgb.png", picture, "PNG", {"compress_level": 1}),
+        ("rgba.png", alpha, "PNG", {"compress_level": 1}),
+        ("la.png", alpha.convert("LA"), "PNG", {"compress_level": 1}),
+        ("lossy.webp", picture, "WEBP", {"method": 0}),
+        ("lossless.webp", picture, "WEBP", {"method": 0, "lossless": True, "quality": 0}),
+        ("rgba.webp", alpha, "WEBP", {"method": 0}),
+        ("palette.gif", palette, "GIF", {}),
+        ("raw.tif", picture, "TIFF", {}),
+        ("lzw.tif", picture, "TIFF", {"compression": "tiff_lzw"}),
+        ("strip.tif", picture, "TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: size[1]}}),
+        ("float.tif", grey.convert("F"), "TIFF", {"compression": "tiff_lzw"}),
+        ("rgb.bmp", picture, "BMP", {}),
+        ("rgb.avif", picture, "AVIF", {"speed": 10}),
+        ("rgba.avif", alpha, "AVIF", {"speed": 10}),
+        ("rgb.heic", picture, "HEIF", {}),
+        ("rgba.heic", alpha, "HEIF", {}),
+        ("rgb.jp2", picture, "JPEG2000", {"quality_mode": "rates", "quality_layers": [20]}),
+    ]
+    for name, image, kind, options in cases:
+        path = directory / f"{size[0]}x{size[1]}-{name}"
+        if not path.exists():
+            image.save(path.with_suffix(".part"), kind, **options)
+            path.with_suffix(".part").rename(path)
+        yield path
+
+
+def measure(path: Path, widths: str, warm_up: Path) -> dict[str, Any]:
+    """Need and foreseen need (MB), CPU (ms) of one file at the given widths."""
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PROGRAM, str(path), widths, str(warm_up), str(BASE_MB)],
+        check=True,
+        capture_output=True,
+    )
+    told: dict[str, Any] = json.loads(ran.stdout)
+    return {"file": path.name.partition("-")[2], "widths": widths, **told}
+
+
+@app.command()
+def memory(
+    megapixels: Annotated[int, typer.Option(min=1, help="Of each image.")] = 24,
+    widths: Annotated[list[str] | None, typer.Option(help="As THUMB_SIZES.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure the memory that each kind of image needs, beside what is foreseen from its header.
+
+    Written to bench/results/memory.json. The first run draws the images, into .local/bench.
+
+    **Example**
+
+    `python -m bench.memory --megapixels 6 --widths 128,512 --widths 128,4000`
+    """
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    rows = []
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("Drawing", total=None)
+        found = list(files(FILES, (round(height * 1.5), height)))
+        wanted = widths or ["128,512", "128,4000"]
+        progress.update(task, description="Measuring", total=len(found) * len(wanted))
+        for each in wanted:
+            for path in found:
+                rows.append(measure(path, each, found[0]))
+                progress.advance(task)
+    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    if as_json:
+        out.print_json(data=rows)
+        return
+    table = Table("file", "widths", "need, MB", "foreseen, MB", "ratio", "CPU ms/MP")
+    for row in rows:
+        foreseen = row["foreseen_mb"] or 0
+        table.add_row(
+            row["file"],
+            row["widths"],
+            f"{row['need_mb']:.0f}",
+            f"{foreseen}",
+            f"{foreseen / row['need_mb']:.2f}",
+            f"{row['cpu_ms'] / (row['size'][0] * row['size'][1] / 1e6):.0f}",
+        )
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main(app)
