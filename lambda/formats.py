@@ -13,7 +13,7 @@ DECODER_ERRORS: Final = (
     TypeError,
     KeyError,
     IndexError,
-    OverflowError,
+    ArithmeticError,
     AssertionError,
     struct.error,
     zlib.error,

@@ -25,6 +25,9 @@ STORED_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2
 """Bytes of a pixel in Pillow's memory, by mode; the others have OTHER_BYTES."""
 OTHER_BYTES: Final = 4
 
+ROW_BYTES: Final = 8
+"""A pointer to each row: most of a picture that is a pixel wide."""
+
 DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes that are converted to an averageable one at once."""
 
@@ -67,18 +70,18 @@ def need(
     where it can scale), `reduced` what is left when whole rows and columns are averaged,
     `thumbnail` the largest one.
     """
-    stored = STORED_BYTES.get(image.mode, OTHER_BYTES) * _pixels(decoded)
+    stored = _picture_bytes(decoded, STORED_BYTES.get(image.mode, OTHER_BYTES))
     averageable = averageable_mode(image)
     if averageable == image.mode and reduced == decoded:
         converted = 0.0  # resized as it is
     elif reduced == decoded:
         # Converted whole; a palette with transparency by way of RGBA.
-        converted = OTHER_BYTES * _pixels(decoded) * (1 if image.mode in DIRECT else 2)
+        converted = _picture_bytes(decoded) * (1 if image.mode in DIRECT else 2)
     else:
-        converted = OTHER_BYTES * _pixels(reduced) + BAND_MB * 1024**2
-    half_resized = OTHER_BYTES * thumbnail[0] * reduced[1]
+        converted = _picture_bytes(reduced) + BAND_MB * 1024**2
+    half_resized = _picture_bytes((thumbnail[0], reduced[1]))
     # Samples of 32 bits are scaled to 8 in two more pictures.
-    made = OTHER_BYTES * _pixels(thumbnail) * (3 if averageable in ("I", "F") else 1)
+    made = _picture_bytes(thumbnail) * (3 if averageable in ("I", "F") else 1)
     alpha = averageable in ("RGBa", "La")
     encoded = _pixels(thumbnail) * (ALPHA_ENCODER_BYTES if alpha else RGB_ENCODER_BYTES)
     peak = max(
@@ -138,6 +141,12 @@ def memory_advice(need_mb: float) -> str:
     if need_mb > LARGEST_MB:
         return "None would do"
     return f"LambdaMemorySize={max(need_mb, 128):.0f} would do"
+
+
+def _picture_bytes(size: Size, pixel_bytes: int = OTHER_BYTES) -> float:
+    """What Pillow's own memory takes for a picture (Storage.c): rows begin at multiples of 4."""
+    row = -(-size[0] * pixel_bytes // 4) * 4
+    return float(size[1] * (row + ROW_BYTES))
 
 
 def _pixels(size: Size) -> int:
