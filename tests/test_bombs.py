@@ -212,6 +212,64 @@ def heif_pixels() -> bytes:
     return data[:at] + (40_000).to_bytes(4) * 2 + data[at + 8 :]
 
 
+def png_of_rows() -> bytes:
+    """268 million rows of one bit: the pointers to them need two gigabytes. Found by fuzzing."""
+    head = struct.pack(">IIBBBBB", 1, 2**28 + 1, 1, 0, 0, 0, 0)
+    pairs = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(2))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+
+
+def tiff_of_rows() -> bytes:
+    """67 million rows of one pixel, uncompressed. Found by fuzzing."""
+    data = bytearray(encoded(Image.new("CMYK", (1, 1)), "TIFF"))
+    at = int.from_bytes(data[4:8], "little")
+    for number in range(int.from_bytes(data[at : at + 2], "little")):
+        entry = at + 2 + 12 * number
+        if int.from_bytes(data[entry : entry + 2], "little") == 257:
+            data[entry + 2 : entry + 4] = b"\4\0"
+            data[entry + 8 : entry + 12] = (2**26 + 1).to_bytes(4, "little")
+    return bytes(data)
+
+
+def gif_that_outgrows_its_canvas() -> bytes:
+    """A second frame of 65,535 × 65,535 on a canvas of 100 × 100. Found by fuzzing."""
+    frames = [Image.new("RGB", (100, 100), colour) for colour in ("red", "blue")]
+    data = bytearray(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    second = data.rindex(b"," + bytes(4) + (100).to_bytes(2, "little") * 2)
+    data[second + 5 : second + 9] = b"\xff" * 4
+    return bytes(data)
+
+
+def gif_disposal(method: int = 2) -> bytes:
+    """A first frame of 65,535 × 65,535 that is to be cleared. Found by fuzzing."""
+    side = (65_535).to_bytes(2, "little")
+    control = b"!\xf9\4" + bytes((method << 2 | 1, 0, 0, 0, 0))
+    image = b"," + bytes(4) + side * 2 + b"\0\2\2D\1\0"
+    return b"GIF89a" + side * 2 + b"\x80\0\0" + bytes(6) + control + image + image + b";"
+
+
+def gif_restoring() -> bytes:
+    """The same, to be restored to what was there before. Found by fuzzing."""
+    return gif_disposal(3)
+
+
+def jpeg_of_no_samples() -> bytes:
+    """A progressive JPEG whose component is sampled 0 × 0 times. Found by fuzzing."""
+    data = bytearray(encoded(Image.new("L", (64, 48)), "JPEG", progressive=True))
+    data[data.index(b"\xff\xc2") + 11] = 0
+    return bytes(data)
+
+
+def avif_without_time() -> bytes:
+    """An animation whose time has no unit: its scale is 0. Found by fuzzing."""
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    data = bytearray(encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:]))
+    header = data.index(b"mdhd")
+    at = header + (24 if data[header + 4] else 16)
+    data[at : at + 4] = bytes(4)
+    return bytes(data)
+
+
 BOMBS: dict[Callable[[], bytes], set[str]] = {
     png_text: {"CorruptImage"},
     png_profile: {"CorruptImage"},
@@ -232,6 +290,13 @@ BOMBS: dict[Callable[[], bytes], set[str]] = {
     jpeg_of_many_scans: {"thumbnail", "CorruptImage"},
     avif_pixels: {"ImageTooLarge", "CorruptImage"},
     heif_pixels: {"ImageTooLarge", "CorruptImage"},
+    png_of_rows: {"ImageTooLarge"},
+    tiff_of_rows: {"ImageTooLarge"},
+    gif_that_outgrows_its_canvas: {"thumbnail"},
+    gif_disposal: {"ImageTooLarge"},
+    gif_restoring: {"ImageTooLarge"},
+    jpeg_of_no_samples: {"CorruptImage"},
+    avif_without_time: {"CorruptImage"},
 }
 
 

@@ -1,4 +1,4 @@
-"""What the fuzzer found once, and must not find again; and the fuzzer itself."""
+"""The fuzzer sees what goes wrong. What it found in the image code stands in test_bombs.py."""
 
 import json
 import subprocess
@@ -7,33 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CRASHERS = sorted((Path(__file__).parent / "crashers").glob("*.bin"))
 ROOT = Path(__file__).parents[1]
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from fuzz.worker import Case, attempt
-from image_utils import make_thumbnails
-told = attempt(make_thumbnails, Case(Path(sys.argv[1]).read_bytes(), (128, 512)))
-print(*told)
-sys.exit(told.kind not in ("ok", "refused"))
-"""
-
-
-@pytest.mark.parametrize("file", CRASHERS, ids=lambda file: file.stem)
-def test_what_was_found_stays_mended(file: Path) -> None:
-    """A thumbnail or a permanent error, in less than 10 s and 512 MB."""
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROGRAM, str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-
 
 BROKEN = """
 import os, time
