@@ -131,7 +131,7 @@ def refuse_over(need_bytes: float, what: str, memory_mb: int) -> None:
     need_mb = BASE_MB + need_bytes / 1024**2
     if need_mb > memory_mb:
         raise ImageTooLarge(
-            f"{what} needs about {need_mb:.0f} MB to decode; the function has {memory_mb} MB. "
+            f"{what} needs about {need_mb:.0f} MB of memory; the function has {memory_mb} MB. "
             + memory_advice(need_mb)
         )
 

@@ -22,14 +22,13 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from errors import (
-    ImageTooLarge,
     KeyTooLong,
     OutOfTime,
     PermanentError,
     SourceUnsettled,
 )
 from image_utils import Made, make_thumbnails
-from memory import memory_advice
+from memory import refuse_over
 from provenance import LONG_AGO, Provenance
 from settings import Settings
 from storage import Bucket, Headers, State
@@ -50,8 +49,8 @@ LEAST_SECONDS: Final = 2.0
 """With less than this left no upload is begun: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a
 function that is killed at work tells nothing of it."""
 
-SOURCE_SHARE: Final = 4
-"""A source may take up to this fraction of the function's memory: its pixels need the rest."""
+SOURCE_COPIES: Final = 2.5
+"""A source is in memory twice while it is read; its pixels are counted when its format is known."""
 
 
 class Written(NamedTuple):
@@ -228,12 +227,8 @@ class Pipeline:
         return keys
 
     def _check_bytes(self, state: State) -> None:
-        limit = self.settings.memory_mb * 1024 * 1024 // SOURCE_SHARE
-        if state.size > limit:
-            raise ImageTooLarge(
-                f"{state.size:,} bytes; {self.settings.memory_mb} MB of memory allow {limit:,}. "
-                + memory_advice(-(-state.size * SOURCE_SHARE // 1024**2))
-            )
+        what = f"A file of {state.size:,} bytes"
+        refuse_over(state.size * SOURCE_COPIES, what, self.settings.memory_mb)
 
     def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> Skipped:
         """Fail for good, unless the source has moved on since it was read."""

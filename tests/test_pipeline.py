@@ -443,7 +443,7 @@ def test_thumbnails_of_an_earlier_upload_stay_and_the_failure_says_so(world: Wor
 
 
 def test_too_many_bytes_are_refused_unread(world: World) -> None:
-    """A source beyond a quarter of the memory is not fetched; the error names what would do."""
+    """A source that would not fit twice is not fetched; the error names what memory would do."""
     state = world.input.upload(KEY, bytes(10))
     from dataclasses import replace  # noqa: PLC0415
 
@@ -455,7 +455,7 @@ def test_too_many_bytes_are_refused_unread(world: World) -> None:
     big = replace(state, size=200_000_000)
     world.input.objects[KEY] = (big, b"")
     world.input.get = lambda _key: Stored(big, read)  # type: ignore[method-assign]
-    with pytest.raises(Failed, match="LambdaMemorySize=763") as raised:
+    with pytest.raises(Failed, match="LambdaMemorySize=537") as raised:
         world.process()
     assert isinstance(raised.value.error, ImageTooLarge)
 
