@@ -95,7 +95,7 @@ built:
 ##@ Other
 .PHONY: help pins
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
 	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/dev; do \
