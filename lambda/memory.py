@@ -48,6 +48,9 @@ ALPHA_WEBP_BYTES: Final = 16.8
 """For each pixel: two canvases, the copy that is taken of one, and what is decoded of a frame."""
 ANIMATED_WEBP_BYTES: Final = 18.4
 
+TWO_ROWS_BYTES: Final = 8
+"""For each pixel of a PNG's row, which is unfiltered by means of the one above it (ZipDecode.c)."""
+
 JPEG_BYTES: Final = 0.3
 """For each pixel of the file: libjpeg-turbo decodes strip by strip, at the scale asked for."""
 
@@ -104,6 +107,8 @@ def _decoder_bytes(image: "ImageFile", data: bytes, decoded: Size) -> float:
             need = _strip_bytes(image)
         case "WEBP":
             need = pixels * (webp_bytes(data) - OTHER_BYTES)
+        case "PNG":
+            need = image.size[0] * TWO_ROWS_BYTES
         case "AVIF":
             rgb = AVIF_BYTES.get(image.mode, AVIF_BYTES["RGBA"])
             need = pixels * (rgb + plane_bytes(data) - OTHER_BYTES)

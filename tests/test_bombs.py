@@ -219,6 +219,13 @@ def png_of_rows() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
 
 
+def png_of_one_row() -> bytes:
+    """67 million pixels in a row, which is kept thrice. Found by fuzzing."""
+    head = struct.pack(">IIBBBBB", 2**26 + 3, 1, 8, 6, 0, 0, 0)
+    pairs = ((b"IHDR", head), (b"IDAT", inflating(2**28 + 2**20)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+
+
 def tiff_of_rows() -> bytes:
     """67 million rows of one pixel, uncompressed. Found by fuzzing."""
     data = bytearray(encoded(Image.new("CMYK", (1, 1)), "TIFF"))
@@ -291,6 +298,7 @@ BOMBS: dict[Callable[[], bytes], set[str]] = {
     avif_pixels: {"ImageTooLarge", "CorruptImage"},
     heif_pixels: {"ImageTooLarge", "CorruptImage"},
     png_of_rows: {"ImageTooLarge"},
+    png_of_one_row: {"ImageTooLarge"},
     tiff_of_rows: {"ImageTooLarge"},
     gif_that_outgrows_its_canvas: {"thumbnail"},
     gif_disposal: {"ImageTooLarge"},
