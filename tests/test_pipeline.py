@@ -108,6 +108,19 @@ def test_a_key_of_1024_bytes_fits_into_metadata(world: World) -> None:
     assert world.process(key) == Skipped("thumbnails are current")
 
 
+def test_a_broken_profile_is_told_to_the_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an image lost on the way is logged with its key, and the thumbnails are made."""
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        Telemetry, "degraded", lambda _self, _bucket, key, reason: told.append((key, reason))
+    )
+    world.input.upload(KEY, jpeg((64, 48), icc_profile=b"not a profile"))
+    assert isinstance(world.process(), Done)
+    [(key, reason)] = told
+    assert key == KEY
+    assert "profile" in reason
+
+
 def test_a_doubled_event_writes_nothing(world: World) -> None:
     """Ten times the same event: each thumbnail is written once."""
     world.input.upload(KEY, P)

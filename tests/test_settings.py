@@ -57,6 +57,8 @@ def test_every_fault_is_named_at_once() -> None:
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width:1000000000}"),
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width"),
         ("OUTPUT_KEY_TEMPLATE", "{width}.webp"),
+        ("ANIMATED", "yes"),
+        ("WRITE_MANIFEST", ""),
         ("INPUT_PREFIX", ""),
         ("INPUT_PREFIX", "a\tb/"),
         ("CACHE_CONTROL", "max-age=1\r\nX-Evil: 1"),
@@ -114,5 +116,7 @@ def test_the_recipe_changes_with_what_shapes_the_bytes_only() -> None:
     """Another quality is another recipe; another size, name or header is not."""
     recipe = settings().recipe
     assert settings(WEBP_QUALITY="84").recipe != recipe
+    assert settings(ANIMATED="false").recipe != recipe
+    assert settings(ANIMATED="True", WRITE_MANIFEST="true").recipe == recipe
     assert settings(THUMB_SIZES="64").recipe == recipe
     assert settings(CACHE_CONTROL="no-store", OUTPUT_KEY_TEMPLATE="{stem}{width}").recipe == recipe

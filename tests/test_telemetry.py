@@ -42,6 +42,17 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {each["Name"]: (document[each["Name"]], each["Unit"]) for each in directive["Metrics"]}
 
 
+def test_what_could_not_be_kept_is_a_warning(printed: Any) -> None:
+    """A line of its own, with the reason, for what became thumbnails all the same."""
+    telemetry, lines = printed
+    telemetry.begin("request-1")
+    telemetry.degraded("b", "uploads/a.gif", "the first frame stands for all: …")
+    (line,) = lines()
+    assert line["level"] == "WARNING"
+    assert line.items() >= {"action": "degraded", "bucket": "b", "key": "uploads/a.gif"}.items()
+    assert line["reason"].startswith("the first frame")
+
+
 def test_an_upload_is_two_lines_and_one_document(printed: Any) -> None:
     """Start and complete with bucket, key and widths; metrics with units and one dimension."""
     telemetry, lines = printed

@@ -255,6 +255,8 @@ CHANGES = {
     "LambdaTimeout": "60",
     "LogLevel": "DEBUG",
     "XRayTracing": "true",
+    "Animated": "false",
+    "WriteManifest": "true",
     "LambdaArchitecture": "x86_64",
     "OutputBucketName": "elsewhere",
 }
