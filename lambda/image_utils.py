@@ -219,8 +219,8 @@ def _fits(size: Size, thumbnail: Size, scale: int) -> bool:
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    if image.format in ("TIFF", "HEIF"):
-        return 1  # their decoders turn these, and only these, themselves
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself, and leaves the tag; pi-heif turns HEIC and resets it
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
     except DECODER_ERRORS:

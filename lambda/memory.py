@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from errors import ImageTooLarge
 from jpeg2000 import codestream
-from reduction import averageable_mode
+from reduction import BAND_PIXELS, averageable_mode
+from webp import LARGE_PIXELS
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -31,12 +32,13 @@ ROW_BYTES: Final = 8
 DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes that are converted to an averageable one at once."""
 
-RGB_ENCODER_BYTES: Final = 12
-ALPHA_ENCODER_BYTES: Final = 34
-"""For each pixel of the largest thumbnail while it is encoded, itself included."""
+ENCODER_BYTES: Final = {"RGB": 26, "RGBa": 49}
+LARGE_ENCODER_BYTES: Final = {"RGB": 13, "RGBa": 38}
+"""For each pixel of the largest thumbnail while it is encoded, itself included; at most (noise).
+Large ones are encoded in another way (`webp.LARGE_PIXELS`)."""
 
-BAND_MB: Final = 6
-"""What is converted at a time where a picture is reduced in bands."""
+BAND_BYTES: Final = 12
+"""For each pixel of a band of rows that is converted: itself, and by way of RGBA."""
 
 AVIF_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
 HEIF_BYTES: Final = 6.2
@@ -81,12 +83,12 @@ def need(
         # Converted whole; a palette with transparency by way of RGBA.
         converted = _picture_bytes(decoded) * (1 if image.mode in DIRECT else 2)
     else:
-        converted = _picture_bytes(reduced) + BAND_MB * 1024**2
+        converted = _picture_bytes(reduced) + BAND_BYTES * max(BAND_PIXELS, decoded[0])
     half_resized = _picture_bytes((thumbnail[0], reduced[1]))
     # Samples of 32 bits are scaled to 8 in two more pictures.
     made = _picture_bytes(thumbnail) * (3 if averageable in ("I", "F") else 1)
-    alpha = averageable in ("RGBa", "La")
-    encoded = _pixels(thumbnail) * (ALPHA_ENCODER_BYTES if alpha else RGB_ENCODER_BYTES)
+    encoder = LARGE_ENCODER_BYTES if _pixels(thumbnail) > LARGE_PIXELS else ENCODER_BYTES
+    encoded = _pixels(thumbnail) * encoder["RGBa" if averageable in ("RGBa", "La") else "RGB"]
     peak = max(
         _decoder_bytes(image, data, decoded) + stored,
         _held_bytes(image, data) + stored + converted + half_resized + made,

@@ -13,8 +13,8 @@ type Box = tuple[float, float, float, float]
 REDUCING_GAP: Final = 1.3
 """How much larger than the target a picture may stay before the last, careful resize."""
 
-BAND_ROWS: Final = 128
-"""Rows that are converted at a time, at least: few enough to stay in the CPU's cache."""
+BAND_PIXELS: Final = 512 * 1024
+"""That are converted at a time, or a row of more: few enough to stay in the CPU's cache."""
 
 
 def resized(picture: Image.Image, size: Size) -> Image.Image:
@@ -38,11 +38,19 @@ AVERAGEABLE: Final = {
 
 
 def factors(box: Box, size: Size) -> Size:
-    """By what whole numbers a picture can be reduced and still be larger than `size` by the gap."""
+    """By what whole numbers a picture can be reduced and still be larger than `size` by the gap.
+
+    No further than a band has rows: the rest is the careful resize's.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
     return (
-        max(1, int((box[2] - box[0]) / size[0] / REDUCING_GAP)),
-        max(1, int((box[3] - box[1]) / size[1] / REDUCING_GAP)),
+        max(1, int(width / size[0] / REDUCING_GAP)),
+        max(1, min(int(height / size[1] / REDUCING_GAP), _band_rows(int(width)))),
     )
+
+
+def _band_rows(width: int) -> int:
+    return max(1, BAND_PIXELS // max(1, width))
 
 
 def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
@@ -57,7 +65,7 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
             size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
         )
     width, height = image.size
-    rows = -(-BAND_ROWS // by[1]) * by[1]
+    rows = max(1, _band_rows(width) // by[1]) * by[1]
     reduced = None
     for top in range(0, height, rows):
         band = image.crop((0, top, width, min(top + rows, height)))

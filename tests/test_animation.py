@@ -140,6 +140,7 @@ def test_transparency_of_a_gif_is_kept_in_every_frame() -> None:
         frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100, disposal=2
     )
     image = decoded(made(data, (120,)).thumbnails[0].data)
+    assert image.info["background"] == (0, 0, 0, 0)
     for index, colour in enumerate((RED, BLUE)):
         image.seek(index)
         rgba = image.convert("RGBA")

@@ -16,11 +16,12 @@ SECONDS = 10
 
 PROGRAM = """
 import json, resource, sys
-sys.path[:0] = sys.argv[1:]
+sys.path[:0] = sys.argv[2:]
 import image_utils
 from errors import PermanentError
+widths = tuple(map(int, sys.argv[1].split(",")))
 try:
-    made = image_utils.make_thumbnails(sys.stdin.buffer.read(), (128, 512), 85, 512)
+    made = image_utils.make_thumbnails(sys.stdin.buffer.read(), widths, 85, 512)
     outcome = "thumbnail"
 except PermanentError as error:
     outcome = type(error).__name__
@@ -29,10 +30,10 @@ print(json.dumps([outcome, int(peak[0].split()[1]) / 1024]))
 """
 
 
-def outcome(data: bytes) -> str:
+def outcome(data: bytes, widths: str = "128,512") -> str:
     """What becomes of a file in a process of its own; fails beyond memory or time."""
     ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROGRAM, "lambda"],
+        [sys.executable, "-c", PROGRAM, widths, "lambda"],
         input=data,
         capture_output=True,
         check=True,
@@ -71,10 +72,10 @@ def png_profile() -> bytes:
     return png_with(chunk(b"iCCP", b"icc\0\0" + inflating(2**30)))
 
 
-def png_pixels() -> bytes:
+def png_pixels(side: int = 25_000) -> bytes:
     """25,000 × 25,000 zeros in 600 KB."""
-    head = struct.pack(">IIBBBBB", 25_000, 25_000, 8, 2, 0, 0, 0)
-    pixels = inflating(25_000 * 75_001)
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = inflating(side * (3 * side + 1) + 2**20)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(*pair) for pair in ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
     )
@@ -172,14 +173,14 @@ def webp_canvas() -> bytes:
 
 
 def icon_of_a_huge_png() -> bytes:
-    """An icon of 16 × 16 that is a PNG of 25,000 × 25,000."""
-    picture = png_pixels()
+    """An icon of 16 × 16 that is a PNG of 12,000 × 12,000, which Pillow's own limit would pass."""
+    picture = png_pixels(12_000)
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
 
 
 def icon_of_a_huge_bitmap() -> bytes:
-    """An icon of 16 × 16 whose bitmap claims 30,000 × 30,000."""
-    bitmap = struct.pack("<IiiHHIIiiII", 40, 30_000, 60_000, 1, 32, 0, 0, 0, 0, 0, 0)
+    """An icon whose bitmap claims 12,000 × 12,000, which Pillow's own limit would pass."""
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 12_000, 24_000, 1, 32, 0, 0, 0, 0, 0, 0)
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bitmap), 22) + bitmap
 
 
@@ -239,11 +240,11 @@ def tiff_of_rows() -> bytes:
 
 
 def gif_that_outgrows_its_canvas() -> bytes:
-    """A second frame of 65,535 × 65,535 on a canvas of 100 × 100. Found by fuzzing."""
+    """A second frame of 12,000 × 12,000 on a canvas of 100 × 100. Found by fuzzing."""
     frames = [Image.new("RGB", (100, 100), colour) for colour in ("red", "blue")]
     data = bytearray(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     second = data.rindex(b"," + bytes(4) + (100).to_bytes(2, "little") * 2)
-    data[second + 5 : second + 9] = b"\xff" * 4
+    data[second + 5 : second + 9] = (12_000).to_bytes(2, "little") * 2
     return bytes(data)
 
 
@@ -312,3 +313,9 @@ BOMBS: dict[Callable[[], bytes], set[str]] = {
 def test_a_bomb_costs_bounded_memory_and_time(bomb: Callable[[], bytes]) -> None:
     """Each ends as it should, in less than 10 s and 512 MB, the process included."""
     assert outcome(bomb()) in BOMBS[bomb]
+
+
+def test_a_thumbnail_of_one_pixel_costs_no_more() -> None:
+    """However far a picture is reduced, only a band of it is converted. Found by fuzzing."""
+    data = encoded(Image.new("P", (20_000, 15_000)), "GIF", transparency=0)
+    assert outcome(data, "1") == "thumbnail"

@@ -221,6 +221,7 @@ def test_a_broken_profile_is_left_out_and_told(profile: bytes) -> None:
     [note] = result.notes
     assert "profile" in note
     assert "ignored" in note
+    assert ("too large" in note) == (len(profile) > 8 * 2**20)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])

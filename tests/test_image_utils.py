@@ -185,15 +185,18 @@ def test_a_palette_with_transparency_keeps_it(kind: str, bits: int) -> None:
     assert near(picture.getpixel((100, 60)), (*BLUE, 255))  # type: ignore[arg-type]
 
 
-def test_a_scaled_decode_does_not_shift_the_picture() -> None:
-    """JPEG's scaled sizes are rounded up; a thumbnail shows the whole picture and no more of it.
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "L"), ("PNG", "L"), ("PNG", "1"), ("PNG", "P"), ("PNG", "RGBA")]
+)
+def test_a_scaled_decode_does_not_shift_the_picture(kind: str, mode: str) -> None:
+    """Scaled sizes are rounded up; a thumbnail shows the whole picture and no more of it.
 
     1,025 px at 1/8 are 129, of which the last is an eighth full: taken as a whole one, it would
     draw everything to the left, and the white nine tenths with it.
     """
     image = Image.new("L", (1025, 1025))
     image.paste(255, (0, 0, round(1025 * 0.9), 1025))
-    (thumbnail,) = thumbnails(encoded(image, "JPEG", quality=95), (96,), quality=100)
+    (thumbnail,) = thumbnails(encoded(image.convert(mode), kind, quality=95), (96,), quality=100)
     grey = np.asarray(decoded(thumbnail.data).convert("L"), dtype=float)
     assert abs(grey.mean() / 255 - round(1025 * 0.9) / 1025) < 0.003
 

@@ -252,6 +252,17 @@ def test_the_newer_source_has_it() -> None:
     assert world.manifest()["source"]["key"] == "uploads/a/photo.png"
 
 
+def test_the_older_source_does_not_announce_the_newer_ones_thumbnails() -> None:
+    """Where a newer source has the thumbnails but not yet its manifest, the older writes none."""
+    world = World()
+    world.input.upload("uploads/a/photo.jpg", jpeg())
+    world.input.upload("uploads/a/photo.png", jpeg((300, 200)))
+    world.process("uploads/a/photo.png")
+    del world.output.objects["a/photo.json"]
+    world.process("uploads/a/photo.jpg")
+    assert "a/photo.json" not in world.output.objects
+
+
 def test_names_that_tell_formats_apart_keep_manifests_apart() -> None:
     """With {ext} in the thumbnails' names it is in the manifest's as well."""
     assert SETTINGS.manifest_key("uploads/a/photo.jpg") == "a/photo.json"

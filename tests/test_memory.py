@@ -24,10 +24,11 @@ os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
 from errors import ImageTooLarge, PermanentError
 from image_utils import make_thumbnails
+widths = tuple(map(int, sys.argv[2].split(",")))
 for path in sys.stdin.read().splitlines():
     print(json.dumps([path, "began", 0]), flush=True)
     try:
-        make_thumbnails(Path(path).read_bytes(), (128, 512), 85, int(sys.argv[1]))
+        make_thumbnails(Path(path).read_bytes(), widths, 85, int(sys.argv[1]))
         outcome = "thumbnail"
     except PermanentError as error:
         outcome = type(error).__name__
@@ -37,10 +38,12 @@ for path in sys.stdin.read().splitlines():
 """
 
 
-def attempt(files: list[Path], memory_mb: int, prefix: tuple[str, ...] = ()) -> dict[Path, Any]:
+def attempt(
+    files: list[Path], memory_mb: int, prefix: tuple[str, ...] = (), widths: str = "128,512"
+) -> dict[Path, Any]:
     """Outcome and peak (MB) of each file, all in one process; a killed one's file is `killed`."""
     ran = subprocess.run(  # noqa: S603
-        [*prefix, sys.executable, "-c", PROGRAM, str(memory_mb)],
+        [*prefix, sys.executable, "-c", PROGRAM, str(memory_mb), widths],
         input="\n".join(map(str, files)),
         capture_output=True,
         text=True,
@@ -114,6 +117,23 @@ def test_100_megapixels_never_kill_the_function(
         assert got == "thumbnail"
         assert peak > 0.75 * memory_mb, file
     assert len(refused) < len(huge)
+
+
+def test_large_thumbnails_never_kill_the_function(
+    limit: tuple[int, tuple[str, ...]], tmp_path: Path
+) -> None:
+    """Widths beyond the usual ones cost more than the decoding: they are foreseen too."""
+    memory_mb, prefix = limit
+    files = []
+    for mode in ("RGB", "RGBA"):
+        files.append(tmp_path / f"{mode}.png")
+        drawn(mode).crop((0, 0, 6000, 4000)).save(files[-1], compress_level=1)
+    for widths in ("4000", "6000"):
+        for file in files:
+            [(got, _)] = attempt([file], memory_mb, prefix, widths).values()
+            assert got in ("thumbnail", "ImageTooLarge"), (file, widths)
+            if memory_mb == 1024:
+                assert got == "thumbnail"
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="no corpus of real images here")
