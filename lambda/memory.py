@@ -81,7 +81,8 @@ def need(
         converted = 0.0  # resized as it is
     elif reduced == decoded:
         # Converted whole; a palette with transparency by way of RGBA.
-        converted = _picture_bytes(decoded) * (1 if image.mode in DIRECT else 2)
+        each = _picture_bytes(decoded, STORED_BYTES.get(averageable, OTHER_BYTES))
+        converted = each * (1 if image.mode in DIRECT else 2)
     else:
         converted = _picture_bytes(reduced) + BAND_BYTES * max(BAND_PIXELS, decoded[0])
     half_resized = _picture_bytes((thumbnail[0], reduced[1]))
