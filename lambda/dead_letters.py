@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from errors import PermanentError, PipelineError, QueueUnavailable
+from errors import InvalidEvent, PermanentError, PipelineError, QueueUnavailable
 from uploads import Upload
 
 VERSION: Final = 1
@@ -53,11 +53,82 @@ class DeadLetter:
         return json.dumps(asdict(self))
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a message on the queue tells of a failure.
+
+    `event` is what the function is to be called with again. `permanent` and `failed_at` are None
+    where the message does not say. `attempts` counts what was tried.
+    """
+
+    event: dict[str, Any]
+    error_type: str
+    error_message: str
+    permanent: bool | None
+    attempts: int
+    failed_at: datetime | None
+
+
+UNDELIVERED: Final = "Undelivered"
+"""The error type of an event that EventBridge could not deliver to the function."""
+
+
+def read(body: str) -> Message:
+    """Read a dead letter, a record of Lambda's OnFailure destination, or an EventBridge event.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html; the rule's
+    queue holds the bare event: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html.
+
+    Raises InvalidEvent for anything else.
+    """
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"The message is not JSON: {error}") from None
+    match event:
+        case {"error": {"type": str(kind), "message": str(text), **more}, "key": _}:
+            attempts, failed_at = event.get("attempts"), event.get("failed_at")
+            permanent = more.get("permanent")
+        case {"requestContext": {"approximateInvokeCount": attempts, **more}, "requestPayload": _}:
+            answer = event.get("responsePayload")
+            answer = answer if isinstance(answer, dict) else {}
+            kind = str(answer.get("errorType") or more.get("condition", ""))
+            text = str(answer.get("errorMessage") or "")
+            permanent, failed_at = None, event.get("timestamp")
+        case {"detail-type": str(about), "source": "aws.s3"}:
+            kind, text = UNDELIVERED, f"EventBridge could not deliver this event: {about}"
+            permanent, attempts, failed_at = None, 0, None
+        case _:
+            raise InvalidEvent("The message is neither a dead letter nor an OnFailure record")
+    return Message(
+        event,
+        kind,
+        text,
+        permanent if isinstance(permanent, bool) else None,
+        attempts if isinstance(attempts, int) else 1,
+        _time(failed_at),
+    )
+
+
+def _time(text: object) -> datetime | None:
+    """An ISO 8601 time in UTC; None where it is none."""
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+MAX_MESSAGE: Final = 2000
+"""Characters of an error's message: a letter must fit into the queue's limit, whatever happened."""
+
+
 def described(error: PipelineError) -> dict[str, Any]:
     """An error as letters, results and logs show it: type, message, permanent."""
+    message = str(error)
     return {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…",
         "permanent": isinstance(error, PermanentError),
     }
 

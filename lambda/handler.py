@@ -7,11 +7,15 @@ Who delivered an event decides what becomes of its failures (`uploads.Source`):
   replayed letter stays on its queue). So a letter is sent once an event.
 - QUEUE: the same for each message, by the partial batch response.
 - DIRECT: nobody retries, so a transient failure becomes a letter too.
+
+A replay calls with `{"letter": BODY, "failed_before"?: TIME, "error"?: TYPE}`: the message as it
+was on the queue, whatever it is, for only here can all its shapes be told apart.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,15 +24,16 @@ if "AWS_LAMBDA_RUNTIME_API" in os.environ:  # in Lambda; before what an unbuilt 
 
     package.check(Path(__file__).parent)
 
-from dead_letters import RESERVE, DeadLetter, DeadLetterQueue, described
+from dead_letters import RESERVE, DeadLetter, DeadLetterQueue, described, read
 from errors import (
+    InvalidEvent,
     OutOfTime,
     PipelineError,
     QueueUnavailable,
     TransientError,
     UnexpectedError,
 )
-from pipeline import Done, Failed, Pipeline, Skipped
+from pipeline import CURRENT, Done, Failed, Pipeline, Skipped
 from settings import Settings
 from storage import S3Bucket
 from telemetry import Telemetry
@@ -36,6 +41,10 @@ from uploads import Delivery, Source, Upload, parse
 
 type Outcome = Done | Skipped | PipelineError
 type Outcomes = list[tuple[Upload, Outcome]]
+
+
+UNREADABLE: Final = "unreadable"
+"""Why a message is left on the queue that is none of ours; a replay counts by it."""
 
 
 class Context(Protocol):
@@ -62,18 +71,41 @@ class Function:
         """Bring the thumbnails of every upload that `event` names up to date.
 
         Returns `{"processed", "skipped", "failed", "not_done"}`, or `{"batchItemFailures"}` to
-        SQS. Raises InvalidEvent, a TransientError that somebody will retry, or QueueUnavailable.
+        SQS, and to a replay how many there are of each, or `{"left": WHY}` for a message that was
+        not touched. Raises InvalidEvent, a TransientError that somebody will retry, or
+        QueueUnavailable.
         """
         self.telemetry.begin(context.aws_request_id)
         try:
-            delivery = parse(event)
-            for part, fault in delivery.faults:
-                self.telemetry.unreadable(part, fault)
-            outcomes = self._process(delivery, context)
-            report = REPORTS[delivery.source]
-            return report(self, delivery, outcomes, context.aws_request_id)
+            if isinstance(event, Mapping) and "letter" in event:
+                return self._replay(event, context)
+            return self._deliver(parse(event), context)
         finally:
             self.telemetry.flush()
+
+    def _deliver(self, delivery: Delivery, context: Context) -> dict[str, Any]:
+        for part, fault in delivery.faults:
+            self.telemetry.unreadable(part, fault)
+        outcomes = self._process(delivery, context)
+        return REPORTS[delivery.source](self, delivery, outcomes, context.aws_request_id)
+
+    def _replay(self, asked: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        try:
+            message = read(str(asked["letter"]))
+            delivery = parse(message.event)
+        except InvalidEvent as error:
+            self.telemetry.unreadable("letter", error)
+            return {"left": UNREADABLE}
+        if (before := asked.get("failed_before")) and message.failed_at:
+            try:
+                newer = message.failed_at >= datetime.fromisoformat(before)
+            except (TypeError, ValueError):
+                raise InvalidEvent(f'"failed_before" must be a time, not {before!r}') from None
+            if newer:
+                return {"left": "newer"}
+        if (wanted := asked.get("error")) and message.error_type != wanted:
+            return {"left": "another error"}
+        return {name: len(each) for name, each in self._deliver(delivery, context).items()}
 
     def _process(self, delivery: Delivery, context: Context) -> Outcomes:
         def remaining() -> float:
@@ -137,12 +169,12 @@ class Function:
         return {"batchItemFailures": [{"itemIdentifier": each} for each in sorted(again)]}
 
     def _report_direct(
-        self, _delivery: Delivery, outcomes: Outcomes, request_id: str
+        self, delivery: Delivery, outcomes: Outcomes, request_id: str
     ) -> dict[str, Any]:
         self._send_letters(
             (pair for pair in outcomes if not isinstance(pair[1], OutOfTime)), request_id
         )
-        return _result(outcomes)
+        return _summary(outcomes) if delivery.summary else _result(outcomes)
 
     def _send_letters(self, outcomes: Iterable[tuple[Upload, Outcome]], request_id: str) -> None:
         for upload, outcome in outcomes:
@@ -169,13 +201,27 @@ def _result(outcomes: Outcomes) -> dict[str, Any]:
                 manifest = {"manifest": outcome.manifest} if outcome.manifest else {}
                 result["processed"].append({**name, "thumbnails": thumbnails, **manifest})
             case Skipped():
-                result["skipped"].append({**name, "reason": outcome.reason})
+                deleted = {"deleted": list(outcome.deleted)} if outcome.deleted else {}
+                result["skipped"].append({**name, "reason": outcome.reason, **deleted})
             case OutOfTime():
                 etag = {"etag": upload.etag} if upload.etag else {}
                 result["not_done"].append({**name, **etag})
             case PipelineError():
                 result["failed"].append({**name, "error": described(outcome)})
     return result
+
+
+def _summary(outcomes: Outcomes) -> dict[str, Any]:
+    """How many there are of each; `current` ones are not among the skipped."""
+    result = _result(outcomes)
+    current = sum(each["reason"] == CURRENT for each in result["skipped"])
+    return {
+        "processed": len(result["processed"]),
+        "current": current,
+        "skipped": len(result["skipped"]) - current,
+        "failed": len(result["failed"]),
+        "not_done": result["not_done"],
+    }
 
 
 lambda_handler = Function(os.environ)

@@ -4,22 +4,25 @@
 order, so an event only says where to look. No database and, in the common case, no request beyond
 one GET and a PUT for each width (and, if it is wanted, one for the manifest, which comes last):
 
-1. GET the source. Gone → nothing to do.
+1. GET the source. Gone → nothing to do, or with delete-with-original: delete what is its own, each
+   over the etag that was seen, and look at the source once more.
 2. PUT each thumbnail if none is there.
 3. One is there: HEAD it. Of the same source and recipe → current. Of another source with the same
    thumbnail name → the newer source wins. Else HEAD the source, and if it is still what was read,
    PUT over exactly the thumbnail that was seen; lost → look again.
 4. After any such overwrite HEAD the source once more, and start again if it has changed: a worker
    that found nothing to do left no trace, so without this last look a stalled older writer would
-   win when a source goes from P to Q and back to P.
+   win when a source goes from P to Q and back to P. With delete-with-original after every write:
+   the source may have gone, and what cleared up after it have seen nothing yet.
 
 A crash anywhere is healed when the event is retried or replayed.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from errors import (
     KeyTooLong,
@@ -30,7 +33,7 @@ from errors import (
 from image_utils import Made, make_thumbnails
 from memory import refuse_over
 from provenance import LONG_AGO, Provenance
-from settings import Settings
+from settings import MAX_KEY_BYTES, Settings
 from storage import Bucket, Headers, State
 from telemetry import Telemetry
 from uploads import Upload
@@ -42,15 +45,16 @@ MAX_STARTS: Final = 5
 MAX_ROUNDS: Final = 8
 """How often one thumbnail is looked at again because another writer was quicker."""
 
-MAX_KEY_BYTES: Final = 1024
-"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
-
 LEAST_SECONDS: Final = 2.0
 """With less than this left no upload is begun: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a
 function that is killed at work tells nothing of it."""
 
 SOURCE_COPIES: Final = 2.5
 """A source is in memory twice while it is read; its pixels are counted when its format is known."""
+
+
+CURRENT: Final = "thumbnails are current"
+"""Why an upload was skipped whose thumbnails agree with it; a backfill counts by it."""
 
 
 class Written(NamedTuple):
@@ -75,9 +79,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """There was nothing to do, and why."""
+    """There was nothing to make, and why; `deleted` are the keys that went with their original."""
 
     reason: str
+    deleted: tuple[str, ...] = ()
 
 
 class SourceChanged(Exception):
@@ -117,9 +122,12 @@ class Pipeline:
         self.telemetry.started(upload.bucket, upload.key)
         began = time.perf_counter()
         if only_missing and self._all_current(upload):
-            return self._skip(upload, "thumbnails are current")
+            return self._skip(upload, CURRENT)
         outcome = self._reconcile(upload)
         if isinstance(outcome, Skipped):
+            if outcome.deleted:
+                self.telemetry.deleted(upload.bucket, upload.key, list(outcome.deleted))
+                return outcome
             return self._skip(upload, outcome.reason)
         self.telemetry.completed(
             upload.bucket,
@@ -157,9 +165,9 @@ class Pipeline:
         source = self.bucket(upload.bucket)
         found = source.get(upload.key)
         if found is None:
-            return Skipped("the source is gone")
+            return self._clear(source, upload)
         try:
-            keys = self._thumbnail_keys(upload.key)
+            self._recipes(upload.key)
             self._check_bytes(found.state)
             made = make_thumbnails(
                 found.read(),
@@ -169,7 +177,7 @@ class Pipeline:
                 animated=self.settings.animated,
             )
         except PermanentError as error:
-            return self._give_up(upload, found.state.etag, error)
+            self._give_up(upload, found.state.etag, error)
         for note in made.notes:
             self.telemetry.degraded(upload.bucket, upload.key, note)
         ours = self._provenance_of(upload.key, found.state)
@@ -179,16 +187,47 @@ class Pipeline:
             # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of
             # the same picture with another provenance: the bytes tell it too.
             body = stamped(thumbnail.data, ours.digest())
-            writer.write(keys[thumbnail.width], body, "image/webp", ours)
-            written.append(Written(thumbnail.width, keys[thumbnail.width], len(body)))
+            key = self.settings.thumbnail_key(upload.key, thumbnail.width)
+            writer.write(key, body, "image/webp", ours)
+            written.append(Written(thumbnail.width, key, len(body)))
         manifest_key = self._write_manifest(writer, ours, found.state.size, made, written)
-        if writer.overwrote:
+        if writer.overwrote or self.settings.delete_with_original:
             writer.check_source()
         if writer.owner is not None:
             return Skipped(f"the thumbnails belong to {writer.owner}, which is newer")
         if not writer.wrote:
-            return Skipped("thumbnails are current")
+            return Skipped(CURRENT)
         return Done(tuple(written), found.state.size, manifest_key)
+
+    def _clear(self, source: Bucket, upload: Upload) -> Skipped:
+        """Delete what was made of a source that is gone, if that is wanted."""
+        tried: dict[str, bool | None] = {}
+        if self.settings.delete_with_original:
+            with suppress(KeyTooLong):  # then nothing was ever made
+                # The manifest goes first: where it is, all thumbnails are.
+                keys = reversed(self._recipes(upload.key))
+                tried = {key: self._delete(key, upload.key) for key in keys}
+            if any(each is not None for each in tried.values()) and source.head(upload.key):
+                raise SourceChanged
+        return Skipped("the source is gone", tuple(key for key, done in tried.items() if done))
+
+    def _delete(self, key: str, source_key: str) -> bool | None:
+        """Delete an object if it was made of `source_key`.
+
+        None says that nothing was tried, False that it was, but that somebody else was quicker: or
+        so it looks, for the reply to a delete that took effect may have been lost.
+        """
+        output = self.bucket(self.settings.output_bucket)
+        tried = None
+        for _ in range(MAX_ROUNDS):
+            existing = output.head(key)
+            theirs = Provenance.of(existing.metadata) if existing else None
+            if existing is None or theirs is None or theirs.key != source_key:
+                return tried
+            tried = False
+            if output.delete(key, replacing=existing.etag):
+                return True
+        raise SourceUnsettled(f"Other writers kept changing {key}")
 
     def _write_manifest(
         self,
@@ -213,29 +252,25 @@ class Pipeline:
     def _provenance_of(self, key: str, state: State) -> Provenance:
         return Provenance(key, state.etag, state.modified, self.settings.recipe)
 
-    def _thumbnail_keys(self, source_key: str) -> dict[int, str]:
-        keys = {
-            width: self.settings.thumbnail_key(source_key, width) for width in self.settings.widths
-        }
-        manifests = [self.settings.manifest_key(source_key)] if self.settings.write_manifest else []
-        for key in (*keys.values(), *manifests):
+    def _recipes(self, source_key: str) -> dict[str, str]:
+        """See Settings.recipes. Raises KeyTooLong."""
+        recipes = self.settings.recipes(source_key)
+        for key in recipes:
             if len(key.encode()) > MAX_KEY_BYTES:
                 raise KeyTooLong(
                     f"The thumbnail's key would have {len(key.encode())} bytes; "
                     f"S3 allows {MAX_KEY_BYTES}"
                 )
-        return keys
+        return recipes
 
     def _check_bytes(self, state: State) -> None:
         what = f"A file of {state.size:,} bytes"
         refuse_over(state.size * SOURCE_COPIES, what, self.settings.memory_mb)
 
-    def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> Skipped:
+    def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> NoReturn:
         """Fail for good, unless the source has moved on since it was read."""
         now = self.bucket(upload.bucket).head(upload.key)
-        if now is None:
-            return Skipped("the source is gone")
-        if now.etag != etag:
+        if now is None or now.etag != etag:
             raise SourceChanged
         if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
             error = type(error)(f"{error}. Thumbnails of an earlier upload are still in place")
@@ -244,7 +279,7 @@ class Pipeline:
     def _any_thumbnail(self, upload: Upload) -> bool:
         return any(
             (found := self._provenance(key)) is not None and found.key == upload.key
-            for key in self._thumbnail_keys(upload.key).values()
+            for key in self._recipes(upload.key)
         )
 
     def _provenance(self, thumbnail_key: str) -> Provenance | None:
@@ -254,7 +289,7 @@ class Pipeline:
     def _all_current(self, upload: Upload) -> bool:
         """Whether every thumbnail was made from the source as it is, by HEADs alone."""
         try:
-            keys = self._thumbnail_keys(upload.key)
+            recipes = self._recipes(upload.key)
         except KeyTooLong:
             return False
         etag = upload.etag
@@ -263,13 +298,10 @@ class Pipeline:
             if source is None:
                 return False
             etag = source.etag
-        wanted = dict.fromkeys(keys.values(), self.settings.recipe)
-        if self.settings.write_manifest:
-            wanted[self.settings.manifest_key(upload.key)] = self.settings.manifest_recipe
         return all(
             (found := self._provenance(key)) is not None
             and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, recipe))
-            for key, recipe in wanted.items()
+            for key, recipe in recipes.items()
         )
 
 

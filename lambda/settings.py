@@ -24,6 +24,9 @@ KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
 CACHE_CONTROL: Final = "public, max-age=86400"
 MAX_PREFIX_BYTES: Final = 512
+
+MAX_KEY_BYTES: Final = 1024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -44,6 +47,7 @@ class Settings:
     cache_control: str = CACHE_CONTROL
     animated: bool = True
     write_manifest: bool = False
+    delete_with_original: bool = False
     log_level: str = "INFO"
     memory_mb: int = 512
 
@@ -87,6 +91,13 @@ class Settings:
         told_apart = "{ext}" in self.output_key_template
         return self._key(source_key, "{dir}{stem}.{ext}.json" if told_apart else "{dir}{stem}.json")
 
+    def recipes(self, source_key: str) -> dict[str, str]:
+        """All that is made of `source_key`, in the order that it is written: keys to recipes."""
+        recipes = {self.thumbnail_key(source_key, width): self.recipe for width in self.widths}
+        if self.write_manifest:
+            recipes[self.manifest_key(source_key)] = self.manifest_recipe
+        return recipes
+
     def _key(self, source_key: str, template: str, width: int = 0) -> str:
         directory, slash, name = source_key.removeprefix(self.input_prefix).rpartition("/")
         stem, _, ext = name.rpartition(".")
@@ -122,6 +133,7 @@ class Settings:
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
             animated=read("ANIMATED", "true", _flag),
             write_manifest=read("WRITE_MANIFEST", "false", _flag),
+            delete_with_original=read("DELETE_WITH_ORIGINAL", "false", _flag),
             log_level=read("LOG_LEVEL", "INFO", _log_level),
             memory_mb=read("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512", _whole_number),
         )

@@ -105,13 +105,16 @@ class Bucket(Protocol):
         did take effect shows up so too.
         """
 
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """Delete only over the etag `replacing`; False as with `put`, or if it is gone."""
+
 
 class UnreadableHeaderError(StorageUnavailable):
     """obstore refuses an answer with a header outside UTF-8, such as a file name in Latin-1."""
 
 
 class ObstoreBucket:
-    """A bucket through obstore, whose keys must not match AWKWARD_KEY.
+    """A bucket through obstore, which has no conditional delete; keys must not match AWKWARD_KEY.
 
     `get` and `head` raise UnreadableHeaderError, besides what Bucket says, for some objects.
     """
@@ -294,6 +297,10 @@ class Boto3Bucket:
             is not None
         )
 
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """See Bucket."""
+        return self._call(self._client.delete_object, key, IfMatch=f'"{replacing}"') is not None
+
     def _call(self, request: Callable[..., Any], key: str, **arguments: object) -> Any | None:
         """The answer; None for a missing object and for a lost condition."""
         where = f"s3://{self._name}/{key}"
@@ -320,7 +327,7 @@ def _state(found: Mapping[str, Any]) -> State:
 
 
 @functools.cache
-def _client(kind: Callable[[str, float], Bucket], name: str, budget: float) -> Bucket:
+def _client(kind: Callable[[str, float], Any], name: str, budget: float) -> Any:
     """A client, kept for the life of the environment, and with it its connections."""
     return kind(name, budget)
 
@@ -354,17 +361,22 @@ class S3Bucket:
         """See Bucket."""
         return self._client(key).put(key, body, headers, replacing=replacing)
 
-    def _client(self, key: str) -> Bucket:
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """See Bucket."""
+        return self._boto3().delete(key, replacing=replacing)
+
+    def _client(self, key: str) -> ObstoreBucket | Boto3Bucket:
         return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)
 
-    def _boto3(self) -> Bucket:
+    def _boto3(self) -> Boto3Bucket:
         import boto3  # noqa: F401, PLC0415 - it takes time, which the budget must not count on
 
         return self._fitting(Boto3Bucket)
 
-    def _fitting(self, kind: Callable[[str, float], Bucket]) -> Bucket:
+    def _fitting[B](self, kind: Callable[[str, float], B]) -> B:
         left = self._remaining()
         for budget in BUDGETS:
             if budget <= left:
-                return _client(kind, self.name, budget)
+                client: B = _client(kind, self.name, budget)
+                return client
         raise OutOfTime(f"{left:.1f} s left: too little for a request to s3://{self.name}")

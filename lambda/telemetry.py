@@ -82,6 +82,10 @@ class Telemetry:
         extra = {"action": "degraded", "bucket": bucket, "key": key, "reason": reason}
         self._logger.warning("degraded", extra=extra)
 
+    def deleted(self, bucket: str, key: str, thumbnails: list[str]) -> None:
+        """Log what was deleted because the upload is gone."""
+        self._log("delete", bucket, key, thumbnails=thumbnails)
+
     def collided(self, bucket: str, key: str, other: str) -> None:
         """Warn that another source has the same thumbnails."""
         self._logger.warning(

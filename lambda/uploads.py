@@ -57,6 +57,7 @@ class Upload:
 class Delivery:
     """The uploads of one event, in its order; `faults` are the parts that could not be read.
 
+    `summary` asks for counts in place of lists, so that an answer is bounded whatever was done.
     `faults` pairs the id of each unreadable SQS message, or the place of an unreadable record of
     an S3 notification, with what is wrong with it.
     """
@@ -64,6 +65,7 @@ class Delivery:
     source: Source
     uploads: tuple[Upload, ...]
     only_missing: bool = False
+    summary: bool = False
     faults: tuple[tuple[str, InvalidEvent], ...] = ()
 
 
@@ -74,7 +76,7 @@ def parse(event: object) -> Delivery:
     """
     match event:
         case {"uploads": uploads, **others}:
-            return _direct(uploads, others.get("only_missing", False))
+            return _direct(uploads, others.get("only_missing"), others.get("summary"))
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
             return _queue(records)
         case {"error": _, "bucket": _, "key": _}:
@@ -100,18 +102,20 @@ def _notification(records: list[Any]) -> Delivery:
     return Delivery(Source.ASYNC, tuple(uploads), faults=tuple(faults))
 
 
-def _direct(uploads: object, only_missing: object) -> Delivery:
+def _direct(uploads: object, only_missing: object = None, summary: object = None) -> Delivery:
     if not isinstance(uploads, list):
         raise InvalidEvent(f'"uploads" must be a list, not {type(uploads).__name__}')
-    if not isinstance(only_missing, bool):
-        raise InvalidEvent('"only_missing" must be true or false')
+    for name, flag in (("only_missing", only_missing), ("summary", summary)):
+        if flag is not None and not isinstance(flag, bool):
+            raise InvalidEvent(f'"{name}" must be true or false')
     return Delivery(
         Source.DIRECT,
         tuple(
             _upload(upload, f"uploads[{index}]", _field(upload, "bucket"), _field(upload, "key"))
             for index, upload in enumerate(uploads)
         ),
-        only_missing,
+        only_missing is True,
+        summary is True,
     )
 
 
@@ -167,7 +171,7 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
 def _uploads_of_payload(payload: object, depth: int) -> Iterator[Upload]:
     match payload:
         case {"uploads": uploads}:
-            yield from _direct(uploads, only_missing=False).uploads
+            yield from _direct(uploads).uploads
         case _:
             yield from _uploads(payload, depth + 1)
 

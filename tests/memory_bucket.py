@@ -60,6 +60,16 @@ class MemoryBucket:
         self.after("put", key)
         return True
 
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """See storage.Bucket."""
+        self._begin("delete", key)
+        existing = self.objects.get(key)
+        if existing is None or existing[0].etag != replacing:
+            return False
+        del self.objects[key]
+        self.after("delete", key)
+        return True
+
     def _begin(self, request: str, key: str) -> None:
         self.requests.append((request, key))
         self.before(request, key)

@@ -370,3 +370,124 @@ def test_init_imports_nothing_that_a_plain_jpeg_does_not_need() -> None:
         "asyncio",
     }
     assert not loaded & unwanted
+
+
+# --- replay -------------------------------------------------------------------------------------
+def letter(key: str, **changed: Any) -> str:
+    """A dead letter as it is on the queue."""
+    told = {
+        "version": 1,
+        "bucket": INPUT,
+        "key": key,
+        "etag": "e",
+        "error": {"type": "CorruptImage", "message": "cut", "permanent": True},
+        "attempts": 2,
+        "failed_at": "2026-01-01T00:00:00+00:00",
+        "request_id": "r",
+    }
+    return json.dumps(told | changed)
+
+
+def test_a_replayed_letter_is_counted(stack: Stack) -> None:
+    """What can be made now is; the answer is bounded whatever the letter named."""
+    stack.upload("uploads/a.jpg", jpeg())
+    answer = stack.invoke({"letter": letter("uploads/a.jpg"), "error": None})
+    assert answer == {"processed": 1, "skipped": 0, "failed": 0, "not_done": 0}
+    assert len(stack.outputs()) == 2
+
+
+def test_a_letter_that_fails_again_has_one_attempt_more(stack: Stack) -> None:
+    """A new letter, so the old one can go."""
+    stack.upload("uploads/a.jpg", b"hello")
+    assert stack.invoke({"letter": letter("uploads/a.jpg")})["failed"] == 1
+    (again,) = stack.letters()
+    assert again["attempts"] == 3
+
+
+def test_an_on_failure_record_is_replayed_like_a_letter(stack: Stack) -> None:
+    """All its uploads are done; what fails for good gets a letter of its second attempt."""
+    stack.upload("uploads/a.jpg", jpeg())
+    stack.upload("uploads/b.jpg", b"hello")
+    payload = notification("uploads/a.jpg", "uploads/b.jpg")
+    for record in payload["Records"]:
+        record["s3"]["bucket"]["name"] = INPUT
+    record = {
+        "timestamp": "2026-01-01T00:00:00.000Z",
+        "requestContext": {"approximateInvokeCount": 3},
+        "requestPayload": payload,
+        "responsePayload": {"errorType": "StorageUnavailable", "errorMessage": "503"},
+    }
+    answer = stack.invoke({"letter": json.dumps(record)})
+    assert (answer["processed"], answer["failed"]) == (1, 1)
+    (again,) = stack.letters()
+    assert (again["key"], again["attempts"]) == ("uploads/b.jpg", 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"letter": "not ours"}, "unreadable"),
+        ({"letter": json.dumps({"bucket": "b"})}, "unreadable"),
+        ({"letter": json.dumps({"uploads": [{"bucket": INPUT, "key": "k"}]})}, "unreadable"),
+        ({"letter": letter("uploads/a.jpg", bucket=7)}, "unreadable"),
+        (
+            {"letter": letter("uploads/a.jpg"), "failed_before": "2026-01-01T00:00:00.000Z"},
+            "newer",
+        ),
+        ({"letter": letter("uploads/a.jpg"), "error": "ImageTooLarge"}, "another error"),
+    ],
+)
+def test_a_letter_that_is_not_meant_is_left(stack: Stack, asked: dict[str, Any], why: str) -> None:
+    """None of ours, not older than the replay, or of another error: nothing is touched."""
+    stack.upload("uploads/a.jpg", jpeg())
+    assert stack.invoke(asked) == {"left": why}
+    assert stack.outputs() == []
+    assert stack.letters() == []
+
+
+def test_a_letter_from_before_is_replayed(stack: Stack) -> None:
+    """One millisecond older than the replay's start, in another notation of time."""
+    stack.upload("uploads/a.jpg", jpeg())
+    asked = {"letter": letter("uploads/a.jpg"), "failed_before": "2026-01-01T00:00:00.001Z"}
+    assert stack.invoke(asked | {"error": "CorruptImage"})["processed"] == 1
+
+
+def test_a_replay_that_fails_for_now_raises(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the letter stays on the queue, and no second one is sent."""
+    stack.upload("uploads/a.jpg", jpeg())
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("503")
+
+    monkeypatch.setattr("handler.Pipeline.process", fail)
+    with pytest.raises(StorageUnavailable):
+        stack.invoke({"letter": letter("uploads/a.jpg")})
+    assert stack.letters() == []
+
+
+def test_a_wrong_time_is_the_caller_s_mistake(stack: Stack) -> None:
+    """Not the letter's: it is not told to be unreadable."""
+    with pytest.raises(InvalidEvent, match="failed_before"):
+        stack.invoke({"letter": letter("uploads/a.jpg"), "failed_before": "yesterday"})
+
+
+def test_a_summary_counts_and_tells_what_is_left_to_do(stack: Stack) -> None:
+    """A batch of a backfill: bounded, with what was not begun in full."""
+    for name in ("a", "b", "c"):
+        stack.upload(f"uploads/{name}.jpg", jpeg() if name != "b" else b"hello")
+    names = [{"bucket": INPUT, "key": f"uploads/{name}.jpg"} for name in ("a", "b", "c", "/")]
+    asked = {"uploads": names, "only_missing": True, "summary": True}
+    assert stack.invoke(asked) == {
+        "processed": 2,
+        "current": 0,
+        "skipped": 1,
+        "failed": 1,
+        "not_done": [],
+    }
+    assert stack.invoke(asked)["current"] == 2
+    left = [30_000] * 4 + [0] * 100
+    answer = stack.invoke(asked, Context(lambda: left.pop(0)))
+    assert answer["not_done"] == names[-len(answer["not_done"]) :]
+    assert sum(answer[each] for each in ("processed", "current", "skipped", "failed")) + len(
+        answer["not_done"]
+    ) == len(names)

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -22,6 +23,7 @@ from telemetry import Telemetry
 from uploads import Upload
 
 SETTINGS = Settings("output", "https://sqs.example/1/letters", widths=(4, 8), write_manifest=True)
+DELETING = replace(SETTINGS, delete_with_original=True)
 P, Q = (encoded(quadrants(size), "PNG") for size in ((8, 8), (16, 8)))
 ATTEMPTS = 60
 """Of one event: enough that a worker never ends because others were quicker."""
@@ -126,9 +128,27 @@ class Interleaved:
             raise StorageUnavailable("failed after it took effect")
         return written
 
+    def delete(self, key: str, *, replacing: str) -> bool:
+        self._pause()
+        chance = self._chance()
+        if chance < 0.05:
+            raise StorageUnavailable("failed before it took effect")
+        deleted = self._bucket.delete(key, replacing=replacing)
+        if deleted and chance < 0.2:
+            self._pause()
+            return self._bucket.delete(key, replacing=replacing)
+        if deleted and chance < 0.3:
+            raise StorageUnavailable("failed after it took effect")
+        return deleted
 
-def run(seed: int, keys: list[str], tick: int, *, lossy: bool) -> str | None:
-    """Some uploads, and a worker or two for each, in a random order; what is wrong at the end."""
+
+def run(
+    seed: int, keys: list[str], tick: int, *, lossy: bool, settings: Settings = SETTINGS
+) -> str | None:
+    """Some uploads, and a worker or two for each, in a random order; what is wrong at the end.
+
+    With delete-with-original some of the uploads are deletions.
+    """
     rng = random.Random(seed)  # noqa: S311 - to be replayed
     buckets = {"input": MemoryBucket("input"), "output": MemoryBucket("output")}
     source = buckets["input"]
@@ -144,7 +164,7 @@ def run(seed: int, keys: list[str], tick: int, *, lossy: bool) -> str | None:
             for _ in range(ATTEMPTS):
                 try:
                     worker = Pipeline(
-                        SETTINGS, Telemetry("CRITICAL"), views.__getitem__, lambda: 9.0
+                        settings, Telemetry("CRITICAL"), views.__getitem__, lambda: 9.0
                     )
                     worker.process(Upload("input", key))
                 except TransientError:
@@ -154,11 +174,15 @@ def run(seed: int, keys: list[str], tick: int, *, lossy: bool) -> str | None:
 
         return work
 
-    todo = [(rng.choice(keys), rng.choice((P, Q))) for _ in range(rng.randint(2, 4))]
+    changes = (P, Q, None) if settings.delete_with_original else (P, Q)
+    todo = [(rng.choice(keys), rng.choice(changes)) for _ in range(rng.randint(2, 4))]
     while todo or not turns.quiet():
         if todo and (turns.quiet() or rng.random() < 0.2):
             key, body = todo.pop()
-            source.upload(key, body)
+            if body is None:
+                source.objects.pop(key, None)
+            else:
+                source.upload(key, body)
             for _ in range(rng.choice((1, 1, 2))):
                 turns.start(process(key))
         else:
@@ -171,6 +195,12 @@ def run(seed: int, keys: list[str], tick: int, *, lossy: bool) -> str | None:
 
 def wrong(seed: int, source: MemoryBucket, output: MemoryBucket) -> str | None:
     """What thumbnails and manifest have against the newest source, if anything."""
+    for key, (state, _) in output.objects.items():
+        told = Provenance.of(state.metadata)
+        if told is None or told.key not in source.objects:
+            return f"seed {seed}: {key} is of {told}, which is gone"
+    if not source.objects:
+        return None
     newest = max(source.objects, key=lambda key: (source.objects[key][0].modified, key))
     keys = [SETTINGS.thumbnail_key(newest, width) for width in SETTINGS.widths]
     for key in (*keys, SETTINGS.manifest_key(newest)):
@@ -193,4 +223,16 @@ def test_at_rest_the_newest_source_has_its_thumbnails(
     """Overwrites, reverts, colliding names, lost replies and faults, in any interleaving."""
     monkeypatch.setattr(pipeline, "make_thumbnails", small_thumbnails)
     found = [run(seed, keys, tick, lossy=lossy) for seed in range(120)]
+    assert not any(found), [each for each in found if each][:3]
+
+
+@pytest.mark.parametrize("lossy", [False, True], ids=["plain", "lossy"])
+def test_at_rest_what_is_gone_has_no_thumbnails(
+    monkeypatch: pytest.MonkeyPatch,
+    lossy: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """With delete-with-original: uploads, overwrites, deletions and uploads again, in any order."""
+    monkeypatch.setattr(pipeline, "make_thumbnails", small_thumbnails)
+    keys = ["uploads/a.jpg"]
+    found = [run(seed, keys, 1, lossy=lossy, settings=DELETING) for seed in range(300)]
     assert not any(found), [each for each in found if each][:3]

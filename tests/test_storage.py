@@ -98,6 +98,21 @@ def test_only_the_seen_version_is_replaced(bucket: Bucket) -> None:
     assert found.read() == b"second"
 
 
+@pytest.mark.parametrize("bucket", ["boto3", "memory", "chosen by key"], indirect=True)
+def test_only_the_seen_version_is_deleted(bucket: Bucket) -> None:
+    """If-Match: the right etag deletes; a stale one, and one of what is gone, do not."""
+    assert bucket.put("k", b"first", HEADERS, replacing=None)
+    first = bucket.head("k")
+    assert first is not None
+    assert bucket.put("k", b"second", HEADERS, replacing=first.etag)
+    assert not bucket.delete("k", replacing=first.etag)
+    second = bucket.head("k")
+    assert second is not None
+    assert bucket.delete("k", replacing=second.etag)
+    assert bucket.head("k") is None
+    assert not bucket.delete("k", replacing=second.etag)
+
+
 def test_large_bodies_stay_whole(bucket: Bucket) -> None:
     """A body beyond obstore's multipart size is one conditional PUT all the same."""
     body = bytes(6 * 1024 * 1024)
