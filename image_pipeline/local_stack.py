@@ -68,7 +68,8 @@ class Server:
 class LocalStack:
     """The local stack of one directory, which holds lock, state, logs, build and temporary files.
 
-    `template` is what is deployed; `variables` are further settings of ministack.
+    `template` is what is deployed, with `parameters` beside those that it must have; `variables`
+    are further settings of ministack.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LocalStack:
         directory: Path | None = None,
         *,
         template: Path = REPOSITORY / "iac" / "template.yaml",
+        parameters: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         # The variable lets tests and a second checkout's stack keep out of each other's way.
@@ -83,6 +85,7 @@ class LocalStack:
             os.environ.get("IMAGE_PIPELINE_DIRECTORY", REPOSITORY / ".local")
         )
         self._template = template
+        self._parameters = parameters or {}
         self._variables = variables or {}
         self._state = self.directory / "state.json"
         self._temporary = self.directory / "tmp"
@@ -188,6 +191,7 @@ class LocalStack:
             "InputBucketName": INPUT_BUCKET,
             "OutputBucketName": OUTPUT_BUCKET,
             "LambdaArchitecture": architecture(),
+            **self._parameters,
         }
         self._run(
             "sam",
@@ -281,6 +285,7 @@ class LocalStack:
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LAMBDA_ACCOUNT_CONCURRENCY": str(CONCURRENCY),
+            "REQUEST_LOG": str(self.directory / "requests.log"),
             # It would tidy up containers, which are none of its business here.
             "DOCKER_HOST": "unix:///nonexistent",
             **self._variables,

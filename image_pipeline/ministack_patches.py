@@ -29,7 +29,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from ministack.core import iam_evaluator, lambda_runtime  # type: ignore[import-not-found]
-from ministack.services import lambda_svc, sqs  # type: ignore[import-not-found]
+from ministack.services import (  # type: ignore[import-not-found]
+    eventbridge,
+    lambda_svc,
+    s3,
+    sqs,
+    stepfunctions,
+)
 
 THROTTLED_RETRY_SECONDS = 0.1
 LOG_SECONDS = 2.0
@@ -293,6 +299,220 @@ def send_whole_on_failure_records() -> None:
     lambda_svc._route_async_failure = route_failure
 
 
+def deliver_events_asynchronously() -> None:
+    """EventBridge invokes a function asynchronously: with retries, and OnFailure at last.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-eventbridge-scheduler.html. ministack calls it
+    once and forgets what came of it. What cannot be delivered goes to the target's own queue
+    (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html).
+    """
+    dispatch_to_target = eventbridge._dispatch_to_lambda
+    rules = eventbridge._targets
+
+    def dispatch(arn: str, payload: str) -> None:
+        function, config, _ = lambda_svc._get_func_record_for_ref(arn)
+        if function and config:
+            record = lambda_svc._execution_record_for_config(function, config)
+            lambda_svc.invoke_async_with_retry(record, json.loads(payload))
+            return
+        queues = {
+            target["DeadLetterConfig"]["Arn"]
+            for targets in rules.values()
+            for target in targets
+            if target["Arn"] == arn and "DeadLetterConfig" in target
+        }
+        for queue_arn in queues:
+            queue = sqs._queue_by_arn(queue_arn)
+            sqs._act_send_message({"MessageBody": payload}, queue["url"])
+        if not queues:
+            dispatch_to_target(arn, payload)
+
+    eventbridge._dispatch_to_lambda = dispatch
+
+
+# --- Step Functions -----------------------------------------------------------------------------
+def call_sqs_in_its_own_words() -> None:
+    """`aws-sdk:sqs` tasks take and give what SQS's API does: `Messages`, not `Message`.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html.
+    Without it a state machine sees no message and the queue is emptied silently.
+    """
+    stepfunctions._AWS_SDK_SERVICE_MAP["sqs"] = {"target_prefix": "AmazonSQS", "protocol": "json"}
+
+
+def name_throttled_invocations() -> None:
+    """A throttled task fails with `Lambda.TooManyRequestsException`, by which it is retried.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/connect-lambda.html. ministack calls it
+    `Lambda.Unknown`.
+    """
+    call = stepfunctions._call_lambda
+
+    def call_function(function: str, event: Any) -> Any:
+        try:
+            return call(function, event)
+        except stepfunctions._ExecutionError as error:
+            if error.error == "Lambda.Unknown" and "TooManyRequestsException" in error.cause:
+                raise stepfunctions._ExecutionError(
+                    "Lambda.TooManyRequestsException", error.cause
+                ) from None
+            raise
+
+    stepfunctions._call_lambda = call_function
+
+
+def _top(execution: dict[str, Any]) -> dict[str, Any]:
+    """The execution that was started, of one that may be a child of its Distributed Map."""
+    run = stepfunctions._map_runs.get(execution.get("mapRunArn"))
+    top: dict[str, Any] = stepfunctions._executions[run["executionArn"]] if run else execution
+    return top
+
+
+def stop_whole_executions() -> None:
+    """StopExecution ends an execution within Map states too, and the children that it runs.
+
+    https://docs.aws.amazon.com/step-functions/latest/apireference/API_StopExecution.html. In
+    ministack they go on to their end. What a task has begun is done, as on AWS.
+    """
+    execute = stepfunctions._execute_task
+
+    def execute_task(state: Any, data: Any, execution: dict[str, Any], context: Any) -> Any:
+        def check() -> None:
+            if _top(execution)["status"] == "ABORTED":
+                execution["status"] = "ABORTED"
+                raise SystemExit  # ends this thread; no Retry or Catch sees it
+
+        check()
+        result = execute(state, data, execution, context)
+        check()
+        return result
+
+    stepfunctions._execute_task = execute_task
+
+
+_items: dict[str, int] = {}
+"""How many items the Distributed Map of an execution has, by the execution's ARN."""
+
+
+def _batched(items: list[Any], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """What ItemBatcher makes of items."""
+    batches: list[list[Any]] = []
+    for item in items:
+        grown = [*batches[-1], item] if batches else [item]
+        fits = len(json.dumps(grown)) <= about["MaxInputBytesPerBatch"]
+        if batches and len(grown) <= about["MaxItemsPerBatch"] and fits:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+    return [{"Items": batch} for batch in batches]
+
+
+def _children(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The child executions of a Map Run."""
+    executions = stepfunctions._executions.values()
+    return [each for each in executions if each.get("mapRunArn") == run["mapRunArn"]]
+
+
+RESULT_FIELDS = ("executionArn", "name", "status", "input", "output", "error", "cause")
+
+
+def _write_results(run: dict[str, Any], bucket: str, prefix: str) -> dict[str, Any]:
+    """What ResultWriter writes, and the output of the Map state that it leads to.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
+    """
+    folder = f"{prefix}/{run['mapRunArn'].rpartition(':')[2]}"
+
+    def put(name: str, content: Any) -> dict[str, Any]:
+        body = json.dumps(content).encode()
+        s3._put_object(bucket, f"{folder}/{name}", body, {})
+        return {"Key": f"{folder}/{name}", "Size": len(body)}
+
+    files: dict[str, list[Any]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    for status in ("SUCCEEDED", "FAILED"):
+        told = [
+            {
+                field[0].upper() + field[1:]: child[field]
+                for field in RESULT_FIELDS
+                if child.get(field) is not None
+            }
+            for child in _children(run)
+            if child["status"] == status
+        ]
+        if told:
+            files[status].append(put(f"{status}_0.json", told))
+    manifest = {"DestinationBucket": bucket, "MapRunArn": run["mapRunArn"], "ResultFiles": files}
+    key = put("manifest.json", manifest)["Key"]
+    details = {"Bucket": bucket, "Key": key}
+    return {"MapRunArn": run["mapRunArn"], "ResultWriterDetails": details}
+
+
+def run_distributed_maps_whole() -> None:
+    """A Distributed Map in JSONata selects, batches and caps its items, and writes its results.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html. ministack works
+    out no JSONata there, and knows neither ItemBatcher nor ResultWriter.
+    """
+    run_children = stepfunctions._run_distributed_map
+
+    def run_map(state: dict[str, Any], data: Any, *about: Any) -> Any:
+        effective, iterator, execution, context = about
+        if stepfunctions._state_query_language(state, context) != "JSONata":
+            return run_children(state, data, effective, iterator, execution, context)
+
+        def worked_out(field: str, item: Any = None) -> Any:
+            known = {**context, "Map": {"Item": {"Value": item}}}
+            return stepfunctions._apply_jsonata_template(state.get(field), data, known)
+
+        items = stepfunctions._read_map_items(worked_out("ItemReader"), {}, context)
+        if "ItemSelector" in state:
+            items = [worked_out("ItemSelector", item) for item in items]
+        _items[execution["executionArn"]] = len(items)
+        if "ItemBatcher" in state:
+            items = _batched(items, worked_out("ItemBatcher"))
+        kept = ("Label", "Next", "End", "ToleratedFailurePercentage")
+        plain = {name: state[name] for name in kept if name in state}
+        plain["MaxConcurrency"] = worked_out("MaxConcurrency")
+        try:
+            result, following = run_children(plain, data, items, iterator, execution, context)
+        finally:
+            runs = stepfunctions._map_runs.values()
+            *_, run = (each for each in runs if each["executionArn"] == execution["executionArn"])
+            if execution["status"] == "ABORTED":
+                run["status"] = "ABORTED"
+            elif "ResultWriter" in state:
+                where = worked_out("ResultWriter")["Arguments"]
+                result = _write_results(run, where["Bucket"], where["Prefix"])
+        output = stepfunctions._apply_jsonata_output(
+            state, data, context, result=result, default=result
+        )
+        stepfunctions._apply_state_assign(state, data, context, result=result)
+        return output, following
+
+    stepfunctions._run_distributed_map = run_map
+
+
+def count_the_items_of_batches() -> None:
+    """DescribeMapRun counts items, not the batches that they run in.
+
+    https://docs.aws.amazon.com/step-functions/latest/apireference/API_MapRunItemCounts.html
+    """
+    view = stepfunctions._map_run_view
+
+    def map_run_view(run: dict[str, Any]) -> dict[str, Any]:
+        shown: dict[str, Any] = view(run)
+        total = _items.get(run["executionArn"])
+        if total is not None:
+            counts = dict.fromkeys(run["itemCounts"], 0)
+            for child in _children(run):
+                counts[child["status"].lower()] += len(json.loads(child["input"])["Items"])
+            pending = total - sum(counts.values())
+            shown["itemCounts"] = counts | {"total": total, "pending": pending}
+        return shown
+
+    stepfunctions._map_run_view = map_run_view
+
+
 # --- policies -----------------------------------------------------------------------------------
 def take_loopback_for_tls() -> None:
     """A request counts as made by TLS (`aws:SecureTransport`), as those to AWS's endpoints are.
@@ -315,8 +535,21 @@ PATCHES: tuple[Callable[[], None], ...] = (
     keep_the_request_id_through_retries,
     let_throttled_events_wait,
     send_whole_on_failure_records,
+    deliver_events_asynchronously,
+    call_sqs_in_its_own_words,
+    name_throttled_invocations,
+    stop_whole_executions,
+    run_distributed_maps_whole,
+    count_the_items_of_batches,
     take_loopback_for_tls,
 )
+
+
+def log_requests(path: str) -> None:
+    """Write a line a request to `path`, in the form of web servers' access logs."""
+    from hypercorn.config import Config  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    Config.accesslog = path  # of the class: ministack makes its own instance
 
 
 # --- start --------------------------------------------------------------------------------------
@@ -341,6 +574,8 @@ def main() -> None:
     for patch in PATCHES:
         if patch.__name__ not in options.without:
             patch()
+    if path := os.environ.get("REQUEST_LOG"):
+        log_requests(path)
     from ministack.app import main as serve  # type: ignore[import-not-found]  # noqa: PLC0415
 
     sys.argv = ["ministack"]

@@ -1,7 +1,7 @@
 """A deployed stack, in a local AWS or in an account: the same code with another endpoint."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
 
 LOCAL_REGION: Final = "us-east-1"
 LOCAL_ACCESS_KEY: Final = "test"
@@ -96,16 +97,43 @@ class Aws:
         """The function."""
         return self._session.client("lambda", endpoint_url=self.endpoint_url, config=self._config)
 
+    @cached_property
+    def states(self) -> "SFNClient":
+        """The state machines."""
+        return self._session.client(
+            "stepfunctions", endpoint_url=self.endpoint_url, config=self._config
+        )
+
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack: its outputs, and the settings that its function runs with."""
+    """A deployed stack: its outputs, and what its function runs with.
+
+    `architecture` is arm64 or x86_64; the function's memory is `settings.memory_mb`.
+    """
 
     aws: Aws
     name: str
     input_bucket: str
     function_name: str
     settings: Settings
+    architecture: str
+    outputs: Mapping[str, str]
+
+    def output(self, name: str) -> str:
+        """An output of the stack. Raises CommandError where it is of an older template."""
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise CommandError(
+                f"Stack {self.name!r} has no {name}: it is of an older template. Deploy it again."
+            ) from None
+
+    @property
+    def queues(self) -> list[str]:
+        """URLs of all queues that failures end on."""
+        undelivered = self.outputs.get("UndeliveredEventsUrl")
+        return [self.settings.dead_letter_queue_url, *([undelivered] if undelivered else [])]
 
     @classmethod
     def find(cls, aws: Aws, name: str) -> "Stack":
@@ -127,8 +155,19 @@ class Stack:
             try:
                 function = outputs["FunctionName"]
                 configuration = aws.functions.get_function_configuration(FunctionName=function)
-                settings = Settings.from_environment(configuration["Environment"]["Variables"])
-                return cls(aws, name, outputs["InputBucket"], function, settings)
+                settings = Settings.from_environment(
+                    configuration["Environment"]["Variables"]
+                    | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"])}
+                )
+                return cls(
+                    aws,
+                    name,
+                    outputs["InputBucket"],
+                    function,
+                    settings,
+                    configuration["Architectures"][0],
+                    outputs,
+                )
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(
                     f"Stack {name!r} ({found['StackStatus']}) is not a working stack of this "

@@ -50,6 +50,8 @@ class Deployed:
         self.values = parameters(**given)
         template = yaml_parse(PATH.read_text())
         template["Resources"]["ThumbnailFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+        for machine in ("ReplayStateMachine", "BackfillStateMachine"):
+            template["Resources"][machine]["Properties"]["DefinitionUri"] = "s3://bucket/key"
         session = boto3.session.Session(region_name="us-east-1")
         translated: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
             template, dict(self.values)

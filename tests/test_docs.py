@@ -7,6 +7,8 @@ import pytest
 import template
 from test_template import environment
 
+import errors
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -65,3 +67,20 @@ def test_every_make_target_in_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for line in re.findall(r"^make ([a-z ]+?)(?: +[A-Z#].*|)$", README, re.MULTILINE):
         assert set(line.split()) <= targets, line
+
+
+def test_the_runbook_knows_every_error() -> None:
+    """Each class of error that can end in a letter or a record has its row, and says the truth."""
+    runbook = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    told = {
+        name: row.split("|")[2].strip()
+        for row in runbook.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    classes = [each for each in vars(errors).values() if isinstance(each, type)]
+    abstract = ("PipelineError", "ConfigurationError", "PermanentError", "TransientError")
+    for each in classes:
+        if each.__name__ not in abstract:
+            permanent = "yes" if issubclass(each, errors.PermanentError) else "no"
+            assert told[each.__name__] == permanent

@@ -47,6 +47,9 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "Animated": (["true", "false"], ["", "yes"]),
     "WriteManifest": (["true", "false"], ["", "1"]),
+    "DeleteWithOriginal": (["true", "false"], ["", "1"]),
+    "ExistingInputBucket": (["true", "false"], ["", "1"]),
+    "BackfillMaximum": (["1", "100000", "100000000"], ["0", "100000001", "all"]),
     "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 41]),
     "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
     "LambdaTimeout": (["10", "900"], ["9", "901"]),
@@ -151,6 +154,7 @@ def test_two_keys_are_refused() -> None:
         ("CacheControl", "no-store", "CACHE_CONTROL"),
         ("Animated", "false", "ANIMATED"),
         ("WriteManifest", "true", "WRITE_MANIFEST"),
+        ("DeleteWithOriginal", "true", "DELETE_WITH_ORIGINAL"),
         ("LogLevel", "DEBUG", "LOG_LEVEL"),
     ],
 )
@@ -257,6 +261,7 @@ CHANGES = {
     "XRayTracing": "true",
     "Animated": "false",
     "WriteManifest": "true",
+    "DeleteWithOriginal": "true",
     "LambdaArchitecture": "x86_64",
     "OutputBucketName": "elsewhere",
 }
@@ -356,9 +361,7 @@ def test_the_queue_is_encrypted_kept_longest_and_tls_only() -> None:
 def test_s3_invokes_the_alias_and_only_from_this_account() -> None:
     """The notification goes to the alias, under the prefix, and the permission is the alias's."""
     deployed = Deployed(InputPrefix="in/")
-    (notification,) = deployed.properties("InputBucket")["NotificationConfiguration"][
-        "LambdaConfigurations"
-    ]
+    (notification,) = notifications(deployed)
     assert notification["Function"] == "ThumbnailFunctionAliaslive"
     assert notification["Event"] == "s3:ObjectCreated:*"
     assert notification["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "in/"}]
@@ -366,8 +369,87 @@ def test_s3_invokes_the_alias_and_only_from_this_account() -> None:
     assert permission["FunctionName"] == "ThumbnailFunctionAliaslive"
     assert permission["Principal"] == "s3.amazonaws.com"
     assert permission["SourceAccount"] == "123456789012"
-    depends = deployed.resources["InputBucket"]["DependsOn"]
-    assert any("Permission" in each for each in depends)
+    assert permission["SourceArn"] == INPUT
+    assert deployed.resources["InputBucket"]["DependsOn"] == "UploadPermission"
+
+
+def notifications(deployed: Deployed) -> list[dict[str, Any]]:
+    """What the input bucket tells of."""
+    found: list[dict[str, Any]] = deployed.properties("InputBucket")["NotificationConfiguration"][
+        "LambdaConfigurations"
+    ]
+    return found
+
+
+def test_deletions_are_told_only_where_they_matter() -> None:
+    """With DeleteWithOriginal: removals and expirations too, and the right to delete."""
+    deployed = Deployed(DeleteWithOriginal="true", InputPrefix="in/")
+    told = notifications(deployed)
+    assert [each["Event"] for each in told] == [
+        "s3:ObjectCreated:*",
+        "s3:ObjectRemoved:*",
+        "s3:LifecycleExpiration:*",
+    ]
+    for each in told:
+        assert each["Function"] == "ThumbnailFunctionAliaslive"
+        assert each["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "in/"}]
+    right = statements(deployed)["DeleteThumbnails"]
+    assert (right["Action"], right["Resource"]) == ("s3:DeleteObject", f"{OUTPUT}/*")
+
+
+def test_an_existing_input_bucket_is_left_alone() -> None:
+    """No bucket, no policy, no notification: a rule takes its events to the alias instead."""
+    deployed = Deployed(ExistingInputBucket="true", InputPrefix="in/")
+    assert list(deployed.of_type("AWS::S3::Bucket")) == ["OutputBucket"]
+    assert list(deployed.of_type("AWS::S3::BucketPolicy")) == ["OutputBucketPolicy"]
+    rule = deployed.properties("UploadRule")
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {
+            "bucket": {"name": ["my-input-bucket"]},
+            "object": {"key": [{"prefix": "in/"}]},
+        },
+    }
+    (target,) = rule["Targets"]
+    assert target["Arn"] == "ThumbnailFunctionAliaslive"
+    assert target["DeadLetterConfig"] == {"Arn": "UndeliveredEvents.Arn"}
+    (permission,) = deployed.of_type("AWS::Lambda::Permission").values()
+    assert permission["FunctionName"] == "ThumbnailFunctionAliaslive"
+    assert permission["Principal"] == "events.amazonaws.com"
+    assert permission["SourceArn"] == "UploadRule.Arn"
+    assert deployed.outputs["InputBucket"] == "my-input-bucket"
+    assert deployed.outputs["UndeliveredEventsUrl"] == "UndeliveredEvents"
+    both = Deployed(ExistingInputBucket="true", DeleteWithOriginal="true")
+    assert both.properties("UploadRule")["EventPattern"]["detail-type"] == [
+        "Object Created",
+        "Object Deleted",
+    ]
+
+
+def test_undelivered_events_are_kept_encrypted() -> None:
+    """14 days, TLS only, from this rule alone, and with a key that EventBridge may use."""
+    deployed = Deployed(ExistingInputBucket="true")
+    queue = deployed.properties("UndeliveredEvents")
+    assert queue["MessageRetentionPeriod"] == 1_209_600
+    assert queue["SqsManagedSseEnabled"] is True
+    (policy,) = (
+        each
+        for each in deployed.of_type("AWS::SQS::QueuePolicy").values()
+        if each["Queues"] == ["UndeliveredEvents"]
+    )
+    allow, deny = policy["PolicyDocument"]["Statement"]
+    assert allow["Principal"] == {"Service": "events.amazonaws.com"}
+    assert allow["Condition"] == {"ArnEquals": {"aws:SourceArn": "UploadRule.Arn"}}
+    assert (deny["Effect"], deny["Condition"]) == (
+        "Deny",
+        {"Bool": {"aws:SecureTransport": "false"}},
+    )
+    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true")
+    assert made.properties("UndeliveredEvents")["KmsMasterKeyId"] == "Key.Arn"
+    granted = made.properties("Key")["KeyPolicy"]["Statement"][1]
+    assert granted["Principal"] == {"Service": "events.amazonaws.com"}
+    assert granted["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 
 
 def test_a_written_thumbnail_is_an_event() -> None:
@@ -417,7 +499,8 @@ def test_every_statement_says_why_it_is_there() -> None:
     for index in range(start, end):
         if re.match(r" +- Sid:| +- !If$", lines[index]) and "- Sid" not in lines[index - 1]:
             before = lines[index - 1].strip() + lines[index - 2].strip()
-            assert "#" in before or "HasKey" in before or "Traced" in before, lines[index]
+            conditions = ("HasKey", "Traced", "DeletesWithOriginal")
+            assert "#" in before or any(each in before for each in conditions), lines[index]
 
 
 def test_outputs_name_what_users_and_tools_need() -> None:
@@ -433,6 +516,10 @@ def test_outputs_name_what_users_and_tools_need() -> None:
         "FunctionRoleArn",
         "LogGroupName",
         "MetricsNamespace",
+        "ReplayStateMachineArn",
+        "BackfillStateMachineArn",
+        "BackfillResults",
+        "BackfillMaximum",
     }
 
 

@@ -1,23 +1,46 @@
-"""The real template, deployed to a local AWS: once, and with IAM enforced."""
+"""The real template, deployed to a local AWS: once a session and mode, and with IAM enforced."""
 
 from collections.abc import Iterator
 
 import pytest
-from serving import QUICK_RETRIES, free_port
+from serving import QUICK_AND_STRICT, free_port
 
 from image_pipeline.local_stack import LocalStack
 from image_pipeline.stack import Stack
 
+MODES: dict[str, dict[str, str]] = {
+    "a bucket of the stack": {},
+    "an existing bucket": {"ExistingInputBucket": "true", "DeleteWithOriginal": "true"},
+}
+"""Parameters of the stacks that the tests of a mode run with."""
+
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def local(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[LocalStack]:
     """A local stack whose function may do what its own role allows, and nothing else."""
-    local = LocalStack(tmp_path_factory.mktemp("stack"), variables=QUICK_RETRIES | {"AUTH": "true"})
+    mode = getattr(request, "param", "a bucket of the stack")
+    local = LocalStack(
+        tmp_path_factory.mktemp("stack"),
+        parameters=MODES[mode],
+        variables=QUICK_AND_STRICT,
+    )
     try:
         local.start(free_port(), detach=False, report=lambda _: None)
+        if "ExistingInputBucket" in MODES[mode]:
+            make_existing_bucket(local.stack())
         yield local
     finally:
         local.stop()
+
+
+def make_existing_bucket(stack: Stack) -> None:
+    """A bucket of somebody else's, which has EventBridge turned on as the README says."""
+    stack.aws.s3.create_bucket(Bucket=stack.input_bucket)
+    stack.aws.s3.put_bucket_notification_configuration(
+        Bucket=stack.input_bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
 
 
 @pytest.fixture(scope="session")

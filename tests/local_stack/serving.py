@@ -20,6 +20,13 @@ from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
 """Seconds before the first retry of a failed event; the second waits twice as long."""
 
+QUICK_AND_STRICT = QUICK_RETRIES | {
+    "AUTH": "true",
+    "SFN_WAIT_SCALE": "0.1",
+    "LAMBDA_ACCOUNT_CONCURRENCY": "4",
+}
+"""IAM enforced, waits of state machines a tenth, and cores left for the tests beside it."""
+
 ROLE = "arn:aws:iam::000000000000:role/test"
 
 

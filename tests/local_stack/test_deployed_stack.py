@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
+from conftest import MODES
 from pictures import decoded, encoded, is_upright, jpeg, quadrants
 from serving import client, log_lines, until
 
@@ -20,7 +21,10 @@ from image_pipeline import failures
 from image_pipeline.failures import Failure
 from image_pipeline.stack import Stack
 
-pytestmark = pytest.mark.local_stack
+pytestmark = [
+    pytest.mark.local_stack,
+    pytest.mark.parametrize("local", MODES, indirect=True, scope="session"),
+]
 
 ROTATED = 6
 """EXIF orientation: "turn me clockwise"."""
@@ -244,3 +248,20 @@ def test_each_permission_is_needed(
     letter, *others = until(lambda: letters(stack, key))
     assert not others
     assert (letter.error_type, letter.attempts) == (error, 3)
+
+
+def test_thumbnails_go_with_their_original(stack: Stack) -> None:
+    """With DeleteWithOriginal; the function's role lets it delete thumbnails, and nothing else."""
+    if stack.outputs.get("UndeliveredEventsUrl") is None:
+        return  # this mode keeps them: test_operations.py has one that does not
+    key = "uploads/trip/deleted.jpg"
+    thumbnails(stack, key, put(stack, key, jpeg((200, 100))))
+    stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key=key)
+    until(lambda: not listed(stack, "trip/deleted"))
+    until(lambda: "delete" in [entry["action"] for entry in logged(stack, key)])
+
+
+def listed(stack: Stack, prefix: str) -> list[str]:
+    """Keys in the output bucket."""
+    found = stack.aws.s3.list_objects_v2(Bucket=stack.settings.output_bucket, Prefix=prefix)
+    return [each["Key"] for each in found.get("Contents", [])]

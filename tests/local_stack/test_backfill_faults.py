@@ -1,0 +1,138 @@
+"""The backfill's state machine over a function that crashes, hangs and runs out of time.
+
+The definition is the real one. The function is not: no image is known to make ours do this.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import create_function, ministack
+from test_step_functions_patches import create, run
+
+from image_pipeline import failures
+from image_pipeline.executions import Execution
+from image_pipeline.stack import Aws
+
+pytestmark = pytest.mark.local_stack
+
+FUNCTION = """
+import os, time
+
+def lambda_handler(event, context):
+    done, left = 0, []
+    for upload in event["uploads"]:
+        if "crash" in upload["key"]:
+            os._exit(1)
+        if "never" in upload["key"] or done >= 2:
+            left.append(upload)
+        else:
+            done += 1
+    return {"processed": done, "current": 0, "skipped": 0, "failed": 0, "not_done": left}
+"""
+"""Two images a call; one that says "never" is never begun."""
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    """A local AWS with the function, an output bucket and a queue."""
+    directory = tmp_path_factory.mktemp("faults")
+    with ministack(directory, SFN_WAIT_SCALE="0.01") as (local, _):
+        create_function(local, "function", FUNCTION, Timeout=3)
+        local.s3.create_bucket(Bucket="out")
+        yield local
+
+
+def backfill(aws: Aws, name: str, keys: list[str], queue: str = "") -> tuple[Execution, Any]:
+    """Run a backfill over a bucket of its own; how it ended, and what its batches say."""
+    aws.s3.create_bucket(Bucket=name)
+    for key in keys:
+        aws.s3.put_object(Bucket=name, Key=f"uploads/{key}", Body=b"x")
+    filled = {
+        "Partition": "aws",
+        "FunctionArn": "function",
+        "QueueUrl": queue or aws.sqs.create_queue(QueueName=name)["QueueUrl"],
+        "InputBucket": name,
+        "InputPrefix": "uploads/",
+        "OutputBucket": "out",
+        "ResultsPrefix": name,
+        "Maximum": "1000",
+    }
+    text = (Path(__file__).parents[2] / "iac" / "backfill.asl.json").read_text()
+    definition = json.loads(re.sub(r"\$\{(\w+)\}", lambda match: filled[match[1]], text))
+    execution = run(aws, create(aws, name, definition["States"]))
+    listed = aws.s3.list_objects_v2(Bucket="out", Prefix=f"{name}/").get("Contents", [])
+    told = {
+        Path(each["Key"]).name: json.loads(
+            aws.s3.get_object(Bucket="out", Key=each["Key"])["Body"].read()
+        )
+        for each in listed
+    }
+    return execution, told
+
+
+def counts(told: dict[str, Any]) -> list[dict[str, int]]:
+    """What the batches that succeeded counted."""
+    return [json.loads(each["Output"]) for each in told["SUCCEEDED_0.json"]]
+
+
+def test_what_a_batch_has_no_time_for_is_given_again(aws: Aws) -> None:
+    """Seven images by two a call: four calls, and all are made."""
+    execution, told = backfill(aws, "rest", [f"{n}.jpg" for n in range(7)])
+    assert execution.status == "SUCCEEDED"
+    assert counts(told) == [{"made": 7, "current": 0, "skipped": 0, "failed": 0}]
+
+
+def test_one_image_that_ends_the_function_fails_alone(aws: Aws) -> None:
+    """The others of its batch are made one by one; it gets a letter that names the error."""
+    execution, told = backfill(aws, "crash", ["a.jpg", "crash é+1.jpg", "z.jpg"])
+    assert execution.status == "SUCCEEDED"
+    assert counts(told) == [{"made": 2, "current": 0, "skipped": 0, "failed": 1}]
+    queue = aws.sqs.get_queue_url(QueueName="crash")["QueueUrl"]
+    (letter,) = failures.look(aws.sqs, queue)
+    assert (letter.bucket, letter.key) == ("crash", "uploads/crash é+1.jpg")
+    assert letter.etag == "9dd4e461268c8034f5c8564e155c67a6"  # MD5 of what was put
+    assert letter.error_type == "Runtime.ExitError"
+    assert (letter.permanent, letter.attempts) == (False, 1)
+
+
+def test_an_image_that_never_has_the_time_gets_a_letter(aws: Aws) -> None:
+    """A batch without progress is not called for ever."""
+    execution, told = backfill(aws, "never", ["a.jpg", "never.jpg"])
+    assert execution.status == "SUCCEEDED"
+    assert counts(told) == [{"made": 1, "current": 0, "skipped": 0, "failed": 1}]
+    queue = aws.sqs.get_queue_url(QueueName="never")["QueueUrl"]
+    (letter,) = failures.look(aws.sqs, queue)
+    assert (letter.key, letter.error_type) == ("uploads/never.jpg", "OutOfTime")
+
+
+def test_a_letter_that_cannot_be_sent_fails_the_backfill(aws: Aws) -> None:
+    """The other images are tried all the same, and the results name the one that is nowhere."""
+    missing = "http://127.0.0.1/000000000000/no-such-queue"
+    execution, told = backfill(aws, "lost", ["a.jpg", "crash.jpg", "z.jpg"], queue=missing)
+    assert (execution.status, execution.error) == ("FAILED", "BackfillFailed")
+    assert "ExceedToleratedFailureThreshold" in execution.cause
+    (failed,) = told["FAILED_0.json"]
+    assert failed["Error"] == "QueueUnavailable"
+    assert "uploads/crash.jpg" in failed["Cause"]
+
+
+def test_an_empty_bucket_is_no_failure(aws: Aws) -> None:
+    """There is just nothing to do."""
+    execution, told = backfill(aws, "empty", [])
+    assert execution.status == "SUCCEEDED"
+    assert told["manifest.json"]["ResultFiles"]["SUCCEEDED"] == []
+
+
+def test_a_bucket_that_is_not_there_is_told(aws: Aws) -> None:
+    """The execution fails, and names it."""
+    execution, _ = backfill(aws, "gone", [])
+    assert execution.status == "SUCCEEDED"
+    aws.s3.delete_bucket(Bucket="gone")
+    machine = execution.arn.replace(":execution:", ":stateMachine:").rpartition(":")[0]
+    again = run(aws, machine)
+    assert (again.status, again.error) == ("FAILED", "BackfillFailed")
+    assert "gone" in again.cause
