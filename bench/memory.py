@@ -12,7 +12,7 @@ from PIL import Image
 from rich.progress import Progress
 from rich.table import Table
 
-from image_pipeline.cli import Json, err, main, new_app, out
+from image_pipeline.command_line import Json, err, main, new_app, out
 from image_pipeline.samples import landscape
 from memory import BASE_MB
 

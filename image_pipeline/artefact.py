@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline.cli import main, new_app, out
+from image_pipeline.command_line import main, new_app, out
 from image_pipeline.errors import CommandError
 from package import STAMP
 

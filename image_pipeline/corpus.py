@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from image_pipeline.cli import Json, err, main, new_app, out
+from image_pipeline.command_line import Json, err, main, new_app, out
 from image_pipeline.errors import CommandError
 
 CASES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases.tsv"

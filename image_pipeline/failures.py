@@ -1,11 +1,11 @@
 """What failed, read from the dead-letter queue without taking anything off it."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import dead_letters
 import uploads
 from errors import InvalidEvent
 
@@ -21,13 +21,17 @@ HIDDEN_SECONDS: Final = 20
 are put back at once; this is for a look that was cut short."""
 
 
+UNREADABLE: Final = "Unreadable"
+"""The error type of a message that is none of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One upload that failed, as one message on the queue tells it.
 
     `attempts` counts what was tried, `permanent` is None where the message does not say (a record
     of Lambda's OnFailure destination), `sent_at` is when SQS took the message. `bucket` and `key`
-    are empty if the message cannot be read.
+    are empty if the message cannot be read. `body` is the message itself.
     """
 
     message_id: str
@@ -39,10 +43,13 @@ class Failure:
     permanent: bool | None
     attempts: int
     sent_at: datetime
+    body: str
 
     def to_json(self) -> dict[str, Any]:
-        """As scripts get it; the time in ISO 8601."""
-        return asdict(self) | {"sent_at": self.sent_at.isoformat()}
+        """As scripts get it, without the message; the time in ISO 8601."""
+        told = asdict(self) | {"sent_at": self.sent_at.isoformat()}
+        del told["body"]
+        return told
 
 
 def depth(sqs: "SQSClient", queue_url: str) -> int:
@@ -91,27 +98,15 @@ def _put_back(sqs: "SQSClient", queue_url: str, messages: list["MessageTypeDef"]
 
 
 def _read(message: "MessageTypeDef") -> Iterator[Failure]:
-    """Read a dead letter, or an OnFailure record, which may be of several uploads.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
-    """
+    """One failure for each upload that the message names; an OnFailure record may name several."""
     sent_at = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
-    permanent: bool | None = None
     try:
-        body = json.loads(message["Body"])
-        match body:
-            case {"error": {"type": kind, "message": text, "permanent": permanent}}:
-                attempts = int(body.get("attempts", 1))
-            case {"requestContext": {"approximateInvokeCount": attempts}}:
-                answer = body.get("responsePayload") or {}
-                kind = answer.get("errorType") or body["requestContext"].get("condition", "")
-                text = answer.get("errorMessage", "")
-            case _:
-                raise InvalidEvent("neither a letter nor an OnFailure record")  # noqa: TRY301
-    except (ValueError, InvalidEvent) as error:
-        kind, text, attempts, body = "Unreadable", f"{error}: {message['Body'][:200]}", 0, None
+        told = dead_letters.read(message["Body"])
+    except InvalidEvent as error:
+        shown = f"{error}: {message['Body'][:200]}"
+        told = dead_letters.Message({}, UNREADABLE, shown, None, 0, None)
     try:
-        failed = uploads.parse(body).uploads
+        failed = uploads.parse(told.event).uploads
     except InvalidEvent:  # a failure all the same, of an event that names no upload
         failed = (uploads.Upload(bucket="", key=""),)
     for upload in failed:
@@ -120,9 +115,10 @@ def _read(message: "MessageTypeDef") -> Iterator[Failure]:
             upload.bucket,
             upload.key,
             upload.etag,
-            kind,
-            text,
-            permanent,
-            attempts,
+            told.error_type,
+            told.error_message,
+            told.permanent,
+            told.attempts,
             sent_at,
+            message["Body"],
         )

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from errors import InvalidEvent
 from image_pipeline import samples, uploading
-from image_pipeline.cli import (
+from image_pipeline.command_line import (
     Json,
     err,
     main,

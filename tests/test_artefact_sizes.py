@@ -10,7 +10,7 @@ import pytest
 
 from image_pipeline import artefact
 from image_pipeline.artefact import Part, check_limits, parts
-from image_pipeline.cli import main
+from image_pipeline.command_line import main
 from image_pipeline.errors import CommandError
 
 MB = 2**20

@@ -9,7 +9,7 @@ from pictures import jpeg
 from typer.testing import CliRunner
 
 from image_pipeline import corpus
-from image_pipeline.cli import main
+from image_pipeline.command_line import main
 from image_pipeline.corpus import CASES, Outcome, app, read_cases, run, write_sheet
 from image_pipeline.errors import CommandError
 

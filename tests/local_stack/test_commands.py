@@ -1,6 +1,5 @@
 """The `image-pipeline` command as a person or a script uses it, processes and all."""
 
-import io
 import json
 import os
 import re
@@ -11,13 +10,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
+from home import COMMAND, Home
 from pictures import jpeg
 from PIL import Image
 from serving import free_port, processes_of, until
@@ -28,8 +24,9 @@ from image_pipeline.local_stack import CREDENTIALS, HOST, LocalStack
 
 pytestmark = pytest.mark.local_stack
 
-COMMAND = Path(sys.executable).parent / "image-pipeline"
-COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_commands)
+COMMANDS = sorted(
+    command.callback.__name__.replace("_", "-") for command in cli.app.registered_commands
+)
 
 UP_WITHOUT_FUNCTION = """
 import sys
@@ -41,55 +38,6 @@ cli.show_local = lambda *_, **__: print("up", flush=True)
 cli.main()
 """
 """`up` less what takes long: enough to be stopped in every way."""
-
-
-@dataclass
-class Home:
-    """A directory that a local stack lives in, and the command that uses it."""
-
-    directory: Path
-    port: int
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the command sees."""
-        return os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self.directory), "COLUMNS": "100"}
-
-    def run(self, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end: in this process, for its imports take a second."""
-        arguments = ["image-pipeline", *map(str, words)]
-        with (
-            patch.dict(os.environ, self.environment | variables),
-            patch.object(sys, "argv", arguments),
-            redirect_stdout(io.StringIO()) as stdout,
-            redirect_stderr(io.StringIO()) as stderr,
-            pytest.raises(SystemExit) as left,
-        ):
-            cli.main()
-        code = left.value.code
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
-
-    def json(self, *words: object, code: int = 0, **variables: str) -> Any:
-        """What the command answers with --json."""
-        done = self.run(*words, "--json", **variables)
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout)
-
-    @contextmanager
-    def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:
-        """Run `up` in the foreground as long as the block lasts."""
-        with subprocess.Popen(  # noqa: S603 - the command under test
-            [*(command or (COMMAND,)), "up", "--port", str(self.port)],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
 
 
 @pytest.fixture

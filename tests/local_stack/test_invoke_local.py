@@ -16,7 +16,7 @@ from pictures import jpeg
 from serving import processes_of
 
 from image_pipeline import local_invocation
-from image_pipeline.cli import main
+from image_pipeline.command_line import main
 from image_pipeline.local_stack import REPOSITORY, LocalStack
 from image_pipeline.stack import Stack
 

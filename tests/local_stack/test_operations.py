@@ -1,0 +1,461 @@
+"""Replay and backfill: the real state machines, deployed, run by the commands that drive them."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from home import Home
+from pictures import jpeg
+from serving import QUICK_AND_STRICT, client, free_port, until
+
+from image_pipeline import executions, failures
+from image_pipeline.failures import Failure
+from image_pipeline.local_stack import LocalStack
+from image_pipeline.stack import Stack
+
+pytestmark = pytest.mark.local_stack
+
+PHOTO = jpeg((64, 48))
+CORRUPT = b"This is a text."
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of this file's own, for it counts every letter and object; IAM is enforced."""
+    local = LocalStack(
+        tmp_path_factory.mktemp("operations"),
+        parameters={"DeleteWithOriginal": "true", "WriteManifest": "true"},
+        variables=QUICK_AND_STRICT,
+    )
+    try:
+        local.start(free_port(), detach=False, report=lambda _: None)
+        yield local
+    finally:
+        local.stop()
+
+
+@pytest.fixture(scope="module")
+def home(local: LocalStack) -> Home:
+    """The command that uses it."""
+    return Home(local.directory, 0)
+
+
+@pytest.fixture
+def stack(local: LocalStack) -> Iterator[Stack]:
+    """The stack, with both buckets and the queue empty."""
+    stack = local.stack()
+    yield stack
+    settle(stack)
+    for bucket in (stack.input_bucket, stack.settings.output_bucket):
+        for page in stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for each in page.get("Contents", []):
+                stack.aws.s3.delete_object(Bucket=bucket, Key=each["Key"])
+    settle(stack)
+    stack.aws.sqs.purge_queue(QueueUrl=stack.settings.dead_letter_queue_url)
+
+
+def settle(stack: Stack) -> None:
+    """Wait until the function has nothing to do: nothing was written for a while."""
+    seen: list[object] = []
+
+    def quiet() -> bool:
+        seen.append((count(stack), letters_waiting(stack)))
+        return len(seen) > 6 and len(set(map(str, seen[-6:]))) == 1
+
+    until(quiet, 60)
+
+
+def put(stack: Stack, bodies: dict[str, bytes]) -> None:
+    """Upload objects, by their names under the prefix."""
+
+    def one(name: str) -> None:
+        stack.aws.s3.put_object(
+            Bucket=stack.input_bucket, Key=f"uploads/{name}.jpg", Body=bodies[name]
+        )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, bodies))
+
+
+def count(stack: Stack, prefix: str = "") -> int:
+    """Objects in the output bucket, but for the results of backfills."""
+    pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=stack.settings.output_bucket, Prefix=prefix
+    )
+    keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+    return sum(not key.startswith("_image-pipeline/") for key in keys)
+
+
+def letters_waiting(stack: Stack) -> int:
+    """Messages on the queue, hidden ones included."""
+    return failures.depth(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+
+
+def letters(stack: Stack) -> list[Failure]:
+    """What the queue says."""
+    return failures.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+
+
+@contextmanager
+def failing(stack: Stack, prefix: str) -> Iterator[None]:
+    """S3 refuses the function every object under `prefix`, as long as the block lasts."""
+    iam = client(stack.aws, "iam")
+    role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
+    deny = {
+        "Effect": "Deny",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{stack.input_bucket}/uploads/{prefix}*",
+    }
+    named = {"RoleName": role.rpartition("/")[2], "PolicyName": "fault"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    iam.put_role_policy(**named, PolicyDocument=policy)
+    try:
+        yield
+    finally:
+        iam.delete_role_policy(**named)
+
+
+@contextmanager
+def silent(stack: Stack) -> Iterator[None]:
+    """Uploads tell nobody, as those before the pipeline did."""
+    configuration = stack.aws.s3.get_bucket_notification_configuration(Bucket=stack.input_bucket)
+    del configuration["ResponseMetadata"]
+    stack.aws.s3.put_bucket_notification_configuration(
+        Bucket=stack.input_bucket, NotificationConfiguration={}
+    )
+    try:
+        yield
+    finally:
+        stack.aws.s3.put_bucket_notification_configuration(
+            Bucket=stack.input_bucket,
+            NotificationConfiguration=configuration,  # type: ignore[arg-type]  # as it was given
+        )
+
+
+PER_IMAGE = 3
+"""Objects that an image gets: two thumbnails and a manifest."""
+
+
+# --- replay -------------------------------------------------------------------------------------
+def test_two_hundred_uploads_and_a_replay(stack: Stack, home: Home) -> None:
+    """130 done, 50 corrupt, 20 met a failing S3; replayed when it is back, those 20 are done."""
+    with failing(stack, "down"):
+        put(
+            stack,
+            {f"good{n}": PHOTO for n in range(130)}
+            | {f"bad{n}": CORRUPT for n in range(50)}
+            | {f"down{n}": PHOTO for n in range(20)},
+        )
+        until(lambda: (count(stack), letters_waiting(stack)) == (130 * PER_IMAGE, 70), 90)
+        kinds = Counter((each.error_type, each.attempts) for each in letters(stack))
+        assert kinds == {("UnsupportedImage", 1): 50, ("StorageDenied", 3): 20}
+    told = home.json("replay", code=1)
+    assert (told["done"], told["failed_again"]) == (20, 50)
+    assert (told["left"], told["unreadable"], told["waiting"]) == (0, 0, 50)
+    found = home.json("dead-letters")["failures"]
+    assert Counter((each["error_type"], each["attempts"]) for each in found) == {
+        ("UnsupportedImage", 2): 50
+    }
+    assert {each["key"] for each in found} == {f"uploads/bad{n}.jpg" for n in range(50)}
+    assert count(stack) == 150 * PER_IMAGE
+
+
+def test_what_fails_for_now_stays_as_it_is(stack: Stack, home: Home) -> None:
+    """S3 is still down: the records stay on the queue, and none is added; later they are done."""
+    with failing(stack, "down"):
+        put(stack, {f"down{n}": PHOTO for n in range(3)})
+        until(lambda: letters_waiting(stack) == 3)
+        before = sorted(each.body for each in letters(stack))
+        told = home.json("replay", code=1)
+        assert (told["done"], told["failed_again"], told["left"]) == (0, 0, 3)
+        assert sorted(each.body for each in letters(stack)) == before
+    told = home.json("replay")
+    assert (told["done"], told["left"], told["waiting"]) == (3, 0, 0)
+    assert count(stack) == 3 * PER_IMAGE
+
+
+def test_a_message_that_is_not_ours_is_kept_and_told(stack: Stack, home: Home) -> None:
+    """It is reported by both commands, and stays on the queue."""
+    queue = stack.settings.dead_letter_queue_url
+    for body in ("not ours", '{"Records": "none"}'):
+        stack.aws.sqs.send_message(QueueUrl=queue, MessageBody=body)
+    put(stack, {"bad": CORRUPT})
+    until(lambda: letters_waiting(stack) == 3)
+    put(stack, {"bad": PHOTO})
+    until(lambda: count(stack) == PER_IMAGE)
+    told = home.json("replay", code=1)
+    assert (told["done"], told["unreadable"], told["waiting"]) == (1, 2, 2)
+    assert {each.body for each in letters(stack)} == {"not ours", '{"Records": "none"}'}
+    assert {each.error_type for each in letters(stack)} == {"Unreadable"}
+
+
+def test_a_replay_takes_what_it_is_asked_for(stack: Stack, home: Home) -> None:
+    """--error leaves letters of other errors as they are; --max stops after so many."""
+    put(stack, {f"bad{n}": CORRUPT for n in range(4)} | {f"cut{n}": PHOTO[:300] for n in range(3)})
+    until(lambda: letters_waiting(stack) == 7)
+    told = home.json("replay", "--error", "CorruptImage", code=1)
+    assert (told["failed_again"], told["left"]) == (3, 0)
+    attempts = Counter((each.error_type, each.attempts) for each in letters(stack))
+    assert attempts == {("UnsupportedImage", 1): 4, ("CorruptImage", 2): 3}
+    told = home.json("replay", "--max", "2", code=1)
+    assert told["failed_again"] == 2
+    assert Counter(each.attempts for each in letters(stack))[1] in (2, 3, 4)
+    assert letters_waiting(stack) == 7
+
+
+def test_letters_can_be_exported(stack: Stack, home: Home, tmp_path: Path) -> None:
+    """A JSON object a line, with the message itself; the queue is as it was."""
+    put(stack, {f"bad{n}": CORRUPT for n in range(3)})
+    until(lambda: letters_waiting(stack) == 3)
+    done = home.run("dead-letters", "--export", tmp_path / "letters.jsonl")
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    assert sorted(each["key"] for each in lines) == [f"uploads/bad{n}.jpg" for n in range(3)]
+    assert all(json.loads(each["body"])["key"] == each["key"] for each in lines)
+    assert letters_waiting(stack) == len(letters(stack)) == 3
+    shown = home.run("dead-letters").stdout
+    assert "uploads/bad1.jpg" in shown
+    assert "UnsupportedImage" in shown
+
+
+def test_an_empty_queue_is_told(stack: Stack, home: Home) -> None:
+    """Nothing is started for it."""
+    before = runs(stack, "ReplayStateMachineArn")
+    assert home.json("replay")["done"] == 0
+    assert "No dead letters" in home.run("replay").stdout
+    assert runs(stack, "ReplayStateMachineArn") == before
+
+
+def runs(stack: Stack, machine: str) -> int:
+    """How many executions a state machine had."""
+    listed = stack.aws.states.list_executions(stateMachineArn=stack.output(machine))
+    return len(listed["executions"])
+
+
+type Change = Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def variant(stack: Stack, change: Change) -> Iterator[str]:
+    """The deployed replay with some of it changed, as a state machine of its own."""
+    deployed = stack.aws.states.describe_state_machine(
+        stateMachineArn=stack.output("ReplayStateMachineArn")
+    )
+    machine = json.loads(deployed["definition"])
+    change(machine)
+    arn = stack.aws.states.create_state_machine(
+        name="variant", definition=json.dumps(machine), roleArn=deployed["roleArn"]
+    )["stateMachineArn"]
+    try:
+        yield arn
+    finally:
+        stack.aws.states.delete_state_machine(stateMachineArn=arn)
+
+
+def lane(machine: dict[str, Any]) -> dict[str, Any]:
+    """The states of a lane."""
+    found: dict[str, Any] = machine["States"]["Lanes"]["ItemProcessor"]["States"]
+    return found
+
+
+def make_quick(machine: dict[str, Any]) -> None:
+    """Without waiting: messages that were taken come back after two seconds."""
+    lane(machine)["Receive"]["Arguments"] |= {"WaitTimeSeconds": 0, "VisibilityTimeout": 2}
+    lane(machine)["Hide"]["Arguments"]["VisibilityTimeout"] = 2
+
+
+def test_a_replay_that_is_stopped_anywhere_loses_nothing(stack: Stack) -> None:
+    """It dies before each of its states in turn; then a whole run sets all right.
+
+    A letter whose image can be made now, one that fails for good, and one that is none of ours:
+    whenever the run dies, each ends as it should; the second may be there twice, and never not.
+    """
+    queue = stack.settings.dead_letter_queue_url
+    steps = list(lane(json.loads((REPOSITORY_ASL).read_text())))
+    assert {"Receive", "Replay", "Delete", "Hide", "Report"} <= set(steps)
+    for step in steps:
+        put(stack, {"bad": CORRUPT, "mended": CORRUPT})
+        stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="not ours")
+        until(lambda: letters_waiting(stack) == 3)
+        put(stack, {"mended": PHOTO})
+        until(lambda: count(stack) == PER_IMAGE)
+
+        def die_at(machine: dict[str, Any], step: str = step) -> None:
+            make_quick(machine)
+            lane(machine)[step] = {"Type": "Fail", "Error": "Stopped", "Cause": step}
+            del machine["States"]["Lanes"]["Retry"], machine["States"]["Lanes"]["Catch"]
+
+        with variant(stack, die_at) as arn:
+            ended = run(stack, arn)
+            assert ended.status == "FAILED" or step == "Stopped", step
+        until(lambda: len(letters(stack)) == letters_waiting(stack))  # what was taken is back
+        with variant(stack, make_quick) as arn:
+            ended = run(stack, arn)
+            assert ended.status == "SUCCEEDED", (step, ended.cause)
+        until(lambda: len(letters(stack)) == letters_waiting(stack))
+        found = Counter(each.key or each.error_type for each in letters(stack))
+        assert found.pop("Unreadable") == 1, step
+        assert found.pop("uploads/bad.jpg") >= 1, step
+        assert not found, step
+        assert count(stack) == PER_IMAGE
+        stack.aws.sqs.purge_queue(QueueUrl=queue)
+        stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/mended.jpg")
+        until(lambda: count(stack) == 0)
+
+
+REPOSITORY_ASL = Path(__file__).parents[2] / "iac" / "replay.asl.json"
+
+
+def run(stack: Stack, machine: str, **given: Any) -> executions.Execution:
+    """Run a state machine to its end."""
+    arn = executions.start(stack.aws.states, machine, given).arn
+    return until(
+        lambda: (None if (found := executions.look(stack.aws.states, arn)).runs else found),
+        60,
+    )  # type: ignore[return-value]  # `until` answers what is true
+
+
+def test_a_replay_without_its_queue_fails(stack: Stack) -> None:
+    """An execution that cannot do its work is not a success, and the command says so."""
+    ended = run(
+        stack, stack.output("ReplayStateMachineArn"), queue_url="http://127.0.0.1/000000000000/no"
+    )
+    assert (ended.status, ended.error) == ("FAILED", "ReplayFailed")
+    assert "Sqs." in ended.cause
+
+
+# --- backfill -----------------------------------------------------------------------------------
+REQUEST = re.compile(r'"([A-Z]+) (\S+) [\d.]+" \d')
+
+
+def requests_of(local: LocalStack, bucket: str, since: int) -> Counter[str]:
+    """Requests for objects of a bucket by method, after so many bytes of the request log."""
+    log = (local.directory / "requests.log").read_bytes()[since:].decode()
+    return Counter(
+        method
+        for method, path in REQUEST.findall(log)
+        if path.startswith(f"/{bucket}/") and "/_image-pipeline/" not in path
+    )
+
+
+def test_a_backfill_of_a_thousand_objects(stack: Stack, local: LocalStack, home: Home) -> None:
+    """300 are done: it makes the other 700. The second run makes none, by HEADs and lists alone."""
+    put(stack, {f"done{n}": PHOTO for n in range(300)})
+    until(lambda: count(stack) == 300 * PER_IMAGE, 120)
+    with silent(stack):
+        put(stack, {f"old/{n}": PHOTO for n in range(700)})
+    planned = home.json("backfill", "--dry-run")
+    assert planned["objects"] == 1000
+    assert planned["size"] == 1000 * len(PHOTO)
+    assert (planned["to_make"], planned["current"]) == (700, 300)
+    assert planned["estimated_dollars"] > 0
+    assert count(stack) == 300 * PER_IMAGE
+    done = home.json("backfill", "--yes")
+    assert (done["made"], done["current"]) == (planned["to_make"], planned["current"])
+    assert (done["skipped"], done["failed"], done["unreported"]) == (0, 0, [])
+    assert count(stack) == 1000 * PER_IMAGE
+
+    log = local.directory / "requests.log"
+    since = log.stat().st_size
+    again = home.json("backfill", "--yes")
+    assert (again["made"], again["current"]) == (0, 1000)
+    until(lambda: requests_of(local, stack.settings.output_bucket, since)["HEAD"] == 3000)
+    assert requests_of(local, stack.settings.output_bucket, since) == {"HEAD": 3000}
+    assert requests_of(local, stack.input_bucket, since) == {}
+    assert home.json("backfill", "--dry-run")["to_make"] == 0
+
+
+def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) -> None:
+    """--max and --prefix bound what is looked at; folder markers are skipped, failures are told."""
+    with silent(stack):
+        put(stack, {f"a/{n}": PHOTO for n in range(5)} | {f"b/{n}": PHOTO for n in range(5)})
+        put(stack, {"b/bad": CORRUPT})
+        stack.aws.s3.put_object(Bucket=stack.input_bucket, Key="uploads/b/", Body=b"")
+    assert home.json("backfill", "--max", "3", "--yes")["made"] == 3
+    assert count(stack, "a/") == 3 * PER_IMAGE
+    planned = home.json("backfill", "--prefix", "uploads/b/", "--dry-run")
+    assert (planned["to_make"], planned["skipped"], planned["beyond"]) == (6, 1, False)
+    done = home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
+    assert (done["made"], done["failed"], done["skipped"]) == (5, 1, 1)
+    (letter,) = until(lambda: letters(stack))
+    assert (letter.key, letter.error_type) == ("uploads/b/bad.jpg", "UnsupportedImage")
+    assert home.json("backfill", "--max", "3", "--dry-run")["beyond"] is True
+    wrong = home.run("backfill", "--prefix", "elsewhere/")
+    assert wrong.returncode == 1
+    assert "uploads/" in wrong.stderr
+    asked = home.run("backfill")
+    assert asked.returncode == 1
+    assert "--yes" in asked.stderr
+
+
+def test_what_stops_the_function_for_now_gets_letters(stack: Stack, home: Home) -> None:
+    """S3 refuses half of the images: each has a letter, the others are made; a replay ends it."""
+    with silent(stack):
+        put(stack, {f"down{n}": PHOTO for n in range(4)} | {f"up{n}": PHOTO for n in range(4)})
+    with failing(stack, "down"):
+        done = home.json("backfill", "--yes", code=1)
+    assert (done["made"], done["failed"]) == (4, 4)
+    assert Counter(each.error_type for each in letters(stack)) == {"StorageDenied": 4}
+    assert home.json("replay")["done"] == 4
+    assert count(stack) == 8 * PER_IMAGE
+
+
+def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) -> None:
+    """Its batches stop with it; run again it makes what is missing."""
+    with silent(stack):
+        put(stack, {str(n): jpeg((1600, 1200)) for n in range(200)})
+    started = executions.start(
+        stack.aws.states, stack.output("BackfillStateMachineArn"), {"concurrency": 1}
+    )
+    until(lambda: count(stack) > 0)
+    executions.stop(stack.aws.states, started.arn)
+    assert executions.look(stack.aws.states, started.arn).status == "ABORTED"
+    settle(stack)
+    made = count(stack)
+    assert 0 < made < 200 * PER_IMAGE
+    done = home.json("backfill", "--yes")
+    assert done["made"] + done["current"] == 200
+    assert done["current"] == made // PER_IMAGE
+    assert count(stack) == 200 * PER_IMAGE
+
+
+def test_a_backfill_that_runs_already_is_followed(stack: Stack, home: Home) -> None:
+    """Nobody starts a second one beside it."""
+    with silent(stack):
+        put(stack, {str(n): jpeg((1600, 1200)) for n in range(60)})
+    started = executions.start(
+        stack.aws.states, stack.output("BackfillStateMachineArn"), {"concurrency": 1}
+    )
+    done = home.run("backfill", "--yes", "--json")
+    assert "runs since" in done.stderr
+    assert json.loads(done.stdout)["execution"] == started.arn
+    assert json.loads(done.stdout)["made"] == 60
+
+
+# --- the rest -----------------------------------------------------------------------------------
+def test_thumbnails_go_with_their_original(stack: Stack) -> None:
+    """An upload, its deletion and its return, through the bucket's own notifications."""
+    put(stack, {"here": PHOTO, "stays": PHOTO})
+    until(lambda: count(stack) == 2 * PER_IMAGE)
+    stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/here.jpg")
+    until(lambda: count(stack) == PER_IMAGE)
+    assert count(stack, "stays") == PER_IMAGE
+    put(stack, {"here": PHOTO})
+    until(lambda: count(stack) == 2 * PER_IMAGE)
+
+
+def test_costs_are_those_of_the_stack(stack: Stack, home: Home) -> None:
+    """Writes are counted by the stack's sizes and manifest, compute by its memory."""
+    told = home.json("cost", "--images", "10000", "--duration", "200")
+    assert told["writes"] == PER_IMAGE
+    assert told["images_cost"]["S3, writes"] == pytest.approx(10_000 * 3 * 0.005 / 1000)
+    price = {"arm64": 0.0000133334, "x86_64": 0.0000166667}[stack.architecture]
+    assert told["images_cost"]["Lambda, time"] == pytest.approx(10_000 * 0.2 * 0.5 * price)
+    assert told["total"] == pytest.approx(sum(told["images_cost"].values()))
+    assert "CloudWatch" in home.run("cost").stdout
