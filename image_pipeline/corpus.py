@@ -166,6 +166,7 @@ def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
         for bucket in (INPUT, OUTPUT):
             s3.create_bucket(Bucket=bucket)
         queue = sqs.create_queue(QueueName="letters")["QueueUrl"]
+        sqs.purge_queue(QueueUrl=queue)  # moto's queues outlive its server within a process
         import handler  # noqa: PLC0415 - it reads its settings at once
         import storage  # noqa: PLC0415
 

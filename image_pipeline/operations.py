@@ -326,7 +326,7 @@ def replays(
 
 def followed_replay(stack: Stack, execution: Execution) -> Execution:
     """Wait for a replay, and show how many letters are on the queue meanwhile."""
-    with err.status("Replaying") as spinner, offering_to_stop(stack, execution, "replay"):
+    with offering_to_stop(stack, execution, "replay"), err.status("Replaying") as spinner:
 
         def progress() -> None:
             spinner.update(f"Replaying: {waiting(stack):,} letters on the queue")
@@ -336,7 +336,7 @@ def followed_replay(stack: Stack, execution: Execution) -> Execution:
 
 def followed_backfill(stack: Stack, execution: Execution) -> Execution:
     """Wait for a backfill behind a progress bar."""
-    with bar() as progress_bar, offering_to_stop(stack, execution, "backfill"):
+    with offering_to_stop(stack, execution, "backfill"), bar() as progress_bar:
         task = progress_bar.add_task("Backfill", total=None)
 
         def progress() -> None:

@@ -1,16 +1,20 @@
 """Replay and backfill: the real state machines, deployed, run by the commands that drive them."""
 
 import json
+import os
+import pty
 import re
+import select
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from home import Home
+from home import COMMAND, Home
 from pictures import jpeg
 from serving import QUICK_AND_STRICT, client, free_port, until
 
@@ -52,11 +56,11 @@ def stack(local: LocalStack) -> Iterator[Stack]:
     stack = local.stack()
     yield stack
     settle(stack)
-    for bucket in (stack.input_bucket, stack.settings.output_bucket):
-        for page in stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for each in page.get("Contents", []):
-                stack.aws.s3.delete_object(Bucket=bucket, Key=each["Key"])
-    settle(stack)
+    with silent(stack):
+        for bucket in (stack.input_bucket, stack.settings.output_bucket):
+            for page in stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                if keys := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
+                    stack.aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": keys})
     stack.aws.sqs.purge_queue(QueueUrl=stack.settings.dead_letter_queue_url)
 
 
@@ -66,7 +70,7 @@ def settle(stack: Stack) -> None:
 
     def quiet() -> bool:
         seen.append((count(stack), letters_waiting(stack)))
-        return len(seen) > 6 and len(set(map(str, seen[-6:]))) == 1
+        return len(seen) > 20 and len(set(map(str, seen[-20:]))) == 1
 
     until(quiet, 60)
 
@@ -423,6 +427,42 @@ def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) ->
     assert done["made"] + done["current"] == 200
     assert done["current"] == made // PER_IMAGE
     assert count(stack) == 200 * PER_IMAGE
+
+
+def in_a_terminal(home: Home, *words: str, answers: dict[str, bytes]) -> tuple[int, str]:
+    """Run the command as a person does, who types an answer when its question is seen."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(COMMAND, ["image-pipeline", *words], home.environment)  # noqa: S606
+    seen = b""
+    while select.select([terminal], [], [], 60)[0]:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # it has ended
+            break
+        for question in [each for each in answers if each.encode() in seen]:
+            os.write(terminal, answers.pop(question))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
+
+
+def test_ctrl_c_offers_to_stop_a_backfill(stack: Stack, home: Home) -> None:
+    """A no leaves it running, and the next call follows it; a yes stops it."""
+    with silent(stack):
+        put(stack, {str(n): jpeg((1600, 1200)) for n in range(250)})
+
+    def statuses() -> list[str]:
+        arn = stack.output("BackfillStateMachineArn")
+        listed = stack.aws.states.list_executions(stateMachineArn=arn)["executions"]
+        return [each["status"] for each in listed if each["startDate"] >= began]
+
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    leave = {"Start?": b"y\n", "0/250": b"\x03", "Stop the backfill?": b"n\n"}
+    code, shown = in_a_terminal(home, "backfill", "--concurrency", "1", answers=leave)
+    assert (code, statuses()) == (130, ["RUNNING"]), shown
+    stop = {"/250": b"\x03", "Stop the backfill?": b"y\n"}
+    code, shown = in_a_terminal(home, "backfill", answers=stop)
+    assert (code, statuses()) == (130, ["ABORTED"]), shown
+    assert "nothing is lost" in shown
 
 
 def test_a_backfill_that_runs_already_is_followed(stack: Stack, home: Home) -> None:
