@@ -165,8 +165,8 @@ def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
         s3, sqs = boto3.client("s3"), boto3.client("sqs")
         for bucket in (INPUT, OUTPUT):
             s3.create_bucket(Bucket=bucket)
-        queue = sqs.create_queue(QueueName="letters")["QueueUrl"]
-        sqs.purge_queue(QueueUrl=queue)  # moto's queues outlive its server within a process
+        # moto's queues outlive its server within a process: a name of this run's own.
+        queue = sqs.create_queue(QueueName=f"letters-{port}")["QueueUrl"]
         import handler  # noqa: PLC0415 - it reads its settings at once
         import storage  # noqa: PLC0415
 
