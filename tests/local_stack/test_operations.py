@@ -433,7 +433,8 @@ def in_a_terminal(home: Home, *words: str, answers: dict[str, bytes]) -> tuple[i
     """Run the command as a person does, who types an answer when its question is seen."""
     child, terminal = pty.fork()
     if child == 0:
-        os.execve(COMMAND, ["image-pipeline", *words], home.environment)  # noqa: S606
+        environment = home.environment | {"TERM": "xterm-256color"}  # one that can show progress
+        os.execve(COMMAND, ["image-pipeline", *words], environment)  # noqa: S606
     seen = b""
     while select.select([terminal], [], [], 60)[0]:
         try:
