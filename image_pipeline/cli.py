@@ -168,6 +168,7 @@ def status(
     with explained():
         depth = failures.depth(target.aws.sqs, settings.dead_letter_queue_url)
         found = failures.look(target.aws.sqs, settings.dead_letter_queue_url)
+        version = target.live_version()
         counts = {
             bucket: count_objects(target, bucket, prefix)
             for bucket, prefix in (
@@ -181,6 +182,7 @@ def status(
             {
                 "running": True,
                 "stack": target.name,
+                "version": version,
                 "endpoint_url": target.aws.endpoint_url,
                 "input": {
                     "bucket": target.input_bucket,

@@ -1,6 +1,7 @@
 """What failed, read from the dead-letter queue without taking anything off it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -66,6 +67,28 @@ def look(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
 
     A request sees a sample of a queue, so it asks until it has seen all, or nothing more comes.
     """
+    with _received(sqs, queue_url, limit) as messages:
+        found = [failure for message in messages.values() for failure in _read(message)]
+    return sorted(found, key=lambda failure: failure.sent_at)
+
+
+def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool]) -> int:
+    """Delete the messages all of whose failures are unwanted, and leave the others; how many."""
+    with _received(sqs, queue_url, limit=1000) as messages:
+        gone = [
+            message for message in messages.values() if all(map(unwanted, list(_read(message))))
+        ]
+        for message in gone:
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+            del messages[message["MessageId"]]
+    return len(gone)
+
+
+@contextmanager
+def _received(
+    sqs: "SQSClient", queue_url: str, limit: int
+) -> Iterator[dict[str, "MessageTypeDef"]]:
+    """Messages by their ids; those that are still in it at the end of the block are put back."""
     expected = min(depth(sqs, queue_url), limit)
     seen: dict[str, MessageTypeDef] = {}
     try:
@@ -80,10 +103,9 @@ def look(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
             if not messages:
                 break
             seen |= {message["MessageId"]: message for message in messages}
+        yield seen
     finally:
         _put_back(sqs, queue_url, list(seen.values()))
-    found = [failure for message in seen.values() for failure in _read(message)]
-    return sorted(found, key=lambda failure: failure.sent_at)
 
 
 def _put_back(sqs: "SQSClient", queue_url: str, messages: list["MessageTypeDef"]) -> None:

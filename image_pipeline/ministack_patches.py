@@ -36,6 +36,7 @@ from ministack.services import (  # type: ignore[import-not-found]
     sqs,
     stepfunctions,
 )
+from ministack.services.cloudformation import provisioners  # type: ignore[import-not-found]
 
 THROTTLED_RETRY_SECONDS = 0.1
 LOG_SECONDS = 2.0
@@ -330,6 +331,61 @@ def deliver_events_asynchronously() -> None:
     eventbridge._dispatch_to_lambda = dispatch
 
 
+# --- CloudWatch ---------------------------------------------------------------------------------
+def accept_alarms_of_metric_math() -> None:
+    """CloudFormation makes alarms on an expression over several metrics.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-cloudwatch-alarm.html
+    ministack refuses them. Here they are made, and never evaluated: on a metric that nobody has.
+    """
+    about = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
+
+    def accepting(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*given: Any) -> Any:
+            return make(
+                *(
+                    (
+                        {
+                            **{name: value for name, value in each.items() if name != "Metrics"},
+                            "Namespace": "MetricMath",
+                            "MetricName": "Unknown",
+                            "Statistic": "Sum",
+                            "Period": 300,
+                        }
+                        if isinstance(each, dict) and "Metrics" in each
+                        else each
+                    )
+                    for each in given
+                )
+            )
+
+        return made
+
+    for action in ("create", "update"):
+        about[action] = accepting(about[action])
+
+
+# --- S3 -----------------------------------------------------------------------------------------
+def refuse_to_delete_full_buckets() -> None:
+    """CloudFormation fails to delete a bucket that holds objects or versions of them.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-s3-bucket.html
+    ministack deletes it with all that is in it.
+    """
+    delete = provisioners._s3_delete
+    about = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]
+
+    def delete_bucket(name: str, properties: Any) -> None:
+        bucket = s3._buckets.get(name)
+        if bucket and (bucket["objects"] or s3._bucket_has_versions(name)):
+            raise ValueError(
+                "The bucket you tried to delete is not empty (Service: S3, Status Code: 409)"
+            )
+        delete(name, properties)
+
+    about["delete"] = delete_bucket
+
+
 # --- Step Functions -----------------------------------------------------------------------------
 def call_sqs_in_its_own_words() -> None:
     """`aws-sdk:sqs` tasks take and give what SQS's API does: `Messages`, not `Message`.
@@ -536,6 +592,8 @@ PATCHES: tuple[Callable[[], None], ...] = (
     let_throttled_events_wait,
     send_whole_on_failure_records,
     deliver_events_asynchronously,
+    accept_alarms_of_metric_math,
+    refuse_to_delete_full_buckets,
     call_sqs_in_its_own_words,
     name_throttled_invocations,
     stop_whole_executions,

@@ -39,6 +39,7 @@ from image_pipeline.command_line import (
 from image_pipeline.errors import CommandError
 from image_pipeline.executions import Execution
 from image_pipeline.failures import Failure
+from image_pipeline.smoke import SmokeTest, Step
 from image_pipeline.stack import Stack, explained
 
 READ: Final = 1000
@@ -274,6 +275,80 @@ def cost(  # noqa: PLR0913 - options of a command
         f"{rates.memory_mb} MB on {rates.architecture}, {rates.duration_ms:.0f} ms and "
         f"{rates.writes} writes an image; prices of {prices['as_of']} in {prices['region']}."
     )
+
+
+@app.command()
+def smoke(
+    *,
+    seconds: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=1, help="Wait at most so long a step.")
+    ] = 120.0,
+    local: Local = False,
+    stack: Name = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Check that a stack works: an image gets thumbnails, a broken file gets a dead letter.
+
+    Everything that it uploads, and all that is made of it, is removed again. The exit code is 1,
+    and the step is named, if anything fails.
+
+    **Examples**
+
+    `image-pipeline smoke`
+
+    `image-pipeline smoke --stack my-pipeline --wait 60 --json`
+    """
+    target = chosen(local=local, name=stack, region=region)
+    test = SmokeTest(target, seconds, lambda step: None if as_json else show_step(step))
+    failure: CommandError | None = None
+    try:
+        test()
+    except CommandError as error:
+        failure = error
+    if as_json:
+        steps = [asdict(step) for step in test.steps]
+        shown = str(failure) if failure else None
+        print_json({"stack": target.name, "ok": not failure, "steps": steps, "error": shown})
+    if failure:
+        if as_json:
+            raise typer.Exit(1)
+        raise failure
+
+
+@app.command()
+def record(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the two files go.")],
+    *,
+    local: Local = False,
+    stack: Name = None,
+    region: Region = None,
+) -> None:
+    """Keep the template and the parameters of what is deployed, so that it can be deployed again.
+
+    `make record` before a deploy and `make rollback` after one that went wrong use it.
+
+    **Example**
+
+    `image-pipeline record .aws-sam/before --stack my-pipeline`
+    """
+    target = chosen(local=local, name=stack, region=region)
+    with explained():
+        template = target.aws.cloudformation.get_template(
+            StackName=target.name, TemplateStage="Original"
+        )["TemplateBody"]
+        found = target.aws.cloudformation.describe_stacks(StackName=target.name)["Stacks"][0]
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
+    directory.mkdir(parents=True, exist_ok=True)
+    text = template if isinstance(template, str) else json.dumps(template)
+    (directory / "template.yaml").write_text(text)
+    (directory / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    out.print(f"Recorded version {target.live_version()} of {target.name} in {directory}")
+
+
+def show_step(step: Step) -> None:
+    """A line a step."""
+    out.print(f"[green]✓[/] {step.name} ({step.seconds} s)")
 
 
 # --- what the commands share --------------------------------------------------------------------

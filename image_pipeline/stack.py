@@ -34,6 +34,9 @@ LOCAL_REGION: Final = "us-east-1"
 LOCAL_ACCESS_KEY: Final = "test"
 """Both halves of the key that ministack knows as the account's root."""
 
+ALIAS: Final = "live"
+"""The function's alias that everything invokes (iac/template.yaml)."""
+
 CONNECTIONS: Final = 32
 """Most requests at a time on one client."""
 
@@ -128,6 +131,11 @@ class Stack:
             raise CommandError(
                 f"Stack {self.name!r} has no {name}: it is of an older template. Deploy it again."
             ) from None
+
+    def live_version(self) -> str:
+        """The version of the function that runs."""
+        alias = self.aws.functions.get_alias(FunctionName=self.function_name, Name=ALIAS)
+        return alias["FunctionVersion"]
 
     @property
     def queues(self) -> list[str]:

@@ -1,6 +1,11 @@
-"""The stack's template as CloudFormation sees it: transformed by SAM, with parameters applied."""
+"""The stack's template as CloudFormation sees it: transformed by SAM, with parameters applied.
 
+`python tests/template.py DIR` writes two of its forms there, for tools that read templates.
+"""
+
+import json
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ PSEUDO = {
     "AWS::AccountId": "123456789012",
     "AWS::Partition": "aws",
     "AWS::Region": "us-east-1",
+    "AWS::StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/my-image-pipeline/1",
     "AWS::StackName": "my-image-pipeline",
     "AWS::URLSuffix": "amazonaws.com",
 }
@@ -165,3 +171,28 @@ def accepts(parameter: str, value: str) -> bool:
         return False
     # CloudFormation matches the whole value.
     return re.fullmatch(about.get("AllowedPattern", ".*"), value, re.DOTALL | re.ASCII) is not None
+
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "default": {},
+    "everything": {
+        "ExistingInputBucket": "true",
+        "CreateKmsKey": "true",
+        "DeleteBucketContents": "true",
+        "AlarmEmail": "a@b.example",
+        "GradualDeployment": "true",
+        "DeleteWithOriginal": "true",
+        "XRayTracing": "true",
+    },
+}
+
+
+def main() -> None:
+    """Write each variant's resources as a template without parameters."""
+    for name, given in VARIANTS.items():
+        resources = {"Resources": Deployed(**given).resources}
+        (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(resources))
+
+
+if __name__ == "__main__":
+    main()

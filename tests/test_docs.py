@@ -84,3 +84,15 @@ def test_the_runbook_knows_every_error() -> None:
         if each.__name__ not in abstract:
             permanent = "yes" if issubclass(each, errors.PermanentError) else "no"
             assert told[each.__name__] == permanent
+
+
+def test_every_test_that_a_document_names_is_there() -> None:
+    """The threat model's last column, and others, name files that exist."""
+    root = Path(__file__).parent.parent
+    named = {
+        path
+        for document in [root / "README.md", *(root / "docs").rglob("*.md")]
+        for path in re.findall(r"\btests/[\w/]+\.py", document.read_text())
+    }
+    assert named
+    assert [path for path in sorted(named) if not (root / path).exists()] == []

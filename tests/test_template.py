@@ -49,6 +49,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "WriteManifest": (["true", "false"], ["", "1"]),
     "DeleteWithOriginal": (["true", "false"], ["", "1"]),
     "ExistingInputBucket": (["true", "false"], ["", "1"]),
+    "DeleteBucketContents": (["true", "false"], ["", "1"]),
+    "GradualDeployment": (["true", "false"], ["", "1"]),
+    "GradualDeploymentType": (["Canary10Percent5Minutes"], ["", "AllAtOnce"]),
+    "AlarmEmail": (["", "a@b.example"], ["a", "a@b", "a b@c.de", "@b.example"]),
     "BackfillMaximum": (["1", "100000", "100000000"], ["0", "100000001", "all"]),
     "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 41]),
     "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
@@ -491,6 +495,35 @@ def test_no_statement_has_a_wildcard_resource_or_action(given: dict[str, str]) -
             assert each["Resource"] != "*"
 
 
+CALLS = {
+    "obstore.get": "s3:GetObject",
+    "obstore.put": "s3:PutObject",
+    "get_object": "s3:GetObject",
+    "head_object": "s3:GetObject",
+    "put_object": "s3:PutObject",
+    "delete_object": "s3:DeleteObject",
+    "send_message": "sqs:SendMessage",
+}
+"""Requests to AWS in the function's code, and the action that each takes."""
+
+
+def test_the_role_allows_what_the_code_calls_and_no_more() -> None:
+    """Derived from the code: a new request needs a new right, and an old right must go."""
+    code = "".join(path.read_text() for path in sorted(Path("lambda").glob("*.py")))
+    called = set(re.findall(r"(?:_client|_connected\(\))\.(\w+)\b", code)) - {"meta"}
+    called |= {
+        f"obstore.{each}" for each in re.findall(r"\bobstore\.(get|put|delete|list|copy)", code)
+    }
+    allowed = {
+        action
+        for each in statements(Deployed(DeleteWithOriginal="true")).values()
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+    }
+    # Without s3:ListBucket S3 answers 403, not 404; the log lines are written by Lambda itself.
+    unseen = {"s3:ListBucket", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert {CALLS[each] for each in called} == allowed - unseen
+
+
 def test_every_statement_says_why_it_is_there() -> None:
     """A comment stands before each statement of the role."""
     lines = template.PATH.read_text().splitlines()
@@ -520,6 +553,8 @@ def test_outputs_name_what_users_and_tools_need() -> None:
         "BackfillStateMachineArn",
         "BackfillResults",
         "BackfillMaximum",
+        "AlarmTopicArn",
+        "DashboardName",
     }
 
 
@@ -527,6 +562,49 @@ def test_the_function_has_the_documented_name() -> None:
     """${AWS::StackName}-thumbnail, as the metrics' dimension says."""
     name = Deployed().properties("ThumbnailFunction")["FunctionName"]
     assert name == "my-image-pipeline-thumbnail"
+
+
+def test_buckets_are_deleted_only_where_that_is_asked_for() -> None:
+    """DeleteBucketContents takes buckets and key with the stack; an update never takes one."""
+    for asked, policy in (("false", "Retain"), ("true", "Delete")):
+        deployed = Deployed(DeleteBucketContents=asked, CreateKmsKey="true")
+        for name in ("InputBucket", "OutputBucket", "Key"):
+            assert deployed.resources[name]["DeletionPolicy"] == policy
+            assert deployed.resources[name]["UpdateReplacePolicy"] == "Retain"
+    assert "BucketEmptier" not in Deployed().resources
+    emptier = Deployed(DeleteBucketContents="true").properties("BucketContents")
+    assert emptier["Buckets"] == ["InputBucket", "OutputBucket"]
+    existing = Deployed(DeleteBucketContents="true", ExistingInputBucket="true")
+    assert existing.properties("BucketContents")["Buckets"] == ["OutputBucket"]
+    for each in existing.properties("BucketEmptierRole")["Policies"][0]["PolicyDocument"][
+        "Statement"
+    ]:
+        assert "my-input-bucket" not in json.dumps(each["Resource"])
+
+
+@pytest.mark.parametrize(
+    "parameter", sorted(set(GOOD_AND_BAD) - {"InputBucketName", "OutputBucketName"})
+)
+def test_no_parameter_but_its_name_replaces_a_bucket(parameter: str) -> None:
+    """A bucket's name is the one property of it whose change makes another bucket."""
+    before = Deployed()
+    for value in GOOD_AND_BAD[parameter][0]:
+        for name in ("InputBucket", "OutputBucket"):
+            after = Deployed(**{parameter: value}).resources.get(name)
+            if after:
+                assert after["Properties"]["BucketName"] == before.properties(name)["BucketName"]
+
+
+def test_a_gradual_deployment_is_braked_by_the_errors() -> None:
+    """Off by default; on, CodeDeploy shifts the alias, and goes back when the alarm goes off."""
+    assert Deployed().of_type("AWS::CodeDeploy::DeploymentGroup") == {}
+    gradual = Deployed(
+        GradualDeployment="true", GradualDeploymentType="Linear10PercentEvery1Minute"
+    )
+    (group,) = gradual.of_type("AWS::CodeDeploy::DeploymentGroup").values()
+    assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": "FunctionErrors"}]}
+    assert "Linear10PercentEvery1Minute" in json.dumps(group["DeploymentConfigName"])
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
 
 
 def test_the_dev_parameters_are_accepted() -> None:

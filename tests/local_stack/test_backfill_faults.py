@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from serving import create_function, ministack
-from test_step_functions_patches import create, run
+from test_services_patches import create, run
 
 from image_pipeline import failures
 from image_pipeline.executions import Execution

@@ -77,6 +77,7 @@ class Checkout:
             *overrides,
             "--capabilities",
             "CAPABILITY_NAMED_IAM",
+            "CAPABILITY_AUTO_EXPAND",
             "--region",
             LOCAL_REGION,
             "--no-confirm-changeset",
@@ -173,7 +174,8 @@ def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> N
 def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
     """PARAMETERS is one text, quoted as sam reads it; `make plan` shows, `make deploy` does.
 
-    PARAMETERS_FILE takes a JSON file such as iac/params.dev.json, with PARAMETERS beside it.
+    `make record` and `make rollback` undo a deploy, its parameters included. PARAMETERS_FILE takes
+    a JSON file such as iac/params.dev.json, with PARAMETERS beside it.
     """
     for name in ("Makefile", "pyproject.toml", "requirements"):
         target = checkout.directory / name
@@ -197,6 +199,16 @@ def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
     assert "made-input" not in buckets
     make("deploy")
     assert Stack.find(checkout.aws, "made").settings.cache_control == "public, max-age=60"
+    make("record")
+    make(
+        "deploy",
+        "PARAMETERS=InputBucketName=made-input OutputBucketName=made-output "
+        f"CacheControl=no-store LambdaArchitecture={architecture()}",
+    )
+    assert Stack.find(checkout.aws, "made").settings.cache_control == "no-store"
+    make("rollback")
+    assert Stack.find(checkout.aws, "made").settings.cache_control == "public, max-age=60"
+    make("smoke")
     make(
         "deploy",
         "STACK=dev",

@@ -1,4 +1,4 @@
-"""The patches of ministack's Step Functions and EventBridge, as test_ministack_patches.py does."""
+"""The patches of ministack's other services than Lambda, as test_ministack_patches.py does."""
 
 import json
 import time
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from serving import client, create_function, ministack, until
 
 from image_pipeline import executions
@@ -311,3 +312,83 @@ def test_unpatched_batches_are_counted(start: Callable[..., Aws]) -> None:
     aws = start("count_the_items_of_batches")
     (about,) = executions.map_runs(aws.states, distributed(aws).arn)
     assert about["itemCounts"]["total"] == 3
+
+
+# --- CloudFormation: accept_alarms_of_metric_math, refuse_to_delete_full_buckets -----------------
+ALARM = {
+    "Type": "AWS::CloudWatch::Alarm",
+    "Properties": {
+        "AlarmName": "doubled",
+        "ComparisonOperator": "GreaterThanThreshold",
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+        "Metrics": [
+            {"Id": "twice", "Expression": "2 * errors"},
+            {
+                "Id": "errors",
+                "ReturnData": False,
+                "MetricStat": {
+                    "Metric": {"Namespace": "AWS/Lambda", "MetricName": "Errors"},
+                    "Stat": "Sum",
+                    "Period": 60,
+                },
+            },
+        ],
+    },
+}
+
+
+def stack_status(aws: Aws, name: str, resources: dict[str, Any]) -> str:
+    """Create a stack; how that ended."""
+    template = json.dumps({"Resources": resources})
+    aws.cloudformation.create_stack(StackName=name, TemplateBody=template)
+    return settled(aws, name)
+
+
+def settled(aws: Aws, name: str) -> str:
+    """The status of a stack at rest."""
+
+    def look() -> str:
+        try:
+            stack = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError:  # deleted
+            return "DELETE_COMPLETE"
+        status: str = stack["StackStatus"]
+        return "" if status.endswith("IN_PROGRESS") else status
+
+    return until(look)
+
+
+def test_an_alarm_on_an_expression_is_made(start: Callable[..., Aws]) -> None:
+    """With its threshold; it is never evaluated here."""
+    aws = start()
+    assert stack_status(aws, "alarm", {"Alarm": ALARM}) == "CREATE_COMPLETE"
+    (made,) = client(aws, "cloudwatch").describe_alarms(AlarmNames=["doubled"])["MetricAlarms"]
+    assert made["Threshold"] == 1
+
+
+def test_unpatched_an_alarm_on_an_expression_is_refused(start: Callable[..., Aws]) -> None:
+    """Plain ministack knows alarms on one metric only."""
+    aws = start("accept_alarms_of_metric_math")
+    assert stack_status(aws, "alarm", {"Alarm": ALARM}) == "ROLLBACK_COMPLETE"
+
+
+def deleted_with_an_object(aws: Aws) -> str:
+    """How the deletion of a stack ends whose bucket holds an object."""
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "full"}}
+    assert stack_status(aws, "full", {"Bucket": bucket}) == "CREATE_COMPLETE"
+    aws.s3.put_object(Bucket="full", Key="k", Body=b"x")
+    aws.cloudformation.delete_stack(StackName="full")
+    return settled(aws, "full")
+
+
+def test_a_bucket_that_holds_an_object_is_not_deleted(start: Callable[..., Aws]) -> None:
+    """The deletion fails, and the object is still there."""
+    aws = start()
+    assert deleted_with_an_object(aws) == "DELETE_FAILED"
+    assert aws.s3.get_object(Bucket="full", Key="k")["Body"].read() == b"x"
+
+
+def test_unpatched_a_bucket_goes_with_its_objects(start: Callable[..., Aws]) -> None:
+    """Plain ministack deletes both."""
+    assert deleted_with_an_object(start("refuse_to_delete_full_buckets")) == "DELETE_COMPLETE"

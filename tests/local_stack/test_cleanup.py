@@ -1,0 +1,119 @@
+"""Deleting a stack: with DeleteBucketContents nothing is left, without it no image is lost."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import WaiterError
+from pictures import jpeg
+from scripted_server import Reply, ScriptedServer
+from serving import QUICK_AND_STRICT, client, free_port, until
+
+from image_pipeline.local_stack import LocalStack
+from image_pipeline.stack import Stack
+
+pytestmark = pytest.mark.local_stack
+
+
+@contextmanager
+def deployed(directory: Path, **parameters: str) -> Iterator[tuple[LocalStack, Stack]]:
+    """A stack with an image in it, thumbnails and an older version of each."""
+    local = LocalStack(directory, parameters=parameters, variables=QUICK_AND_STRICT)
+    try:
+        local.start(free_port(), detach=False, report=lambda _: None)
+        stack = local.stack()
+        for width in (400, 300):
+            stack.aws.s3.put_object(
+                Bucket=stack.input_bucket, Key="uploads/a.jpg", Body=jpeg((width, 200))
+            )
+            until(lambda: objects(stack, stack.settings.output_bucket) == 2)
+        yield local, stack
+    finally:
+        local.stop()
+
+
+def objects(stack: Stack, bucket: str) -> int:
+    """Objects in a bucket."""
+    return stack.aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"]
+
+
+def buckets(stack: Stack) -> set[str]:
+    """The stack's buckets that are there."""
+    there = {each["Name"] for each in stack.aws.s3.list_buckets()["Buckets"]}
+    return there & {stack.input_bucket, stack.settings.output_bucket}
+
+
+def delete(stack: Stack) -> None:
+    """Delete the stack, and wait until it is gone. Raises WaiterError if that failed."""
+    cloudformation = stack.aws.cloudformation
+    cloudformation.delete_stack(StackName=stack.name)
+    waiter = cloudformation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=stack.name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+def test_a_stack_may_take_its_buckets_with_it(tmp_path: Path) -> None:
+    """Versions and delete markers included; functions, queues, roles and topics are gone too."""
+    with deployed(tmp_path, DeleteBucketContents="true", BucketVersioning="true") as (_, stack):
+        stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/a.jpg")
+        delete(stack)
+        assert buckets(stack) == set()
+        assert stack.aws.functions.list_functions()["Functions"] == []
+        assert stack.aws.sqs.list_queues().get("QueueUrls", []) == []
+        assert stack.aws.states.list_state_machines()["stateMachines"] == []
+        assert client(stack.aws, "sns").list_topics()["Topics"] == []
+        assert client(stack.aws, "cloudwatch").describe_alarms()["MetricAlarms"] == []
+        roles = client(stack.aws, "iam").list_roles()["Roles"]
+        assert [each["RoleName"] for each in roles if stack.name in each["RoleName"]] == []
+
+
+def test_by_default_the_buckets_and_all_images_stay(tmp_path: Path) -> None:
+    """The rest of the stack goes."""
+    with deployed(tmp_path) as (_, stack):
+        delete(stack)
+        assert buckets(stack) == {stack.input_bucket, stack.settings.output_bucket}
+        assert objects(stack, stack.input_bucket) == 1
+        assert objects(stack, stack.settings.output_bucket) == 2
+        assert stack.aws.functions.list_functions()["Functions"] == []
+
+
+def test_a_bucket_that_holds_objects_is_not_deleted(tmp_path: Path) -> None:
+    """Without the emptier CloudFormation refuses, as on AWS; the bucket and its object stay."""
+    with deployed(tmp_path, DeleteBucketContents="true") as (_, stack):
+        iam = client(stack.aws, "iam")
+        (role,) = (
+            each["RoleName"]
+            for each in iam.list_roles()["Roles"]
+            if "BucketEmptierRole" in each["RoleName"]
+        )
+        iam.delete_role_policy(RoleName=role, PolicyName="empty-buckets")
+        with pytest.raises(WaiterError):
+            delete(stack)
+        assert buckets(stack) == {stack.input_bucket, stack.settings.output_bucket}
+        assert objects(stack, stack.input_bucket) == 1
+
+
+def test_turning_it_off_empties_nothing(tmp_path: Path) -> None:
+    """The update deletes the emptier, which must not be taken for the stack's own deletion."""
+    with (
+        deployed(tmp_path, DeleteBucketContents="true") as (_, stack),
+        ScriptedServer(Reply(200)) as server,
+    ):
+        found = stack.aws.cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]
+        assert found["StackStatus"] == "CREATE_COMPLETE"
+        event = {
+            "RequestType": "Delete",
+            "StackId": found["StackId"],
+            "RequestId": "r",
+            "LogicalResourceId": "BucketContents",
+            "ResponseURL": f"{server.url}/answer",
+            "ResourceProperties": {"Buckets": [stack.input_bucket, stack.settings.output_bucket]},
+        }
+        answer = stack.aws.functions.invoke(
+            FunctionName=f"{stack.name}-empty-buckets", Payload=json.dumps(event)
+        )
+        assert "FunctionError" not in answer
+        assert [each.method for each in server.requests] == ["PUT"]
+        assert objects(stack, stack.input_bucket) == 1
+        assert objects(stack, stack.settings.output_bucket) == 2
