@@ -10,7 +10,11 @@ from image_pipeline.stack import Stack
 
 MODES: dict[str, dict[str, str]] = {
     "a bucket of the stack": {},
-    "an existing bucket": {"ExistingInputBucket": "true", "DeleteWithOriginal": "true"},
+    "an existing bucket": {
+        "ExistingInputBucket": "true",
+        "DeleteWithOriginal": "true",
+        "CreateKmsKey": "true",
+    },
 }
 """Parameters of the stacks that the tests of a mode run with."""
 
