@@ -33,6 +33,9 @@ LOG_BYTES: Final = 2000
 METRICS: Final = 8
 """Custom metrics of a function: those that telemetry.py emits."""
 
+ALARMS: Final = 10
+"""Alarms of a stack with an input bucket of its own (iac/template.yaml)."""
+
 BATCH: Final = 25
 """Images in a batch of a backfill (iac/backfill.asl.json)."""
 
@@ -82,6 +85,7 @@ def of_cloudwatch(images: int) -> dict[str, float]:
     return {
         "Logs": images * LOG_BYTES / 1e9 * PRICES["cloudwatch_log_gb"],
         "Metrics": METRICS * PRICES["cloudwatch_metric_month"],
+        "Alarms": ALARMS * PRICES["cloudwatch_alarm_month"],
     }
 
 

@@ -49,6 +49,12 @@ def alarms(**given: object) -> dict[str, dict[str, Any]]:
 ALARMS = alarms(ExistingInputBucket="true")
 
 
+def test_the_command_reckons_with_every_metric_and_alarm() -> None:
+    """What CloudWatch is paid for each month is what there is."""
+    assert len(alarms()) == costs.ALARMS
+    assert len(OWN) == costs.METRICS
+
+
 def test_every_case_has_its_alarm() -> None:
     """Letters, their age, events that wait, errors, throttles, slowness, losses, failed runs."""
     watched = {each.get("MetricName", "p95 of the duration") for each in ALARMS.values()}

@@ -14,6 +14,7 @@ from aws_names import INPUT, OUTPUT
 from pictures import decoded, is_upright, jpeg
 from test_uploads import notification, queued
 
+import storage
 from errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
 from handler import Function
 
@@ -491,3 +492,35 @@ def test_a_summary_counts_and_tells_what_is_left_to_do(stack: Stack) -> None:
     assert sum(answer[each] for each in ("processed", "current", "skipped", "failed")) + len(
         answer["not_done"]
     ) == len(names)
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
+def test_no_log_line_letter_or_error_holds_a_credential(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    endpoint: str | None,
+) -> None:
+    """At DEBUG, for what is made, what fails for good, and what fails because S3 is unreachable."""
+    secrets = {name: f"canary-{name}" for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    stack.upload("uploads/a.jpg", jpeg())
+    stack.upload("uploads//b.jpg", b"hello")  # by boto3
+    if endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    storage._client.cache_clear()  # noqa: SLF001 - clients keep the credentials they were made with
+    function = Function(
+        os.environ | {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": stack.queue_url, "LOG_LEVEL": "DEBUG"}
+    )
+    asked = {"uploads": [{"bucket": INPUT, "key": f"uploads/{key}"} for key in ("a.jpg", "/b.jpg")]}
+    told = ""
+    try:
+        told += json.dumps(function(asked, Context(lambda: 8_000)))
+    except QueueUnavailable as error:
+        told += str(error)
+    finally:
+        storage._client.cache_clear()  # noqa: SLF001
+    told += "".join(capfd.readouterr()) + json.dumps(stack.letters())
+    assert "uploads/a.jpg" in told
+    assert "canary" not in told
