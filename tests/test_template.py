@@ -564,6 +564,41 @@ def test_the_function_has_the_documented_name() -> None:
     assert name == "my-image-pipeline-thumbnail"
 
 
+@pytest.mark.parametrize("given", template.VARIANTS.values(), ids=template.VARIANTS)
+def test_no_service_is_let_in_without_saying_for_whom(given: dict[str, str]) -> None:
+    """The confused deputy: each service principal is bound to this account or resource.
+
+    Roles for Lambda and CodeDeploy are bound by iam:PassRole, which knows no other account.
+    """
+    found = 0
+
+    def check(node: Any) -> None:
+        nonlocal found
+        if isinstance(node, list):
+            for each in node:
+                check(each)
+        if isinstance(node, dict):
+            service = (
+                node["Principal"].get("Service")
+                if isinstance(node.get("Principal"), dict)
+                else None
+            )
+            if service and service not in (["codedeploy.amazonaws.com"], "lambda.amazonaws.com"):
+                found += 1
+                named = {key for each in node["Condition"].values() for key in each}
+                assert named & {"aws:SourceAccount", "aws:SourceArn"}, node
+            for each in node.values():
+                check(each)
+
+    deployed = Deployed(**given)
+    check(deployed.resources)
+    assert found >= 3
+    for permission in deployed.of_type("AWS::Lambda::Permission").values():
+        assert permission["SourceArn"] in ("arn:aws:s3:::my-input-bucket", "UploadRule.Arn")
+        # A bucket's name may pass to another account; a rule's ARN names its own.
+        assert "SourceAccount" in permission or permission["SourceArn"] == "UploadRule.Arn"
+
+
 def test_buckets_are_deleted_only_where_that_is_asked_for() -> None:
     """DeleteBucketContents takes buckets and key with the stack; an update never takes one."""
     for asked, policy in (("false", "Retain"), ("true", "Delete")):
