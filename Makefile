@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz build bench bench-memory clean setup
+.PHONY: test lint validate audit corpus fuzz build bench bench-memory bench-thumbs commands clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -73,6 +73,13 @@ bench: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulate
 
 bench-memory: $(DEV) ## Measure what each kind of image needs in memory, beside what is foreseen
 	python -m bench.memory
+
+PHOTOS ?= ../shared/corpus/photos
+bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, on PHOTOS
+	python -m bench.thumbs "$(PHOTOS)"
+
+commands: $(DEV) ## Write docs/commands.md again, from the commands themselves
+	typer image_pipeline.cli utils docs --name image-pipeline --title "Commands" --output docs/commands.md
 
 clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down

@@ -16,6 +16,7 @@ from image_pipeline import (
     failures,
     operations,  # noqa: F401 - its commands are added to the app
     samples,
+    thumbs,  # noqa: F401
     uploading,
 )
 from image_pipeline.command_line import (

@@ -12,7 +12,18 @@ import typer
 from PIL import Image
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from image_pipeline.errors import CommandError
 from image_pipeline.failures import Failure
@@ -83,6 +94,28 @@ def running(local: LocalStack, port: int) -> Iterator[Stack]:
     finally:
         if started:
             local.stop()
+
+
+class RateColumn(ProgressColumn):
+    """How many of a task are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """As the bar shows it; nothing until it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+def bar() -> Progress:
+    """A progress bar with rate and remaining time, where somebody looks."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 @contextmanager

@@ -11,14 +11,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from image_pipeline import backfilling, costs, executions, failures
@@ -29,6 +21,7 @@ from image_pipeline.command_line import (
     Name,
     Region,
     app,
+    bar,
     chosen,
     err,
     out,
@@ -436,18 +429,6 @@ def offering_to_stop(stack: Stack, execution: Execution, what: str) -> Iterator[
         else:
             err.print(f"The {what} goes on as {name}. Follow it: image-pipeline {what}")
         raise typer.Exit(130) from None
-
-
-def bar() -> Progress:
-    """A progress bar with rate and remaining time, where somebody looks."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def confirm_start() -> None:

@@ -100,11 +100,12 @@ class Outcome:
         }
 
 
-def plan(paths: Iterable[Path], prefix: str) -> list[File]:
+def plan(paths: Iterable[Path], prefix: str, *, may_be_empty: bool = False) -> list[File]:
     """Give each file its key: `photo.jpg` → `{prefix}photo.jpg`, folders keep their names.
 
     `trip/` with `a/b.jpg` in it → `{prefix}trip/a/b.jpg`; hidden files stay where they are.
-    Raises CommandError for a path that is not there, an empty folder, or a key given twice.
+    Raises CommandError for a path that is not there, an empty folder (unless it may be), or a key
+    given twice.
     """
     files: list[File] = []
     for path in paths:
@@ -116,7 +117,7 @@ def plan(paths: Iterable[Path], prefix: str) -> list[File]:
                 if each.is_file()
                 and not any(part.startswith(".") for part in each.relative_to(path.resolve()).parts)
             ]
-            if not within:
+            if not (within or may_be_empty):
                 raise CommandError(f"There are no files in {path}. Name a folder with images.")
             files += [File(each, prefix + each.relative_to(root).as_posix()) for each in within]
         elif path.is_file():
@@ -126,7 +127,7 @@ def plan(paths: Iterable[Path], prefix: str) -> list[File]:
     for key, count in Counter(file.key for file in files).items():
         if count > 1:
             both = ", ".join(str(file.path) for file in files if file.key == key)
-            raise CommandError(f"{both} would all become {key}. Upload them one after another.")
+            raise CommandError(f"{both} would all become {key}. Take them one after another.")
     return files
 
 

@@ -126,10 +126,10 @@ class Settings:
         settings = cls(
             output_bucket=read("OUTPUT_BUCKET", None, _bucket_name),
             dead_letter_queue_url=read("DLQ_URL", None, _queue_url),
-            widths=read("THUMB_SIZES", "128,512", _widths),
+            widths=read("THUMB_SIZES", "128,512", parse_widths),
             quality=read("WEBP_QUALITY", "85", _quality),
             input_prefix=read("INPUT_PREFIX", "uploads/", _prefix),
-            output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, _key_template),
+            output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, parse_key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
             animated=read("ANIMATED", "true", _flag),
             write_manifest=read("WRITE_MANIFEST", "false", _flag),
@@ -168,7 +168,8 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def parse_widths(text: str) -> tuple[int, ...]:
+    """Read "128,512" as widths in pixels. Raises ValueError for what is none, or named twice."""
     try:
         widths = tuple(_whole_number(part) for part in text.split(","))
     except ValueError:
@@ -197,7 +198,8 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _key_template(text: str) -> str:
+def parse_key_template(text: str) -> str:
+    """Check a template of thumbnails' keys. Raises ValueError for an unknown or missing field."""
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:

@@ -1,6 +1,8 @@
 """The README says what the code does: its tables hold every parameter and variable, as they are."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,15 @@ def test_every_test_that_a_document_names_is_there() -> None:
     }
     assert named
     assert [path for path in sorted(named) if not (root / path).exists()] == []
+
+
+def test_every_command_and_option_is_in_the_docs(tmp_path: Path) -> None:
+    """docs/commands.md is what the commands say of themselves, as they are now."""
+    target = tmp_path / "commands.md"
+    typer = Path(sys.executable).parent / "typer"
+    words = ["image_pipeline.cli", "utils", "docs", "--name", "image-pipeline"]
+    subprocess.run(  # noqa: S603 - as `make commands` does
+        [typer, *words, "--title", "Commands", "--output", target], check=True, capture_output=True
+    )
+    kept = Path(__file__).parent.parent / "docs" / "commands.md"
+    assert target.read_text() == kept.read_text(), "make commands"
