@@ -67,14 +67,14 @@ def look(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
 
     A request sees a sample of a queue, so it asks until it has seen all, or nothing more comes.
     """
-    with _received(sqs, queue_url, limit) as messages:
+    with received(sqs, queue_url, limit=limit) as messages:
         found = [failure for message in messages.values() for failure in _read(message)]
     return sorted(found, key=lambda failure: failure.sent_at)
 
 
 def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool]) -> int:
     """Delete the messages all of whose failures are unwanted, and leave the others; how many."""
-    with _received(sqs, queue_url, limit=1000) as messages:
+    with received(sqs, queue_url) as messages:
         gone = [
             message for message in messages.values() if all(map(unwanted, list(_read(message))))
         ]
@@ -85,14 +85,17 @@ def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool
 
 
 @contextmanager
-def _received(
-    sqs: "SQSClient", queue_url: str, limit: int
+def received(
+    sqs: "SQSClient", queue_url: str, wanted: set[str] | None = None, limit: int = 1000
 ) -> Iterator[dict[str, "MessageTypeDef"]]:
-    """Messages by their ids; those that are still in it at the end of the block are put back."""
+    """Messages by their ids, up to `limit`, or the `wanted` ones among them.
+
+    Those that are still in it at the end of the block are put back, the others at once.
+    """
     expected = min(depth(sqs, queue_url), limit)
     seen: dict[str, MessageTypeDef] = {}
     try:
-        while len(seen) < expected:
+        while len(seen) < expected and not (wanted and wanted <= seen.keys()):
             messages = sqs.receive_message(
                 QueueUrl=queue_url,
                 MaxNumberOfMessages=BATCH,
@@ -103,9 +106,20 @@ def _received(
             if not messages:
                 break
             seen |= {message["MessageId"]: message for message in messages}
+        if wanted is not None:
+            others = [each for name, each in seen.items() if name not in wanted]
+            seen = {name: each for name, each in seen.items() if name in wanted}
+            _put_back(sqs, queue_url, others)
         yield seen
     finally:
         _put_back(sqs, queue_url, list(seen.values()))
+
+
+def hide(sqs: "SQSClient", queue_url: str, message: "MessageTypeDef", seconds: int) -> None:
+    """Let nobody else receive a message for `seconds` from now."""
+    sqs.change_message_visibility(
+        QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
+    )
 
 
 def _put_back(sqs: "SQSClient", queue_url: str, messages: list["MessageTypeDef"]) -> None:

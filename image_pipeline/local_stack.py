@@ -7,7 +7,6 @@ nothing behind. It keeps nothing on disk, so it needs no gentle end.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -17,12 +16,13 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from image_pipeline.errors import CommandError
+from image_pipeline.lock import locked
 from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws, Stack
 from package import MACHINES
 
@@ -87,6 +87,7 @@ class LocalStack:
         self._template = template
         self._parameters = parameters or {}
         self._variables = variables or {}
+        self._lock = self.directory / "lock"
         self._state = self.directory / "state.json"
         self._temporary = self.directory / "tmp"
         self._log = self.directory / "ministack.log"
@@ -96,7 +97,7 @@ class LocalStack:
         """Tell who runs, or None; what a dead process left behind is ignored."""
         if not self.directory.is_dir():
             return None
-        with self._locked() as free:
+        with locked(self._lock) as free:
             return None if free else self._read()
 
     def stack(self) -> Stack:
@@ -117,7 +118,7 @@ class LocalStack:
         """
         check_tools()
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self._locked() as lock:
+        with locked(self._lock) as lock:
             if lock is None:
                 raise CommandError(self._already_running())
             check_port(port)
@@ -211,26 +212,6 @@ class LocalStack:
             log="sam-deploy.log",
             environment={"AWS_ENDPOINT_URL": server.endpoint_url, **CREDENTIALS},
         )
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int | None]:
-        """Hold the lock for the block, or get None where somebody else holds it.
-
-        Others who merely look hold it for no longer than an instant, so it is tried again.
-        """
-        descriptor = os.open(self.directory / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            for _ in range(5):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(0.01)
-                else:
-                    yield descriptor
-                    return
-            yield None
-        finally:
-            os.close(descriptor)
 
     def _already_running(self) -> str:
         server = self.server()

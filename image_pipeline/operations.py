@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline import backfilling, costs, executions, failures
+from image_pipeline import backfilling, costs, executions
 from image_pipeline.backfilling import Survey
 from image_pipeline.command_line import (
     Json,
@@ -32,6 +33,7 @@ from image_pipeline.command_line import (
 from image_pipeline.errors import CommandError
 from image_pipeline.executions import Execution
 from image_pipeline.failures import Failure
+from image_pipeline.replaying import NOTHING, letters, replays, waiting
 from image_pipeline.smoke import SmokeTest, Step
 from image_pipeline.stack import Stack, explained
 
@@ -131,7 +133,7 @@ def replay(  # noqa: PLR0913 - options of a command
         show_plan(planned, waiting(target), maximum, target)
     totals = Counter(NOTHING)
     arns = []
-    for outcome in replays(target, machine, current, error, maximum):
+    for outcome in replays(target, current, error, maximum, partial(followed_replay, target)):
         arns.append(outcome.arn)
         totals.update({name: outcome.output[name] for name in NOTHING})
     depth = waiting(target)
@@ -345,53 +347,6 @@ def show_step(step: Step) -> None:
 
 
 # --- what the commands share --------------------------------------------------------------------
-NOTHING: Final = {"done": 0, "failed_again": 0, "left": 0, "unreadable": 0}
-"""What a replay counts, of no letters."""
-
-
-def letters(stack: Stack, maximum: int, error: str | None) -> list[Failure]:
-    """Failures of all queues, oldest first, of one type of error if that is given."""
-    with explained():
-        found = [
-            each
-            for queue in stack.queues
-            for each in failures.look(stack.aws.sqs, queue, maximum)
-            if error in (None, each.error_type)
-        ]
-    return sorted(found, key=lambda each: each.sent_at)[:maximum]
-
-
-def waiting(stack: Stack) -> int:
-    """Messages on all queues, hidden ones included, as SQS counts them: approximately."""
-    with explained():
-        return sum(failures.depth(stack.aws.sqs, queue) for queue in stack.queues)
-
-
-def replays(
-    stack: Stack, machine: str, current: Execution | None, error: str | None, maximum: int | None
-) -> Iterator[Execution]:
-    """Run replays until no letter is left that was there before; each as it ended.
-
-    A replay takes a limited number of messages, so that its history stays within AWS's limits.
-    """
-    states = stack.aws.states
-    if current:
-        yield followed_replay(stack, current)
-        return
-    for queue in stack.queues:
-        before: str | None = None
-        more = bool(failures.depth(stack.aws.sqs, queue))
-        while more and maximum != 0:
-            asked = {"queue_url": queue, "error": error, "max": maximum, "failed_before": before}
-            ended = followed_replay(stack, executions.start(states, machine, asked))
-            before = before or ended.started_at.isoformat()
-            if maximum is not None:
-                taken = ended.output["done"] + ended.output["failed_again"]
-                maximum = max(maximum - taken, 0)
-            more = ended.output["more"]
-            yield ended
-
-
 def followed_replay(stack: Stack, execution: Execution) -> Execution:
     """Wait for a replay, and show how many letters are on the queue meanwhile."""
     with offering_to_stop(stack, execution, "replay"), err.status("Replaying") as spinner:

@@ -20,12 +20,13 @@ from botocore.exceptions import (
 )
 
 from errors import InvalidSettings
-from image_pipeline.errors import CommandError
+from image_pipeline.errors import CommandError, NotPermitted
 from settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
@@ -36,6 +37,9 @@ LOCAL_ACCESS_KEY: Final = "test"
 
 ALIAS: Final = "live"
 """The function's alias that everything invokes (iac/template.yaml)."""
+
+DENIALS: Final = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
+"""Codes of the services for what the caller may not do; a HEAD of S3 has none but its status."""
 
 CONNECTIONS: Final = 32
 """Most requests at a time on one client."""
@@ -82,6 +86,19 @@ class Aws:
     def s3(self) -> "S3Client":
         """Buckets and objects."""
         return self._session.client("s3", endpoint_url=self.endpoint_url, config=self._config)
+
+    @cached_property
+    def s3_links(self) -> "S3Client":
+        """The same for presigned URLs: they name the region, or S3 might answer with a redirect."""
+        config = self._config.merge(Config(signature_version="s3v4"))
+        if not self.endpoint_url:
+            config = config.merge(Config(s3={"addressing_style": "virtual"}))
+        return self._session.client("s3", endpoint_url=self.endpoint_url, config=config)
+
+    @cached_property
+    def logs(self) -> "CloudWatchLogsClient":
+        """What the function logs."""
+        return self._session.client("logs", endpoint_url=self.endpoint_url, config=self._config)
 
     @cached_property
     def sqs(self) -> "SQSClient":
@@ -194,5 +211,9 @@ def explained() -> Iterator[None]:
         ) from error
     except EndpointConnectionError as error:
         raise CommandError(f"{error} Is it running, and is the network up?") from error
-    except (BotoCoreError, Boto3Error, ClientError) as error:
+    except ClientError as error:
+        if error.response["Error"]["Code"] in DENIALS:
+            raise NotPermitted(f"AWS denies it: {error}") from error
+        raise CommandError(f"AWS refused: {error}") from error
+    except (BotoCoreError, Boto3Error) as error:
         raise CommandError(f"AWS refused: {error}") from error

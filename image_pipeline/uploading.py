@@ -19,6 +19,7 @@ from image_pipeline import failures
 from image_pipeline.errors import CommandError
 from image_pipeline.failures import Failure
 from image_pipeline.stack import CONNECTIONS, Stack, explained
+from image_utils import ORIENTATION_TAG
 from provenance import LONG_AGO, Provenance
 
 FIRST_POLL: Final = 0.2
@@ -67,6 +68,7 @@ class Outcome:
     etag: str = ""
     uploaded_at: datetime = LONG_AGO
     """By the clock of S3, to the second."""
+    content_type: str = ""
     state: State = State.UNKNOWN
     thumbnails: list[Thumbnail] = field(default_factory=list)
     failure: Failure | None = None
@@ -135,23 +137,33 @@ def upload(stack: Stack, files: list[File], progress: Callable[[], None]) -> lis
     """Put every file into the input bucket; `progress` is called after each."""
 
     def one(file: File) -> Outcome:
-        content_type = mimetypes.guess_type(file.key)[0] or "application/octet-stream"
-        stack.aws.s3.upload_file(
-            str(file.path), stack.input_bucket, file.key, {"ContentType": content_type}
-        )
-        stored = stack.aws.s3.head_object(Bucket=stack.input_bucket, Key=file.key)
+        headers = {"ContentType": content_type(file.key)}
+        stack.aws.s3.upload_file(str(file.path), stack.input_bucket, file.key, headers)
+        outcome = replace(stored(stack, file.key), path=file.path, pixels=_pixels(file.path))
         progress()
-        return Outcome(
-            path=file.path,
-            key=file.key,
-            size=stored["ContentLength"],
-            pixels=_pixels(file.path),
-            etag=stored["ETag"].strip('"'),
-            uploaded_at=stored["LastModified"],
-        )
+        return outcome
 
     with explained(), ThreadPoolExecutor(CONNECTIONS // 4) as pool:  # upload_file has threads too
         return list(pool.map(one, files))
+
+
+def content_type(name: str) -> str:
+    """The media type that a file's name says."""
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def stored(stack: Stack, key: str) -> Outcome:
+    """Look at the upload `key` as it is in the bucket; nothing is known of its thumbnails yet."""
+    found = stack.aws.s3.head_object(Bucket=stack.input_bucket, Key=key)
+    return Outcome(
+        path=Path(key),
+        key=key,
+        size=found["ContentLength"],
+        pixels=None,
+        etag=found["ETag"].strip('"'),
+        uploaded_at=found["LastModified"],
+        content_type=found.get("ContentType", ""),
+    )
 
 
 def wait(
@@ -168,7 +180,7 @@ def wait(
         while True:
             pending = [each for each in uploaded if each.key not in settled]
             letters = _letters(stack, pending)
-            for outcome in pool.map(partial(_look, stack, letters), pending):
+            for outcome in pool.map(partial(look, stack, letters), pending):
                 if outcome.state is not State.UNKNOWN:
                     settled[outcome.key] = outcome
                     progress(outcome)
@@ -203,7 +215,8 @@ def _letters(stack: Stack, pending: list[Outcome]) -> list[Failure]:
     return [letter for letter in letters if letter.bucket == stack.input_bucket]
 
 
-def _look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
+def look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
+    """Tell what became of `upload` by now; `letters` are the dead letters of its bucket."""
     for letter in letters:
         same = letter.key == upload.key and letter.etag in (upload.etag, None)
         if same and letter.sent_at >= upload.uploaded_at:  # not of an earlier, equal upload
@@ -227,11 +240,15 @@ def _look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
     return replace(upload, state=State.DONE, thumbnails=thumbnails)
 
 
+def lies(image: Image.Image) -> bool:
+    """Whether a picture is stored on its side, by its EXIF orientation."""
+    return image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+
+
 def _pixels(path: Path) -> tuple[int, int] | None:
     """Width and height of the upright picture, or None where it cannot be read here."""
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation
-            return (image.height, image.width) if turned else image.size
+            return image.size[::-1] if lies(image) else image.size
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

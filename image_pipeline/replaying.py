@@ -1,0 +1,120 @@
+"""Dead letters, tried again: by the state machine, or some of them one by one."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from image_pipeline import executions, failures
+from image_pipeline.executions import Execution
+from image_pipeline.failures import Failure
+from image_pipeline.stack import ALIAS, Stack, explained
+
+NOTHING: Final = {"done": 0, "failed_again": 0, "left": 0, "unreadable": 0}
+"""What a replay counts, of no letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of one letter: a name of NOTHING, or `gone` where somebody else took it."""
+
+    message_id: str
+    outcome: str
+    why: str = ""
+
+
+def letters(stack: Stack, maximum: int, error: str | None) -> list[Failure]:
+    """Failures of all queues, oldest first, of one type of error if that is given."""
+    with explained():
+        found = [
+            each
+            for queue in stack.queues
+            for each in failures.look(stack.aws.sqs, queue, maximum)
+            if error in (None, each.error_type)
+        ]
+    return sorted(found, key=lambda each: each.sent_at)[:maximum]
+
+
+def waiting(stack: Stack) -> int:
+    """Messages on all queues, hidden ones included, as SQS counts them: approximately."""
+    with explained():
+        return sum(failures.depth(stack.aws.sqs, queue) for queue in stack.queues)
+
+
+def replays(
+    stack: Stack,
+    current: Execution | None,
+    error: str | None,
+    maximum: int | None,
+    follow: Callable[[Execution], Execution],
+) -> Iterator[Execution]:
+    """Run replays until no letter is left that was there before; each as it ended.
+
+    A replay takes a limited number of messages, so that its history stays within AWS's limits.
+    `follow` waits for the end of one; with `current`, that is waited for instead.
+    """
+    states, machine = stack.aws.states, stack.output("ReplayStateMachineArn")
+    if current:
+        yield follow(current)
+        return
+    for queue in stack.queues:
+        before: str | None = None
+        more = bool(failures.depth(stack.aws.sqs, queue))
+        while more and maximum != 0:
+            asked = {"queue_url": queue, "error": error, "max": maximum, "failed_before": before}
+            ended = follow(executions.start(states, machine, asked))
+            before = before or ended.started_at.isoformat()
+            if maximum is not None:
+                taken = ended.output["done"] + ended.output["failed_again"]
+                maximum = max(maximum - taken, 0)
+            more = ended.output["more"]
+            yield ended
+
+
+def replay_each(stack: Stack, message_ids: Sequence[str]) -> Iterator[Replayed]:
+    """Try the uploads of some letters again; each outcome as it is known.
+
+    As in the state machine (iac/replay.asl.json): a message is deleted once its upload has
+    thumbnails or a new letter, else it is put back.
+    """
+    wanted = set(message_ids)
+    for queue in stack.queues:
+        with explained(), failures.received(stack.aws.sqs, queue, wanted) as messages:
+            for message in messages.values():
+                failures.hide(stack.aws.sqs, queue, message, REPLAY_SECONDS)
+            for message_id, message in list(messages.items()):
+                replayed = _invoke(stack, message_id, message["Body"])
+                if replayed.outcome in ("done", "failed_again"):
+                    stack.aws.sqs.delete_message(
+                        QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"]
+                    )
+                    del messages[message_id]
+                wanted.discard(message_id)
+                yield replayed
+    for message_id in sorted(wanted):
+        yield Replayed(message_id, "gone", "It is not on the queue, or a replay has it.")
+
+
+REPLAY_SECONDS: Final = 960
+"""Hidden for so long, a message is not taken by anybody else while it is replayed: the longest
+time-out that a function can have, and a minute."""
+
+
+def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:
+    try:
+        answer = stack.aws.functions.invoke(
+            FunctionName=stack.function_name,
+            Qualifier=ALIAS,
+            Payload=json.dumps({"letter": body}).encode(),
+        )
+    except ClientError as error:
+        return Replayed(message_id, "left", str(error))
+    told: dict[str, Any] = json.loads(answer["Payload"].read())
+    if answer.get("FunctionError"):
+        why = f"{told.get('errorType')}: {told.get('errorMessage')}"
+        return Replayed(message_id, "left", why)
+    if left := told.get("left"):
+        return Replayed(message_id, "unreadable" if left == "unreadable" else "left", str(left))
+    return Replayed(message_id, "failed_again" if told["failed"] else "done")
