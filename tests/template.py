@@ -121,7 +121,9 @@ class Deployed:
             return NO_VALUE
         if name in self._ids:
             return name
-        return (PSEUDO | self.values)[name]
+        value = (PSEUDO | self.values)[name]
+        is_list = source()["Parameters"].get(name, {}).get("Type") == "CommaDelimitedList"
+        return value.split(",") if is_list else value
 
     def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0911 - one a function
         match function:
@@ -169,8 +171,10 @@ def accepts(parameter: str, value: str) -> bool:
         return bool(low <= float(value) <= high)
     if not about.get("MinLength", 0) <= len(value) <= about.get("MaxLength", 4096):
         return False
-    # CloudFormation matches the whole value.
-    return re.fullmatch(about.get("AllowedPattern", ".*"), value, re.DOTALL | re.ASCII) is not None
+    # CloudFormation matches the whole value, and each one of a list.
+    members = value.split(",") if about["Type"] == "CommaDelimitedList" else [value]
+    pattern = re.compile(about.get("AllowedPattern", ".*"), re.DOTALL | re.ASCII)
+    return all(map(pattern.fullmatch, members))
 
 
 VARIANTS: dict[str, dict[str, str]] = {

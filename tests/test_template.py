@@ -35,6 +35,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
     "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
     "InputPrefix": (["uploads/", "a", "in/2026/img-"], ["", "a*", "a?", "${x}", "a b", "a" * 33]),
+    "UploadOrigins": (
+        ["https://a.example", "http://127.0.0.1:*,https://*.a.example", "http://localhost:8080"],
+        ["", "*", "a.example", "https://a.example/", "https://a.example,*", "https://*.*.example"],
+    ),
     "BucketVersioning": (["true", "false"], ["", "yes"]),
     "ThumbnailSizes": (
         ["128", "128,512", " 64, 16383 ", "1,2,3"],
@@ -399,6 +403,15 @@ def test_deletions_are_told_only_where_they_matter() -> None:
         assert each["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "in/"}]
     right = statements(deployed)["DeleteThumbnails"]
     assert (right["Action"], right["Resource"]) == ("s3:DeleteObject", f"{OUTPUT}/*")
+
+
+def test_pages_of_the_origins_given_may_upload_and_no_others_may() -> None:
+    """The input bucket has a CORS rule for them, PUT and POST alone; the output bucket none."""
+    deployed = Deployed(UploadOrigins="https://a.example,https://b.example")
+    (rule,) = deployed.properties("InputBucket")["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedOrigins"] == ["https://a.example", "https://b.example"]
+    assert rule["AllowedMethods"] == ["PUT", "POST"]
+    assert "CorsConfiguration" not in deployed.properties("OutputBucket")
 
 
 def test_an_existing_input_bucket_is_left_alone() -> None:
