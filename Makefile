@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz build bench bench-memory bench-thumbs commands clean setup
+.PHONY: test lint validate audit corpus fuzz build bench bench-memory bench-thumbs screenshots chromium commands clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -77,6 +77,16 @@ bench-memory: $(DEV) ## Measure what each kind of image needs in memory, beside 
 PHOTOS ?= ../shared/corpus/photos
 bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, on PHOTOS
 	python -m bench.thumbs "$(PHOTOS)"
+
+screenshots: $(STACK_TOOLS) chromium ## Take the console's pictures for the README again
+	python tests/screenshots.py
+
+# For the tests that need a browser; where it cannot be installed they skip.
+chromium:
+	@command -v chromium google-chrome >/dev/null || [ -n "$$CHROMIUM" ] || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "No Chromium, and none could be installed: tests of the console's pages are skipped" >&2
 
 commands: $(DEV) ## Write docs/commands.md again, from the commands themselves
 	typer image_pipeline.cli utils docs --name image-pipeline --title "Commands" --output docs/commands.md

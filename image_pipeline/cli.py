@@ -37,6 +37,8 @@ from image_pipeline.command_line import (
     stopped_by_signals,
     where,
 )
+from image_pipeline.console.command import open_page  # and its command is added to the app
+from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import CREDENTIALS, LocalStack
 from image_pipeline.stack import Stack, explained
@@ -59,9 +61,12 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return once it is up; stop it with `down`.")
     ] = False,
+    console: Annotated[
+        bool, typer.Option("--console/--no-console", help="Serve the console, and open it.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Start a local AWS, build the function and deploy the stack.
+    """Start a local AWS, build the function, deploy the stack, and open its console.
 
     It stays in the foreground until Ctrl-C, which stops everything, unless --detach is given.
     Events that fail are retried after 1 and 2 seconds, where AWS waits 1 and 2 minutes.
@@ -73,11 +78,15 @@ def up(
     `image-pipeline up --detach --port 4600`
     """
     local = LocalStack()
+    pages = ConsoleProcess(local.directory)
     with stopped_by_signals():
         start(local, port, detach=detach)
         stays = False
         try:
-            show_local(local.stack(), stop_hint=detach, as_json=as_json)
+            url = pages.start(port + 1) if console else None
+            show_local(local.stack(), url, stop_hint=detach, as_json=as_json)
+            if url and not as_json:
+                open_page(url)
             stays = detach
             if not detach:
                 local.wait()
@@ -86,6 +95,7 @@ def up(
             err.print("\nStopped.")
         finally:
             if not stays:
+                pages.stop()
                 local.stop()
 
 
@@ -97,7 +107,9 @@ def down() -> None:
 
     `image-pipeline down`
     """
-    stopped = LocalStack().stop()
+    local = LocalStack()
+    ConsoleProcess(local.directory).stop()
+    stopped = local.stop()
     out.print("Stopped the local stack." if stopped else "No local stack is running.")
 
 
@@ -165,6 +177,7 @@ def status(
             out.print("No local stack is running. Start one: image-pipeline up")
         return
     target = chosen(local=local, name=stack, region=region)
+    pages = None if stack else ConsoleProcess(LocalStack().directory).url
     settings = target.settings
     with explained():
         depth = failures.depth(target.aws.sqs, settings.dead_letter_queue_url)
@@ -185,6 +198,7 @@ def status(
                 "stack": target.name,
                 "version": version,
                 "endpoint_url": target.aws.endpoint_url,
+                "console": pages,
                 "input": {
                     "bucket": target.input_bucket,
                     "prefix": settings.input_prefix,
@@ -207,6 +221,8 @@ def status(
         count = counts[bucket]
         shown = f"{count:,}" + (" or more" if count >= COUNTED else "")
         table.add_row(title, f"s3://{bucket}/{prefix}", shown)
+    if pages:
+        table.add_row("console", pages, "")
     table.add_row("dead letters", settings.dead_letter_queue_url.rsplit("/", 1)[-1], f"{depth:,}")
     out.print(table)
     if last:
@@ -297,14 +313,15 @@ def count_objects(stack: Stack, bucket: str, prefix: str) -> int:
 
 
 # --- what is shown ------------------------------------------------------------------------------
-def show_local(stack: Stack, *, stop_hint: bool, as_json: bool) -> None:
-    """Tell where the local stack is and how to use it with any AWS tool."""
+def show_local(stack: Stack, console: str | None, *, stop_hint: bool, as_json: bool) -> None:
+    """Tell where the local stack and its console are, and how to use it with any AWS tool."""
     endpoint = str(stack.aws.endpoint_url)
     uploads = f"s3://{stack.input_bucket}/{stack.settings.input_prefix}"
     if as_json:
         print_json(
             {
                 "endpoint_url": endpoint,
+                "console": console,
                 "environment": CREDENTIALS,
                 "input_bucket": stack.input_bucket,
                 "input_prefix": stack.settings.input_prefix,
@@ -317,10 +334,11 @@ def show_local(stack: Stack, *, stop_hint: bool, as_json: bool) -> None:
     command = "image-pipeline" if activated else shlex.quote(os.path.relpath(sys.argv[0]))
     lines = (
         f"[bold green]The stack is up[/] on {endpoint}",
+        *([f"  console     [bold]{console}[/]"] if console else []),
         f"  uploads     {uploads}",
         f"  thumbnails  s3://{stack.settings.output_bucket}/",
         "",
-        "Upload with this command, or with any AWS tool:",
+        f"Upload {'in the console, ' * bool(console)}with this command, or with any AWS tool:",
         f"  {command} upload photo.jpg --out thumbnails",
         f"  {environment} aws s3 cp --endpoint-url {endpoint} photo.jpg {uploads}",
         "",

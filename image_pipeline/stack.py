@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.session
@@ -18,6 +19,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     NoRegionError,
 )
+from botocore.utils import parse_timestamp
 
 from errors import InvalidSettings
 from image_pipeline.errors import CommandError, NotPermitted
@@ -65,7 +67,7 @@ class Aws:
         nothing = (None, None, None, None)
         nowhere = (None, None, os.devnull, None)
         variables = {"profile": nothing, "config_file": nowhere, "credentials_file": nowhere}
-        session = botocore.session.Session(session_vars=variables)
+        session = _quick(botocore.session.Session(session_vars=variables))
         return cls(
             boto3.Session(
                 LOCAL_ACCESS_KEY,
@@ -80,7 +82,8 @@ class Aws:
     def account(cls, region: str | None = None) -> "Aws":
         """The account that boto3's usual credentials belong to, in `region` or the usual one."""
         with explained():
-            return cls(boto3.Session(region_name=region))
+            session = _quick(botocore.session.get_session())
+            return cls(boto3.Session(region_name=region, botocore_session=session))
 
     @cached_property
     def s3(self) -> "S3Client":
@@ -123,6 +126,22 @@ class Aws:
         return self._session.client(
             "stepfunctions", endpoint_url=self.endpoint_url, config=self._config
         )
+
+
+def _quick(session: botocore.session.Session) -> botocore.session.Session:
+    """Let a session read times with the standard library where it can.
+
+    botocore's own way takes two thirds of the time of listing a bucket.
+    """
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    return session
+
+
+def _time(value: Any) -> datetime:
+    if isinstance(value, str) and "T" in value:
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    return parse_timestamp(value)  # a number, or in words
 
 
 @dataclass(frozen=True)

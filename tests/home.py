@@ -25,6 +25,7 @@ class Home:
 
     directory: Path
     port: int
+    told_by_up: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,6 +52,21 @@ class Home:
         done = self.run(*words, "--json", **variables)
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
+
+    @contextmanager
+    def console(self) -> Iterator[subprocess.Popen[str]]:
+        """Run a console in the foreground as long as the block lasts."""
+        with subprocess.Popen(  # noqa: S603 - the command under test
+            [COMMAND, "console", "--no-browser", "--port", "0"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     @contextmanager
     def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:

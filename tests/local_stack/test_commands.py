@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from home import COMMAND, Home
 from pictures import jpeg
 from PIL import Image
 from serving import free_port, processes_of, until
 
 from image_pipeline import cli, local_stack, samples
+from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import CREDENTIALS, HOST, LocalStack
 
@@ -34,6 +36,7 @@ from image_pipeline import cli, local_stack
 local_stack.LocalStack.build = lambda self: None
 local_stack.LocalStack.deploy = lambda self, server: None
 local_stack.LocalStack.stack = lambda self: None
+cli.ConsoleProcess.start = lambda self, port: None
 cli.show_local = lambda *_, **__: print("up", flush=True)
 cli.main()
 """
@@ -61,9 +64,16 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         assert done.returncode == 0, done.stderr
         assert f"on http://127.0.0.1:{home.port}" in done.stdout
         assert "s3://image-pipeline-input/uploads/" in done.stdout
-        yield home
+        home.told_by_up = done.stdout
+        with home.console() as console:
+            yield home
+            assert home.run("down").stdout == "Stopped the local stack.\n"
+            assert ConsoleProcess(home.directory).url is None
+            assert console.wait(10) == 0, "it ends with the stack that it shows"
+            assert console.stderr
+            assert "has ended" in console.stderr.read()
     finally:
-        assert home.run("down").stdout == "Stopped the local stack.\n"
+        home.run("down")
         assert processes_of(home.directory) == []
         assert not (home.directory / "state.json").exists()
         assert not (home.directory / "tmp").exists()
@@ -90,6 +100,7 @@ def test_every_command_has_help_with_an_example(name: str, home: Home) -> None:
 def test_without_a_stack_the_commands_say_how_to_get_one(home: Home) -> None:
     """`upload` cannot go on, `status` and `down` say that there is nothing."""
     assert "image-pipeline up" in told(home.run("upload", __file__))
+    assert "image-pipeline up" in told(home.run("console"))
     assert home.run("status").stdout.startswith("No local stack is running.")
     assert home.json("status") == {"running": False}
     for _ in range(2):
@@ -199,6 +210,30 @@ def test_an_end_of_its_own_is_told(home: Home) -> None:
 
 
 # --- with a stack -------------------------------------------------------------------------------
+def test_up_serves_the_console(deployed: Home) -> None:
+    """Its address is told by `up` and `status`, and it shows the stack that is up."""
+    url = deployed.json("status")["console"]
+    assert f"console     {url}" in deployed.told_by_up
+    assert url in deployed.run("status").stdout
+    assert "image-pipeline-input" in requests.get(url, timeout=5).text
+
+
+def test_a_console_of_ones_own_port(deployed: Home) -> None:
+    """A port that is taken is told, with another to choose; 0 takes any that is free."""
+    taken = deployed.json("status")["console"].rpartition(":")[2]
+    message = told(deployed.run("console", "--no-browser", "--port", taken))
+    assert f"Port {taken}" in message
+    assert "--port" in message
+    with deployed.console() as console:
+        assert console.stdout
+        url = console.stdout.readline().split()[-1]
+        assert requests.get(url, timeout=5).status_code == 200
+        console.send_signal(signal.SIGINT)
+        assert console.wait(10) == 0
+        assert console.stderr
+        assert console.stderr.read().endswith("Stopped.\n")
+
+
 def test_a_second_up_is_refused(deployed: Home) -> None:
     """It names the stack that is up, and leaves it up."""
     message = told(deployed.run("up", "--detach", "--port", free_port()))

@@ -1,0 +1,105 @@
+"""The local stack's own console: a process beside it, started by `up` and stopped by `down`.
+
+It holds a lock for life, so as with the stack itself (local_stack.py) a lock that is free says that
+it is gone, and a recycled process id is never signalled. If it is not stopped it ends by itself
+soon after the stack.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from image_pipeline.errors import CommandError
+from image_pipeline.local_stack import HOST, check_port
+from image_pipeline.lock import locked
+
+START_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 5.0
+
+
+class ConsoleProcess:
+    """The console of the local stack in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = directory / "console.lock"
+        self._state = directory / "console.json"
+        self._log = directory / "console.log"
+
+    @property
+    def url(self) -> str | None:
+        """Where it answers, or None where it does not run."""
+        told = self._running()
+        return f"http://{HOST}:{told['port']}" if told else None
+
+    def start(self, port: int) -> str:
+        """Start it on `port` of loopback, or another one if that is taken, and tell its URL.
+
+        Raises CommandError with the end of its log.
+        """
+        with locked(self._lock) as lock:
+            if lock is None:
+                raise CommandError("A console of this stack runs already.")
+            port = _free(port)
+            with self._log.open("wb") as log:
+                process = subprocess.Popen(  # noqa: S603 - our own command
+                    [
+                        *(sys.executable, "-m", "image_pipeline.cli", "console", "--local"),
+                        *("--no-browser", "--port", str(port)),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self._directory)},
+                    pass_fds=[lock],
+                    start_new_session=True,
+                )
+            self._state.write_text(json.dumps({"pid": process.pid, "port": port}) + "\n")
+        deadline = time.monotonic() + START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
+                return f"http://{HOST}:{port}"
+            time.sleep(0.05)
+        raise CommandError(f"The console did not start.\n{self._log.read_text(errors='replace')}")
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        deadline = time.monotonic() + STOP_SECONDS
+        number: int = signal.SIGTERM
+        while told := self._running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(told["pid"], number)
+            time.sleep(0.05)
+            if time.monotonic() > deadline:
+                number = signal.SIGKILL
+        self._state.unlink(missing_ok=True)
+
+    def _running(self) -> dict[str, int] | None:
+        """Its process id and port, or None where it does not run."""
+        if not self._directory.is_dir():
+            return None
+        with locked(self._lock) as free:
+            try:
+                told: dict[str, int] = json.loads(self._state.read_text())
+            except (OSError, ValueError):
+                return None
+            return told if free is None else None
+
+
+def _free(port: int) -> int:
+    """`port` of loopback, or one that is free where it is taken."""
+    try:
+        check_port(port)
+    except CommandError:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            found: int = probe.getsockname()[1]
+            return found
+    return port

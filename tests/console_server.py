@@ -1,0 +1,48 @@
+"""The console served for tests, and asked as its own pages ask it."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+
+from image_pipeline.console.command import listening, serve
+from image_pipeline.console.guard import TOKEN_HEADER
+from image_pipeline.stack import Stack
+
+
+@contextmanager
+def serving(stack: Stack) -> Iterator[str]:
+    """Serve the console of `stack` for the block, at this URL."""
+    ended = threading.Event()
+    with listening(0) as listener:
+        thread = threading.Thread(target=serve, args=(stack, listener, ended))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+class Pages:
+    """What a page of the console at `url` can ask of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        page = requests.get(url, timeout=10).text
+        token = re.search(r'name="csrf-token" content="(.*?)"', page)
+        assert token
+        self._headers = {"Origin": url, TOKEN_HEADER: token[1], "Accept": "text/html"}
+
+    def get(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
+        """Ask for a page or a part of one."""
+        headers = {"Accept": "text/html"} | (headers or {})
+        return requests.get(self.url + path, headers=headers, timeout=10, **more)
+
+    def post(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
+        """Ask for a change."""
+        headers = self._headers | (headers or {})
+        return requests.post(self.url + path, headers=headers, timeout=10, **more)

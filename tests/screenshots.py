@@ -1,0 +1,103 @@
+"""Pictures of the console for the README, on a local stack with samples in it.
+
+    make screenshots
+
+They go to docs/img: look at them before you commit them.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import chromium
+from console_server import serving
+from local_stack.serving import free_port
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from image_pipeline import samples
+from image_pipeline.local_stack import LocalStack
+
+IMAGES: Final = Path(__file__).parent.parent / "docs" / "img"
+DESK, PHONE = (1100, 860), (390, 844)
+NAMES: Final = (
+    "lake/morning.jpg",
+    "lake/noon.jpg",
+    "lake/evening.jpg",
+    "lake/dusk.jpg",
+    "lake/night.jpg",
+)
+
+
+def draw(folder: Path) -> list[Path]:
+    """A landscape at five hours, a picture with transparency, an animation, and a broken file."""
+    for number, name in enumerate(NAMES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples.landscape((2400, 1600), night=number / 4).save(path, quality=92)
+    return [folder / "lake", *samples.draw(folder / "samples")[::-1]]  # the last comes on top
+
+
+def upload(page: Page, files: list[Path]) -> None:
+    """Send them as a person does, and wait for what becomes of them."""
+    page.goto("/")
+    page.set_input_files("#folder", str(files[0]))
+    page.set_input_files("#files", [str(each) for each in files[1:]])
+    expect(page.locator("#uploads-summary")).to_have_text(
+        re.compile(r"^8 done.* 0 under way$"), timeout=60_000
+    )
+
+
+def take(browser: Browser, url: str, files: list[Path]) -> None:
+    """One picture a view: light, dark, and as wide as a phone."""
+
+    def view(size: tuple[int, int], scheme: str) -> Page:
+        width, height = size
+        return browser.new_page(
+            base_url=url,
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            reduced_motion="reduce",
+        )
+
+    def keep(page: Page, name: str) -> None:
+        for image in page.locator("img:visible").all():
+            image.evaluate("image => image.decode().catch(() => null)")
+        path = IMAGES / f"console-{name}.png"
+        page.screenshot(path=path)
+        with Image.open(path) as picture:  # a third of the bytes, for the repository's sake
+            picture.convert("RGB").quantize(256).save(path, optimize=True)
+
+    light = view(DESK, "light")
+    upload(light, files)
+    keep(light, "upload-light")
+    light.goto("/image?key=uploads/balloon.png")
+    keep(light, "image-light")
+    dark = view(DESK, "dark")
+    dark.goto("/")
+    keep(dark, "gallery-dark")
+    for name in ("letters", "figures"):
+        phone = view(PHONE, "dark" if name == "figures" else "light")
+        phone.goto(f"/{name}")
+        expect(phone.locator("[data-load]")).to_have_attribute("aria-busy", "false")
+        keep(phone, f"{name}-phone")
+
+
+def main() -> None:
+    """Deploy, upload, and take them all."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        local = LocalStack(Path(folder) / "stack")
+        try:
+            local.start(free_port(), detach=False, report=lambda doing: print(f"{doing} …"))
+            files = draw(Path(folder))
+            with serving(local.stack()) as url, chromium.launched() as browser:
+                take(browser, url, files)
+        finally:
+            local.stop()
+    print(*sorted(IMAGES.glob("console-*.png")), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
