@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -227,6 +227,22 @@ def test_the_detail_view_tells_all_about_an_image(
     assert "trip/p+1_512w.webp" in text
     assert "/trip/p%2B1_128w.webp 128w, /trip/p%2B1_512w.webp 512w" in text
     assert re.search(r"128w · 128 × 192 · [\d,]+ bytes", text)
+
+
+def test_the_detail_view_shows_the_manifest(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where manifests are written it is there to read, and missed by nobody where it is not yet."""
+    monkeypatch.setattr(gallery, "log", lambda *_: [])
+    writing = replace(stack, settings=replace(stack.settings, write_manifest=True))
+    put(stack, "uploads/a/p.jpg", jpeg())
+    with serving(writing) as url:
+        pages = Pages(url)
+        path = "/image?key=uploads/a/p.jpg"
+        assert "Manifest" not in pages.get(path).text
+        told = json.dumps({"dominant_colour": "#4a6b8c", "note": "<b>"})
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=told.encode())
+        text = pages.get(path).text
+    assert "#4a6b8c" in text
+    assert "<b>" not in text
 
 
 def test_an_image_that_is_gone_is_told(pages: Pages) -> None:
