@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz build bench bench-memory bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus fuzz soak build bench bench-memory bench-thumbs screenshots chromium commands clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -60,6 +60,9 @@ corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and wri
 
 fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones again)
 	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack, account for all (SEED=…, FAULTS=0.05: failing)
+	python -m soak $(if $(IMAGES),--images $(IMAGES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS) --kill)
 
 build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM
 	sam build --template-file iac/template.yaml

@@ -14,24 +14,20 @@ from aws_names import INPUT, OUTPUT
 from console_server import Pages, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from moto_stack import letter_of, made, moto_stack
 from pictures import jpeg
 from starlette.routing import Route
 
 import errors
 import webp
-from dead_letters import DeadLetter
-from errors import CorruptImage
 from image_pipeline.console import app, gallery
 from image_pipeline.console.figures import LATE, Figures
 from image_pipeline.console.gallery import Thumbnail, srcset
 from image_pipeline.console.guard import TOKEN_HEADER
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import Aws, Stack
+from image_pipeline.stack import Stack
 from image_utils import make_thumbnails
-from provenance import Provenance
-from settings import Settings
-from uploads import Upload
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -39,11 +35,8 @@ MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 @pytest.fixture
 def stack(s3: Any, aws: str) -> Stack:
     """Buckets and a queue, and nothing that runs."""
-    account = Aws.local(aws)
-    queue = account.sqs.create_queue(QueueName="letters")["QueueUrl"]
-    settings = Settings(OUTPUT, queue)
     del s3  # the buckets are there
-    return Stack(account, "test", INPUT, "test-thumbnail", settings, "arm64", {})
+    return moto_stack(aws)
 
 
 @pytest.fixture
@@ -57,24 +50,6 @@ def put(stack: Stack, key: str, body: bytes = b"x") -> str:
     """Upload an object; its etag."""
     answer = stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     return answer["ETag"].strip('"')
-
-
-def make(stack: Stack, key: str, body: bytes) -> None:
-    """Do what the function would do."""
-    etag = put(stack, key, body)
-    modified = stack.aws.s3.head_object(Bucket=INPUT, Key=key)["LastModified"]
-    told = Provenance(key, etag, modified, stack.settings.recipe).to_metadata()
-    for each in make_thumbnails(body, stack.settings.widths, 85, 512).thumbnails:
-        name = stack.settings.thumbnail_key(key, each.width)
-        stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=told)
-
-
-def send_letter(stack: Stack, key: str, etag: str) -> None:
-    """Put a dead letter on the queue."""
-    letter = DeadLetter.of(Upload(INPUT, key, etag), CorruptImage("damaged"), "request")
-    stack.aws.sqs.send_message(
-        QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=letter.to_json()
-    )
 
 
 # --- who may ask --------------------------------------------------------------------------------
@@ -138,7 +113,7 @@ def test_no_page_names_another_host(pages: Pages) -> None:
 def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
     """A key that is markup is escaped in the gallery, the detail view, outcomes and letters."""
     etag = put(stack, MARKUP)
-    send_letter(stack, MARKUP, etag)
+    letter_of(stack, MARKUP, etag)
     parts = [
         pages.get("/").text,
         pages.get("/", params={"prefix": "<img src=x"}).text,
@@ -220,7 +195,7 @@ def test_the_detail_view_tells_all_about_an_image(
     """Source facts, every size with what it saves, and a srcset; a photo on its side is upright."""
     monkeypatch.setattr(gallery, "log", lambda *_: [])
     picture = jpeg((900, 600), exif=_lying())
-    make(stack, "uploads/trip/p+1.jpg", picture)
+    made(stack, "uploads/trip/p+1.jpg", picture)
     text = pages.get("/image", params={"key": "uploads/trip/p+1.jpg"}).text
     assert "600 × 900" in text
     assert f"{len(picture):,}" in text
@@ -311,7 +286,7 @@ def test_every_error_is_explained_in_words(name: str) -> None:
 def test_letters_are_listed_with_error_attempts_and_time(pages: Pages, stack: Stack) -> None:
     """Key, error in words and as it is, attempts, when: the newest first."""
     for name in ("one", "two"):
-        send_letter(stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode()))
+        letter_of(stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode()))
         time.sleep(0.01)
     text = pages.get("/letters/list").text
     assert re.findall(r"image\?key=uploads/(\w+)", text) == ["two", "one"]
@@ -359,8 +334,8 @@ def test_what_is_no_upload_is_refused(pages: Pages, asked: object) -> None:
 
 def test_outcomes_tell_what_became_of_each(pages: Pages, stack: Stack) -> None:
     """Done with thumbnails, failed with the reason, waiting, and gone, in one answer."""
-    make(stack, "uploads/good.jpg", jpeg())
-    send_letter(stack, "uploads/bad.jpg", put(stack, "uploads/bad.jpg", b"bad"))
+    made(stack, "uploads/good.jpg", jpeg())
+    letter_of(stack, "uploads/bad.jpg", put(stack, "uploads/bad.jpg", b"bad"))
     put(stack, "uploads/new.jpg", b"new")
     keys = [f"uploads/{name}.jpg" for name in ("good", "bad", "new", "gone")]
     told = pages.post("/outcomes", json={"keys": keys}).json()["outcomes"]
@@ -379,7 +354,7 @@ def test_a_replay_that_fails_says_why(stack: Stack) -> None:
     """What stops a replay, here a stack without the state machine, reaches the page."""
     told: list[int] = []
     replays = Replays(stack, lambda: told.append(1))
-    send_letter(stack, "uploads/a.jpg", "e")
+    letter_of(stack, "uploads/a.jpg", "e")
     replay = replays.start(None)
     while not replay.ended:
         time.sleep(0.01)

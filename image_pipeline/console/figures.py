@@ -57,6 +57,7 @@ class Summary:
     images_a_minute: float
     p50: float | None
     p95: float | None
+    p99: float | None
     cold_starts: int
     failed: int
     saved: int
@@ -142,6 +143,7 @@ class Figures:
             images_a_minute=statistics.fmean(recent),
             p50=_percentile(durations, 50),
             p95=_percentile(durations, 95),
+            p99=_percentile(durations, 99),
             cold_starts=sum(each.cold_starts for each in minutes),
             failed=sum(each.failed for each in minutes),
             saved=int(sum(each.size_in - each.size_out for each in minutes)),

@@ -1,0 +1,1 @@
+"""Many uploads through the local stack, with faults if wanted, and the accounts at the end."""

@@ -1,0 +1,204 @@
+"""A proxy between the function and AWS that fails as networks and services do, from a seed.
+
+Each request of the function meets at most one fault, before it reaches the service or after it has
+taken effect there.
+"""
+
+import contextlib
+import http.client
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Final, Self
+
+
+class Fault(StrEnum):
+    """What a request meets; `lost` ones took effect, and only their answer is wrong."""
+
+    SLOW = "answered late"
+    HANG = "never answered"
+    RESET = "reset before it arrived"
+    LOST = "reset after it took effect"
+    ERROR = "500 before it arrived"
+    LOST_ERROR = "500 after it took effect"
+    BUSY = "503 SlowDown"
+    TRUNCATED = "answer cut short"
+
+
+SLOW_SECONDS: Final = 0.3
+HANG_SECONDS: Final = 60.0
+"""Longer than the function's own time-outs."""
+
+HOP: Final = (
+    *("connection", "keep-alive", "transfer-encoding", "te", "upgrade"),
+    *("content-length", "expect"),
+)
+"""Headers of one connection (RFC 9110, 7.6.1), and what is answered here; not passed on."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close without a farewell, which would turn a reset into an ordinary end."""
+        self.close_request(request)
+
+
+class FaultyProxy:
+    """Serves on `port` of loopback what is at `upstream`, failing a `share` of the requests."""
+
+    def __init__(self, port: int, upstream: int, share: float, seed: int) -> None:
+        self.share = share
+        self.met: Counter[Fault] = Counter()
+        """How often each fault was met."""
+        self.requests = 0
+        self._upstream = upstream
+        self._rng = random.Random(seed)  # noqa: S311 - to be replayed
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def handle(self) -> None:
+                """Serve a connection; that a client gives up is part of the play."""
+                with contextlib.suppress(OSError):
+                    super().handle()
+
+            def answer(self) -> None:
+                proxy.pass_on(self)
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = _Server(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.server_port
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.server_close()
+
+    def pass_on(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        fault = self._draw()
+        match fault:
+            case Fault.HANG:
+                self._ended.wait(HANG_SECONDS)
+                request.close_connection = True
+                return
+            case Fault.RESET:
+                _reset(request)
+                return
+            case Fault.ERROR | Fault.BUSY:
+                _refuse(request, fault)
+                return
+        status, headers, answer = self._ask(request, body)
+        match fault:
+            case Fault.SLOW:
+                time.sleep(SLOW_SECONDS)
+            case Fault.LOST:
+                _reset(request)
+                return
+            case Fault.LOST_ERROR:
+                _refuse(request, fault)
+                return
+        _answer(request, status, headers, answer, cut=fault is Fault.TRUNCATED)
+
+    def _draw(self) -> Fault | None:
+        with self._lock:
+            self.requests += 1
+            if self._rng.random() >= self.share:
+                return None
+            fault = self._rng.choice(list(Fault))
+            self.met[fault] += 1
+            return fault
+
+    def _ask(
+        self, request: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._upstream, timeout=60)
+        try:
+            connection.putrequest(
+                request.command, request.path, skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in request.headers.items():  # the Host that was signed among them
+                if name.lower() not in HOP:
+                    connection.putheader(name, value)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            headers = [each for each in answer.getheaders() if each[0].lower() not in HOP]
+            if request.command == "HEAD" and (length := answer.getheader("Content-Length")):
+                headers.append(("Content-Length", length))
+            return answer.status, headers, answer.read()
+        finally:
+            connection.close()
+
+
+def _answer(
+    request: BaseHTTPRequestHandler,
+    status: int,
+    headers: list[tuple[str, str]],
+    body: bytes,
+    *,
+    cut: bool = False,
+) -> None:
+    request.send_response_only(status)
+    for name, value in headers:
+        request.send_header(name, value)
+    if request.command != "HEAD":
+        request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body[: len(body) // 2] if cut else body)
+    if cut:
+        request.close_connection = True
+
+
+def _refuse(request: BaseHTTPRequestHandler, fault: Fault) -> None:
+    """Answer as S3 does, or in JSON as SQS does."""
+    busy = fault is Fault.BUSY
+    status, code = (503, "SlowDown") if busy else (500, "InternalError")
+    if "X-Amz-Target" in request.headers:
+        kind, body = "application/x-amz-json-1.0", b'{"__type": "%s"}' % code.encode()
+    else:
+        kind, body = "application/xml", b"<Error><Code>%s</Code></Error>" % code.encode()
+    _answer(request, status, [("Content-Type", kind)], body)
+
+
+def _reset(request: BaseHTTPRequestHandler) -> None:
+    at_once = struct.pack("ii", 1, 0)
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    request.close_connection = True

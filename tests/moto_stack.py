@@ -1,0 +1,38 @@
+"""A stack of buckets and a queue in moto, without a function: tests do what it would do."""
+
+from aws_names import INPUT, OUTPUT
+
+from dead_letters import DeadLetter
+from errors import CorruptImage
+from image_pipeline.stack import Aws, Stack
+from image_utils import make_thumbnails
+from provenance import Provenance
+from settings import Settings
+from uploads import Upload
+
+
+def moto_stack(endpoint: str) -> Stack:
+    """Buckets that are there already, a new queue, and nothing that runs."""
+    account = Aws.local(endpoint)
+    queue = account.sqs.create_queue(QueueName="letters")["QueueUrl"]
+    settings = Settings(OUTPUT, queue)
+    return Stack(account, "test", INPUT, "test-thumbnail", settings, "arm64", {})
+
+
+def made(stack: Stack, key: str, body: bytes) -> None:
+    """Upload a picture, and do what the function would do."""
+    stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
+    head = stack.aws.s3.head_object(Bucket=INPUT, Key=key)
+    etag, modified = head["ETag"].strip('"'), head["LastModified"]
+    told = Provenance(key, etag, modified, stack.settings.recipe).to_metadata()
+    for each in make_thumbnails(body, stack.settings.widths, 85, 512).thumbnails:
+        name = stack.settings.thumbnail_key(key, each.width)
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=told)
+
+
+def letter_of(stack: Stack, key: str, etag: str) -> None:
+    """Put a dead letter on the queue."""
+    letter = DeadLetter.of(Upload(INPUT, key, etag), CorruptImage("damaged"), "request")
+    stack.aws.sqs.send_message(
+        QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=letter.to_json()
+    )
