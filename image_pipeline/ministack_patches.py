@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import queue
+import re
 import select
 import shlex
 import signal
@@ -584,6 +585,20 @@ def take_loopback_for_tls() -> None:
     iam_evaluator._resolve_condition_key = resolved
 
 
+def let_wildcards_of_policies_match_newlines() -> None:
+    """`*` in a policy matches any characters of a key, newlines among them.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html.
+    """
+    compile_plain = iam_evaluator._fnmatch_compile
+
+    def compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:  # noqa: FBT001 - as it is
+        plain = compile_plain(pattern, ignore_case)
+        return re.compile(plain.pattern, plain.flags | re.DOTALL)
+
+    iam_evaluator._fnmatch_compile = compiled
+
+
 PATCHES: tuple[Callable[[], None], ...] = (
     run_python_in_the_lambda_runtime_client,
     give_functions_the_environment_of_lambda,
@@ -600,6 +615,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     run_distributed_maps_whole,
     count_the_items_of_batches,
     take_loopback_for_tls,
+    let_wildcards_of_policies_match_newlines,
 )
 
 

@@ -89,15 +89,17 @@ def test_the_runbook_knows_every_error() -> None:
 
 
 def test_every_test_that_a_document_names_is_there() -> None:
-    """The threat model's last column, and others, name files that exist."""
+    """The threat model's last column, and others, name files and tests that exist."""
     root = Path(__file__).parent.parent
     named = {
-        path
+        found
         for document in [root / "README.md", *(root / "docs").rglob("*.md")]
-        for path in re.findall(r"\btests/[\w/]+\.py", document.read_text())
+        for found in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", document.read_text())
     }
     assert named
-    assert [path for path in sorted(named) if not (root / path).exists()] == []
+    for path, test in sorted(named):
+        text = (root / path).read_text()
+        assert not test or f"def {test}(" in text, f"{path}::{test}"
 
 
 def test_every_command_and_option_is_in_the_docs(tmp_path: Path) -> None:

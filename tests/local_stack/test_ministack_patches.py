@@ -330,18 +330,41 @@ def test_unpatched_the_destination_of_an_alias_gets_nothing(start: Callable[...,
 
 
 # --- policies -----------------------------------------------------------------------------------
-def put_where_tls_is_demanded(aws: Aws) -> None:
-    """Write, as a user who may do all to S3, into a bucket that refuses what is not by TLS."""
+def user_of_s3(aws: Aws, name: str, resource: str) -> Any:
+    """S3 as the user `name`, who may do all to `resource`."""
     iam = client(aws, "iam")
-    iam.create_user(UserName="writer")
-    anything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    iam.create_user(UserName=name)
+    anything = {"Effect": "Allow", "Action": "s3:*", "Resource": resource}
     iam.put_user_policy(
-        UserName="writer",
+        UserName=name,
         PolicyName="s3",
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [anything]}),
     )
-    key = iam.create_access_key(UserName="writer")["AccessKey"]
-    writer = client(aws, "s3", key["AccessKeyId"], key["SecretAccessKey"])
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return client(aws, "s3", key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def put_a_name_with_a_newline(aws: Aws) -> None:
+    """Write it as a user who may write below a prefix."""
+    aws.s3.create_bucket(Bucket="names")
+    writer = user_of_s3(aws, "namer", "arn:aws:s3:::names/uploads/*")
+    writer.put_object(Bucket="names", Key="uploads/a\nb", Body=b"")
+
+
+def test_a_policy_s_wildcard_matches_a_newline(start: Callable[..., Aws]) -> None:
+    """A key may have any characters, and a policy for all keys means them."""
+    put_a_name_with_a_newline(start(AUTH="true"))
+
+
+def test_unpatched_a_newline_is_denied(start: Callable[..., Aws]) -> None:
+    """Plain ministack's wildcards end at a line's end."""
+    with pytest.raises(ClientError, match="AccessDenied"):
+        put_a_name_with_a_newline(start("let_wildcards_of_policies_match_newlines", AUTH="true"))
+
+
+def put_where_tls_is_demanded(aws: Aws) -> None:
+    """Write, as a user who may do all to S3, into a bucket that refuses what is not by TLS."""
+    writer = user_of_s3(aws, "writer", "*")
     aws.s3.create_bucket(Bucket="tls-only")
     statement = {
         "Effect": "Deny",

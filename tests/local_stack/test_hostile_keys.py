@@ -1,0 +1,67 @@
+"""Names that want to be more than names: uploaded to the deployed stack, and what comes of it."""
+
+import pytest
+from pictures import jpeg
+from serving import until
+
+from image_pipeline import replaying
+from image_pipeline.stack import Stack
+from provenance import Provenance
+
+pytestmark = pytest.mark.local_stack
+
+KEYS = {
+    "climbs out": "uploads/../../etc/passwd.jpg",
+    "climbs out, encoded": "uploads/%2e%2e/%2e%2e/passwd.jpg",
+    "empty folders": "uploads//a//b.jpg",
+    "a dot for a folder": "uploads/./a.jpg",
+    "begins like a root": "uploads//etc/a.jpg",
+    "NUL": "uploads/nul\0byte.jpg",
+    "newline and tab": "uploads/new\nline\ttab.jpg",
+    "escape sequence": "uploads/\x1b[31mred.jpg",
+    "markup": "uploads/<script>alert(1)</script>.jpg",
+    "quotes": "uploads/'\"`$(id);{x}{0}.jpg",
+    "template fields": "uploads/{width}{dir}{stem.__class__}.jpg",
+    "plus, per cent, question mark": "uploads/a+b%2Bc?d=e&f#g.jpg",
+    "right to left": "uploads/\u202egpj.exe\u200f.jpg",
+    "no ending": "uploads/no-ending",
+    "dots only": "uploads/...",
+    "named like a thumbnail": "uploads/a_128w.webp",
+    "combining marks": "uploads/e\u0301\u0327" + "\u0300" * 50 + ".jpg",
+    "emoji, as long as fits": "uploads/" + "😀" * 250 + ".jpg",
+}
+"""What it is → the key. The last has 1,012 bytes, and its longest thumbnail's key 1,018."""
+
+TOO_LONG = "uploads/" + "😀" * 254
+"""1,024 bytes, the most that S3 allows: the prefix is cut, but `_128w.webp` is longer."""
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
+def test_any_name_gets_its_thumbnails(stack: Stack, key: str) -> None:
+    """They stand under exactly that name, and say so; nothing is written anywhere else."""
+    before = _outputs(stack)
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=jpeg((200, 100)))
+    wanted = {stack.settings.thumbnail_key(key, width) for width in stack.settings.widths}
+    until(lambda: wanted <= _outputs(stack).keys())
+    assert _outputs(stack).keys() - before.keys() == wanted
+    for thumbnail in wanted:
+        head = stack.aws.s3.head_object(Bucket=stack.settings.output_bucket, Key=thumbnail)
+        told = Provenance.of(head["Metadata"])
+        assert told
+        assert told.key == key
+
+
+def test_a_name_without_room_for_its_thumbnails_becomes_a_letter(stack: Stack) -> None:
+    """A key of 1,024 bytes whose thumbnails' keys would be longer: one letter that says so."""
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=TOO_LONG, Body=jpeg((200, 100)))
+    found = until(
+        lambda: [each for each in replaying.letters(stack, 1000, None) if each.key == TOO_LONG]
+    )
+    assert [each.error_type for each in found] == ["KeyTooLong"]
+
+
+def _outputs(stack: Stack) -> dict[str, str]:
+    pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=stack.settings.output_bucket
+    )
+    return {each["Key"]: each["ETag"] for page in pages for each in page.get("Contents", [])}
