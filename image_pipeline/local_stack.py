@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ TOOLS: Final = REPOSITORY / ".tools"
 MINISTACK: Final = TOOLS / "ministack" / "bin" / "python"
 TOOL_FOLDERS: Final = (TOOLS / "sam" / "bin", TOOLS / "uv" / "bin", REPOSITORY / ".venv" / "bin")
 """Where sam is, and what sam calls: uv, and a Python of the function's version."""
+
+LIFELINE: Final = Path(__file__).with_name("lifeline.py")
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "image-pipeline"
@@ -289,8 +292,8 @@ class LocalStack:
         path = self.directory / log
         with path.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own tool
-                command,
-                stdin=subprocess.DEVNULL,
+                [sys.executable, LIFELINE, *command],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,  # no samconfig.toml is found here
@@ -306,6 +309,8 @@ class LocalStack:
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
+                assert process.stdin  # noqa: S101 - a pipe, as asked for
+                process.stdin.close()
         if code:
             raise CommandError(f"`{' '.join(command[:2])}` failed.\n{_tail(path)}")
 

@@ -188,6 +188,20 @@ def test_ctrl_c_while_building_stops_everything(home: Home) -> None:
     until(lambda: not processes_of(home.directory), 5)
 
 
+@pytest.mark.parametrize("log", ["sam-build.log", "sam-deploy.log"])
+def test_up_can_be_killed_at_any_moment(home: Home, log: str) -> None:
+    """While it builds or deploys: what sam runs ends too, and nothing is in the way of the next."""
+    with home.up() as process:
+        until((home.directory / log).exists)
+        until(lambda: len(processes_of(home.directory)) > 3)
+        process.kill()
+    until(lambda: not processes_of(home.directory), 5)
+    assert home.json("status") == {"running": False}
+    with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+
+
 def test_down_stops_a_foreground_stack(home: Home) -> None:
     """`down` in another terminal ends the `up` of the first, which takes it for no failure."""
     with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:

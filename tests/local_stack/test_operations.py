@@ -5,6 +5,8 @@ import os
 import pty
 import re
 import select
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -427,6 +429,30 @@ def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) ->
     assert done["made"] + done["current"] == 200
     assert done["current"] == made // PER_IMAGE
     assert count(stack) == 200 * PER_IMAGE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("name", ["backfill", "replay"])
+def test_a_killed_command_is_run_again(
+    stack: Stack, home: Home, name: str, number: signal.Signals
+) -> None:
+    """What it started goes on in AWS; the next call follows that, or finds it done."""
+    words = ["backfill", "--yes", "--concurrency", "1"] if name == "backfill" else ["replay"]
+    images = {str(n): jpeg((1600, 1200)) for n in range(60)}
+    if name == "replay":
+        put(stack, dict.fromkeys(images, CORRUPT))
+        until(lambda: letters_waiting(stack) == len(images))
+    with silent(stack):
+        put(stack, images)
+    with subprocess.Popen(  # noqa: S603 - the command under test
+        [COMMAND, *words], env=home.environment, stdout=subprocess.DEVNULL
+    ) as process:
+        until(lambda: count(stack) > 0, 30)
+        process.send_signal(number)
+        process.wait(10)
+    home.json(*words)
+    until(lambda: count(stack) == len(images) * PER_IMAGE, 60)
+    until(lambda: letters_waiting(stack) == 0, 60)
 
 
 def in_a_terminal(home: Home, *words: str, answers: dict[str, bytes]) -> tuple[int, str]:
