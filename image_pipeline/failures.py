@@ -1,6 +1,7 @@
 """What failed, read from the dead-letter queue without taking anything off it."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,12 @@ HIDDEN_SECONDS: Final = 20
 """For so long SQS hides a message that was looked at, so that the next request sees others. They
 are put back at once; this is for a look that was cut short."""
 
+
+LOOK_SECONDS: Final = 15
+"""Most that a look takes."""
+
+EMPTY_ANSWERS: Final = 3
+"""In a row, after which what is searched for is taken to be elsewhere."""
 
 UNREADABLE: Final = "Unreadable"
 """The error type of a message that is none of ours."""
@@ -88,14 +95,22 @@ def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool
 def received(
     sqs: "SQSClient", queue_url: str, wanted: set[str] | None = None, limit: int = 1000
 ) -> Iterator[dict[str, "MessageTypeDef"]]:
-    """Messages by their ids, up to `limit`, or the `wanted` ones among them.
+    """Messages by their ids, up to `limit`, or the `wanted` ones, which are searched for longer.
 
-    Those that are still in it at the end of the block are put back, the others at once.
+    Those that are still in it at the end of the block are put back, the others at once. The search
+    ends before the first ones would come back by themselves.
     """
-    expected = min(depth(sqs, queue_url), limit)
+    expected = depth(sqs, queue_url) if wanted else min(depth(sqs, queue_url), limit)
+    empty, patience = 0, EMPTY_ANSWERS if wanted else 1
+    deadline = time.monotonic() + LOOK_SECONDS
     seen: dict[str, MessageTypeDef] = {}
     try:
-        while len(seen) < expected and not (wanted and wanted <= seen.keys()):
+        while (
+            len(seen) < expected
+            and empty < patience
+            and time.monotonic() < deadline
+            and not (wanted and wanted <= seen.keys())
+        ):
             messages = sqs.receive_message(
                 QueueUrl=queue_url,
                 MaxNumberOfMessages=BATCH,
@@ -103,34 +118,40 @@ def received(
                 WaitTimeSeconds=1,  # asks all of SQS's servers, not a sample
                 MessageSystemAttributeNames=["SentTimestamp"],
             ).get("Messages", [])
-            if not messages:
-                break
+            empty = 0 if messages else empty + 1
             seen |= {message["MessageId"]: message for message in messages}
         if wanted is not None:
             others = [each for name, each in seen.items() if name not in wanted]
             seen = {name: each for name, each in seen.items() if name in wanted}
-            _put_back(sqs, queue_url, others)
+            hide(sqs, queue_url, others, 0)
         yield seen
     finally:
-        _put_back(sqs, queue_url, list(seen.values()))
+        hide(sqs, queue_url, list(seen.values()), 0)
 
 
-def hide(sqs: "SQSClient", queue_url: str, message: "MessageTypeDef", seconds: int) -> None:
-    """Let nobody else receive a message for `seconds` from now."""
-    sqs.change_message_visibility(
-        QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
-    )
+def hide(
+    sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"], seconds: int
+) -> set[str]:
+    """Let nobody else receive messages for `seconds` from now; 0 puts them back.
 
-
-def _put_back(sqs: "SQSClient", queue_url: str, messages: list["MessageTypeDef"]) -> None:
+    Answers the ids of those that are not ours any more: their time was up, others may have them.
+    """
+    lost = set()
     for start in range(0, len(messages), BATCH):
-        sqs.change_message_visibility_batch(
+        some = messages[start : start + BATCH]
+        told = sqs.change_message_visibility_batch(
             QueueUrl=queue_url,
             Entries=[
-                {"Id": str(index), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": 0}
-                for index, each in enumerate(messages[start : start + BATCH])
+                {
+                    "Id": str(index),
+                    "ReceiptHandle": each["ReceiptHandle"],
+                    "VisibilityTimeout": seconds,
+                }
+                for index, each in enumerate(some)
             ],
         )
+        lost |= {some[int(each["Id"])]["MessageId"] for each in told.get("Failed", [])}
+    return lost
 
 
 def _read(message: "MessageTypeDef") -> Iterator[Failure]:

@@ -14,8 +14,8 @@ import threading
 def main() -> None:
     """Run the command, and leave with its exit code."""
     threading.Thread(target=_end_with_input, daemon=True).start()
-    command = sys.argv[1:]
-    sys.exit(subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode)
+    ran = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+    sys.exit(ran.returncode)
 
 
 def _end_with_input() -> None:

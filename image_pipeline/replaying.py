@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from image_pipeline import executions, failures
 from image_pipeline.executions import Execution
 from image_pipeline.failures import Failure
 from image_pipeline.stack import ALIAS, Stack, explained
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 NOTHING: Final = {"done": 0, "failed_again": 0, "left": 0, "unreadable": 0}
 """What a replay counts, of no letters."""
@@ -73,43 +77,62 @@ def replays(
             yield ended
 
 
-def replay_each(stack: Stack, message_ids: Sequence[str]) -> Iterator[Replayed]:
+def replay_each(
+    stack: Stack, message_ids: Sequence[str], looking: AbstractContextManager[object]
+) -> Iterator[Replayed]:
     """Try the uploads of some letters again; each outcome as it is known.
 
     As in the state machine (iac/replay.asl.json): a message is deleted once its upload has
-    thumbnails or a new letter, else it is put back.
+    thumbnails or a new letter, else it is put back. `looking` is held while they are searched for:
+    another look of the same process would hide them.
     """
     wanted = set(message_ids)
     for queue in stack.queues:
-        with explained(), failures.received(stack.aws.sqs, queue, wanted) as messages:
-            for message in messages.values():
-                failures.hide(stack.aws.sqs, queue, message, REPLAY_SECONDS)
-            for message_id, message in list(messages.items()):
+        if not wanted:
+            return
+        with ExitStack() as block, explained():
+            with looking:
+                found = block.enter_context(failures.received(stack.aws.sqs, queue, wanted))
+                _keep(stack, queue, found)
+            for message_id in list(found):
+                wanted.discard(message_id)
+                _keep(stack, queue, found)
+                if message_id not in found:
+                    yield Replayed(message_id, "gone", GONE)
+                    continue
+                message = found[message_id]
                 replayed = _invoke(stack, message_id, message["Body"])
                 if replayed.outcome in ("done", "failed_again"):
-                    stack.aws.sqs.delete_message(
-                        QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"]
-                    )
-                    del messages[message_id]
-                wanted.discard(message_id)
+                    receipt = message["ReceiptHandle"]
+                    stack.aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)
+                    del found[message_id]
                 yield replayed
     for message_id in sorted(wanted):
-        yield Replayed(message_id, "gone", "It is not on the queue, or a replay has it.")
+        yield Replayed(message_id, "gone", GONE)
 
 
-REPLAY_SECONDS: Final = 960
-"""Hidden for so long, a message is not taken by anybody else while it is replayed: the longest
-time-out that a function can have, and a minute."""
+GONE: Final = "It was deleted, or somebody else looks at it or replays it just now."
+
+MARGIN_SECONDS: Final = 30
+"""Beyond the function's time-out, for which messages are hidden while one is replayed: a console
+that is killed then leaves them hidden for no longer."""
+
+
+def _keep(stack: Stack, queue: str, messages: dict[str, "MessageTypeDef"]) -> None:
+    """Hide messages for one more invocation, and drop those that others may have by now."""
+    seconds = stack.timeout + MARGIN_SECONDS
+    for message_id in failures.hide(stack.aws.sqs, queue, list(messages.values()), seconds):
+        del messages[message_id]
 
 
 def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:
     try:
-        answer = stack.aws.functions.invoke(
+        answer = stack.aws.invocations.invoke(
             FunctionName=stack.function_name,
             Qualifier=ALIAS,
             Payload=json.dumps({"letter": body}).encode(),
         )
-    except ClientError as error:
+    except (BotoCoreError, ClientError) as error:
         return Replayed(message_id, "left", str(error))
     told: dict[str, Any] = json.loads(answer["Payload"].read())
     if answer.get("FunctionError"):

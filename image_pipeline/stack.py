@@ -1,6 +1,7 @@
 """A deployed stack, in a local AWS or in an account: the same code with another endpoint."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,8 +41,12 @@ LOCAL_ACCESS_KEY: Final = "test"
 ALIAS: Final = "live"
 """The function's alias that everything invokes (iac/template.yaml)."""
 
-DENIALS: Final = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
-"""Codes of the services for what the caller may not do; a HEAD of S3 has none but its status."""
+DENIED: Final = re.compile(r"AccessDenied|AuthorizationError|Unauthorized|Forbidden|^403$")
+"""Codes of the services for what the caller, or a key's policy, does not allow; a HEAD of S3 has
+none but its status."""
+
+LONGEST_SECONDS: Final = 910
+"""For an answer of the function: the longest time-out that it can have, and some."""
 
 CONNECTIONS: Final = 32
 """Most requests at a time on one client."""
@@ -121,6 +126,13 @@ class Aws:
         return self._session.client("lambda", endpoint_url=self.endpoint_url, config=self._config)
 
     @cached_property
+    def invocations(self) -> "LambdaClient":
+        """The function, called once and waited for."""
+        patient = Config(read_timeout=LONGEST_SECONDS, retries={"total_max_attempts": 1})
+        config = self._config.merge(patient)
+        return self._session.client("lambda", endpoint_url=self.endpoint_url, config=config)
+
+    @cached_property
     def states(self) -> "SFNClient":
         """The state machines."""
         return self._session.client(
@@ -148,7 +160,8 @@ def _time(value: Any) -> datetime:
 class Stack:
     """A deployed stack: its outputs, and what its function runs with.
 
-    `architecture` is arm64 or x86_64; the function's memory is `settings.memory_mb`.
+    `architecture` is arm64 or x86_64; the function's memory is `settings.memory_mb`, its time-out
+    `timeout` seconds.
     """
 
     aws: Aws
@@ -158,6 +171,7 @@ class Stack:
     settings: Settings
     architecture: str
     outputs: Mapping[str, str]
+    timeout: int = 30
 
     def output(self, name: str) -> str:
         """An output of the stack. Raises CommandError where it is of an older template."""
@@ -211,6 +225,7 @@ class Stack:
                     settings,
                     configuration["Architectures"][0],
                     outputs,
+                    configuration["Timeout"],
                 )
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(
@@ -231,7 +246,7 @@ def explained() -> Iterator[None]:
     except EndpointConnectionError as error:
         raise CommandError(f"{error} Is it running, and is the network up?") from error
     except ClientError as error:
-        if error.response["Error"]["Code"] in DENIALS:
+        if DENIED.search(error.response["Error"]["Code"]):
             raise NotPermitted(f"AWS denies it: {error}") from error
         raise CommandError(f"AWS refused: {error}") from error
     except (BotoCoreError, Boto3Error) as error:

@@ -180,7 +180,7 @@ def wait(
         while True:
             pending = [each for each in uploaded if each.key not in settled]
             letters = _letters(stack, pending)
-            for outcome in pool.map(partial(look, stack, letters), pending):
+            for outcome in pool.map(partial(look, stack, partial(list, letters)), pending):
                 if outcome.state is not State.UNKNOWN:
                     settled[outcome.key] = outcome
                     progress(outcome)
@@ -211,16 +211,24 @@ def _letters(stack: Stack, pending: list[Outcome]) -> list[Failure]:
     """Failures on the queue that may be of `pending`."""
     if not pending:
         return []
-    letters = failures.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
-    return [letter for letter in letters if letter.bucket == stack.input_bucket]
+    return failures.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
-def look(stack: Stack, letters: list[Failure], upload: Outcome) -> Outcome:
-    """Tell what became of `upload` by now; `letters` are the dead letters of its bucket."""
-    for letter in letters:
-        same = letter.key == upload.key and letter.etag in (upload.etag, None)
-        if same and letter.sent_at >= upload.uploaded_at:  # not of an earlier, equal upload
+def look(stack: Stack, letters: Callable[[], list[Failure]], upload: Outcome) -> Outcome:
+    """Tell what became of `upload` by now; letters are asked for where it has no thumbnails."""
+    found = _thumbnails(stack, upload)
+    if found.state is State.DONE:
+        return found
+    for letter in letters():
+        same = (letter.bucket, letter.key) == (stack.input_bucket, upload.key)
+        newer = letter.sent_at >= upload.uploaded_at  # not of an earlier, equal upload
+        if same and newer and letter.etag in (upload.etag, None):
             return replace(upload, state=State.FAILED, failure=letter)
+    return found
+
+
+def _thumbnails(stack: Stack, upload: Outcome) -> Outcome:
+    """The upload with all its thumbnails, or with whose they are, or as it was."""
     wanted = Provenance(upload.key, upload.etag, upload.uploaded_at, stack.settings.recipe)
     thumbnails = []
     for width in stack.settings.widths:

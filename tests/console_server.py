@@ -12,13 +12,15 @@ from image_pipeline.console.command import listening, serve
 from image_pipeline.console.guard import TOKEN_HEADER
 from image_pipeline.stack import Stack
 
+SECRET = "opens-it"
+
 
 @contextmanager
 def serving(stack: Stack) -> Iterator[str]:
-    """Serve the console of `stack` for the block, at this URL."""
+    """Serve the console of `stack` for the block, at this URL; SECRET opens it."""
     ended = threading.Event()
     with listening(0) as listener:
-        thread = threading.Thread(target=serve, args=(stack, listener, ended))
+        thread = threading.Thread(target=serve, args=(stack, listener, SECRET, ended))
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -32,7 +34,8 @@ class Pages:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        page = requests.get(url, timeout=10).text
+        self._session = requests.Session()
+        page = self._session.get(f"{url}/?secret={SECRET}", timeout=10).text
         token = re.search(r'name="csrf-token" content="(.*?)"', page)
         assert token
         self._headers = {"Origin": url, TOKEN_HEADER: token[1], "Accept": "text/html"}
@@ -40,9 +43,9 @@ class Pages:
     def get(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """Ask for a page or a part of one."""
         headers = {"Accept": "text/html"} | (headers or {})
-        return requests.get(self.url + path, headers=headers, timeout=10, **more)
+        return self._session.get(self.url + path, headers=headers, timeout=10, **more)
 
     def post(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """Ask for a change."""
         headers = self._headers | (headers or {})
-        return requests.post(self.url + path, headers=headers, timeout=10, **more)
+        return self._session.post(self.url + path, headers=headers, timeout=10, **more)

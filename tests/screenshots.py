@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import chromium
-from console_server import serving
+from console_server import SECRET, serving
 from local_stack.serving import free_port
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -54,12 +54,14 @@ def take(browser: Browser, url: str, files: list[Path]) -> None:
 
     def view(size: tuple[int, int], scheme: str) -> Page:
         width, height = size
-        return browser.new_page(
+        page = browser.new_page(
             base_url=url,
             viewport={"width": width, "height": height},
             color_scheme=scheme,  # type: ignore[arg-type]
             reduced_motion="reduce",
         )
+        page.goto(f"/?secret={SECRET}")
+        return page
 
     def keep(page: Page, name: str) -> None:
         for image in page.locator("img:visible").all():

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from threading import Lock
 from typing import Any
 
 import pytest
 import requests
 from aws_names import INPUT, OUTPUT
-from console_server import Pages, serving
+from botocore.exceptions import ClientError, ReadTimeoutError
+from console_server import SECRET, Pages, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from moto_stack import letter_of, made, moto_stack
@@ -20,13 +23,15 @@ from starlette.routing import Route
 
 import errors
 import webp
+from image_pipeline import replaying
 from image_pipeline.console import app, gallery
 from image_pipeline.console.figures import LATE, Figures
 from image_pipeline.console.gallery import Thumbnail, srcset
 from image_pipeline.console.guard import TOKEN_HEADER
+from image_pipeline.console.letters import Letters
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import Stack
+from image_pipeline.stack import Stack, explained
 from image_utils import make_thumbnails
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
@@ -86,6 +91,27 @@ def test_every_method_that_is_not_for_reading_is_guarded(stack: Stack) -> None:
     routes = [each for each in app.Console(stack, "token").routes if isinstance(each, Route)]
     changing = [each.path for each in routes if (each.methods or set()) - {"GET", "HEAD"}]
     assert changing == CHANGING
+
+
+@pytest.mark.parametrize("path", ["/", "/image?key=a", "/letters/list", "/static/console.js"])
+@pytest.mark.parametrize("given", ["", "?secret=", "?secret=guessed"])
+def test_without_the_secret_nothing_is_shown(pages: Pages, path: str, given: str) -> None:
+    """Another user of this machine can reach the port, and gets no page, no token and no link."""
+    answer = requests.get(
+        pages.url + path + given.replace("?", "&" if "?" in path else "?"), timeout=5
+    )
+    assert answer.status_code == 401
+    assert "csrf" not in answer.text
+    assert not answer.cookies
+
+
+def test_the_secret_becomes_a_cookie_for_this_site_alone(pages: Pages) -> None:
+    """It leaves the address at once; no script reads the cookie, no other site's page sends it."""
+    answer = requests.get(f"{pages.url}/?secret={SECRET}", timeout=5, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    cookie = answer.headers["Set-Cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
 
 
 @pytest.mark.parametrize("path", ["/", "/image?key=none", "/static/console.js", "/nothing"])
@@ -216,6 +242,8 @@ def test_the_detail_view_shows_the_manifest(stack: Stack, monkeypatch: pytest.Mo
         told = json.dumps({"dominant_colour": "#4a6b8c", "note": "<b>"})
         stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=told.encode())
         text = pages.get(path).text
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=b"somebody else's")
+        assert "somebody else&#39;s" in pages.get(path).text
     assert "#4a6b8c" in text
     assert "<b>" not in text
 
@@ -227,7 +255,13 @@ def test_an_image_that_is_gone_is_told(pages: Pages) -> None:
     assert "There is no uploads/gone.jpg" in answer.text
 
 
-@pytest.mark.parametrize("body", [b"", b"text", jpeg()[:300], b"\xff\xd8\xff", b"RIFF1234WEBPVP8X"])
+BOMB = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xfe\x3f\0\xfe\x3f\0"
+"""The head of a WebP of 16,383 × 16,383 pixels."""
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"text", jpeg()[:300], b"\xff\xd8\xff", b"RIFF1234WEBPVP8X", BOMB]
+)
 def test_any_bytes_have_a_detail_view(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
@@ -267,6 +301,57 @@ def test_failures_and_missing_permissions_are_pages(
     assert script.json()["message"] == str(error)
 
 
+def test_a_missing_right_hides_only_what_it_is_for(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without log or queue an image is shown all the same, and what is missing is said."""
+    made(stack, "uploads/a.jpg", jpeg())
+    put(stack, "uploads/new.jpg")
+
+    def refuse(*_: object) -> None:
+        raise NotPermitted("AWS denies logs and letters")
+
+    monkeypatch.setattr(gallery, "log", refuse)
+    monkeypatch.setattr(replaying, "letters", refuse)
+    text = pages.get("/image?key=uploads/a.jpg").text
+    assert "a_512w.webp" in text
+    assert "AWS denies" in text
+    told = pages.post("/outcomes", json={"keys": ["uploads/a.jpg", "uploads/new.jpg"]}).json()
+    assert [each["state"] for each in told["outcomes"]] == ["done", "unknown"]
+    assert "AWS denies" in told["problem"]
+
+
+def test_a_fault_of_the_console_s_own_is_told(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 500 has words, and the same headers as any page."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(gallery.Gallery, "page", fail)
+    answer = pages.get("/")
+    assert answer.status_code == 500
+    assert "unforeseen" in answer.text
+    assert "default-src" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDenied", "KMS.AccessDeniedException", "403", "KmsAccessDenied"]
+)
+def test_every_kind_of_denial_is_one(code: str) -> None:
+    """S3, a HEAD of S3, SQS with a key of one's own: all are "not permitted"."""
+    with pytest.raises(NotPermitted), explained():
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
+
+
+def test_no_page_leads_to_another_site(pages: Pages) -> None:
+    """What was typed as an address is no link to elsewhere."""
+    answer = pages.get("//evil.example/login")
+    assert answer.status_code == 404
+    assert 'href="//' not in answer.text
+
+
 def test_a_bucket_that_is_gone_is_a_page(pages: Pages, stack: Stack) -> None:
     """What S3 refuses is shown in its own words."""
     stack.aws.s3.delete_bucket(Bucket=INPUT)
@@ -300,7 +385,7 @@ def test_letters_are_listed_with_error_attempts_and_time(pages: Pages, stack: St
 @pytest.mark.parametrize("name", ["photo.jpg", "ä/b c+d&e?#%.jpg", "<b>.png", "no-ending"])
 def test_a_file_goes_straight_to_s3(pages: Pages, stack: Stack, name: str) -> None:
     """The URL that a page gets takes the file under its key, with its type; the pages show it."""
-    (target,) = pages.post("/uploads", json={"names": [name]}).json()["uploads"]
+    target = pages.post("/uploads", json={"name": name}).json()
     assert target["key"] == f"uploads/{name}"
     headers = {"Content-Type": target["content_type"]}
     requests.put(target["url"], b"bytes", headers=headers, timeout=5).raise_for_status()
@@ -315,13 +400,13 @@ def test_a_file_goes_straight_to_s3(pages: Pages, stack: Stack, name: str) -> No
         {},
         [],
         "names",
-        {"names": "a"},
-        {"names": [1]},
-        {"names": [""]},
-        {"names": ["folder/"]},
-        {"names": ["x" * 1020]},
-        {"names": ["\ud800"]},
-        {"names": ["a"] * 101},
+        {"name": ["a"]},
+        {"name": None},
+        {"name": 1},
+        {"name": ""},
+        {"name": "folder/"},
+        {"name": "x" * 1020},
+        {"name": "\ud800"},
     ],
 )
 def test_what_is_no_upload_is_refused(pages: Pages, asked: object) -> None:
@@ -330,6 +415,12 @@ def test_what_is_no_upload_is_refused(pages: Pages, asked: object) -> None:
     assert answer.status_code == 400
     assert answer.json()["message"]
     assert pages.post("/uploads", data=b"\xff{").status_code == 400
+
+
+@pytest.mark.parametrize("keys", ["a", [1], ["\ud800"], ["a"] * 101, None])
+def test_what_is_no_list_of_keys_is_refused(pages: Pages, keys: object) -> None:
+    """A clear 400 here too."""
+    assert pages.post("/outcomes", data=json.dumps({"keys": keys})).status_code == 400
 
 
 def test_outcomes_tell_what_became_of_each(pages: Pages, stack: Stack) -> None:
@@ -352,14 +443,99 @@ def test_an_unknown_replay_is_told(pages: Pages) -> None:
 
 def test_a_replay_that_fails_says_why(stack: Stack) -> None:
     """What stops a replay, here a stack without the state machine, reaches the page."""
-    told: list[int] = []
-    replays = Replays(stack, lambda: told.append(1))
+    letters = Letters(stack)
+    replays = Replays(stack, letters)
+    assert letters.read() == []
     letter_of(stack, "uploads/a.jpg", "e")
     replay = replays.start(None)
     while not replay.ended:
         time.sleep(0.01)
     assert "ReplayStateMachineArn" in str(replay.error)
-    assert told, "the letters are read again"
+    assert len(letters.read()) == 1, "they are read again"
+
+
+@dataclass
+class Invoked:
+    """Answers of the function, one a call; an exception is raised."""
+
+    answers: list[Any]
+    bodies: list[str] = field(default_factory=list)
+
+    def invoke(self, **asked: Any) -> dict[str, Any]:
+        """The next answer."""
+        self.bodies.append(json.loads(asked["Payload"])["letter"])
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        error = {"FunctionError": "Unhandled"} if "errorType" in answer else {}
+        return {"Payload": BytesIO(json.dumps(answer).encode()), **error}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "stays"),
+    [
+        ({"processed": 1, "skipped": 0, "failed": 0}, "done", False),
+        ({"processed": 0, "skipped": 0, "failed": 1}, "failed_again", False),
+        ({"left": "unreadable"}, "unreadable", True),
+        ({"errorType": "StorageUnavailable", "errorMessage": "S3 is down"}, "left", True),
+        (
+            ClientError({"Error": {"Code": "TooManyRequests", "Message": ""}}, "Invoke"),
+            "left",
+            True,
+        ),
+        (ReadTimeoutError(endpoint_url="http://x"), "left", True),
+    ],
+)
+def test_a_letter_goes_only_when_it_is_settled(
+    stack: Stack, answer: Any, outcome: str, stays: bool  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Done, or replaced by a new letter, it is deleted; whatever else happens it is there again."""
+    letter_of(stack, "uploads/a.jpg", "e")
+    letter_of(stack, "uploads/b.jpg", "e")
+    stack.aws.__dict__["invocations"] = invoked = Invoked([answer])
+    one, other = replaying.letters(stack, 10, None)
+    told = list(replaying.replay_each(stack, [one.message_id], Lock()))
+    assert [(each.message_id, each.outcome) for each in told] == [(one.message_id, outcome)]
+    assert invoked.bodies == [one.body]
+    left = {each.message_id for each in replaying.letters(stack, 10, None)}
+    assert left == {other.message_id} | ({one.message_id} if stays else set())
+
+
+def test_a_letter_that_is_not_there_is_told(stack: Stack) -> None:
+    """Somebody else was quicker: nothing is invoked, and the others go on."""
+    letter_of(stack, "uploads/a.jpg", "e")
+    (one,) = replaying.letters(stack, 10, None)
+    stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
+    told = replaying.replay_each(stack, ["no-such-message", one.message_id], Lock())
+    assert {each.message_id: each.outcome for each in told} == {
+        one.message_id: "done",
+        "no-such-message": "gone",
+    }
+
+
+def test_a_look_waits_for_the_search_of_a_replay(stack: Stack) -> None:
+    """While letters are searched for no other look of this console hides them."""
+    letters = Letters(stack)
+    letter_of(stack, "uploads/a.jpg", "e")
+    (one,) = letters.read()
+    letters.forget()
+    looks: list[bool] = []
+    stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
+
+    class Watched:
+        """The lock, asked whether it is held when messages are received."""
+
+        def __enter__(self) -> None:
+            letters.lock.acquire()
+            looks.append(letters.lock.locked())
+
+        def __exit__(self, *_: object) -> None:
+            letters.lock.release()
+
+    told = list(replaying.replay_each(stack, [one.message_id], Watched()))
+    assert [each.outcome for each in told] == ["done"]
+    assert looks == [True]
+    assert not letters.lock.locked(), "it is free while the function works"
 
 
 # --- srcset and figures -------------------------------------------------------------------------
@@ -392,14 +568,21 @@ class Log:
     """What is asked of CloudWatch Logs: events from a time on, a page of at most two each."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
+    refusing: bool = False
 
     def add(self, when: datetime, message: str, stream: str = "s") -> None:
         """Log a line."""
         milliseconds = int(when.timestamp() * 1000)
-        self.events.append({"logStreamName": stream, "timestamp": milliseconds, "message": message})
+        name = f"{stream} {len(self.events)}"
+        self.events.append(
+            {"eventId": name, "logStreamName": stream}
+            | {"timestamp": milliseconds, "message": message}
+        )
 
     def filter_log_events(self, **asked: Any) -> dict[str, Any]:
         """A page, and the token of the next."""
+        if self.refusing:
+            raise ClientError({"Error": {"Code": "InvalidParameter", "Message": "token"}}, "Filter")
         found = [each for each in self.events if each["timestamp"] >= asked["startTime"]]
         first = int(asked.get("nextToken", 0))
         more = {"nextToken": str(first + 2)} if len(found) > first + 2 else {}
@@ -452,6 +635,41 @@ def test_a_long_log_is_read_in_parts(stack: Stack) -> None:
     while (found := figures.read()).behind:
         pass
     assert found.images == 30
+
+
+def test_a_refused_look_at_the_log_is_begun_anew(stack: Stack) -> None:
+    """A token that has expired is not used for ever."""
+    log = Log()
+    stack.aws.__dict__["logs"] = log
+    for number in range(30):
+        log.add(datetime.now(UTC), metrics(100), str(number))
+    figures = Figures(stack)
+    assert figures.read().behind
+    log.refusing = True
+    with pytest.raises(CommandError):
+        figures.read()
+    log.refusing = False
+    while (found := figures.read()).behind:
+        pass
+    assert found.images == 30
+
+
+def test_many_pages_look_at_the_log_once(stack: Stack) -> None:
+    """A glance within two seconds costs no request."""
+    log = Log()
+    stack.aws.__dict__["logs"] = log
+    figures = Figures(stack)
+    assert figures.glance().images == 0
+    log.add(datetime.now(UTC), metrics(100))
+    assert figures.glance().images == 0
+    assert figures.read().images == 1
+
+
+@pytest.mark.parametrize("key", ["uploads/" + "x" * 1000, 'uploads/"' * 100, "\x01" * 1000])
+def test_a_pattern_for_the_log_fits_whatever_the_key(key: str) -> None:
+    """CloudWatch takes 1,024 characters."""
+    assert len(gallery._pattern(key)) <= 1024  # noqa: SLF001
+    assert gallery._pattern("a*") == '{ $.key = "a*" }'  # noqa: SLF001
 
 
 def test_a_thumbnail_s_size_is_read_from_its_head() -> None:

@@ -37,7 +37,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "InputPrefix": (["uploads/", "a", "in/2026/img-"], ["", "a*", "a?", "${x}", "a b", "a" * 33]),
     "UploadOrigins": (
         ["https://a.example", "http://127.0.0.1:*,https://*.a.example", "http://localhost:8080"],
-        ["", "*", "a.example", "https://a.example/", "https://a.example,*", "https://*.*.example"],
+        [
+            *("", "*", "a.example", "https://a.example/", "https://a.example,*", "http://"),
+            *("https://*.*.example", "https://*.a.example:*", "https://*:*", "https://:99999"),
+        ],
     ),
     "BucketVersioning": (["true", "false"], ["", "yes"]),
     "ThumbnailSizes": (

@@ -4,7 +4,8 @@ Pages are rendered here, whole or as parts that the script (static/console.js) p
 and message goes through the templates' escaping, or into JSON that the script shows as text.
 """
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +16,25 @@ from botocore.exceptions import ClientError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp
 
 import errors
 from image_pipeline import uploading
 from image_pipeline.console.figures import Figures
-from image_pipeline.console.gallery import LINK_SECONDS, MISSING, Gallery, detail, link, thumbnails
+from image_pipeline.console.gallery import (
+    LINK_SECONDS,
+    MISSING,
+    Gallery,
+    detail,
+    link,
+    thumbnails,
+    unless_refused,
+)
 from image_pipeline.console.guard import Guard, origins
 from image_pipeline.console.letters import MOST, Letters
 from image_pipeline.console.replays import Replays
@@ -48,7 +57,7 @@ class Console:
         self._gallery = Gallery(stack)
         self._letters = Letters(stack)
         self._figures = Figures(stack)
-        self._replays = Replays(stack, self._letters.forget)
+        self._replays = Replays(stack, self._letters)
         self._pages = Jinja2Templates(HERE / "pages")
         self._pages.env.globals |= {"stack": stack, "token": token, "explain": explanation}
         self._pages.env.filters |= {"filesize": filesize, "ago": ago, "duration": duration}
@@ -59,7 +68,7 @@ class Console:
             Route("/letters/list", self.letters_list),
             Route("/figures", self.figures),
             Route("/figures/now", self.figures_now),
-            Route("/uploads", self.start_uploads, methods=["POST"]),
+            Route("/uploads", self.start_upload, methods=["POST"]),
             Route("/outcomes", self.outcomes, methods=["POST"]),
             Route("/replays", self.start_replay, methods=["POST"]),
             Route("/replays/{number:int}", self.replay),
@@ -101,10 +110,9 @@ class Console:
     def letters_list(self, request: Request) -> Response:
         """Give the list of dead letters, the newest first."""
         found = self._letters.read()[::-1]
-        hidden = waiting(self._stack) - len({each.message_id for each in found})
-        return self._page(
-            request, "letters_list.html", letters=found, hidden=max(hidden, 0), most=MOST
-        )
+        unseen = max(waiting(self._stack) - len({each.message_id for each in found}), 0)
+        hidden = unseen if len(found) < MOST else 0  # beyond MOST they are merely not read
+        return self._page(request, "letters_list.html", letters=found, hidden=hidden, unseen=unseen)
 
     def figures(self, request: Request) -> Response:
         """Show what the function does, which comes as a part of its own, again and again."""
@@ -112,41 +120,48 @@ class Console:
 
     def figures_now(self, request: Request) -> Response:
         """Give the figures of the last hour as they are now."""
-        return self._page(request, "figures_now.html", now=self._figures.read())
+        return self._page(request, "figures_now.html", now=self._figures.glance())
 
     # --- what pages ask for ---------------------------------------------------------------------
-    async def start_uploads(self, request: Request) -> Response:
-        """`{"names": [...]}` → `{"uploads": [{"key", "url", "content_type"}]}`.
+    async def start_upload(self, request: Request) -> Response:
+        """`{"name": ...}` → `{"key", "url", "content_type"}`, for an upload that begins now.
 
-        Each file is PUT to its URL with its content type, straight to S3.
+        The file is PUT to the URL with its content type, straight to S3.
         """
-        names = await listed(request, "names")
-        prefix = self._stack.settings.input_prefix
-        for name in names:
-            if not name or name.endswith("/") or len((prefix + name).encode()) > MAX_KEY_BYTES:
-                raise HTTPException(400, f"S3 takes no object of the name {name!r}.")
-        return JSONResponse({"uploads": [self._upload(prefix + name) for name in names]})
+        name = (await body_of(request)).get("name")
+        key = f"{self._stack.settings.input_prefix}{name}"
+        if not is_text(name) or not name or name.endswith("/") or len(key.encode()) > MAX_KEY_BYTES:
+            raise HTTPException(400, f"S3 takes no object of the name {name!r}.")
+        return JSONResponse(await run_in_threadpool(self._upload, key))
 
     def _upload(self, key: str) -> dict[str, str]:
         content_type = uploading.content_type(key)
-        url = self._stack.aws.s3_links.generate_presigned_url(
-            "put_object",
-            Params={"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type},
-            ExpiresIn=LINK_SECONDS,
-        )
+        given = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
+        with explained():  # it may need new credentials
+            url = self._stack.aws.s3_links.generate_presigned_url(
+                "put_object", Params=given, ExpiresIn=LINK_SECONDS
+            )
         return {"key": key, "url": url, "content_type": content_type}
 
     async def outcomes(self, request: Request) -> Response:
-        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html"}]}`: what became of each."""
+        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html"}], "problem"}`.
+
+        What became of each; the problem, if any, is that dead letters cannot be read.
+        """
         keys = await listed(request, "keys")
-        return JSONResponse({"outcomes": await run_in_threadpool(self._outcomes, keys)})
+        return JSONResponse(await run_in_threadpool(self._outcomes, keys))
 
-    def _outcomes(self, keys: Sequence[str]) -> list[dict[str, str]]:
+    def _outcomes(self, keys: Sequence[str]) -> dict[str, Any]:
+        problems: list[str] = []
+
+        def letters() -> list[Failure]:
+            return unless_refused(problems, self._letters.read, list[Failure]())
+
         with explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
-            letters = self._letters.read()
-            return list(pool.map(lambda key: self._outcome(key, letters), keys))
+            outcomes = list(pool.map(lambda key: self._outcome(key, letters), keys))
+        return {"outcomes": outcomes, "problem": problems[0] if problems else None}
 
-    def _outcome(self, key: str, letters: list[Failure]) -> dict[str, str]:
+    def _outcome(self, key: str, letters: Callable[[], list[Failure]]) -> dict[str, str]:
         try:
             upload = uploading.look(self._stack, letters, uploading.stored(self._stack, key))
         except ClientError as error:
@@ -182,8 +197,11 @@ class Console:
                 status, title, message = error.status_code, "Not here", error.detail
             case NotPermitted():
                 status, title, message = 403, "Not permitted", str(error)
-            case _:
+            case CommandError():
                 status, title, message = 502, "It did not work", str(error)
+            case _:  # a fault of the console's own; the traceback is in its log
+                status, title = 500, "The console failed"
+                message = f"{type(error).__name__}: {error}"
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"title": title, "message": message}, status)
         about = {"title": title, "message": message, "denied": isinstance(error, NotPermitted)}
@@ -196,22 +214,21 @@ class Console:
         return self._pages.get_template(name).render(values)
 
 
-def application(stack: Stack, port: int, token: str) -> Starlette:
+def application(stack: Stack, port: int, secret: str) -> ASGIApp:
     """Make the web application of `stack`, to be served on `port` of 127.0.0.1.
 
-    `token` is the secret by which a page shows that it is one of the console's.
+    `secret` opens it: whoever has it acts with the user's rights.
     """
+    token = secrets.token_urlsafe()
     console = Console(stack, token)
     examples = (
         link(stack, bucket, "x") for bucket in (stack.input_bucket, stack.settings.output_bucket)
     )
-    guard = Middleware(Guard, port=port, token=token, sources=origins(examples))
-    handled = (CommandError, HTTPException)
-    return Starlette(
-        routes=console.routes,
-        middleware=[guard],
-        exception_handlers=dict.fromkeys(handled, console.failed),
+    handled = (CommandError, HTTPException, Exception)
+    pages = Starlette(
+        routes=console.routes, exception_handlers=dict.fromkeys(handled, console.failed)
     )
+    return Guard(pages, port=port, secret=secret, token=token, sources=origins(examples))
 
 
 async def body_of(request: Request) -> dict[str, Any]:
@@ -228,7 +245,7 @@ async def body_of(request: Request) -> dict[str, Any]:
 async def listed(request: Request, name: str) -> list[str]:
     """Read a list of up to AT_ONCE strings. Raises HTTPException for anything else."""
     found = (await body_of(request)).get(name)
-    if not (isinstance(found, list) and all(map(_is_text, found))):
+    if not (isinstance(found, list) and all(map(is_text, found))):
         raise HTTPException(400, f'"{name}" must be a list of strings.')
     if len(found) > AT_ONCE:
         raise HTTPException(400, f'"{name}" may have {AT_ONCE} entries at most.')
@@ -271,6 +288,6 @@ def duration(milliseconds: float | None) -> str:
     return f"{milliseconds / 1000:.1f} s"
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether this is a string that can be written, which half a surrogate pair cannot."""
     return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)

@@ -22,6 +22,7 @@ from image_pipeline.command_line import (
     stopped_by_signals,
     where,
 )
+from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address, free_port
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import HOST, LocalStack
 from image_pipeline.stack import Stack
@@ -38,8 +39,11 @@ STOP_SECONDS: Final = 2
 def console(
     *,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 for any that is free.")
-    ] = DEFAULT_PORT,
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port on 127.0.0.1; without it 4567, or any that is free."
+        ),
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, where there is a screen.")
     ] = True,
@@ -49,8 +53,9 @@ def console(
 ) -> None:
     """Open a web page of a stack: uploads, images, dead letters, figures.
 
-    It listens on this machine alone, until Ctrl-C, and acts with your own AWS credentials. The
-    local stack has its own one, which `image-pipeline up` starts.
+    It listens on this machine alone, until Ctrl-C, and acts with your own AWS credentials: the
+    secret in its address keeps others out. The local stack has its own one, which
+    `image-pipeline up` starts; without --port that is opened.
 
     **Examples**
 
@@ -59,9 +64,20 @@ def console(
     `image-pipeline console --stack my-pipeline --region eu-west-1 --port 8080`
     """
     target = chosen(local=local, name=stack, region=region)
-    with stopped_by_signals(), listening(port) as listener:
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
-        out.print(f"[bold green]{target.name}[/] {where(target)} is on [bold]{url}[/]")
+    if not stack and port is None and (url := ConsoleProcess(LocalStack().directory).url):
+        out.print(f"The console of the local stack is on [bold]{url}[/]", soft_wrap=True)
+        if browser:
+            open_page(url)
+        return
+    secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
+    with (
+        stopped_by_signals(),
+        listening(free_port(DEFAULT_PORT) if port is None else port) as listener,
+    ):
+        url = address(listener.getsockname()[1], secret)
+        out.print(
+            f"[bold green]{target.name}[/] {where(target)} is on [bold]{url}[/]", soft_wrap=True
+        )
         err.print("Stop it: Ctrl-C")
         if browser:
             open_page(url)
@@ -69,7 +85,7 @@ def console(
         if not stack:
             threading.Thread(target=_watch_local_stack, args=(ended,), daemon=True).start()
         try:
-            serve(target, listener, ended)
+            serve(target, listener, secret, ended)
             err.print("The local stack has ended, and its console with it.")
         except KeyboardInterrupt:
             err.print("\nStopped.")
@@ -93,20 +109,20 @@ def listening(port: int) -> socket.socket:
         listener.close()
         raise CommandError(
             f"Port {port} cannot be used ({error.strerror}): another program has it. "
-            f"Choose another one: `image-pipeline console --port {port + 1}`."
+            "Choose another one, or leave --port out."
         ) from error
     return listener
 
 
-def serve(stack: Stack, listener: socket.socket, ended: threading.Event) -> None:
-    """Serve the pages of `stack` until a signal, or until `ended` is set."""
+def serve(stack: Stack, listener: socket.socket, secret: str, ended: threading.Event) -> None:
+    """Serve the pages of `stack` to who has the secret, until a signal, or until `ended` is set."""
     import uvicorn  # noqa: PLC0415 - the other commands start without a web server
 
     from image_pipeline.console.app import application  # noqa: PLC0415 - likewise
 
     server = uvicorn.Server(
         uvicorn.Config(
-            application(stack, listener.getsockname()[1], secrets.token_urlsafe()),
+            application(stack, listener.getsockname()[1], secret),
             log_level="warning",
             access_log=False,
             lifespan="off",

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from image_pipeline import costs
 from image_pipeline.stack import Stack, explained
 
@@ -19,6 +21,9 @@ RECENT: Final = 5
 
 MOST_PAGES: Final = 5
 """Pages of log events in one look; what is left comes with the next ones."""
+
+REMEMBERED: Final = 2.0
+"""Seconds for which a summary is good for all pages that look."""
 
 LATE: Final = 30
 """Seconds by which a line may come into the log later than others."""
@@ -77,26 +82,43 @@ class Figures:
         self._stack = stack
         self._lock = threading.Lock()
         self._minutes: dict[int, Minute] = {}
-        self._seen: dict[tuple[str, int, str], None] = {}
+        self._seen: dict[str, int] = {}
+        """Events' ids, and when they were."""
+        self._summed: Summary | None = None
+        self._good_until = 0.0
         self._last = 0
         self._token: str | None = None
         self._start = 0
 
+    def glance(self) -> Summary:
+        """The last hour as it was a moment ago: enough for a page, however many look."""
+        with self._lock:
+            if self._summed is None or time.time() > self._good_until:
+                self._read()
+            assert self._summed  # noqa: S101 - it was just read
+            return self._summed
+
     def read(self) -> Summary:
         """Take what is new in the log, and sum the last hour up."""
-        now = time.time()
         with self._lock:
-            behind = self._follow(now)
-            oldest = int(now // 60) - MINUTES
-            self._minutes = {m: each for m, each in self._minutes.items() if m > oldest}
-            return self._summary(int(now // 60), behind=behind)
+            return self._read()
+
+    def _read(self) -> Summary:
+        now = time.time()
+        behind = self._follow(now)
+        oldest = int(now // 60) - MINUTES
+        self._minutes = {m: each for m, each in self._minutes.items() if m > oldest}
+        self._summed = self._summary(int(now // 60), behind=behind)
+        self._good_until = time.time() + REMEMBERED
+        return self._summed
 
     def _follow(self, now: float) -> bool:
         """Read some pages; whether there are more."""
-        if self._token is None:
-            earliest = int(now - MINUTES * 60) * 1000
+        earliest = int(now - MINUTES * 60) * 1000
+        if self._token is None or self._start < earliest - LATE * 1000:
+            self._token = None  # of a page that was left alone for long: too far back, or expired
             self._start = max(earliest, self._last - LATE * 1000)
-            self._seen = {each: None for each in self._seen if each[1] >= self._start}
+            self._seen = {name: at for name, at in self._seen.items() if at >= self._start}
         for _ in range(MOST_PAGES):
             more: Any = {"nextToken": self._token} if self._token else {}
             with explained():
@@ -109,10 +131,15 @@ class Figures:
                     )
                 except self._stack.aws.logs.exceptions.ResourceNotFoundException:
                     return False
+                except ClientError:
+                    self._token = None  # it may be what is refused: begin anew next time
+                    raise
             for event in answer["events"]:
-                name = (event["logStreamName"], event["timestamp"], event["message"])
+                stream, at = event["logStreamName"], event["timestamp"]
+                # A local AWS gives its events no ids.
+                name = event.get("eventId") or f"{stream} {at} {hash(event['message'])}"
                 if name not in self._seen:
-                    self._seen[name] = None
+                    self._seen[name] = at
                     self._last = max(self._last, event["timestamp"])
                     self._count(event["timestamp"], event["message"])
             self._token = answer.get("nextToken")

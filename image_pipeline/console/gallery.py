@@ -5,16 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
+from PIL import Image
 
 from errors import PipelineError
 from formats import DECODER_ERRORS, identify
 from image_pipeline import uploading
+from image_pipeline.errors import CommandError
 from image_pipeline.failures import Failure
 from image_pipeline.stack import Stack, explained
 from image_pipeline.uploading import Outcome
@@ -43,6 +46,10 @@ SOURCE_HEAD: Final = "bytes=0-262143"
 
 LOG_PAGES: Final = 10
 """Requests for log lines at most: an answer of CloudWatch's may be empty and not the last."""
+
+LONGEST_QUOTED: Final = 1000
+LONGEST_PART: Final = 150
+"""Characters, each of which may be escaped as six: a pattern has 1,024 at most."""
 
 MISSING: Final = ("404", "NoSuchKey", "NotFound")
 EMPTY: Final = "InvalidRange"
@@ -95,8 +102,19 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Lines of the function's log, oldest first; `whole` is False where there may be more."""
+
+    lines: list[dict[str, Any]]
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
-    """All about one image; `format` is what its bytes are, `content_type` what its headers say."""
+    """All about one image; `format` is what its bytes are, `content_type` what its headers say.
+
+    `problems` say what could not be looked at: one right that is missing must not hide the rest.
+    """
 
     upload: Outcome
     format: str | None
@@ -105,7 +123,8 @@ class Detail:
     thumbnails: list[Thumbnail]
     manifest: str | None
     srcset: str
-    log: list[dict[str, Any]]
+    log: Log
+    problems: list[str]
 
 
 class Gallery:
@@ -121,7 +140,10 @@ class Gallery:
 
         Where there are too many for that, by name, beginning behind the key `after`.
         """
-        within = self._stack.settings.input_prefix + prefix
+        with explained():
+            return self._page(self._stack.settings.input_prefix + prefix, skip, after)
+
+    def _page(self, within: str, skip: int, after: str) -> Page:
         if after:
             objects, more = self._list(within, after, PAGE)
         else:
@@ -153,8 +175,7 @@ class Gallery:
 
     def _list(self, prefix: str, after: str, number: int) -> tuple[list[Object], bool]:
         """Up to `number` objects by name, folder markers left out, and whether there are more."""
-        with explained():
-            found = list(islice(self._objects(prefix, after), number + 1))
+        found = list(islice(self._objects(prefix, after), number + 1))
         return found[:number], len(found) > number
 
     def _objects(self, prefix: str, after: str) -> Iterator[Object]:
@@ -211,7 +232,11 @@ def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Deta
             if error.response["Error"]["Code"] in MISSING:
                 return None
             raise
-        upload = uploading.look(stack, letters(), stored)
+        problems: list[str] = []
+        lines = unless_refused(problems, partial(log, stack, key, stored.uploaded_at), Log([]))
+        upload = uploading.look(
+            stack, lambda: unless_refused(problems, letters, list[Failure]()), stored
+        )
         made = thumbnails(stack, upload)
         return Detail(
             replace(upload, pixels=_pixels(head)),
@@ -221,8 +246,19 @@ def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Deta
             made,
             _manifest(stack, key),
             srcset(made),
-            log(stack, key, upload.uploaded_at),
+            lines,
+            problems,
         )
+
+
+def unless_refused[T](problems: list[str], look: Callable[[], T], otherwise: T) -> T:
+    """What `look` gives, or `otherwise`, and why, where AWS refuses it."""
+    try:
+        with explained():
+            return look()
+    except CommandError as error:
+        problems.append(str(error))
+        return otherwise
 
 
 def srcset(made: Sequence[Thumbnail]) -> str:
@@ -240,28 +276,47 @@ def srcset(made: Sequence[Thumbnail]) -> str:
     )
 
 
-def log(stack: Stack, key: str, since: datetime) -> list[dict[str, Any]]:
-    """What the function logged about a key since its upload, or in the last day; oldest first."""
-    start = max(since - timedelta(minutes=1), datetime.now(UTC) - timedelta(days=1))
+def log(stack: Stack, key: str, since: datetime) -> Log:
+    """What the function logged about a key since its upload.
+
+    Its lines are near the beginning of that, so not the whole log is searched.
+    """
     pages = stack.aws.logs.get_paginator("filter_log_events").paginate(
         logGroupName=f"/aws/lambda/{stack.function_name}",
-        startTime=int(start.timestamp() * 1000),
-        filterPattern=f"{{ $.key = {json.dumps(key, ensure_ascii=False)} }}",
+        startTime=int((since - timedelta(minutes=1)).timestamp() * 1000),
+        filterPattern=_pattern(key),
     )
     lines: list[dict[str, Any]] = []
+    searched = 0
     try:
         for page in islice(pages, LOG_PAGES):
-            for event in page["events"]:
-                try:
-                    line = json.loads(event["message"])
-                except ValueError:
-                    continue
-                # A pattern's * stands for anything, and a key may have one.
-                if isinstance(line, dict) and line.get("key") == key:
-                    lines.append(line)
+            searched += 1
+            lines += _about(key, [event["message"] for event in page["events"]])
     except stack.aws.logs.exceptions.ResourceNotFoundException:
-        return []  # the group of a function that never ran
-    return lines
+        pass  # the group of a function that never ran
+    return Log(lines, whole=searched < LOG_PAGES)
+
+
+def _pattern(key: str) -> str:
+    """A filter for lines about a key, or about its beginning: a filter is bounded.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
+    """
+    quoted = json.dumps(key, ensure_ascii=False)
+    if len(quoted) > LONGEST_QUOTED:
+        quoted = json.dumps(key[:LONGEST_PART] + "*", ensure_ascii=False)
+    return f"{{ $.key = {quoted} }}"
+
+
+def _about(key: str, messages: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        try:
+            line = json.loads(message)
+        except ValueError:
+            continue
+        # A pattern's * stands for anything, and a key may have one.
+        if isinstance(line, dict) and line.get("key") == key:
+            yield line
 
 
 def _head_bytes(stack: Stack, bucket: str, key: str, span: str) -> bytes:
@@ -279,7 +334,7 @@ def _pixels(head: bytes) -> tuple[int, int] | None:
     try:
         image = open_image(head, LARGEST_MB)
         turned = image.format == "JPEG" and uploading.lies(image)
-    except (*DECODER_ERRORS, PipelineError):
+    except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
         return None
     return image.size[::-1] if turned else image.size
 
@@ -295,4 +350,8 @@ def _manifest(stack: Stack, key: str) -> str | None:
         if error.response["Error"]["Code"] in MISSING:
             return None
         raise
-    return json.dumps(json.loads(found["Body"].read()), indent=2, ensure_ascii=False)
+    text = found["Body"].read().decode(errors="replace")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:  # of somebody else's
+        return text

@@ -1,7 +1,8 @@
-"""What keeps other pages of the user's browser away from the console.
+"""What keeps others away from the console: sites in the same browser, users of the same machine.
 
 The console acts with the user's AWS credentials, so no other site may make it act (CSRF) or read
-it (DNS rebinding), and no name of an object may become markup or script
+it (DNS rebinding), no other user of the machine may open it, and no name of an object may become
+markup or script
 (https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html).
 """
 
@@ -12,8 +13,10 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from image_pipeline.console.process import SECRET
 
 SAFE: Final = ("GET", "HEAD")
 """Methods that change nothing."""
@@ -22,15 +25,19 @@ TOKEN_HEADER: Final = "X-CSRF-Token"  # noqa: S105 - its name
 
 
 class Guard:
-    """ASGI middleware: refuses requests that are not of the console's own pages.
+    """ASGI application around another: refuses requests that are not of the console's own pages.
 
-    `port` is the console's; `token` is in its pages only; `sources` are the origins that pictures
-    come from and uploads go to.
+    `port` is the console's; `secret` opens it; `token` is in its pages only; `sources` are the
+    origins that pictures come from and uploads go to.
     """
 
-    def __init__(self, app: ASGIApp, *, port: int, token: str, sources: Sequence[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, port: int, secret: str, token: str, sources: Sequence[str]
+    ) -> None:
         self._app = app
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._cookie = f"image-pipeline-{port}"  # browsers keep no cookies apart by port
+        self._secret = secret
         self._token = token
         allowed = " ".join(sources)
         self._headers = {
@@ -57,26 +64,40 @@ class Guard:
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        refusal = self._refusal(Request(scope))
-        if refusal:
-            status, why = refusal
-            await PlainTextResponse(why, status)(scope, receive, with_headers)
-        else:
-            await self._app(scope, receive, with_headers)
+        request = Request(scope)
+        answer = self._refusal(request) or self._opened(request)
+        await (answer or self._app)(scope, receive, with_headers)
 
-    def _refusal(self, request: Request) -> tuple[int, str] | None:
+    def _opened(self, request: Request) -> Response | None:
+        """Let in who has the secret, by a cookie from then on; refuse who has neither."""
+        if _same(request.cookies.get(self._cookie, ""), self._secret):
+            return None
+        if not _same(request.query_params.get(SECRET, ""), self._secret):
+            return PlainTextResponse(
+                "Open the address that `image-pipeline console` or `up` printed, or that "
+                "`image-pipeline status` tells: it has a secret in it.",
+                401,
+            )
+        answer = RedirectResponse("/", 303)  # so that the secret is in no history and no page
+        answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="strict")
+        return answer
+
+    def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         if host not in self._hosts:
-            return 421, "This console is at 127.0.0.1 only."
+            return PlainTextResponse("This console is at 127.0.0.1 only.", 421)
         if request.method in SAFE:
             return None
         if request.headers.get("origin") != f"http://{host}":
-            return 403, "Only the console's own pages may do this."
-        if not secrets.compare_digest(
-            request.headers.get(TOKEN_HEADER, "").encode(), self._token.encode()
-        ):
-            return 403, "The page is of an earlier console. Load it again."
+            return PlainTextResponse("Only the console's own pages may do this.", 403)
+        if not _same(request.headers.get(TOKEN_HEADER, ""), self._token):
+            return PlainTextResponse("The page is of an earlier console. Load it again.", 403)
         return None
+
+
+def _same(given: str, secret: str) -> bool:
+    """Whether two texts are equal, in a time that does not tell how much of them is."""
+    return secrets.compare_digest(given.encode(), secret.encode())
 
 
 def origins(urls: Iterable[str]) -> list[str]:

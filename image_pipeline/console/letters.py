@@ -8,30 +8,35 @@ from image_pipeline import replaying
 from image_pipeline.failures import Failure
 from image_pipeline.stack import Stack
 
-REMEMBERED: Final = 2.0
-"""Seconds; pages that wait for uploads ask often."""
+LEAST_SECONDS: Final = 2.0
+"""For so long a look is good: pages that wait for uploads ask often."""
+
+RESTING: Final = 10
+"""Times as long as a look took it is good: thousands of letters are not read without a pause."""
 
 MOST: Final = 1000
 
 
 class Letters:
-    """The failures on all queues of a stack."""
+    """The failures on all queues of a stack; `lock` is held by whoever receives messages."""
 
     def __init__(self, stack: Stack) -> None:
+        self.lock = threading.Lock()
         self._stack = stack
-        self._lock = threading.Lock()
         self._found: list[Failure] = []
-        self._read_at = float("-inf")
+        self._good_until = float("-inf")
 
     def read(self) -> list[Failure]:
-        """Up to MOST failures, oldest first, as they were at most REMEMBERED seconds ago."""
-        with self._lock:
-            if time.monotonic() - self._read_at > REMEMBERED:
+        """Up to MOST failures, oldest first, as they were a moment ago."""
+        with self.lock:
+            began = time.monotonic()
+            if began > self._good_until:
                 self._found = replaying.letters(self._stack, MOST, None)
-                self._read_at = time.monotonic()
+                took = time.monotonic() - began
+                self._good_until = time.monotonic() + max(LEAST_SECONDS, RESTING * took)
             return self._found
 
     def forget(self) -> None:
         """Read again next time: a replay has ended."""
-        with self._lock:
-            self._read_at = float("-inf")
+        with self.lock:
+            self._good_until = float("-inf")

@@ -8,17 +8,24 @@ soon after the stack.
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import HOST, check_port
 from image_pipeline.lock import locked
+
+SECRET: Final = "secret"  # noqa: S105 - its name
+"""Parameter of the address that opens a console; a cookie takes its place."""
+
+SECRET_VARIABLE: Final = "IMAGE_PIPELINE_CONSOLE_SECRET"  # noqa: S105 - its name
+"""By which a console is told its secret: a process's environment is for its owner's eyes."""
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
@@ -37,7 +44,7 @@ class ConsoleProcess:
     def url(self) -> str | None:
         """Where it answers, or None where it does not run."""
         told = self._running()
-        return f"http://{HOST}:{told['port']}" if told else None
+        return address(told["port"], told["secret"]) if told else None
 
     def start(self, port: int) -> str:
         """Start it on `port` of loopback, or another one if that is taken, and tell its URL.
@@ -47,7 +54,8 @@ class ConsoleProcess:
         with locked(self._lock) as lock:
             if lock is None:
                 raise CommandError("A console of this stack runs already.")
-            port = _free(port)
+            self._state.unlink(missing_ok=True)  # of an earlier one, whose number may be another's
+            port, secret = free_port(port), secrets.token_urlsafe()
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own command
                     [
@@ -57,15 +65,18 @@ class ConsoleProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self._directory)},
+                    env=os.environ
+                    | {"IMAGE_PIPELINE_DIRECTORY": str(self._directory), SECRET_VARIABLE: secret},
                     pass_fds=[lock],
                     start_new_session=True,
                 )
-            self._state.write_text(json.dumps({"pid": process.pid, "port": port}) + "\n")
+            told = {"pid": process.pid, "port": port, "secret": secret}
+            self._state.touch(mode=0o600)  # for its owner's eyes
+            self._state.write_text(json.dumps(told) + "\n")
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-                return f"http://{HOST}:{port}"
+                return address(port, secret)
             time.sleep(0.05)
         raise CommandError(f"The console did not start.\n{self._log.read_text(errors='replace')}")
 
@@ -81,23 +92,28 @@ class ConsoleProcess:
                 number = signal.SIGKILL
         self._state.unlink(missing_ok=True)
 
-    def _running(self) -> dict[str, int] | None:
-        """Its process id and port, or None where it does not run."""
+    def _running(self) -> dict[str, Any] | None:
+        """Its process id, port and secret, or None where it does not run."""
         if not self._directory.is_dir():
             return None
         with locked(self._lock) as free:
             try:
-                told: dict[str, int] = json.loads(self._state.read_text())
+                told: dict[str, Any] = json.loads(self._state.read_text())
             except (OSError, ValueError):
                 return None
             return told if free is None else None
 
 
-def _free(port: int) -> int:
-    """`port` of loopback, or one that is free where it is taken."""
+def address(port: int, secret: str) -> str:
+    """What opens a console."""
+    return f"http://{HOST}:{port}/?{SECRET}={secret}"
+
+
+def free_port(port: int) -> int:
+    """`port` of loopback, or one that is free where it is taken, or there is none such."""
     try:
         check_port(port)
-    except CommandError:
+    except (CommandError, OverflowError):
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             found: int = probe.getsockname()[1]

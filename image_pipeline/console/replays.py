@@ -3,11 +3,12 @@
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from image_pipeline import executions
+from image_pipeline.console.letters import Letters
 from image_pipeline.errors import CommandError
 from image_pipeline.executions import Execution
 from image_pipeline.replaying import NOTHING, replay_each, replays, waiting
@@ -40,11 +41,11 @@ class Replay:
 
 
 class Replays:
-    """All replays of this console, by number; `changed` is called when letters may be others."""
+    """All replays of this console, by number."""
 
-    def __init__(self, stack: Stack, changed: Callable[[], None]) -> None:
+    def __init__(self, stack: Stack, letters: Letters) -> None:
         self._stack = stack
-        self._changed = changed
+        self._letters = letters
         self._numbers = itertools.count(1)
         self._started: dict[int, Replay] = {}
 
@@ -65,7 +66,7 @@ class Replays:
             if message_ids is None:
                 self._all(replay)
             else:
-                for each in replay_each(self._stack, message_ids):
+                for each in replay_each(self._stack, message_ids, self._letters.lock):
                     replay.counts[each.outcome] += 1
                     replay.outcomes[each.message_id] = {"outcome": each.outcome, "why": each.why}
         except CommandError as error:
@@ -74,7 +75,7 @@ class Replays:
             replay.error = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._changed()
+            self._letters.forget()
             replay.ended = True
 
     def _all(self, replay: Replay) -> None:
@@ -87,5 +88,7 @@ class Replays:
         def follow(execution: Execution) -> Execution:
             return executions.follow(self._stack.aws.states, execution.arn, progress)
 
-        for ended in replays(self._stack, current, None, None, follow):
+        if current:  # somebody's, of some letters perhaps: it is waited for, and is not ours
+            follow(current)
+        for ended in replays(self._stack, None, None, None, follow):
             replay.counts.update({name: ended.output[name] for name in NOTHING})

@@ -228,13 +228,17 @@ def test_up_serves_the_console(deployed: Home) -> None:
     """Its address is told by `up` and `status`, and it shows the stack that is up."""
     url = deployed.json("status")["console"]
     assert f"console     {url}" in deployed.told_by_up
-    assert url in deployed.run("status").stdout
-    assert "image-pipeline-input" in requests.get(url, timeout=5).text
+    assert "console" in deployed.run("status").stdout
+    assert "image-pipeline-input" in requests.Session().get(url, timeout=5).text
+    mode = (deployed.directory / "console.json").stat().st_mode
+    assert mode & 0o077 == 0, "its secret is nobody else's to read"
 
 
 def test_a_console_of_ones_own_port(deployed: Home) -> None:
     """A port that is taken is told, with another to choose; 0 takes any that is free."""
-    taken = deployed.json("status")["console"].rpartition(":")[2]
+    own = deployed.json("status")["console"]
+    assert own in deployed.run("console").stdout, "without --port it is the one that runs"
+    taken = re.findall(r":(\d+)/", own)[0]
     message = told(deployed.run("console", "--no-browser", "--port", taken))
     assert f"Port {taken}" in message
     assert "--port" in message

@@ -2,7 +2,7 @@
 // Names and messages become text, never markup; markup comes from the console itself, escaped.
 
 const AT_ONCE = 4; // uploads at a time
-const BATCH = 50; // files or keys in a request
+const BATCH = 50; // keys or letters in a request
 const TRIES = 3; // of an upload
 const FIRST_MS = 300;
 const LAST_MS = 8000; // between two looks, when nothing changes
@@ -34,16 +34,23 @@ async function ask(path, body) {
   } catch {
     // not JSON: the text is the message
   }
-  throw new Error(told);
+  throw Object.assign(new Error(told), { status: answer.status });
 }
 
 // --- parts that come, and come again -------------------------------------------------------------
+const shown = new Map(); // part → what it shows
+
 async function load(part) {
   part.setAttribute("aria-busy", "true");
   try {
-    part.innerHTML = await (await ask(part.dataset.load)).text();
+    const html = await (await ask(part.dataset.load)).text();
+    if (html === shown.get(part)) return; // whoever reads or points at it is left alone
+    shown.set(part, html);
+    part.innerHTML = html;
     part.dispatchEvent(new Event("loaded"));
   } catch (error) {
+    if (error.message === shown.get(part)) return;
+    shown.set(part, error.message);
     problem(part, error.message, () => load(part));
   } finally {
     part.setAttribute("aria-busy", "false");
@@ -54,9 +61,9 @@ async function again(part) {
   let pause = Number(part.dataset.every) * 1000;
   const least = pause;
   for (;;) {
-    const before = part.innerHTML;
+    const before = shown.get(part);
     if (!document.hidden) await load(part);
-    pause = part.innerHTML === before ? Math.min(pause * 1.5, 10 * least) : least;
+    pause = shown.get(part) === before ? Math.min(pause * 1.5, 10 * least) : least;
     await sleep(pause);
   }
 }
@@ -106,7 +113,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 }
 
 // --- uploads -------------------------------------------------------------------------------------
-const uploads = new Map(); // key → its list item and state
+const WAITING = "Waiting for thumbnails …";
+const uploads = new Map(); // name → its list item and state
 const queue = [];
 let sending = 0;
 let looking = false;
@@ -147,59 +155,91 @@ if (byId("drop")) {
 
 async function collect(entry, found) {
   if (entry.name.startsWith(".")) return;
-  if (entry.isFile) {
-    const file = await new Promise((done, failed) => entry.file(done, failed));
-    found.push([entry.fullPath.slice(1), file]);
-    return;
-  }
-  const reader = entry.createReader();
-  for (;;) {
-    const some = await new Promise((done, failed) => reader.readEntries(done, failed));
-    if (!some.length) return;
-    for (const each of some) await collect(each, found);
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      found.push([entry.fullPath.slice(1), file]);
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+      if (!some.length) return;
+      for (const each of some) await collect(each, found);
+    }
+  } catch (error) {
+    found.push([entry.fullPath.slice(1), null, error.message]); // the others go on
   }
 }
 
-async function add(files) {
-  const shown = files.filter(([name]) => !name.split("/").some((part) => part.startsWith(".")));
-  if (!shown.length) return;
+function add(files) {
+  const chosen = files.filter(([name]) => !name.split("/").some((part) => part.startsWith(".")));
+  if (!chosen.length) return;
   byId("uploads").hidden = false;
-  for (let start = 0; start < shown.length; start += BATCH) {
-    const some = shown.slice(start, start + BATCH);
-    const items = some.map(([name, file]) => listed(name, file));
-    try {
-      const answer = await ask("/uploads", { names: some.map(([name]) => name) });
-      const { uploads: given } = await answer.json();
-      given.forEach((target, index) => {
-        const item = items[index];
-        Object.assign(item, target);
-        uploads.get(target.key)?.element.remove(); // uploaded again: one line, the newer
-        uploads.set(target.key, item);
-        queue.push(item);
-      });
-      pump();
-    } catch (error) {
-      for (const item of items) state(item, "bad", error.message);
+  for (const [name, file, fault] of chosen) {
+    const before = uploads.get(name);
+    if (before && ["queued", "sending"].includes(before.state)) {
+      fail(listed(name, file), "Another file of this name is on its way: one would be lost.");
+      continue;
     }
+    before?.element.remove(); // uploaded again: one line, the newer
+    const item = listed(name, file);
+    uploads.set(name, item);
+    if (fault) fail(item, fault);
+    else queue.push(item);
   }
+  pump();
+}
+
+// A preview is read when it comes into view: thousands of photos are not to be in memory.
+const previews = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    if (!isIntersecting) continue;
+    previews.unobserve(target);
+    preview(target, files.get(target));
+  }
+});
+const files = new WeakMap(); // figure → its file
+
+function preview(figure, file) {
+  const image = figure.querySelector("img");
+  const url = URL.createObjectURL(file);
+  const end = (worked) => {
+    URL.revokeObjectURL(url);
+    image.hidden = !worked;
+    if (worked) figure.querySelector(".none").remove();
+  };
+  image.addEventListener("load", () => end(true), { once: true });
+  image.addEventListener("error", () => end(false), { once: true });
+  image.src = url;
 }
 
 function listed(name, file) {
   const element = byId("upload-template").content.cloneNode(true).firstElementChild;
   element.querySelector("h3").textContent = name;
-  element.querySelector(".size").textContent = bytes(file.size);
+  element.querySelector(".size").textContent = file ? bytes(file.size) : "";
   element.querySelector("progress").setAttribute("aria-label", `Upload of ${name}`);
-  const image = element.querySelector("img");
-  image.addEventListener("load", () => {
-    image.hidden = false;
-    image.nextElementSibling.remove();
-    URL.revokeObjectURL(image.src);
-  });
-  image.src = URL.createObjectURL(file);
   byId("uploads-list").prepend(element);
-  const item = { element, file, state: "queued", tries: 0 };
+  const item = { name, element, file, state: "queued", tries: 0 };
+  if (file) {
+    const figure = element.querySelector("figure");
+    files.set(figure, file);
+    previews.observe(figure);
+    element.querySelector(".retry").addEventListener("click", () => {
+      Object.assign(item, { state: "queued", tries: 0 });
+      queue.push(item);
+      pump();
+    });
+  }
   state(item, "", "Waiting to be sent …");
   return item;
+}
+
+function fail(item, why) {
+  item.state = "unsent";
+  item.element.querySelector("progress").hidden = true;
+  state(item, "bad", `Not uploaded: ${why}`);
+  item.element.querySelector(".retry").hidden = !item.file;
 }
 
 function pump() {
@@ -218,22 +258,26 @@ function pump() {
 async function send(item) {
   const bar = item.element.querySelector("progress");
   item.state = "sending";
+  bar.hidden = false;
+  item.element.querySelector(".retry").hidden = true;
   state(item, "", "Sending …");
   for (;;) {
     item.tries += 1;
-    const refusal = await put(item, (share) => { bar.value = share * 100; });
-    if (!refusal) break;
-    if (refusal.final || item.tries >= TRIES) {
-      item.state = "unsent";
-      bar.remove();
-      state(item, "bad", `Not uploaded: ${refusal.why}`);
-      return;
+    let refusal;
+    try {
+      // Signed only now: a signature lasts an hour, or as long as the credentials.
+      Object.assign(item, await (await ask("/uploads", { name: item.name })).json());
+      refusal = await put(item, (share) => { bar.value = share * 100; });
+    } catch (error) {
+      refusal = { why: error.message, final: error.status < 500 };
     }
+    if (!refusal) break;
+    if (refusal.final || item.tries >= TRIES) return fail(item, refusal.why);
     await sleep(FIRST_MS * 2 ** item.tries);
   }
-  bar.remove();
+  bar.hidden = true;
   item.state = "unknown";
-  state(item, "", "Waiting for thumbnails …");
+  state(item, "", WAITING);
   look();
 }
 
@@ -248,7 +292,8 @@ function put(item, progress) {
     request.addEventListener("load", () => {
       if (request.status < 300) return settle(null);
       const why = request.responseXML?.querySelector("Message")?.textContent ?? request.statusText;
-      settle({ why: `S3 answered ${request.status} ${why}`, final: request.status < 500 });
+      const final = request.status < 500 && request.status !== 403; // that may be its signature
+      settle({ why: `S3 answered ${request.status} ${why}`, final });
     });
     request.addEventListener("error", () => settle({
       why: "S3 cannot be reached from this page. Is the network up, and does the bucket's CORS "
@@ -267,15 +312,7 @@ async function look() {
     if (!waiting.length) break;
     let changed = false;
     for (let start = 0; start < waiting.length; start += BATCH) {
-      const some = waiting.slice(start, start + BATCH);
-      try {
-        const answer = await ask("/outcomes", { keys: some.map((item) => item.key) });
-        for (const outcome of (await answer.json()).outcomes) {
-          changed = settle(uploads.get(outcome.key), outcome) || changed;
-        }
-      } catch (error) {
-        for (const item of some) state(item, "warn", `${error.message} Trying again …`);
-      }
+      changed = await ask_about(waiting.slice(start, start + BATCH)) || changed;
     }
     summary();
     pause = changed ? FIRST_MS : Math.min(pause * 1.5, LAST_MS);
@@ -285,11 +322,28 @@ async function look() {
   summary();
 }
 
-function settle(item, outcome) {
-  if (outcome.state === "unknown") return false;
-  item.state = outcome.state;
-  item.element.querySelector(".outcome").innerHTML = outcome.html;
-  return true;
+async function ask_about(items) {
+  let changed = false;
+  try {
+    const told = await (await ask("/outcomes", { keys: items.map((item) => item.key) })).json();
+    told.outcomes.forEach((outcome, index) => {
+      const item = items[index];
+      if (outcome.state === "unknown") {
+        state(item, told.problem ? "warn" : "", told.problem ?? WAITING);
+      } else {
+        item.state = outcome.state;
+        item.element.querySelector(".outcome").innerHTML = outcome.html;
+        changed = true;
+      }
+    });
+  } catch (error) {
+    const final = error.status >= 400 && error.status < 500; // of an earlier console: no use
+    for (const item of items) {
+      if (final) item.state = "untold";
+      state(item, "warn", final ? error.message : `${error.message} Trying again …`);
+    }
+  }
+  return changed;
 }
 
 function state(item, kind, text) {
@@ -302,7 +356,7 @@ function summary() {
   const counts = { done: 0, failed: 0, waiting: 0 };
   for (const { state: now } of uploads.values()) {
     if (now === "done" || now === "superseded") counts.done += 1;
-    else if (["failed", "unsent", "gone"].includes(now)) counts.failed += 1;
+    else if (["failed", "unsent", "gone", "untold"].includes(now)) counts.failed += 1;
     else counts.waiting += 1;
   }
   byId("uploads-summary").textContent = `${counts.done} done, ${counts.failed} failed, `
@@ -325,7 +379,7 @@ const OUTCOMES = {
   failed_again: "Failed again: there is a new letter",
   left: "Left as it is",
   unreadable: "None of our messages: left as it is",
-  gone: "Not on the queue any more",
+  gone: "Not found on the queue",
 };
 
 byId("letters")?.addEventListener("loaded", () => {
@@ -356,39 +410,44 @@ async function replay(form, messages) {
   const chosen = rows.filter((row) => !messages || messages.includes(row.dataset.message));
   for (const row of chosen) row.querySelector(".result").textContent = "Replaying …";
   status.className = "";
+  status.textContent = "Replaying …";
+  status.focus(); // the button that had it will be another one
+  const results = new Map(); // message → why it is still there
   try {
-    let now;
-    if (!messages || messages.length <= BATCH) {
-      now = await follow(messages, rows, {});
-    } else {
-      now = { counts: {} };
-      for (let start = 0; start < messages.length; start += BATCH) {
-        now = await follow(messages.slice(start, start + BATCH), rows, now.counts);
-      }
+    const parts = messages ? [] : [null];
+    for (let start = 0; start < (messages ?? []).length; start += BATCH) {
+      parts.push(messages.slice(start, start + BATCH));
     }
-    status.textContent = `Replayed: ${told(now.counts)}.`;
+    let counts = {};
+    for (const part of parts) counts = await follow(part, rows, counts, results);
+    status.textContent = `Replayed: ${told(counts)}.`;
     await sleep(FIRST_MS * 4); // long enough to see what became of each
   } catch (error) {
     status.className = "problem";
     status.textContent = error.message;
   }
+  shown.delete(byId("letters"));
   await load(byId("letters"));
+  for (const row of byId("letters").querySelectorAll("tr[data-message]")) {
+    row.querySelector(".result").textContent = results.get(row.dataset.message) ?? "";
+  }
 }
 
-async function follow(messages, rows, before) {
+async function follow(messages, rows, before, results) {
   const status = byId("replay-status");
   let now = await (await ask("/replays", { messages })).json();
   let pause = FIRST_MS;
   for (;;) {
     for (const row of rows) {
       const outcome = now.outcomes[row.dataset.message];
-      if (outcome) {
-        row.querySelector(".result").textContent = `${OUTCOMES[outcome.outcome]}. ${outcome.why}`;
-      }
+      if (!outcome) continue;
+      const text = `${OUTCOMES[outcome.outcome]}. ${outcome.why}`;
+      row.querySelector(".result").textContent = text;
+      results.set(row.dataset.message, text);
     }
     const counts = added(before, now.counts);
     if (now.error) throw new Error(now.error);
-    if (now.ended) return { counts };
+    if (now.ended) return counts;
     const left = now.waiting === null ? "" : `; ${now.waiting} on the queue`;
     status.textContent = `Replaying ${now.total}: ${told(counts)}${left} …`;
     await sleep(pause);
