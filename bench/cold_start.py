@@ -10,9 +10,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import os
 import platform
-import random
 import shutil
 import statistics
 import subprocess
@@ -29,23 +27,28 @@ from urllib.parse import quote_plus
 
 import boto3
 import typer
-from PIL import Image, ImageChops
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from bench.experiment import (
+    REPOSITORY,
+    RESULTS,
+    WORK,
+    Photo,
+    Spread,
+    commit,
+    machine,
+    photo_of_about_a_megabyte,
+)
 from bench.limits import LimitUnavailable, limited
 from image_pipeline.errors import CommandError
 from image_pipeline.local_stack import architecture, sam_environment
 from image_pipeline.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
-from image_pipeline.samples import landscape
 
-REPOSITORY: Final = Path(__file__).resolve().parents[1]
-WORK: Final = REPOSITORY / ".local" / "bench"
-RESULTS: Final = REPOSITORY / "bench" / "results" / "cold_start.json"
-PHOTOS: Final = REPOSITORY.parent / "shared" / "corpus" / "photos"
-PHOTO_BYTES: Final = 1_000_000
+RESULT: Final = RESULTS / "cold_start.json"
 
 MEMORY_MB: Final = 512
 LAMBDA_SHARE: Final = 0.29
@@ -70,39 +73,6 @@ PLAIN: Final = "usual handler"
 PLAIN_COMPILED: Final = "usual handler, with .pyc"
 
 err = Console(highlight=False, stderr=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """The JPEG that every function is given."""
-
-    name: str
-    data: bytes
-    width: int
-    height: int
-
-    @property
-    def key(self) -> str:
-        """Its key in the input bucket."""
-        return f"uploads/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Median and quartiles."""
-
-    median: float
-    q1: float
-    q3: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> "Spread":
-        """That of at least two values."""
-        q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(*(round(value, 1) for value in (median, q1, q3)))
-
-    def __str__(self) -> str:
-        return f"{self.median:,.0f}\n[dim]{self.q1:,.0f}–{self.q3:,.0f}[/]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,31 +290,6 @@ def check_bytecode(artefacts: dict[str, Path]) -> None:
                 raise CommandError(f"{compiled} is missing, stale or of another Python")
 
 
-def photo_of_about_a_megabyte() -> Photo:
-    """The photo of the corpus next to this repository that is nearest to it, else a drawn one."""
-    photos = sorted(PHOTOS.glob("*.jpg"))
-    if not photos:
-        return drawn_photo()
-    path = min(photos, key=lambda photo: abs(photo.stat().st_size - PHOTO_BYTES))
-    with Image.open(path) as image:
-        return Photo(path.name, path.read_bytes(), *image.size)
-
-
-def drawn_photo() -> Photo:
-    """A landscape with the grain of a sensor, the same each time."""
-    size = (3000, 2000)
-    chance = random.Random(7)  # noqa: S311 - grain, not secrets
-    grain = Image.frombytes("RGB", size, chance.randbytes(size[0] * size[1] * 3))
-    faint = grain.point(lambda value: 128 + (value - 128) // 12)
-    picture = ImageChops.add(landscape(size), faint, offset=-128)
-    for quality in range(95, 40, -1):
-        buffer = BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= PHOTO_BYTES:
-            break
-    return Photo("drawn.jpg", buffer.getvalue(), *size)
-
-
 def run(*command: str | Path) -> None:
     """Run a tool of ours; raise CommandError with what it said if it fails."""
     environment = sam_environment() | {"LAMBDA_ARCHITECTURE": architecture()}
@@ -381,21 +326,6 @@ def report(
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the run was on."""
-    try:
-        about = Path("/proc/cpuinfo").read_text()
-        cpu = next(line for line in about.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    return {
-        "cpu": cpu.partition(": ")[2] or cpu,
-        "cores": os.cpu_count(),
-        "architecture": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
 def versions(artefacts: dict[str, Path]) -> dict[str, str]:
     """Those of the function, of its libraries and of what runs it."""
     libraries = {
@@ -405,22 +335,6 @@ def versions(artefacts: dict[str, Path]) -> dict[str, str]:
         if package.name.replace("_", "-") in LIBRARIES
     }
     return {"commit": commit(), "python": platform.python_version(), **libraries}
-
-
-def commit() -> str:
-    """The last one that changed the function, `-dirty` if it has been changed since."""
-
-    def git(*command: str) -> str:
-        done = subprocess.run(  # noqa: S603 - no input
-            ["git", *command, "--", "lambda"],  # noqa: S607 - whichever git there is
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout.strip()
-
-    return git("log", "-1", "--format=%h") + ("-dirty" if git("status", "--porcelain") else "")
 
 
 def runtime_packages() -> Path:
@@ -482,8 +396,8 @@ def cold_starts(
     results, skipped = measure(rounds, artefacts, photo)
     check_bytecode(artefacts)  # no run has left any
     found = report(results, skipped, photo, rounds, built)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(found, indent=2) + "\n")
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201 - the output
     else:

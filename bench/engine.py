@@ -1,0 +1,449 @@
+"""The function's image code beside other engines: CPU, wall time, memory, bytes and quality.
+
+Each engine runs in a process of its own, held with the others to one core, and takes its turn at
+each image: so whatever the machine does meanwhile, it does to all. Compare within a run, as ratios.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final
+
+import typer
+from PIL import Image, features
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.engine_inputs import AS_PUBLISHED, Case, cases, reference
+from bench.engine_report import markdown, plot
+from bench.experiment import REPOSITORY, RESULTS, Spread, commit, machine
+from image_pipeline.command_line import Json, err, main, new_app, out
+from image_pipeline.errors import CommandError
+
+RESULT: Final = RESULTS / "engine.json"
+DOCS: Final = REPOSITORY / "docs" / "performance"
+
+WIDTHS: Final = (128, 512)
+QUALITY: Final = 85
+
+TOOLS: Final = REPOSITORY / ".tools"
+SHARP: Final = TOOLS / "sharp"
+JUDGE: Final = TOOLS / "bench" / "bin" / "python"
+PYTHON_WORKER: Final = REPOSITORY / "bench" / "engine_worker.py"
+SHARP_WORKER: Final = REPOSITORY / "bench" / "engine_worker.mjs"
+
+OURS: Final = "this pipeline"
+PER_SIZE: Final = "Pillow, decode per size"
+SHARP_PER_SIZE: Final = "sharp, per size"
+SHARP_CHAIN: Final = "sharp, chained"
+FLOOR: Final = "floor"
+
+ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
+    OURS: (sys.executable, PYTHON_WORKER, "ours"),
+    PER_SIZE: (sys.executable, PYTHON_WORKER, "pillow-per-size"),
+    "Pillow, thumbnail() per size": (sys.executable, PYTHON_WORKER, "pillow-thumbnail"),
+    "Pillow, one decode": (sys.executable, PYTHON_WORKER, "pillow-one-decode"),
+    SHARP_PER_SIZE: (SHARP / "node", SHARP_WORKER, "per-size", SHARP),
+    SHARP_CHAIN: (SHARP / "node", SHARP_WORKER, "chain", SHARP),
+    "pyvips, chained": (JUDGE, PYTHON_WORKER, "pyvips-chain"),
+    FLOOR: (sys.executable, PYTHON_WORKER, "floor"),
+}
+"""What starts each."""
+
+LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyvips", "pyvips-binary", "ssimulacra2")
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One engine at one kind of image: means over its files, spread over the rounds.
+
+    `first_cpu_ms` is the first image of a fresh process, `peak_mb` the most memory that this had
+    resident; `bytes` are of all thumbnails, `score` is the largest one's SSIMULACRA 2.
+    """
+
+    case: str
+    engine: str
+    cpu_ms: Spread
+    wall_ms: Spread
+    first_cpu_ms: float
+    peak_mb: float
+    bytes: int
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A ratio of CPU (medians) or a difference of scores, and the bound that it is held to."""
+
+    what: str
+    bound: str
+    measured: float
+    met: bool
+
+
+class Worker:
+    """A process that makes thumbnails with one engine, image by image."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        command = ENGINES[engine]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own workers
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except FileNotFoundError as error:
+            raise CommandError(
+                f"{error.filename} is not there: run `make bench-engine`, which installs it"
+            ) from error
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def make(self, path: Path, output: Path | None = None) -> dict[str, Any]:
+        """What the engine needed for one image (see engine_worker.py), or why it cannot.
+
+        Thumbnails are left in `output`, if given. Raises CommandError if the process ends.
+        """
+        assert self._process.stdin  # noqa: S101 - a pipe, as asked for
+        assert self._process.stdout  # noqa: S101
+        request = {"path": str(path), "widths": WIDTHS, "quality": QUALITY}
+        request["output"] = None if output is None else str(output)
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            _, said = self._process.communicate()
+            raise CommandError(f"The worker for {self._engine} ended with {path.name}:\n{said}")
+        told: dict[str, Any] = json.loads(answer)
+        return told
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Hold this process, and those that it starts, to one core, where the system can."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def first_runs(
+    case: Case, engines: Sequence[str], folder: Path, progress: Progress
+) -> dict[str, list[dict[str, Any]]]:
+    """What each engine needed for each file, the first in a fresh process; its thumbnails stay."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    task = progress.add_task(f"First: {case.name}", total=len(engines))
+    for engine in engines:
+        with Worker(engine) as worker:
+            for at, path in enumerate(case.files):
+                output = thumbnails_of(folder, case, engine, at)
+                output.mkdir(parents=True)
+                found.setdefault(engine, []).append(worker.make(path, output))
+        progress.advance(task)
+    progress.remove_task(task)
+    return found
+
+
+def thumbnails_of(folder: Path, case: Case, engine: str, at: int) -> Path:
+    """Where an engine's thumbnails of the case's file number `at` are."""
+    return folder / case.name.replace("/", "-") / engine / str(at)
+
+
+def rounds_of(
+    case: Case, workers: dict[str, Worker], rounds: int, progress: Progress
+) -> dict[str, list[tuple[float, float]]]:
+    """(CPU, wall) in ms of each engine in each round, the mean over the files, in turns."""
+    found: dict[str, list[tuple[float, float]]] = {engine: [] for engine in workers}
+    task = progress.add_task(f"Measuring: {case.name}", total=rounds + 1)
+    for number in range(rounds + 1):
+        told: dict[str, list[dict[str, Any]]] = {engine: [] for engine in workers}
+        for path in case.files:
+            for engine, worker in workers.items():
+                told[engine].append(worker.make(path))
+        if number > 0:  # the first round warms up
+            for engine, answers in told.items():
+                cpu, wall = (
+                    statistics.mean(each[what] for each in answers)
+                    for what in ("cpu_ms", "wall_ms")
+                )
+                found[engine].append((cpu, wall))
+        progress.advance(task)
+    progress.remove_task(task)
+    return found
+
+
+def scores(
+    found: dict[tuple[str, str], list[dict[str, Any]]], every: Sequence[Case], folder: Path
+) -> dict[tuple[str, str], float | None]:
+    """SSIMULACRA 2 of the largest thumbnail of each case and engine, the mean over the files."""
+    pairs: list[tuple[str, str]] = []
+    owners: list[tuple[str, str]] = []
+    for case in every:
+        for at, path in enumerate(case.files):
+            target = folder / case.name.replace("/", "-") / f"{at}.png"
+            reference(path, max(WIDTHS)).save(target)
+            for engine in ENGINES:
+                if engine != FLOOR and (case.name, engine) in found:
+                    picture = thumbnails_of(folder, case, engine, at) / f"{max(WIDTHS)}.webp"
+                    pairs.append((str(target), str(picture)))
+                    owners.append((case.name, engine))
+    ran = subprocess.run(  # noqa: S603 - our own program
+        [JUDGE, REPOSITORY / "bench" / "score.py"],
+        input=json.dumps(pairs),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        raise CommandError(f"Scoring failed:\n{ran.stderr}")
+    by_owner: dict[tuple[str, str], list[float | None]] = {}
+    for owner, score in zip(owners, json.loads(ran.stdout), strict=True):
+        by_owner.setdefault(owner, []).append(score)
+    return {owner: _mean(each) for owner, each in by_owner.items()}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.mean(known), 1) if len(known) == len(values) else None
+
+
+def measure(
+    every: Sequence[Case], engines: Sequence[str], rounds: int
+) -> tuple[list[Result], dict[str, dict[str, str]]]:
+    """All engines at all kinds of image; and by kind and engine why one cannot read it."""
+    cannot: dict[str, dict[str, str]] = {}
+    first: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with (
+        TemporaryDirectory() as made,
+        Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
+    ):
+        task = progress.add_task("Kinds of image", total=len(every) + 1)
+        for case in every:
+            with on_one_core(), ExitStack() as stack:
+                runs = first_runs(case, engines, Path(made), progress)
+                able = []
+                for engine, answers in runs.items():
+                    if fault := next((e["error"] for e in answers if "error" in e), None):
+                        cannot.setdefault(case.name, {})[engine] = fault
+                    else:
+                        able.append(engine)
+                        first[case.name, engine] = answers
+                workers = {engine: stack.enter_context(Worker(engine)) for engine in able}
+                for engine, times in rounds_of(case, workers, rounds, progress).items():
+                    timed[case.name, engine] = times
+            progress.advance(task)
+        progress.update(task, description="Scoring")
+        scored = scores(first, every, Path(made))
+    results = [
+        Result(
+            case=case,
+            engine=engine,
+            cpu_ms=Spread.of([cpu for cpu, _ in times]),
+            wall_ms=Spread.of([wall for _, wall in times]),
+            first_cpu_ms=round(first[case, engine][0]["cpu_ms"], 1),
+            peak_mb=round(first[case, engine][0]["peak_mb"], 1),
+            bytes=round(statistics.mean(sum(each["bytes"]) for each in first[case, engine])),
+            score=scored.get((case, engine)),
+        )
+        for (case, engine), times in timed.items()
+    ]
+    return results, cannot
+
+
+JPEG_12: Final = "JPEG, 12 MP"
+PNG_ALPHA: Final = "PNG with alpha, 12 MP"
+
+BOUNDS: Final = (
+    (JPEG_12, SHARP_CHAIN, 0.95),
+    (JPEG_12, SHARP_PER_SIZE, 0.60),
+    (JPEG_12, PER_SIZE, 0.22),
+    (JPEG_12, FLOOR, 1.30),
+    (PNG_ALPHA, SHARP_CHAIN, 1.00),
+)
+"""Kind of image, the other engine, and at most how much of its CPU ours may take."""
+
+
+def targets(results: Sequence[Result]) -> list[Target]:
+    """What was promised, beside what was measured; only what was."""
+    by = {(each.case, each.engine): each for each in results}
+    found = []
+    for case, other, bound in BOUNDS:
+        if (case, other) in by and (case, OURS) in by:
+            ratio = by[case, OURS].cpu_ms.median / by[case, other].cpu_ms.median
+            found.append(
+                Target(f"{case}: CPU ÷ {other}", f"≤ {bound:.2f}", round(ratio, 3), ratio <= bound)
+            )
+    for case in (JPEG_12, AS_PUBLISHED, PNG_ALPHA):
+        ours, sharp = by.get((case, OURS)), by.get((case, SHARP_CHAIN))
+        if ours and sharp and ours.score is not None and sharp.score is not None:
+            gap = round(ours.score - sharp.score, 1)
+            found.append(Target(f"{case}: score − {SHARP_CHAIN}", "≥ 0", gap, gap >= 0))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Those of all engines, and of the libraries in them that do most of the work."""
+    found = {
+        package.name: package.version
+        for path in JUDGE.parents[1].glob("lib/python3.*/site-packages")
+        for package in importlib.metadata.distributions(path=[str(path)])
+        if package.name in LIBRARIES
+    }
+    program = "console.log(JSON.stringify({node: process.version, ...require('sharp').versions}))"
+    try:
+        ran = subprocess.run(  # noqa: S603 - our own node
+            [SHARP / "node", "-e", program], cwd=SHARP, check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CommandError(
+            "sharp is not there: run `make bench-engine`, which installs it"
+        ) from error
+    node: dict[str, str] = json.loads(ran.stdout)
+    codecs = {
+        f"pillow's {name}": features.version(name) or "?"
+        for name in ("libjpeg_turbo", "webp", "zlib_ng", "avif")
+    }
+    sharps = {f"sharp's {name}": node[name] for name in ("vips", "webp", "mozjpeg", "zlib-ng")}
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "pillow": importlib.metadata.version("pillow"),
+        **codecs,
+        "sharp": node["sharp"],
+        "node": node["node"].removeprefix("v"),
+        **sharps,
+        **{name: version for name, version in sorted(found.items()) if name != "pillow"},
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """The tables, for a person."""
+    for case in found["cases"]:
+        name = case["case"]
+        table = Table(title=f"{name} · {case['source']}", title_justify="left")
+        for heading in ("engine", "CPU ms", "wall ms", "× ours", "peak MB", "bytes", "score"):
+            table.add_column(heading, justify="left" if heading == "engine" else "right")
+        rows = [each for each in found["results"] if each["case"] == name]
+        ours = next((each["cpu_ms"]["median"] for each in rows if each["engine"] == OURS), None)
+        for row in rows:
+            cpu, wall = row["cpu_ms"], row["wall_ms"]
+            table.add_row(
+                row["engine"],
+                f"{cpu['median']:.1f} [dim]{cpu['q1']:.1f}–{cpu['q3']:.1f}[/]",
+                f"{wall['median']:.1f}",
+                f"{cpu['median'] / ours:.2f}" if ours else "",
+                f"{row['peak_mb']:.0f}",
+                f"{row['bytes']:,}",
+                "" if row["score"] is None else f"{row['score']:.1f}",
+            )
+        for engine in case["cannot"]:
+            table.add_row(engine, "[dim]cannot[/]")
+        out.print(table)
+    table = Table("target", "bound", "measured", "")
+    for target in found["targets"]:
+        verdict = "met" if target["met"] else "[bold red]missed[/]"
+        table.add_row(target["what"], target["bound"], f"{target['measured']:g}", verdict)
+    out.print(table)
+
+
+@app.command()
+def engine(
+    rounds: Annotated[int, typer.Option(min=2, help="Turns of each engine at each image.")] = 7,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only kinds of image whose name contains this.")
+    ] = None,
+    engines: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="Only engines whose name contains this, and ours."),
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare the function's image code with other engines, on one core, in turns.
+
+    JPEG of three sizes, progressive, PNG with and without alpha, WebP, TIFF, AVIF and HEIC, of the
+    photos in ../shared/corpus/photos if there are any, else drawn ones (made once, into
+    .local/bench). A run of everything goes to bench/results/engine.json and docs/performance.
+
+    **Examples**
+
+    `python -m bench.engine`
+
+    `python -m bench.engine --rounds 15 --kind "JPEG, 12" --engine sharp --json`
+    """
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    told = versions()  # now: the working tree may change meanwhile
+    with err.status("Drawing images") as status:
+        drawn = cases(lambda what: status.update(f"Drawing images: {what}"))
+        every = [case for case in drawn if not kind or any(each in case.name for each in kind)]
+    chosen = [
+        name
+        for name in ENGINES
+        if not engines or name == OURS or any(each in name for each in engines)
+    ]
+    if not every:
+        raise CommandError(f"No kind of image is called like {', '.join(kind or [])}.")
+    results, cannot = measure(every, chosen, rounds)
+    found = {
+        "what": "image engines on one core in turns, one machine: compare only as ratios",
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "widths": WIDTHS,
+        "quality": QUALITY,
+        "machine": machine(),
+        "versions": told,
+        "cases": [
+            {
+                "case": case.name,
+                "source": case.source,
+                "bytes": [path.stat().st_size for path in case.files],
+                "cannot": cannot.get(case.name, {}),
+            }
+            for case in every
+        ],
+        "results": [asdict(result) for result in results],
+        "targets": [asdict(target) for target in targets(results)],
+    }
+    if not kind and not engines:
+        RESULT.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        DOCS.mkdir(parents=True, exist_ok=True)
+        (DOCS / "engine.md").write_text(markdown(found))
+        (DOCS / "engine.svg").write_text(plot(found))
+    if as_json:
+        out.print_json(data=found)
+    else:
+        show(found)
+
+
+if __name__ == "__main__":
+    main(app)
