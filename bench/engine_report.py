@@ -25,21 +25,20 @@ COLOURS: Final = (
 def markdown(found: Found) -> str:
     """Tables: the targets, then CPU, quality, memory and bytes by kind of image and engine."""
     machine = found["machine"]
-    lines = [
-        "# Image engines, measured",
-        "",
-        "Written by `make bench-engine`; change nothing here by hand.",
-        "",
-        f"Thumbnails {' and '.join(map(str, found['widths']))} pixels wide, WebP quality "
-        f"{found['quality']}. {found['rounds']} rounds in turns on one core of {machine['cores']} "
-        f"({machine['cpu']}, {machine['architecture']}), {found['measured'][:10]}. Compare within a "
-        "table, as ratios.",
-        "",
-        "![CPU time of each engine as a multiple of this pipeline's, by kind of image](engine.svg)",
-        "",
-        "| target | bound | measured | |",
-        "|---|---|---|---|",
-    ]
+    widths = " and ".join(map(str, found["widths"]))
+    on = f"{machine['cpu']}, {machine['architecture']}, {machine['cores']} cores"
+    intro = f"""# Image engines, measured
+
+Written by `make bench-engine`; change nothing here by hand.
+
+Thumbnails {widths} pixels wide, WebP quality {found['quality']}, method 4. {found['rounds']} rounds
+in turns on one core ({on}), {found['measured'][:10]}. Compare within a table, as ratios.
+
+![CPU time of each engine as a multiple of this pipeline's, by kind of image](engine.svg)
+
+| target | bound | measured | |
+|---|---|---|---|"""
+    lines = [intro]
     for target in found["targets"]:
         verdict = "met" if target["met"] else "**missed**"
         lines.append(
@@ -105,9 +104,9 @@ def plot(found: Found) -> str:
     """CPU of each engine as a multiple of ours: a row a kind of image, a dot an engine."""
     engines = _engines(found)
     height = TOP + ROW * len(found["cases"]) + 40
+    view = f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="13" fill="#808080">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {view} fill="#808080">',
         "<title>CPU time as a multiple of this pipeline's: less is better</title>",
     ]
     for at, engine in enumerate(engines):
@@ -117,9 +116,8 @@ def plot(found: Found) -> str:
     bottom = TOP + ROW * len(found["cases"])
     for tick in (0.5, 1, 2, 4, 8):
         x = _x(tick)
-        parts.append(
-            f'<line x1="{x}" x2="{x}" y1="{TOP - 14}" y2="{bottom}" stroke="#808080" stroke-width="{2 if tick == 1 else 0.5}"/>'
-        )
+        stroke = f'stroke="#808080" stroke-width="{2 if tick == 1 else 0.5}"'
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{TOP - 14}" y2="{bottom}" {stroke}/>')
         parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">× {tick:g}</text>')
     for row, case in enumerate(found["cases"]):
         y = TOP + ROW * row + ROW // 2 - 8

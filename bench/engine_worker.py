@@ -80,7 +80,7 @@ def pillow_one_decode() -> Make:
 
 
 def pyvips_chain() -> Make:
-    """libvips' `thumbnail`, which scales while it decodes, and each width from the one before."""
+    """Libvips' `thumbnail`, which scales while it decodes, and each width from the one before."""
     import pyvips  # noqa: PLC0415 - each engine is loaded alone
 
     pyvips.cache_set_max(0)  # else the second call of the same is answered from memory
@@ -106,11 +106,12 @@ def floor() -> Make:
     image_of, encoded, opened = _pillow()
     made: dict[int, list[Any]] = {}
 
-    def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
+    def make(data: bytes, _: list[int], quality: int) -> list[bytes]:
         image = opened(data)
         if image.format != "JPEG":
             raise ValueError("JPEG only")
         image.draft(None, (1, 1))
+        image.decodermaxblock = len(data)  # as ours: fed whole
         image.load()
         return [encoded(thumbnail, quality) for thumbnail in made[hash(data)]]
 

@@ -52,6 +52,9 @@ def open_image(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     if name == "PNG":
         module.MAX_TEXT_CHUNK = MAX_PNG_CHUNK_BYTES  # type: ignore[attr-defined]
     image: ImageFile.ImageFile = getattr(module, class_name)(io.BytesIO(data))
+    if name == "JPEG":
+        # Fed whole, which is no copy of it: each piece would have an end that is decoded slowly.
+        image.decodermaxblock = len(data)
     if name == "PNG" and image.mode != "P" and "transparency" in image.info:
         image.info["transparency"] = _in_8_bits(image.info["transparency"], depth=data[24])
     return image

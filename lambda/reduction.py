@@ -3,6 +3,7 @@
 No second picture of full size is made on the way.
 """
 
+from itertools import product
 from typing import Final
 
 from PIL import Image
@@ -13,8 +14,15 @@ type Box = tuple[float, float, float, float]
 REDUCING_GAP: Final = 1.3
 """How much larger than the target a picture may stay before the last, careful resize."""
 
+WHOLE_GAP: Final = 2.0
+"""The same for a picture that is decoded whole: next to that the better resize costs little. With
+1.3 its thumbnails scored 1.5 below libvips' (SSIMULACRA 2, `make bench-engine`)."""
+
 BAND_PIXELS: Final = 512 * 1024
 """That are converted at a time, or a row of more: few enough to stay in the CPU's cache."""
+
+PART_COLUMNS: Final = 512
+"""Pixels of a band's row that are looked at together."""
 
 
 def resized(picture: Image.Image, size: Size) -> Image.Image:
@@ -44,8 +52,8 @@ def factors(box: Box, size: Size) -> Size:
     """
     width, height = box[2] - box[0], box[3] - box[1]
     return (
-        max(1, int(width / size[0] / REDUCING_GAP)),
-        max(1, min(int(height / size[1] / REDUCING_GAP), _band_rows(int(width)))),
+        max(1, int(width / size[0] / WHOLE_GAP)),
+        max(1, min(int(height / size[1] / WHOLE_GAP), _band_rows(int(width)))),
     )
 
 
@@ -62,20 +70,33 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
     by = factors(box, size)
     if by == (1, 1) or averageable_mode(image) == image.mode:
         return _averageable(image).resize(
-            size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP
+            size, Image.Resampling.LANCZOS, box=box, reducing_gap=WHOLE_GAP
         )
     width, height = image.size
     rows = max(1, _band_rows(width) // by[1]) * by[1]
-    reduced = None
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        band = _averageable(band).reduce(by)
-        if reduced is None:
-            reduced = Image.new(band.mode, (band.width, -(-height // by[1])))
-        reduced.paste(band, (0, top // by[1]))
-    assert reduced is not None  # noqa: S101 - no picture is without rows
+    # Parts of a band, where they may be opaque or empty though the band is neither.
+    columns = max(1, PART_COLUMNS // by[0]) * by[0] if image.mode == "RGBA" else width
+    reduced = Image.new(averageable_mode(image), (-(-width // by[0]), -(-height // by[1])))
+    for top, left in product(range(0, height, rows), range(0, width, columns)):
+        part = image.crop((left, top, min(left + columns, width), min(top + rows, height)))
+        if (small := _reduced(part, by)) is not None:
+            reduced.paste(small, (left // by[0], top // by[1]))
     scaled = (box[0], box[1], box[2] / by[0], box[3] / by[1])
     return reduced.resize(size, Image.Resampling.LANCZOS, box=scaled)
+
+
+def _reduced(part: Image.Image, by: Size) -> Image.Image | None:
+    """A part in a mode whose samples can be averaged, by whole numbers smaller; None if empty.
+
+    Alpha is looked at first: to premultiply takes longer than all else, and mostly changes nothing.
+    """
+    if part.mode == "RGBA":
+        cover = part.getchannel("A").tobytes()
+        if cover == bytes(len(cover)):
+            return None
+        if cover == b"\xff" * len(cover):
+            return part.convert("RGB").reduce(by).convert("RGBA").convert("RGBa")
+    return _averageable(part).reduce(by)
 
 
 def averageable_mode(image: Image.Image) -> str:
