@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,10 @@ def floor() -> Make:
         return [encoded(thumbnail, quality) for thumbnail in made[hash(data)]]
 
     def prepare(data: bytes, widths: list[int]) -> None:
-        made.clear()
-        if opened(data).format == "JPEG":
+        if hash(data) not in made and opened(data).format == "JPEG":
             made[hash(data)] = [_scaled(image_of(data), width) for width in widths]
+            with suppress(OSError):  # from here on, the peak: not that of what was made
+                Path("/proc/self/clear_refs").write_text("5")
 
     make.prepare = prepare  # type: ignore[attr-defined]
     return make

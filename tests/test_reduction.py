@@ -1,0 +1,68 @@
+"""Decoded pictures → small ones: shortcuts that change no pixel, and how far is too far."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, JpegImagePlugin
+
+from image_utils import make_thumbnails
+from reduction import BAND_PIXELS, PART_COLUMNS, factors, shrunk
+
+SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
+"""Several parts both ways, the last of each smaller."""
+
+
+def coloured(alpha: Image.Image) -> Image.Image:
+    noise = [Image.effect_noise(alpha.size, 90).rotate(90 * turn) for turn in range(3)]
+    return Image.merge("RGBA", [*noise, alpha])
+
+
+def cut_out() -> Image.Image:
+    """Opaque in the middle, empty around it, a soft edge between."""
+    distance = Image.radial_gradient("L").resize(SIZE)
+    return distance.point([min(255, max(0, (110 - value) * 8)) for value in range(256)])
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [Image.new("L", SIZE, 255), Image.new("L", SIZE, 0), Image.new("L", SIZE, 90), cut_out()],
+    ids=["opaque", "empty", "even", "cut out"],
+)
+def test_a_look_at_alpha_changes_no_pixel(alpha: Image.Image) -> None:
+    """Opaque and empty parts are not premultiplied, and come out as if they had been."""
+    image, size = coloured(alpha), (160, 61)
+    by = factors((0, 0, *image.size), size)
+    assert min(by) > 1
+    box = (0, 0, SIZE[0] / by[0], SIZE[1] / by[1])
+    plain = image.convert("RGBa").reduce(by).resize(size, Image.Resampling.LANCZOS, box=box)
+    made = shrunk(image, size, (0, 0, *image.size))
+    assert made.mode == "RGBa"
+    assert np.array_equal(np.asarray(made), np.asarray(plain))
+
+
+def test_a_whole_picture_is_averaged_to_no_less_than_twice_its_thumbnail() -> None:
+    """The rest is the careful resize's: libvips leaves as much, and is as sharp."""
+    for width in range(600, 6000, 97):
+        by, _ = factors((0, 0, width, width), (512, 512))
+        assert by == 1 or width / by >= 2 * 512
+
+
+def test_a_jpeg_is_fed_to_its_decoder_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read for the whole file, which gives the caller's bytes and no copy of them."""
+    buffer = io.BytesIO()
+    Image.effect_noise((1500, 1000), 90).save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    pieces: list[Any] = []
+    read = JpegImagePlugin.JpegImageFile.load_read
+
+    def load_read(image: JpegImagePlugin.JpegImageFile, size: int) -> bytes:
+        piece = read(image, size)
+        pieces.append(piece)
+        return piece
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load_read", load_read)
+    make_thumbnails(data, (128,), 85, 512)
+    assert len(pieces) == 1
+    assert pieces[0] is data
