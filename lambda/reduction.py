@@ -21,7 +21,7 @@ WHOLE_GAP: Final = 2.0
 BAND_PIXELS: Final = 512 * 1024
 """That are converted at a time, or a row of more: few enough to stay in the CPU's cache."""
 
-PART_COLUMNS: Final = 512
+PART_COLUMNS: Final = 256
 """Pixels of a band's row that are looked at together."""
 
 
