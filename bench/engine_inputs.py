@@ -68,8 +68,8 @@ MP_4: Final = (2448, 1632)
 MP_6: Final = (3000, 2000)
 PHONE_12: Final = (4032, 3024)
 CAMERA_12: Final = (4272, 2848)
-"""What has 12 megapixels differs: libvips decodes a JPEG at a quarter where that leaves twice the
-thumbnail's width, so from 4,096 pixels for 512, and takes half as long again below."""
+"""Width and shape of 12 megapixels differ from camera to camera, and how far an engine's picture is
+off the reference depends on the width: sharp's scored 73.1 at 4,240 pixels and 69.6 at 4,272."""
 MP_24: Final = (6000, 4000)
 
 KINDS: Final = (

@@ -15,8 +15,8 @@ REDUCING_GAP: Final = 1.3
 """How much larger than the target a picture may stay before the last, careful resize."""
 
 WHOLE_GAP: Final = 2.0
-"""The same for a picture that is decoded whole: next to that the better resize costs little. With
-1.3 its thumbnails scored 1.5 below libvips' (SSIMULACRA 2, `make bench-engine`)."""
+"""The same for a picture that is decoded whole: next to that the better resize costs little, 1 % of
+a PNG's time to 14 % of a TIFF's. It scores 1.2 to 2.4 more (SSIMULACRA 2) than 1.3 does."""
 
 BAND_PIXELS: Final = 512 * 1024
 """That are converted at a time, or a row of more: few enough to stay in the CPU's cache."""
