@@ -57,8 +57,7 @@ in turns on one core ({on}), {found['measured'][:10]}. Compare within a table, a
     lines += [
         "",
         "The reference is made from all pixels by Lanczos in floating point, in one step.",
-        "An engine is one process for each kind of image, and processes of one engine differ by up to",
-        "3 % at large PNGs: the quartiles, of rounds within it, do not show that.",
+        PROCESSES_DIFFER,
         "",
     ]
     told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
@@ -96,6 +95,9 @@ def _table(found: Found, title: str, cell: Any) -> list[str]:
 def _engines(found: Found) -> list[str]:
     return list(dict.fromkeys(row["engine"] for row in found["results"]))
 
+
+PROCESSES_DIFFER: Final = """An engine is one process for each kind of image, and processes of one engine
+differ by up to 3 % at large PNGs: the quartiles, of rounds within it, do not show that."""
 
 WIDTH, LEFT, ROW, TOP = 860, 210, 34, 70
 LEAST, MOST = 0.5, 8.0
