@@ -96,8 +96,8 @@ def _engines(found: Found) -> list[str]:
     return list(dict.fromkeys(row["engine"] for row in found["results"]))
 
 
-PROCESSES_DIFFER: Final = """An engine is one process for each kind of image, and processes of one engine
-differ by up to 3 % at large PNGs: the quartiles, of rounds within it, do not show that."""
+PROCESSES_DIFFER: Final = """An engine is one process for each kind of image, and processes of one
+engine differ by up to 3 % at large PNGs: the quartiles, of rounds within it, do not show that."""
 
 WIDTH, LEFT, ROW, TOP = 860, 210, 34, 70
 LEAST, MOST = 0.5, 8.0
