@@ -1,0 +1,242 @@
+"""What must be true: at rest of every object and message, and of every invocation on its way."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from simulation.isolation import CORRUPT, INPUT, OUTPUT, manifest, picture
+from simulation.s3 import StoredObject, etag_of
+from simulation.wire import Request
+
+if TYPE_CHECKING:
+    from simulation.world import Invocation, World
+
+STARTS: Final = 5
+ROUNDS: Final = 8
+"""What one upload may cost: so many beginnings, and rounds for each of its thumbnails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The state of affairs when an invocation began, for its cost to be judged by."""
+
+    changes: int
+    faults: int
+    cost: list[tuple[str, str]] | None
+    """What the work costs if nothing comes between, where that can be told."""
+
+
+class Invariants:
+    """Checks a world; `broken` lists what is wrong, in plain words."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._settings = world.function.settings
+        self._provenance = world.code.module("provenance").Provenance
+        self._stamped = world.code.module("webp").stamped
+        self._pictures = {etag_of(body): body for body in (b"P", b"Q")}
+        self._history: dict[str, list[tuple[datetime, str]]] = {}
+        """Key → the versions that it ever had: (modified, etag)."""
+        self._gone: dict[str, tuple[datetime, str]] = {}
+        """Key → the newest version of it that was deleted."""
+        self.broken: list[str] = []
+
+    def _fault(self, told: str) -> None:
+        self.broken.append(told)
+        self._world.note("check", "BROKEN", told)
+
+    # --- on the way ------------------------------------------------------------------------------
+    def changed(self, request: Request) -> None:
+        """Remember what a user did."""
+        history = self._history.setdefault(request.key, [])
+        if request.method == "PUT":
+            found = self._world.s3.buckets[INPUT][request.key]
+            history.append((found.modified, found.etag))
+        elif history:
+            self._gone[request.key] = history[-1]
+
+    def failed(self, about: tuple[Any, ...]) -> None:
+        """An error that nobody foresaw is a fault of the code, or of the simulation."""
+        error = about[2]
+        if type(error).__name__ == "UnexpectedError":
+            self._fault(f"unforeseen: {error.__cause__!r}")
+
+    def sent(self, invocation: "Invocation", letter: Mapping[str, Any]) -> None:
+        """A permanent letter needs a second look that found the same bytes."""
+        if not letter["error"]["permanent"]:
+            return
+        looks = [
+            (request.method, answer.etag if answer else None)
+            for request, answer in invocation.answers
+            if (request.bucket, request.key) == (INPUT, letter["key"])
+            and answer
+            and answer.status in (200, 404)
+        ]
+        if not looks or looks[-1] != ("HEAD", letter["etag"]):
+            self._fault(f"a letter about {letter['key']}, which was not looked at again")
+
+    def begin(self, invocation: "Invocation") -> Before:
+        """Tell what an invocation ought to cost."""
+        world = self._world
+        return Before(world.s3.changes, world.faults, self._cost(invocation))
+
+    def _cost(self, invocation: "Invocation") -> list[tuple[str, str]] | None:
+        """One GET and a PUT for each width; a HEAD too for each that is there and right."""
+        delivery, source = invocation.delivery, self._world.s3.buckets[INPUT]
+        if delivery.kind != "event" or len(delivery.names) != 1:
+            return None
+        (key,) = delivery.names
+        found = source.get(key)
+        if found is None or found.metadata or found.body.startswith(CORRUPT):
+            return None
+        cost = [("GET", key)]
+        for name, expected in self._expected(key, found).items():
+            existing = self._world.s3.buckets[OUTPUT].get(name)
+            if existing is not None and not _same(existing, expected):
+                return None
+            cost += [("PUT", name)] if existing is None else [("PUT", name), ("HEAD", name)]
+        return cost + ([("HEAD", key)] if self._settings.delete_with_original else [])
+
+    def end(self, invocation: "Invocation") -> None:
+        """What an invocation has cost, and what it did besides."""
+        world, before, error = self._world, invocation.before, invocation.task.error
+        calls = [request for request, _ in invocation.answers if request.attempt == 1]
+        made = [(request.method, request.key) for request in calls if request.method != "SEND"]
+        undisturbed = (
+            error is None
+            and world.faults == before.faults
+            and world.s3.changes - before.changes == invocation.changes
+            and not world.scenario.quarrel
+            and invocation.clock < 1
+        )
+        if before.cost is not None and undisturbed and made != before.cost:
+            self._fault(f"{invocation.name} cost {made} in place of {before.cost}")
+        keys = len(self._settings.recipes("uploads/a.jpg"))
+        # One more look where it gives up, and the GETs that boto3 does again for odd headers.
+        most = len(invocation.delivery.names) * (STARTS * (3 + keys * ROUNDS * 3) + 2 + keys)
+        if len(made) > most:
+            self._fault(f"{invocation.name} made {len(made)} requests, {most} are the most")
+        letters = Counter(request.body for request in calls if request.method == "SEND")
+        transient = error is not None and isinstance(error, self._error("TransientError"))
+        if transient and letters and not isinstance(error, self._error("QueueUnavailable")):
+            self._fault(f"{invocation.name} sent a letter, and raised all the same")
+        if error is None and "left" in invocation.task.result:
+            self._fault(f"{invocation.name} cannot read its letter")
+        if error is not None and isinstance(error, Exception) and not transient:
+            self._fault(f"{invocation.name} raised {error!r}")
+        if error is not None and world.quiet:
+            self._fault(f"{invocation.name} failed though nothing went wrong: {error!r}")
+
+    def _error(self, name: str) -> type[Exception]:
+        kind: type[Exception] = getattr(self._world.code.module("errors"), name)
+        return kind
+
+    # --- at rest ---------------------------------------------------------------------------------
+    def at_rest(self, *, settled: bool) -> None:
+        """Compare sources, thumbnails and messages.
+
+        Before it is `settled`, what failed for now may be named on the queue in place of being
+        right; when all messages were replayed only what can never be right is named there.
+        """
+        sources, outputs = (self._world.s3.buckets[name] for name in (INPUT, OUTPUT))
+        named = {key for message in self._world.queue for key, _ in message.names}
+        excused: set[str] = set() if settled else named
+        for key, found in sources.items():
+            if found.body.startswith(CORRUPT):
+                if (key, found.etag) not in self._letters() and key not in excused:
+                    self._fault(f"{key} is corrupt, and no letter says so")
+            elif key not in excused:
+                for name, expected in self._expected(key, found).items():
+                    self._check_made(key, found, name, expected, outputs.get(name))
+        for name, existing in outputs.items():
+            self._check_output(name, existing, excused)
+        if settled:
+            wrong = self._letters() - {
+                (key, found.etag)
+                for key, found in sources.items()
+                if found.body.startswith(CORRUPT)
+            }
+            if wrong or not all(message.letter for message in self._world.queue):
+                self._fault(f"messages about nothing are left: {wrong or self._world.queue}")
+
+    def _letters(self) -> set[tuple[str, str | None]]:
+        return {name for each in self._world.queue if each.letter for name in each.names}
+
+    def _check_made(
+        self,
+        key: str,
+        source: StoredObject,
+        name: str,
+        expected: StoredObject,
+        existing: StoredObject | None,
+    ) -> None:
+        """Every readable source has its thumbnails, or a newer source has them."""
+        if existing is None:
+            rivals = [other for other in self._gone if other != key and name in self._names(other)]
+            newer = any((self._gone[o][0], o) > (source.modified, key) for o in rivals)
+            # The newer one took them along when it was deleted (docs/adr/0011).
+            if not (newer and self._settings.delete_with_original):
+                self._fault(f"{key} has no {name}")
+            return
+        theirs = self._provenance.of(existing.metadata)
+        if theirs is not None and theirs.key != key:
+            if (theirs.modified, theirs.key) < (source.modified, key):
+                self._fault(f"{name} belongs to {theirs.key}, which is older than {key}")
+        elif not _same(existing, expected):
+            self._fault(f"{name} is of {theirs}, not of the newest bytes {source.etag[:6]}")
+
+    def _check_output(self, name: str, existing: StoredObject, excused: set[str]) -> None:
+        """Every thumbnail is of a source, and as it says; of older bytes only where that failed."""
+        theirs = self._provenance.of(existing.metadata)
+        if theirs is None or name not in self._names(theirs.key):
+            self._fault(f"{name} is of no source")
+            return
+        if (theirs.modified, theirs.etag) not in self._history.get(theirs.key, ()):
+            self._fault(f"{name} is of {theirs}, which never was")
+            return
+        told = StoredObject(theirs.etag, theirs.modified, self._pictures[theirs.etag], {})
+        expected = self._expected(theirs.key, told)[name]
+        if not _same(existing, expected):
+            self._fault(f"{name} is not what it says it is")
+        if theirs.key in excused:
+            return
+        source = self._world.s3.buckets[INPUT].get(theirs.key)
+        if source is None:
+            if self._settings.delete_with_original:
+                self._fault(f"{name} is an orphan of {theirs.key}")
+        elif source.etag != theirs.etag and not source.body.startswith(CORRUPT):
+            self._fault(f"{name} is of older bytes of {theirs.key}")
+
+    def _names(self, key: str) -> Mapping[str, str]:
+        recipes: Mapping[str, str] = self._settings.recipes(key)
+        return recipes
+
+    def _expected(self, key: str, source: StoredObject) -> dict[str, StoredObject]:
+        """What belongs in the output bucket for a source, name by name."""
+        settings = self._settings
+        recipe = settings.recipe
+        ours = self._provenance(key, source.etag, source.modified, recipe)
+        expected = {}
+        stored = {}
+        for width in settings.widths:
+            body = self._stamped(picture(source.body, width, settings.quality), ours.digest())
+            name = settings.thumbnail_key(key, width)
+            stored[width] = (name, len(body))
+            expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
+        if settings.write_manifest:
+            ours = self._provenance(key, source.etag, source.modified, settings.manifest_recipe)
+            body = manifest(ours, len(source.body), _Made, stored)
+            name = settings.manifest_key(key)
+            expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
+        return expected
+
+
+def _same(one: StoredObject, other: StoredObject) -> bool:
+    """Whether they are alike but for the time when they were written."""
+    return (one.body, one.metadata) == (other.body, other.metadata)
+
+
+class _Made:
+    size = (512, 512)
