@@ -57,25 +57,32 @@ class Invariants:
         elif history:
             self._gone[request.key] = history[-1]
 
-    def failed(self, about: tuple[Any, ...]) -> None:
-        """An error that nobody foresaw is a fault of the code, or of the simulation."""
-        error = about[2]
-        if type(error).__name__ == "UnexpectedError":
-            self._fault(f"unforeseen: {error.__cause__!r}")
+    def failed(self, invocation: "Invocation", key: str, error: BaseException) -> None:
+        """An upload failed: for good only after a second look that found the same bytes.
 
-    def sent(self, invocation: "Invocation", letter: Mapping[str, Any]) -> None:
-        """A permanent letter needs a second look that found the same bytes."""
-        if not letter["error"]["permanent"]:
+        An error that nobody foresaw is a fault of the code, or of the simulation.
+        """
+        if isinstance(error, self._error("UnexpectedError")):
+            self._fault(f"unforeseen: {error.__cause__!r}")
+        if not isinstance(error, self._error("PermanentError")):
             return
         looks = [
-            (request.method, answer.etag if answer else None)
+            (request.method, answer.etag)
             for request, answer in invocation.answers
-            if (request.bucket, request.key) == (INPUT, letter["key"])
-            and answer
+            if (request.bucket, request.key) == (INPUT, key)
+            and answer is not None
             and answer.status in (200, 404)
         ]
-        if not looks or looks[-1] != ("HEAD", letter["etag"]):
-            self._fault(f"a letter about {letter['key']}, which was not looked at again")
+        (_, read), (method, seen) = looks[-2:]
+        if (method, seen) != ("HEAD", read):
+            self._fault(f"{key} failed for good, and was not looked at again")
+        invocation.failures.append((key, read))
+
+    def sent(self, invocation: "Invocation", letter: Mapping[str, Any]) -> None:
+        """A permanent letter names the bytes that failed."""
+        told = (letter["key"], letter["etag"])
+        if letter["error"]["permanent"] and told not in invocation.failures:
+            self._fault(f"a letter about {told}, which did not fail")
 
     def begin(self, invocation: "Invocation") -> Before:
         """Tell what an invocation ought to cost."""

@@ -75,6 +75,8 @@ class Invocation:
     answers: list[tuple[Request, Answer | None]] = field(default_factory=list)
     late: list[Request] = field(default_factory=list)
     """Requests that the client has given up, and that are still under way."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Keys and etags that can never become thumbnails."""
     changes: int = 0
     """How many changes were its own."""
     before: Any = None
@@ -352,7 +354,7 @@ class World:
             return
         self.note(self.current.name if self.current else "world", f"  {action}", about)
         if action == "failed":
-            self.invariants.failed(about)
+            self.invariants.failed(self._running(), about[1], about[2])
 
     def _told[T](self, request: Request, outcome: T, invocation: Invocation | None = None) -> T:
         self.note((invocation or self._running()).name, request, outcome)
