@@ -55,6 +55,7 @@ class Obstore:
 
     def get(self, store: S3Store, key: str, *, options: Mapping[str, bool]) -> Any:
         """GET or HEAD; a body that breaks off is asked for again, of the same version."""
+        _named(key)
         request = Request("HEAD" if options["head"] else "GET", store.name, key)
         answer = self._found(store, request)
         if not all(value.isascii() for value in answer.metadata.values()):
@@ -107,6 +108,7 @@ class Obstore:
     ) -> None:
         """PUT, if nothing is there (mode "create") or over an etag."""
         assert not use_multipart
+        _named(key)
         create = mode == "create"
         etag = None if isinstance(mode, str) else mode["e_tag"].strip('"')
         metadata = {name: value for name, value in attributes.items() if name not in HEADERS}
@@ -142,6 +144,11 @@ class Obstore:
             self._network.wait(wait)
             wait *= 2
         raise AssertionError("unreachable")
+
+
+def _named(key: str) -> None:
+    if "//" in key:
+        raise GenericError(f"Path {key!r} contained empty path segment")
 
 
 def _obstore_error(answer: Answer) -> BaseError | FileNotFoundError:

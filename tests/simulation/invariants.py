@@ -13,6 +13,7 @@ from simulation.wire import Request
 if TYPE_CHECKING:
     from simulation.world import Invocation, World
 
+OK: Final = 200
 STARTS: Final = 5
 ROUNDS: Final = 8
 """What one upload may cost: so many beginnings, and rounds for each of its thumbnails."""
@@ -23,7 +24,6 @@ class Before:
     """The state of affairs when an invocation began, for its cost to be judged by."""
 
     changes: int
-    faults: int
     cost: list[tuple[str, str]] | None
     """What the work costs if nothing comes between, where that can be told."""
 
@@ -71,7 +71,7 @@ class Invariants:
             for request, answer in invocation.answers
             if (request.bucket, request.key) == (INPUT, key)
             and answer is not None
-            and answer.status in (200, 404)
+            and answer.status in (OK, 404)
         ]
         (_, read), (method, seen) = looks[-2:]
         if (method, seen) != ("HEAD", read):
@@ -81,16 +81,34 @@ class Invariants:
     def sent(self, invocation: "Invocation", letter: Mapping[str, Any]) -> None:
         """A permanent letter names the bytes that failed."""
         told = (letter["key"], letter["etag"])
-        if letter["error"]["permanent"] and told not in invocation.failures:
-            self._fault(f"a letter about {told}, which did not fail")
+        if letter["error"]["permanent"]:
+            if told not in invocation.failures:
+                self._fault(f"a letter about {told}, which did not fail")
+        elif invocation.delivery.kind != "backfill":
+            self._fault(f"a letter about {told}, which somebody would have retried")
+
+    def overwriting(self, invocation: "Invocation") -> None:
+        """A thumbnail is about to be overwritten: the last thing done must be to look at its source.
+
+        A caching proxy may keep for a day what a stalled writer shows for a moment.
+        """
+        looks = [
+            (request.method, answer.etag)
+            for request, answer in invocation.answers
+            if request.bucket == INPUT and answer is not None and answer.status == OK
+        ]
+        last, _ = invocation.answers[-1]
+        (_, read), (method, seen) = looks[-2:] if looks[1:] else looks * 2
+        if (last.bucket, last.method) != (INPUT, "HEAD") or (method, seen) != ("HEAD", read):
+            self._fault(f"{invocation.name} overwrites without a look at the source")
 
     def begin(self, invocation: "Invocation") -> Before:
         """Tell what an invocation ought to cost."""
         world = self._world
-        return Before(world.s3.changes, world.faults, self._cost(invocation))
+        return Before(world.s3.changes, self._cost(invocation))
 
     def _cost(self, invocation: "Invocation") -> list[tuple[str, str]] | None:
-        """One GET and a PUT for each width; a HEAD too for each that is there and right."""
+        """One GET and a PUT for each width; a HEAD too for each that is there and may stay."""
         delivery, source = invocation.delivery, self._world.s3.buckets[INPUT]
         if delivery.kind != "event" or len(delivery.names) != 1:
             return None
@@ -98,11 +116,16 @@ class Invariants:
         found = source.get(key)
         if found is None or found.metadata or found.body.startswith(CORRUPT):
             return None
-        cost = [("GET", key)]
+        cost, owner = [("GET", key)], None
         for name, expected in self._expected(key, found).items():
+            if owner and name == self._settings.manifest_key(key):
+                continue
             existing = self._world.s3.buckets[OUTPUT].get(name)
             if existing is not None and not _same(existing, expected):
-                return None
+                theirs = self._provenance.of(existing.metadata)
+                if theirs is None or (theirs.modified, theirs.key) <= (found.modified, key):
+                    return None
+                owner = theirs.key
             cost += [("PUT", name)] if existing is None else [("PUT", name), ("HEAD", name)]
         return cost + ([("HEAD", key)] if self._settings.delete_with_original else [])
 
@@ -113,7 +136,7 @@ class Invariants:
         made = [(request.method, request.key) for request in calls if request.method != "SEND"]
         undisturbed = (
             error is None
-            and world.faults == before.faults
+            and not invocation.faults + invocation.conflicts
             and world.s3.changes - before.changes == invocation.changes
             and not world.scenario.quarrel
             and invocation.clock < 1
@@ -133,6 +156,10 @@ class Invariants:
             self._fault(f"{invocation.name} cannot read its letter")
         if error is not None and isinstance(error, Exception) and not transient:
             self._fault(f"{invocation.name} raised {error!r}")
+        others = world.s3.changes - before.changes - invocation.changes
+        few = invocation.conflicts < ROUNDS and others < STARTS and not invocation.faults
+        if transient and few and not world.scenario.quarrel and not world.scenario.stalls:
+            self._fault(f"{invocation.name} gave up though little came between: {error!r}")
         if error is not None and world.quiet:
             self._fault(f"{invocation.name} failed though nothing went wrong: {error!r}")
 
@@ -141,11 +168,12 @@ class Invariants:
         return kind
 
     # --- at rest ---------------------------------------------------------------------------------
-    def at_rest(self, *, settled: bool) -> None:
+    def at_rest(self, *, settled: bool, backfilled: bool = False) -> None:
         """Compare sources, thumbnails and messages.
 
         Before it is `settled`, what failed for now may be named on the queue in place of being
-        right; when all messages were replayed only what can never be right is named there.
+        right; when all messages were replayed only what can never be right is named there. When all
+        sources are `backfilled` nothing is missing, whatever was deleted.
         """
         sources, outputs = (self._world.s3.buckets[name] for name in (INPUT, OUTPUT))
         named = {key for message in self._world.queue for key, _ in message.names}
@@ -156,7 +184,15 @@ class Invariants:
                     self._fault(f"{key} is corrupt, and no letter says so")
             elif key not in excused:
                 for name, expected in self._expected(key, found).items():
-                    self._check_made(key, found, name, expected, outputs.get(name))
+                    existing = outputs.get(name)
+                    if existing is None:
+                        rivals = {other for other in self._history if name in self._names(other)}
+                        if not rivals & excused and not (
+                            self._taken_along(key, found, rivals) and not backfilled
+                        ):
+                            self._fault(f"{key} has no {name}")
+                    else:
+                        self._check_made(key, found, name, expected, existing)
         for name, existing in outputs.items():
             self._check_output(name, existing, excused)
         if settled:
@@ -168,6 +204,17 @@ class Invariants:
             if wrong or not all(message.letter for message in self._world.queue):
                 self._fault(f"messages about nothing are left: {wrong or self._world.queue}")
 
+    def replaceable(self) -> list[str]:
+        """What in the output bucket can be made again, for its source is there and readable."""
+        sources = self._world.s3.buckets[INPUT]
+        return [
+            name
+            for name, existing in self._world.s3.buckets[OUTPUT].items()
+            if (theirs := self._provenance.of(existing.metadata)) is not None
+            and theirs.key in sources
+            and not sources[theirs.key].body.startswith(CORRUPT)
+        ]
+
     def _letters(self) -> set[tuple[str, str | None]]:
         return {name for each in self._world.queue if each.letter for name in each.names}
 
@@ -177,22 +224,22 @@ class Invariants:
         source: StoredObject,
         name: str,
         expected: StoredObject,
-        existing: StoredObject | None,
+        existing: StoredObject,
     ) -> None:
-        """Every readable source has its thumbnails, or a newer source has them."""
-        if existing is None:
-            rivals = [other for other in self._gone if other != key and name in self._names(other)]
-            newer = any((self._gone[o][0], o) > (source.modified, key) for o in rivals)
-            # The newer one took them along when it was deleted (docs/adr/0011).
-            if not (newer and self._settings.delete_with_original):
-                self._fault(f"{key} has no {name}")
-            return
+        """What a readable source has is of its newest bytes, or a newer source's."""
         theirs = self._provenance.of(existing.metadata)
         if theirs is not None and theirs.key != key:
             if (theirs.modified, theirs.key) < (source.modified, key):
                 self._fault(f"{name} belongs to {theirs.key}, which is older than {key}")
         elif not _same(existing, expected):
             self._fault(f"{name} is of {theirs}, not of the newest bytes {source.etag[:6]}")
+
+    def _taken_along(self, key: str, source: StoredObject, rivals: set[str]) -> bool:
+        """Whether a newer source had its thumbnails, and was deleted with them (docs/adr/0011)."""
+        return self._settings.delete_with_original and any(
+            (self._gone[other][0], other) > (source.modified, key)
+            for other in rivals & self._gone.keys() - {key}
+        )
 
     def _check_output(self, name: str, existing: StoredObject, excused: set[str]) -> None:
         """Every thumbnail is of a source, and as it says; of older bytes only where that failed."""

@@ -36,6 +36,7 @@ class Scenario:
     replays: float
     """A letter is replayed before all is quiet; a chance for each step."""
     faults: float
+    queue_faults: float
     crashes: float
     stalls: float
     """A request takes so long that little is left of the function's time."""
@@ -55,7 +56,7 @@ class Scenario:
             manifest=rng.random() < 0.25,  # noqa: PLR2004
             delete_with_original=deleting,
             actions=rng.randint(1, 5),
-            tick=rng.choice((0.0, 0.05, 1.0)),
+            tick=rng.choice((0.0, 0.0, 0.05, 1.0)),
             hurry=rng.choice((0.1, 0.5, 2.0)),
             corrupt=rng.choice((0.0, 0.0, 0.3)),
             foreign=rng.choice((0.0, 0.0, 0.0, 0.2)),
@@ -65,6 +66,7 @@ class Scenario:
             backfills=rng.choice((0.0, 0.0, 0.3)),
             replays=rng.choice((0.0, 0.05)),
             faults=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
+            queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
             quarrel=extreme < 0.01,  # noqa: PLR2004

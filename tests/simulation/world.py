@@ -7,7 +7,7 @@ retried twice, and what failed three times goes to the queue (OnFailure).
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -77,6 +77,9 @@ class Invocation:
     """Requests that the client has given up, and that are still under way."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Keys and etags that can never become thumbnails."""
+    faults: int = 0
+    """What went wrong for it: requests, or that it was interrupted; 409s are `conflicts`."""
+    conflicts: int = 0
     changes: int = 0
     """How many changes were its own."""
     before: Any = None
@@ -109,7 +112,6 @@ class World:
         self.overwrites = 0
         self.quiet = False
         """Whether nothing goes wrong any more."""
-        self.faults = 0
         self.invocations = 0
         self.trace: list[tuple[float, str, object, object]] = []
         self.invariants = Invariants(self)
@@ -125,12 +127,38 @@ class World:
         self.quiet = True
         self.note("world", "all is quiet: every message is replayed", "")
         for message in list(self.queue):
-            self._invoke(self._replay(message))
-            invocation = self.running[-1]
-            while not invocation.task.ended:
-                self._resume(invocation)
+            self._do(self._replay(message))
         self.invariants.at_rest(settled=True)
+        if self.scenario.backfills:
+            self._lose_some()
+            for key in self._shuffled(self.s3.buckets[INPUT]):
+                event = {"uploads": [{"bucket": INPUT, "key": key}], "only_missing": True}
+                self._do(Delivery("backfill", event, (key,)))
+            self.invariants.at_rest(settled=False, backfilled=True)
         return self.invariants.broken
+
+    def _do(self, delivery: Delivery) -> None:
+        """One invocation from its beginning to its end."""
+        self._invoke(delivery)
+        invocation = self.running[-1]
+        while not invocation.task.ended:
+            self._resume(invocation)
+
+    def _lose_some(self) -> None:
+        """An operator's mistake: thumbnails are gone, or of what was there before."""
+        outputs = self.s3.buckets[OUTPUT]
+        for name in self.invariants.replaceable():
+            if self._chance(0.3):
+                self.note("world", "loses", name)
+                del outputs[name]
+            elif self._chance(0.3):
+                self.note("world", "has an older", name)
+                stale = {**outputs[name].metadata, "source-etag": "stale"}
+                outputs[name] = replace(outputs[name], metadata=stale)
+
+    def _shuffled[T](self, some: Iterable[T]) -> list[T]:
+        listed = list(some)
+        return self.rng.sample(listed, len(listed))
 
     def _step(self) -> bool:
         """Let one thing happen; False if nothing is left."""
@@ -234,6 +262,7 @@ class World:
             interrupt = Crash()
         elif invocation.clock >= TIMEOUT:
             interrupt = TimedOut()
+        invocation.faults += interrupt is not None
         self.current = invocation
         invocation.task.resume(interrupt)
         self.current = None
@@ -279,18 +308,25 @@ class World:
 
     def _answer(self, invocation: Invocation, request: Request) -> Answer:
         """What the service says, or what goes wrong, before the request takes effect or after."""
-        if self.quiet or not self._chance(self.scenario.faults):
+        if request.method == "PUT" and request.if_match and request.attempt == 1:
+            self.invariants.overwriting(invocation)
+        chance = self.scenario.queue_faults if request.method == "SEND" else self.scenario.faults
+        if self.quiet or not self._chance(chance):
             if self.scenario.quarrel and request.conditional and not self.quiet:
                 return self._told(request, Answer(409, "ConditionalRequestConflict"))
             return self._told(request, self._handle(invocation, request))
-        self.faults += 1
         fault = self.rng.choice(FAULTS)
         if isinstance(fault, Answer):
             if fault.status == 409 and not request.conditional:  # noqa: PLR2004 - HTTP
                 fault = BROKEN
             if fault.code == "NoSuchBucket" and request.method not in ("GET", "PUT"):
                 fault = BROKEN  # nothing else tells it
+            if fault.status == 409:  # noqa: PLR2004 - HTTP
+                invocation.conflicts += 1
+            else:
+                invocation.faults += 1
             return self._told(request, fault)
+        invocation.faults += 1
         if fault == "cut short":
             answer = self._handle(invocation, request)
             if request.method == "GET" and answer.status == 200:  # noqa: PLR2004 - HTTP
