@@ -187,9 +187,9 @@ class Invariants:
                     existing = outputs.get(name)
                     if existing is None:
                         rivals = {other for other in self._history if name in self._names(other)}
-                        if not rivals & excused and not (
-                            self._taken_along(key, found, rivals) and not backfilled
-                        ):
+                        taken = not backfilled and self._taken_along(key, found, rivals)
+                        shared = name == self._settings.manifest_key(key) and self._shared(key)
+                        if not (rivals & excused or taken or shared):
                             self._fault(f"{key} has no {name}")
                     else:
                         self._check_made(key, found, name, expected, existing)
@@ -233,6 +233,12 @@ class Invariants:
                 self._fault(f"{name} belongs to {theirs.key}, which is older than {key}")
         elif not _same(existing, expected):
             self._fault(f"{name} is of {theirs}, not of the newest bytes {source.etag[:6]}")
+
+    def _shared(self, key: str) -> bool:
+        """Whether another source has some of its thumbnails: then neither may tell of them all."""
+        found = (self._world.s3.buckets[OUTPUT].get(name) for name in self._names(key))
+        owners = (self._provenance.of(each.metadata) for each in found if each is not None)
+        return any(owner is not None and owner.key != key for owner in owners)
 
     def _taken_along(self, key: str, source: StoredObject, rivals: set[str]) -> bool:
         """Whether a newer source had its thumbnails, and was deleted with them (docs/adr/0011)."""

@@ -21,7 +21,7 @@ LAMBDA: Final = Path(__file__).parents[2] / "lambda"
 BUCKETS: Final = ("simulated-input", "simulated-output")
 INPUT, OUTPUT = BUCKETS
 QUEUE: Final = "https://sqs.example/1/letters"
-ENVIRONMENT: Final = {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": QUEUE, "THUMB_SIZES": "128,512"}
+ENVIRONMENT: Final = {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": QUEUE}
 
 CORRUPT: Final = b"corrupt"
 """How bytes begin that cannot be made into thumbnails."""

@@ -244,9 +244,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a permanent failure is swallowed",
-        "pipeline",
-        "raise Failed(error, etag) from error",
-        'return Skipped("unreadable")',
+        "handler",
+        "upload, error = replace(upload, etag=failed.etag), failed.error",
+        'return upload, Skipped("unreadable")',
     ),
     Mutation(
         "only_missing asks for any thumbnail at all",

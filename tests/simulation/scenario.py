@@ -1,8 +1,11 @@
 """What a seed decides beforehand: which keys and settings, and how much goes wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Self
+
+from simulation.faults import FAULTS
+from simulation.wire import Answer
 
 PLAIN: Final = ("uploads/a.jpg",)
 COLLIDING: Final = ("uploads/a.jpg", "uploads/a.png")
@@ -17,6 +20,7 @@ class Scenario:
     """
 
     keys: tuple[str, ...]
+    widths: str
     manifest: bool
     delete_with_original: bool
     actions: int
@@ -36,6 +40,8 @@ class Scenario:
     replays: float
     """A letter is replayed before all is quiet; a chance for each step."""
     faults: float
+    kinds: tuple[Answer | str, ...]
+    """The faults that there are."""
     queue_faults: float
     crashes: float
     stalls: float
@@ -51,8 +57,9 @@ class Scenario:
         keys = rng.choice((PLAIN, PLAIN, COLLIDING, COLLIDING, AWKWARD, COLLIDING + AWKWARD))
         deleting = rng.random() < 0.5  # noqa: PLR2004 - one of two
         extreme = rng.random()
-        return cls(
+        drawn = cls(
             keys=keys,
+            widths=rng.choice(("128", "128,512")),
             manifest=rng.random() < 0.25,  # noqa: PLR2004
             delete_with_original=deleting,
             actions=rng.randint(1, 5),
@@ -66,17 +73,42 @@ class Scenario:
             backfills=rng.choice((0.0, 0.0, 0.3)),
             replays=rng.choice((0.0, 0.05)),
             faults=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
+            kinds=tuple(rng.sample(FAULTS, rng.choice((1, 3, len(FAULTS))))),
             queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
-            quarrel=extreme < 0.01,  # noqa: PLR2004
-            restless=0.01 <= extreme < 0.02,  # noqa: PLR2004
+            quarrel=extreme < 0.02,  # noqa: PLR2004
+            restless=0.02 <= extreme < 0.04,  # noqa: PLR2004
+        )
+        return drawn._race() if rng.random() < 0.4 else drawn  # noqa: PLR2004
+
+    def _race(self) -> Self:
+        """The same with nothing but uploads and deletions of one thumbnail's sources in one second.
+
+        What S3 tells apart by no time is where order alone decides.
+        """
+        return replace(
+            self,
+            keys=PLAIN if len(self.keys) == 1 else COLLIDING,
+            widths="128",
+            manifest=False,
+            actions=max(3, self.actions),
+            tick=0.0,
+            hurry=0.5,
+            corrupt=0.0,
+            foreign=0.0,
+            doubled=0.0,
+            merged=0.0,
+            backfills=0.0,
+            crashes=0.0,
+            stalls=0.0,
         )
 
     @property
     def environment(self) -> dict[str, str]:
         """The function's environment variables that depend on it."""
         return {
+            "THUMB_SIZES": self.widths,
             "WRITE_MANIFEST": str(self.manifest),
             "DELETE_WITH_ORIGINAL": str(self.delete_with_original),
         }

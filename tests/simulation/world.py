@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+from simulation.faults import BROKEN
 from simulation.invariants import Invariants
 from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, QUEUE, Code
 from simulation.s3 import S3, etag_of
@@ -198,7 +199,9 @@ class World:
 
     def upload(self, key: str) -> None:
         """Put a picture, or what is none, at `key`: new, changed, or as it was before."""
-        body = self.rng.choice(CONTENTS)
+        found = self.s3.buckets[INPUT].get(key)
+        others = [body for body in CONTENTS if found is None or found.body != body]
+        body = self.rng.choice(others if self._chance(0.8) else CONTENTS)
         if self._chance(self.scenario.corrupt):
             body = CORRUPT + body
         foreign = {"name": "å.jpg"} if self._chance(self.scenario.foreign) else {}
@@ -315,7 +318,7 @@ class World:
             if self.scenario.quarrel and request.conditional and not self.quiet:
                 return self._told(request, Answer(409, "ConditionalRequestConflict"))
             return self._told(request, self._handle(invocation, request))
-        fault = self.rng.choice(FAULTS)
+        fault = self.rng.choice(self.scenario.kinds)
         if isinstance(fault, Answer):
             if fault.status == 409 and not request.conditional:  # noqa: PLR2004 - HTTP
                 fault = BROKEN
@@ -411,25 +414,6 @@ class World:
 
     def _taken[T](self, some: list[T]) -> T:
         return some.pop(self.rng.randrange(len(some)))
-
-
-BROKEN: Final = Answer(500, "InternalError")
-FAULTS: Final[tuple[Answer | str, ...]] = (
-    BROKEN,
-    Answer(503, "SlowDown"),
-    Answer(403, "AccessDenied"),
-    Answer(404, "NoSuchBucket"),
-    Answer(409, "ConditionalRequestConflict"),
-    "before reset",
-    "before hang",
-    "after 500",
-    "after reset",
-    "after hang",
-    "late reset",
-    "late hang",
-    "cut short",
-)
-"""Answers in place of an effect; or what becomes of the effect, and what the client sees."""
 
 
 def _on_failure(delivery: Delivery, error: BaseException) -> Message:
