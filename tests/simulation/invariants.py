@@ -36,7 +36,8 @@ class Invariants:
         self._settings = world.function.settings
         self._provenance = world.code.module("provenance").Provenance
         self._stamped = world.code.module("webp").stamped
-        self._pictures = {etag_of(body): body for body in (b"P", b"Q")}
+        self._bodies: dict[str, bytes] = {}
+        """Etag → what was ever uploaded."""
         self._history: dict[str, list[tuple[datetime, str]]] = {}
         """Key → the versions that it ever had: (modified, etag)."""
         self._gone: dict[str, tuple[datetime, str]] = {}
@@ -54,6 +55,7 @@ class Invariants:
         if request.method == "PUT":
             found = self._world.s3.buckets[INPUT][request.key]
             history.append((found.modified, found.etag))
+            self._bodies[found.etag] = found.body
         elif history:
             self._gone[request.key] = history[-1]
 
@@ -66,15 +68,8 @@ class Invariants:
             self._fault(f"unforeseen: {error.__cause__!r}")
         if not isinstance(error, self._error("PermanentError")):
             return
-        looks = [
-            (request.method, answer.etag)
-            for request, answer in invocation.answers
-            if (request.bucket, request.key) == (INPUT, key)
-            and answer is not None
-            and answer.status in (OK, 404)
-        ]
-        (_, read), (method, seen) = looks[-2:]
-        if (method, seen) != ("HEAD", read):
+        read, seen = self._looks(invocation)
+        if seen != read:
             self._fault(f"{key} failed for good, and was not looked at again")
         invocation.failures.append((key, read))
 
@@ -92,15 +87,22 @@ class Invariants:
 
         A caching proxy may keep for a day what a stalled writer shows for a moment.
         """
-        looks = [
-            (request.method, answer.etag)
-            for request, answer in invocation.answers
-            if request.bucket == INPUT and answer is not None and answer.status == OK
-        ]
+        read, seen = self._looks(invocation)
         last, _ = invocation.answers[-1]
-        (_, read), (method, seen) = looks[-2:] if looks[1:] else looks * 2
-        if (last.bucket, last.method) != (INPUT, "HEAD") or (method, seen) != ("HEAD", read):
+        if seen != read or (last.bucket, last.method) != (INPUT, "HEAD"):
             self._fault(f"{invocation.name} overwrites without a look at the source")
+
+    @staticmethod
+    def _looks(invocation: "Invocation") -> tuple[str, str | None]:
+        """The etags that the last GET of a source gave, and the last HEAD since, if there was one."""
+        read, seen = "", None
+        for request, answer in invocation.answers:
+            if request.bucket == INPUT and answer is not None and answer.status in (OK, 404):
+                if request.method == "GET":
+                    read, seen = answer.etag, None
+                else:
+                    seen = answer.etag
+        return read, seen
 
     def begin(self, invocation: "Invocation") -> Before:
         """Tell what an invocation ought to cost."""
@@ -256,7 +258,7 @@ class Invariants:
         if (theirs.modified, theirs.etag) not in self._history.get(theirs.key, ()):
             self._fault(f"{name} is of {theirs}, which never was")
             return
-        told = StoredObject(theirs.etag, theirs.modified, self._pictures[theirs.etag], {})
+        told = StoredObject(theirs.etag, theirs.modified, self._bodies[theirs.etag], {})
         expected = self._expected(theirs.key, told)[name]
         if not _same(existing, expected):
             self._fault(f"{name} is not what it says it is")

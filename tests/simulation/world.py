@@ -27,7 +27,13 @@ ATTEMPTS: Final = 3
 TIMEOUT: Final = 30.0
 """Seconds that an invocation has."""
 
+STALLED: Final = 1e-6
+"""How likely an invocation goes on that is stalled; others have 0.1 to 1."""
+
 MOST_INVOCATIONS: Final = 6
+MOST_REPLAYS: Final = 4
+"""Before all is quiet."""
+
 MOST_STEPS: Final = 20_000
 MOST_OVERWRITES: Final = 60
 """By a restless user."""
@@ -70,7 +76,9 @@ class Invocation:
 
     name: str
     delivery: Delivery
-    weight: float
+    pace: float
+    stalled_at: int
+    """The request before which it waits until hardly anything else is left to happen."""
     task: Task = field(init=False)
     clock: float = 0.0
     answers: list[tuple[Request, Answer | None]] = field(default_factory=list)
@@ -86,6 +94,11 @@ class Invocation:
     before: Any = None
     """What Invariants keeps of the time when it began."""
     aws_request_id: str = ""
+
+    @property
+    def weight(self) -> float:
+        """How likely it is to go on, beside other invocations."""
+        return STALLED if len(self.answers) == self.stalled_at else self.pace
 
     def get_remaining_time_in_millis(self) -> int:
         """As Lambda's context has it."""
@@ -111,6 +124,7 @@ class World:
         self.current: Invocation | None = None
         self.actions = self.scenario.actions
         self.overwrites = 0
+        self.replays = 0
         self.quiet = False
         """Whether nothing goes wrong any more."""
         self.invocations = 0
@@ -167,8 +181,8 @@ class World:
         weights = [
             self.scenario.hurry if self.actions else 0.0,
             float(bool(self.waiting) and len(self.running) < MOST_INVOCATIONS),
-            float(len(self.running)),
-            self.scenario.replays if self.queue else 0.0,
+            sum(min(1.0, each.weight * 1000) for each in self.running),
+            self.scenario.replays if self.queue and self.replays < MOST_REPLAYS else 0.0,
         ]
         if not any(weights[:3]):
             return False
@@ -176,7 +190,7 @@ class World:
             self._act,
             self._deliver,
             self._go_on,
-            lambda: self._invoke(self._replay(self.rng.choice(self.queue))),
+            self._replay_one,
         )
         self.rng.choices(choices, weights)[0]()
         return True
@@ -232,6 +246,10 @@ class World:
                 self.waiting.append(other)
         self._invoke(delivery)
 
+    def _replay_one(self) -> None:
+        self.replays += 1
+        self._invoke(self._replay(self.rng.choice(self.queue)))
+
     def _replay(self, message: Message) -> Delivery:
         names = tuple(key for key, _ in message.names)
         return Delivery("replay", {"letter": message.body}, names, message=message)
@@ -240,8 +258,8 @@ class World:
     def _invoke(self, delivery: Delivery) -> None:
         self.invocations += 1
         name = f"i{self.invocations}"
-        # Some are a hundred times slower than others: stalled workers are what races are made of.
-        invocation = Invocation(name, delivery, 10 ** self.rng.uniform(-2, 0), aws_request_id=name)
+        pace, stalled_at = 10 ** self.rng.uniform(-1, 0), self.rng.randint(0, 15)
+        invocation = Invocation(name, delivery, pace, stalled_at, aws_request_id=name)
         invocation.task = Task(lambda: self._work(invocation))
         told = f"{delivery.kind} of {', '.join(delivery.names)}, attempt {delivery.attempt}"
         self.note(name, "begins", told)
@@ -366,7 +384,7 @@ class World:
         if self.overwrites >= MOST_OVERWRITES:
             return
         self.overwrites += 1
-        body = CONTENTS[self.overwrites % 2]
+        body = b"R%d" % self.overwrites
         self.waiting = [each for each in self.waiting if each.names != (key,)]
         self.change(Request("PUT", INPUT, key, body), "ObjectCreated:Put")
 
