@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
                 self.close_connection = True
 
-    do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815 - as they are called
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - as they are called
 
     def send(self, reply: Reply) -> None:
         """Send what there is of `reply`."""
