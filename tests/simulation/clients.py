@@ -77,9 +77,10 @@ class Obstore:
 
     def _found(self, store: S3Store, request: Request) -> Answer:
         answer = self._answer(store, request, idempotent=True)
-        if answer.status != 200:  # noqa: PLR2004 - HTTP
-            raise _obstore_error(answer)
-        return answer
+        if answer.status == 200:  # noqa: PLR2004 - HTTP
+            return answer
+        # A HEAD has no body that could tell more.
+        raise _obstore_error(replace(answer, code="") if request.method == "HEAD" else answer)
 
     def _rest(self, store: S3Store, request: Request, etag: str) -> bytes:
         """Ask for what is missing of a body; whatever then goes wrong has one and the same error.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Self
 
-from simulation.faults import FAULTS
+from simulation.faults import CONFLICT, FAULTS, LOST
 from simulation.wire import Answer
 
 PLAIN: Final = ("uploads/a.jpg",)
@@ -30,6 +30,8 @@ class Scenario:
     hurry: float
     """How eager users are, beside events and requests, which have 1."""
     corrupt: float
+    stalled: float
+    """An invocation waits before a request until hardly anything else is left to happen."""
     foreign: float
     """An upload has a header that obstore cannot read."""
     deletions: float
@@ -46,8 +48,8 @@ class Scenario:
     crashes: float
     stalls: float
     """A request takes so long that little is left of the function's time."""
-    quarrel: bool
-    """S3 refuses every conditional write by 409, as if there was always another one."""
+    quarrel: float
+    """S3 refuses a conditional write by 409, as if there was another one."""
     restless: bool
     """A source is overwritten whenever the function has read it."""
 
@@ -66,6 +68,7 @@ class Scenario:
             tick=rng.choice((0.0, 0.0, 0.05, 1.0)),
             hurry=rng.choice((0.1, 0.5, 2.0)),
             corrupt=rng.choice((0.0, 0.0, 0.3)),
+            stalled=rng.choice((0.0, 0.5)),
             foreign=rng.choice((0.0, 0.0, 0.0, 0.2)),
             deletions=rng.choice((0.0, 0.3, 0.5)),
             doubled=rng.choice((0.0, 0.3)),
@@ -77,15 +80,15 @@ class Scenario:
             queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
-            quarrel=extreme < 0.02,  # noqa: PLR2004
+            quarrel=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,  # noqa: PLR2004
             restless=0.02 <= extreme < 0.04,  # noqa: PLR2004
         )
-        return drawn._race() if rng.random() < 0.4 else drawn  # noqa: PLR2004
+        return drawn._race(rng) if rng.random() < 0.4 else drawn  # noqa: PLR2004
 
-    def _race(self) -> Self:
-        """The same with nothing but uploads and deletions of one thumbnail's sources in one second.
+    def _race(self, rng: Random) -> Self:
+        """The same with little but uploads, deletions and lost replies, all in one second.
 
-        What S3 tells apart by no time is where order alone decides.
+        What no time tells apart is where order alone decides.
         """
         return replace(
             self,
@@ -94,7 +97,11 @@ class Scenario:
             manifest=False,
             actions=max(3, self.actions),
             tick=0.0,
-            hurry=0.5,
+            hurry=0.1,
+            deletions=0.4 if self.delete_with_original else 0.0,
+            faults=rng.choice((0.0, 0.2)),
+            kinds=rng.choice((("after 500",), LOST, (CONFLICT,))),
+            stalled=0.9,
             corrupt=0.0,
             foreign=0.0,
             doubled=0.0,

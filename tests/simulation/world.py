@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-from simulation.faults import BROKEN
+from simulation.faults import BROKEN, CONFLICT
 from simulation.invariants import Invariants
 from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, QUEUE, Code
 from simulation.s3 import S3, etag_of
@@ -27,6 +27,7 @@ ATTEMPTS: Final = 3
 TIMEOUT: Final = 30.0
 """Seconds that an invocation has."""
 
+NEVER: Final = -1
 STALLED: Final = 1e-6
 """How likely an invocation goes on that is stalled; others have 0.1 to 1."""
 
@@ -258,7 +259,8 @@ class World:
     def _invoke(self, delivery: Delivery) -> None:
         self.invocations += 1
         name = f"i{self.invocations}"
-        pace, stalled_at = 10 ** self.rng.uniform(-1, 0), self.rng.randint(0, 15)
+        pace = 10 ** self.rng.uniform(-1, 0)
+        stalled_at = self.rng.randint(0, 8) if self._chance(self.scenario.stalled) else NEVER
         invocation = Invocation(name, delivery, pace, stalled_at, aws_request_id=name)
         invocation.task = Task(lambda: self._work(invocation))
         told = f"{delivery.kind} of {', '.join(delivery.names)}, attempt {delivery.attempt}"
@@ -333,16 +335,16 @@ class World:
             self.invariants.overwriting(invocation)
         chance = self.scenario.queue_faults if request.method == "SEND" else self.scenario.faults
         if self.quiet or not self._chance(chance):
-            if self.scenario.quarrel and request.conditional and not self.quiet:
-                return self._told(request, Answer(409, "ConditionalRequestConflict"))
+            if request.conditional and not self.quiet and self._chance(self.scenario.quarrel):
+                return self._told(request, CONFLICT)
             return self._told(request, self._handle(invocation, request))
         fault = self.rng.choice(self.scenario.kinds)
         if isinstance(fault, Answer):
-            if fault.status == 409 and not request.conditional:  # noqa: PLR2004 - HTTP
+            if fault is CONFLICT and not request.conditional:
                 fault = BROKEN
             if fault.code == "NoSuchBucket" and request.method not in ("GET", "PUT"):
                 fault = BROKEN  # nothing else tells it
-            if fault.status == 409:  # noqa: PLR2004 - HTTP
+            if fault is CONFLICT:
                 invocation.conflicts += 1
             else:
                 invocation.faults += 1
