@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz soak build bench bench-memory bench-thumbs screenshots chromium commands clean setup bench-engine
+.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -63,6 +63,9 @@ fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones aga
 
 soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack, account for all (SEED=…, FAULTS=0.05: failing)
 	python -m soak $(if $(IMAGES),--images $(IMAGES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS) --kill)
+
+simulate: $(DEV) ## Run SEEDS=2000 of the simulation (SEED=… for the trace of one; MUTATIONS=1: what shows each)
+	PYTHONPATH=tests python -m simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))) $(if $(MUTATIONS),--mutations)
 
 build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM
 	sam build --template-file iac/template.yaml

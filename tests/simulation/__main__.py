@@ -26,7 +26,7 @@ app = new_app()
 
 
 @app.command()
-def simulate(  # noqa: PLR0913, PLR0917 - options
+def simulate(  # noqa: PLR0913 - options
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 2000,
     first: Annotated[int, typer.Option(min=0, help="The first one.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Run this one and print it.")] = None,
@@ -88,7 +88,7 @@ def many(first: int, count: int, workers: int, *, as_json: bool) -> None:
             ran, some = task.result()
             done += ran
             failing += some
-            if time.monotonic() - shown > 5 and not as_json:  # noqa: PLR2004 - seconds
+            if time.monotonic() - shown > 5 and not as_json:
                 shown = time.monotonic()
                 rate = done / (shown - began)
                 err.print(f"{done:,} of {count:,} seeds, {rate:.0f}/s, {len(failing)} broken")

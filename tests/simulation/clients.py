@@ -4,6 +4,8 @@ They retry as the real ones do, and raise the real ones' errors: tests/simulatio
 holds both to the same script of answers.
 """
 
+# ruff: noqa: N803 - the names of arguments are boto3's
+
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -77,7 +79,7 @@ class Obstore:
 
     def _found(self, store: S3Store, request: Request) -> Answer:
         answer = self._answer(store, request, idempotent=True)
-        if answer.status == 200:  # noqa: PLR2004 - HTTP
+        if answer.status == 200:
             return answer
         # A HEAD has no body that could tell more.
         raise _obstore_error(replace(answer, code="") if request.method == "HEAD" else answer)
@@ -91,9 +93,9 @@ class Obstore:
             again = replace(request, attempt=attempt)
             with suppress(Lost):
                 answer = self._network.send(again, store.timeout.total_seconds())
-                if answer.status == 200 and answer.etag == etag and answer.whole:  # noqa: PLR2004
+                if answer.status == 200 and answer.etag == etag and answer.whole:
                     return answer.body
-                if answer.status < 500 and answer.whole:  # noqa: PLR2004 - HTTP
+                if answer.status < 500 and answer.whole:
                     break
         raise GenericError("HTTP error: request or response body error")
 
@@ -115,7 +117,7 @@ class Obstore:
         metadata = {name: value for name, value in attributes.items() if name not in HEADERS}
         request = Request("PUT", store.name, key, body, metadata, etag, create)
         answer = self._answer(store, request, conflicts=not create)
-        if answer.status == 200:  # noqa: PLR2004 - HTTP
+        if answer.status == 200:
             return
         error = _obstore_error(answer)
         if create and isinstance(error, PreconditionError):
@@ -139,7 +141,7 @@ class Obstore:
                 if last or not idempotent:
                     raise GenericError(f"Error performing {request}: {lost!r}") from lost
             else:
-                again = answer.status >= 500 or (conflicts and answer.status == 409)  # noqa: PLR2004
+                again = answer.status >= 500 or (conflicts and answer.status == 409)
                 if last or not again:
                     return answer
             self._network.wait(wait)
@@ -193,9 +195,9 @@ class BotoClient:
                     kind = ReadTimeoutError if isinstance(lost, Hang) else ConnectionClosedError
                     raise kind(endpoint_url=request.bucket) from lost
             else:
-                if answer.status < 300:  # noqa: PLR2004 - HTTP
+                if answer.status < 300:
                     return answer
-                if last or answer.status < 500:  # noqa: PLR2004 - HTTP
+                if last or answer.status < 500:
                     raise _client_error(request, answer)
             self._network.wait(0.5)
         raise AssertionError("unreachable")

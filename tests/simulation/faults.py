@@ -6,6 +6,7 @@ from simulation.wire import Answer
 
 BROKEN: Final = Answer(500, "InternalError")
 CONFLICT: Final = Answer(409, "ConditionalRequestConflict")
+NO_BUCKET: Final = Answer(404, "NoSuchBucket")
 LOST: Final = ("after 500", "after reset", "after hang", "late reset", "late hang")
 """What took effect, or will, though the client sees an error."""
 
@@ -13,7 +14,7 @@ FAULTS: Final[tuple[Answer | str, ...]] = (
     BROKEN,
     Answer(503, "SlowDown"),
     Answer(403, "AccessDenied"),
-    Answer(404, "NoSuchBucket"),
+    NO_BUCKET,
     CONFLICT,
     "before reset",
     "before hang",

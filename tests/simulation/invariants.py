@@ -83,7 +83,7 @@ class Invariants:
             self._fault(f"a letter about {told}, which somebody would have retried")
 
     def overwriting(self, invocation: "Invocation") -> None:
-        """A thumbnail is about to be overwritten: the last thing done must be to look at its source.
+        """A thumbnail is about to be overwritten: just before, its source must be looked at.
 
         A caching proxy may keep for a day what a stalled writer shows for a moment.
         """
@@ -94,7 +94,7 @@ class Invariants:
 
     @staticmethod
     def _looks(invocation: "Invocation") -> tuple[str, str | None]:
-        """The etags that the last GET of a source gave, and the last HEAD since, if there was one."""
+        """The etags that the last GET of a source gave, and the last HEAD since, if any."""
         read, seen = "", None
         for request, answer in invocation.answers:
             if request.bucket == INPUT and answer is not None and answer.status in (OK, 404):
@@ -140,7 +140,6 @@ class Invariants:
             error is None
             and not invocation.faults + invocation.conflicts
             and world.s3.changes - before.changes == invocation.changes
-            and not world.scenario.quarrel
             and invocation.clock < 1
         )
         if before.cost is not None and undisturbed and made != before.cost:
@@ -160,7 +159,7 @@ class Invariants:
             self._fault(f"{invocation.name} raised {error!r}")
         others = world.s3.changes - before.changes - invocation.changes
         few = invocation.conflicts < ROUNDS and others < STARTS and not invocation.faults
-        if transient and few and not world.scenario.quarrel and not world.scenario.stalls:
+        if transient and few and not world.scenario.stalls:
             self._fault(f"{invocation.name} gave up though little came between: {error!r}")
         if error is not None and world.quiet:
             self._fault(f"{invocation.name} failed though nothing went wrong: {error!r}")
@@ -192,15 +191,7 @@ class Invariants:
                 if (key, found.etag) not in self._letters() and (settled or key not in named):
                     self._fault(f"{key} is corrupt, and no letter says so")
             elif key not in excused:
-                for name, expected in self._expected(key, found).items():
-                    existing = outputs.get(name)
-                    if existing is None:
-                        taken = not backfilled and self._taken_along(key, found, name)
-                        shared = name == self._settings.manifest_key(key) and self._shared(key)
-                        if not taken and not shared:
-                            self._fault(f"{key} has no {name}")
-                    else:
-                        self._check_made(key, found, name, expected, existing)
+                self._check_source(key, found, backfilled=backfilled)
         for name, existing in outputs.items():
             self._check_output(name, existing, excused)
         if settled:
@@ -225,6 +216,18 @@ class Invariants:
 
     def _letters(self) -> set[tuple[str, str | None]]:
         return {name for each in self._world.queue if each.letter for name in each.names}
+
+    def _check_source(self, key: str, source: StoredObject, *, backfilled: bool) -> None:
+        """Every readable source has all that is made of it, but for what a newer one has."""
+        for name, expected in self._expected(key, source).items():
+            existing = self._world.s3.buckets[OUTPUT].get(name)
+            if existing is not None:
+                self._check_made(key, source, name, expected, existing)
+                continue
+            taken = not backfilled and self._taken_along(key, source, name)
+            shared = name == self._settings.manifest_key(key) and self._shared(key)
+            if not taken and not shared:
+                self._fault(f"{key} has no {name}")
 
     def _check_made(
         self,

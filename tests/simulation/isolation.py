@@ -98,7 +98,7 @@ class Code:
     def _thumbnails(
         self, data: bytes, widths: tuple[int, ...], quality: int, memory_mb: int, *, animated: bool
     ) -> SimpleNamespace:
-        """What image_utils makes, in nothing of its time: bytes that tell of what they depend on."""
+        """What image_utils makes, in none of its time: bytes that depend on the same."""
         assert memory_mb
         if data.startswith(CORRUPT):
             raise self.module("errors").CorruptImage("simulated")

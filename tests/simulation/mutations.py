@@ -96,7 +96,9 @@ MUTATIONS: Final = (
                 return Skipped(CURRENT)
 """,
     ),
-    Mutation("begun again without bound", "pipeline", "MAX_STARTS: Final = 5", "MAX_STARTS = 10**6"),
+    Mutation(
+        "begun again without bound", "pipeline", "MAX_STARTS: Final = 5", "MAX_STARTS = 10**6"
+    ),
     Mutation("rounds without bound", "pipeline", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 10**6"),
     Mutation("begun only once", "pipeline", "MAX_STARTS: Final = 5", "MAX_STARTS = 1"),
     Mutation("one round only", "pipeline", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 1"),
@@ -258,10 +260,10 @@ MUTATIONS: Final = (
     Mutation(
         "409 and 412 are taken for success",
         "storage",
-        """                raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
+        """ does not exist") from error
             return False
 """,
-        """                raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
+        """ does not exist") from error
             return True
 """,
     ),
@@ -395,9 +397,9 @@ MUTATIONS: Final = (
     Mutation(
         "a queue without an answer is taken for one that has the letter",
         "dead_letters",
-        """            raise QueueUnavailable(f"No dead letter for {letter.key}: {error}") from error
+        """raise QueueUnavailable(f"No dead letter for {letter.key}: {error}") from error
 """,
-        """            return
+        """return
 """,
     ),
     Mutation(

@@ -15,8 +15,10 @@ AWKWARD: Final = ("uploads/b//c.jpg",)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Each seed has some kinds of trouble, and few have all: a rare order of events shows best
-    where nothing else happens. Numbers between 0 and 1 are chances, one for each occasion.
+    """How a seed differs from others; numbers between 0 and 1 are chances, one for each occasion.
+
+    Each has some kinds of trouble, and few have all: a rare order of events shows best where
+    nothing else happens.
     """
 
     keys: tuple[str, ...]
@@ -57,12 +59,12 @@ class Scenario:
     def drawn(cls, rng: Random) -> Self:
         """The scenario of a seed."""
         keys = rng.choice((PLAIN, PLAIN, COLLIDING, COLLIDING, AWKWARD, COLLIDING + AWKWARD))
-        deleting = rng.random() < 0.5  # noqa: PLR2004 - one of two
+        deleting = rng.random() < 0.5
         extreme = rng.random()
         drawn = cls(
             keys=keys,
             widths=rng.choice(("128", "128,512")),
-            manifest=rng.random() < 0.25,  # noqa: PLR2004
+            manifest=rng.random() < 0.25,
             delete_with_original=deleting,
             actions=rng.randint(1, 5),
             tick=rng.choice((0.0, 0.0, 0.05, 1.0)),
@@ -80,10 +82,10 @@ class Scenario:
             queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
-            quarrel=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,  # noqa: PLR2004
-            restless=0.02 <= extreme < 0.04,  # noqa: PLR2004
+            quarrel=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,
+            restless=0.02 <= extreme < 0.04,
         )
-        return drawn._race(rng) if rng.random() < 0.4 else drawn  # noqa: PLR2004
+        return drawn._race(rng) if rng.random() < 0.4 else drawn
 
     def _race(self, rng: Random) -> Self:
         """The same with little but uploads, deletions and lost replies, all in one second.

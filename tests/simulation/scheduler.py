@@ -36,14 +36,16 @@ class Task:
         """Called by the work itself: let others go on. Raises what it is interrupted by."""
         self._worker.back.release()
         self._worker.go.acquire()
+        self._check()
+
+    def _check(self) -> None:
         if self._interrupt is not None:
             raise self._interrupt
 
     def run(self) -> None:
         """Called by the thread."""
         try:
-            if self._interrupt is not None:
-                raise self._interrupt
+            self._check()
             self.result = self._work()
         except BaseException as error:  # noqa: BLE001 - whoever resumed it decides
             self.error = error

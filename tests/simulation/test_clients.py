@@ -25,7 +25,7 @@ OBJECT = Answer(
 )
 HEADERS = Headers("image/webp", "max-age=60", {"recipe": "r"})
 
-type Step = Answer | type[Reset] | type[Hang]
+type Step = Answer | type[Reset | Hang]
 type Ask = Callable[[Any], object]
 
 
@@ -167,7 +167,7 @@ def test_a_broken_body_goes_on_as_the_same_version_or_not_at_all(
     rest: Step,
     whole: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """obstore asks for what is missing; bytes of two versions are never put together."""
+    """Obstore asks for what is missing; bytes of two versions are never put together."""
     with real((OBJECT,), fetch, monkeypatch) as server:
         begun, ended = spoken(OBJECT), spoken(rest)
         assert isinstance(begun, Reply)

@@ -13,9 +13,9 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-from simulation.faults import BROKEN, CONFLICT
+from simulation.faults import BROKEN, CONFLICT, NO_BUCKET
 from simulation.invariants import Invariants
-from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, QUEUE, Code
+from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, Code
 from simulation.s3 import S3, etag_of
 from simulation.scenario import Scenario
 from simulation.scheduler import Task
@@ -331,33 +331,19 @@ class World:
 
     def _answer(self, invocation: Invocation, request: Request) -> Answer:
         """What the service says, or what goes wrong, before the request takes effect or after."""
-        if request.method == "PUT" and request.if_match and request.attempt == 1:
-            self.invariants.overwriting(invocation)
-        chance = self.scenario.queue_faults if request.method == "SEND" else self.scenario.faults
-        if self.quiet or not self._chance(chance):
-            if request.conditional and not self.quiet and self._chance(self.scenario.quarrel):
-                return self._told(request, CONFLICT)
+        fault = self._fault(request)
+        if fault is None:
             return self._told(request, self._handle(invocation, request))
-        fault = self.rng.choice(self.scenario.kinds)
+        if fault is CONFLICT:
+            invocation.conflicts += 1
+        else:
+            invocation.faults += 1
         if isinstance(fault, Answer):
-            if fault is CONFLICT and not request.conditional:
-                fault = BROKEN
-            if fault.code == "NoSuchBucket" and request.method not in ("GET", "PUT"):
-                fault = BROKEN  # nothing else tells it
-            if fault is CONFLICT:
-                invocation.conflicts += 1
-            else:
-                invocation.faults += 1
             return self._told(request, fault)
-        invocation.faults += 1
-        if fault == "cut short":
-            answer = self._handle(invocation, request)
-            if request.method == "GET" and answer.status == 200:  # noqa: PLR2004 - HTTP
-                answer = Answer(
-                    200, "", answer.etag, answer.modified, answer.body, answer.metadata, whole=False
-                )
-            return self._told(request, answer)
         when, _, kind = fault.partition(" ")
+        if when == "cut":
+            answer = self._handle(invocation, request)
+            return self._told(request, replace(answer, whole=request.method != "GET"))
         if when == "after":
             self._handle(invocation, request)
         elif when == "late":
@@ -366,6 +352,21 @@ class World:
         if kind == "500":
             return BROKEN
         raise Hang if kind == "hang" else Reset
+
+    def _fault(self, request: Request) -> Answer | str | None:
+        """What goes wrong with a request, if anything."""
+        if self.quiet:
+            return None
+        scenario = self.scenario
+        if not self._chance(scenario.queue_faults if request.method == "SEND" else scenario.faults):
+            refused = request.conditional and self._chance(scenario.quarrel)
+            return CONFLICT if refused else None
+        fault = self.rng.choice(scenario.kinds)
+        if fault is CONFLICT and not request.conditional:
+            return BROKEN
+        if fault is NO_BUCKET and request.method not in ("GET", "PUT"):  # nothing else tells it
+            return BROKEN
+        return fault
 
     def _handle(self, invocation: Invocation, request: Request) -> Answer:
         if request.method == "SEND":
@@ -427,7 +428,7 @@ class World:
         """The trace, a line each: second, who, request or doing, outcome."""
         yield f"seed {self.seed}: {self.scenario}"
         for seconds, who, what, outcome in self.trace:
-            yield f"{seconds:7.2f} {who:>5}  {str(what):66} {outcome}"
+            yield f"{seconds:7.2f} {who:>5}  {what!s:66} {outcome}"
 
     def _chance(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance
