@@ -331,6 +331,8 @@ class World:
 
     def _answer(self, invocation: Invocation, request: Request) -> Answer:
         """What the service says, or what goes wrong, before the request takes effect or after."""
+        if request.method == "PUT" and request.if_match and request.attempt == 1:
+            self.invariants.overwriting(invocation)
         fault = self._fault(request)
         if fault is None:
             return self._told(request, self._handle(invocation, request))
