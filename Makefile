@@ -64,7 +64,7 @@ fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones aga
 soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack, account for all (SEED=…, FAULTS=0.05: failing)
 	python -m soak $(if $(IMAGES),--images $(IMAGES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS) --kill)
 
-simulate: $(DEV) ## Run SEEDS=2000 of the simulation (SEED=… for the trace of one; MUTATIONS=1: what shows each)
+simulate: $(DEV) ## Run SEEDS=6000 of the simulation (SEED=… for the trace of one; MUTATIONS=1: what shows each)
 	PYTHONPATH=tests python -m simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))) $(if $(MUTATIONS),--mutations)
 
 build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM

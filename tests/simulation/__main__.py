@@ -27,7 +27,7 @@ app = new_app()
 
 @app.command()
 def simulate(  # noqa: PLR0913 - options
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 2000,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 6000,
     first: Annotated[int, typer.Option(min=0, help="The first one.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Run this one and print it.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
@@ -50,11 +50,11 @@ def simulate(  # noqa: PLR0913 - options
 
     `make simulate SEEDS=20000`
 
-    `make simulate SEED=1774`
+    `make simulate SEED=55`
 
     `PYTHONPATH=tests python -m simulation --seeds 100000 --first 20000 --json`
 
-    `PYTHONPATH=tests python -m simulation --seed 586 --mutation "no last look"`
+    `PYTHONPATH=tests python -m simulation --seed 55 --mutation "no last look"`
     """
     if seed is not None:
         one(seed, mutation)

@@ -1,7 +1,11 @@
 """The invariants hold for every seed, and a seed is the same run each time."""
 
-import pytest
+import json
 
+import pytest
+from typer.testing import CliRunner
+
+from simulation.__main__ import CAUGHT, app
 from simulation.seeds import broken, real_code
 from simulation.world import World
 
@@ -24,7 +28,6 @@ def test_a_seed_is_the_same_run_each_time() -> None:
     for _ in range(2):
         worlds = [World(seed, real_code()) for seed in (3, 4, 5)]
         for world in worlds:
-            # Letters tell the time, which nothing depends on.
             world.code.network, world.code.tell = world, world.tell
             world.run()
         stories.append([list(world.story()) for world in worlds])
@@ -40,3 +43,21 @@ def test_a_trace_tells_who_asked_what_and_what_came_of_it() -> None:
     assert "  user  PUT    simulated-input/uploads/" in story
     assert "GET    simulated-input/uploads/" in story
     assert " if none " in story
+
+
+def test_a_broken_seed_is_shown_by_its_trace() -> None:
+    """Replayed with its fault in the code: exit code 1, and what is broken where it was seen."""
+    name = "no last look"
+    seed = json.loads(CAUGHT.read_text())[name]
+    shown = CliRunner().invoke(app, ["--seed", str(seed), "--mutation", name])
+    assert shown.exit_code == 1
+    assert "check  BROKEN" in shown.output
+    assert "not of the newest bytes" in shown.output
+    assert CliRunner().invoke(app, ["--seed", str(seed)]).exit_code == 0
+
+
+def test_many_seeds_are_told_as_json() -> None:
+    """For scripts: how many, which are broken, how many a second."""
+    shown = CliRunner().invoke(app, ["--seeds", "6", "--workers", "1", "--json"])
+    told = json.loads(shown.output)
+    assert (shown.exit_code, told["seeds"], told["broken"]) == (0, 6, [])
