@@ -221,10 +221,11 @@ class Invariants:
         """Every readable source has all that is made of it, but for what a newer one has."""
         for name, expected in self._expected(key, source).items():
             existing = self._world.s3.buckets[OUTPUT].get(name)
-            if existing is not None:
-                self._check_made(key, source, name, expected, existing)
-                continue
             taken = not backfilled and self._taken_along(key, source, name)
+            if existing is not None:
+                if not taken or name != self._settings.manifest_key(key):
+                    self._check_made(key, source, name, expected, existing)
+                continue
             shared = name == self._settings.manifest_key(key) and self._shared(key)
             if not taken and not shared:
                 self._fault(f"{key} has no {name}")
@@ -252,7 +253,10 @@ class Invariants:
         return any(owner is not None and owner.key != key for owner in owners)
 
     def _taken_along(self, key: str, source: StoredObject, name: str) -> bool:
-        """Whether a newer source had its thumbnails, and was deleted with them (docs/adr/0011)."""
+        """Whether a newer source had its thumbnails, and was deleted with them (docs/adr/0011).
+
+        An older manifest of its own may be left then.
+        """
         return self._settings.delete_with_original and any(
             (modified, other) > (source.modified, key)
             for other, (modified, _) in self._gone.items()
@@ -279,7 +283,9 @@ class Invariants:
             if self._settings.delete_with_original:
                 self._fault(f"{name} is an orphan of {theirs.key}")
         elif source.etag != theirs.etag and not source.body.startswith(CORRUPT):
-            self._fault(f"{name} is of older bytes of {theirs.key}")
+            left = name == self._settings.manifest_key(theirs.key)
+            if not left or not self._taken_along(theirs.key, source, name):
+                self._fault(f"{name} is of older bytes of {theirs.key}")
 
     def _names(self, key: str) -> Mapping[str, str]:
         recipes: Mapping[str, str] = self._settings.recipes(key)

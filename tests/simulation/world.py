@@ -84,7 +84,8 @@ class Invocation:
     clock: float = 0.0
     answers: list[tuple[Request, Answer | None]] = field(default_factory=list)
     late: list[Request] = field(default_factory=list)
-    """Requests that the client has given up, and that are still under way."""
+    """Requests that the client has given up, and that are still under way: until the next one that
+    is no retry of theirs, for S3 is quicker than what follows a time-out."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Keys and etags that can never become thumbnails."""
     faults: int = 0
@@ -183,7 +184,7 @@ class World:
             self.scenario.hurry if self.actions else 0.0,
             float(bool(self.waiting) and len(self.running) < MOST_INVOCATIONS),
             sum(min(1.0, each.weight * 1000) for each in self.running),
-            self.scenario.replays if self.queue and self.replays < MOST_REPLAYS else 0.0,
+            self.scenario.replays if self._visible() and self.replays < MOST_REPLAYS else 0.0,
         ]
         if not any(weights[:3]):
             return False
@@ -249,7 +250,12 @@ class World:
 
     def _replay_one(self) -> None:
         self.replays += 1
-        self._invoke(self._replay(self.rng.choice(self.queue)))
+        self._invoke(self._replay(self.rng.choice(self._visible())))
+
+    def _visible(self) -> list[Message]:
+        """The messages that are not being replayed: those SQS hides (iac/replay.asl.json)."""
+        hidden = [id(each.delivery.message) for each in self.running]
+        return [message for message in self.queue if id(message) not in hidden]
 
     def _replay(self, message: Message) -> Delivery:
         names = tuple(key for key, _ in message.names)
@@ -317,6 +323,8 @@ class World:
         """See Network: others may go on first."""
         invocation = self._running()
         invocation.task.pause()
+        while invocation.late and request.attempt == 1:
+            self._arrive(invocation)
         invocation.clock += self.rng.random() * 0.04
         if not self.quiet and self._chance(self.scenario.stalls):
             invocation.clock += self.rng.uniform(2, 25)
