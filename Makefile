@@ -31,7 +31,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by de
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
 test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
 	pytest -n auto --dist loadscope $(PYTEST)
 
@@ -74,8 +74,14 @@ build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTU
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
-bench: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 3 minutes)
+bench: bench-cold-start bench-function bench-engine ## Measure everything, as root for Lambda's limits (20 minutes): docs/performance.md
+	python -m bench.page
+
+bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 5 minutes)
 	python -m bench.cold_start
+
+bench-function: $(STACK_TOOLS) ## Measure latency, images a minute and cost in Lambda's limits (emulated; 5 minutes)
+	python -m bench.function
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine

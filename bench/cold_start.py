@@ -15,9 +15,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -34,6 +35,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.experiment import (
+    PHOTO_BYTES,
     REPOSITORY,
     RESULTS,
     WORK,
@@ -41,7 +43,7 @@ from bench.experiment import (
     Spread,
     commit,
     machine,
-    photo_of_about_a_megabyte,
+    photo_of,
 )
 from bench.limits import LimitUnavailable, limited
 from image_pipeline.errors import CommandError
@@ -67,6 +69,9 @@ SETTINGS: Final = {
 
 LIBRARIES: Final = ("aws-lambda-powertools", "awslambdaric", "boto3", "obstore", "pillow")
 """Whose versions are told."""
+
+PART_ROUNDS: Final = 5
+"""Of the cold starts that are taken apart."""
 
 OURS: Final = "this pipeline"
 PLAIN: Final = "usual handler"
@@ -139,6 +144,63 @@ def cold_start(artefact: Path, command: tuple[str, ...], photo: Photo, s3: "Loca
     return invocation
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one function's cold start is made of, in wall ms by part (medians)."""
+
+    cpu: float | None
+    function: str
+    ms: dict[str, float]
+
+
+def parts(rounds: int, artefacts: dict[str, Path], photo: Photo) -> list[Parts]:
+    """Take cold starts apart, without the emulator: see cold_parts.py."""
+    with ExitStack() as stack:
+        commands: dict[float | None, tuple[str, ...]] = {None: ()}
+        with suppress(LimitUnavailable):
+            commands[LAMBDA_SHARE] = stack.enter_context(limited(cpu=LAMBDA_SHARE))
+        s3 = stack.enter_context(local_s3(photo))
+        found: dict[tuple[float | None, str], list[dict[str, float]]] = {
+            (share, name): [] for share in commands for name in artefacts
+        }
+        for _ in range(rounds):
+            for (share, name), runs in found.items():
+                runs.append(_taken_apart(commands[share], artefacts[name], photo, s3))
+    return [
+        Parts(
+            share,
+            name,
+            {part: round(statistics.median(run[part] for run in runs), 1) for part in runs[0]},
+        )
+        for (share, name), runs in found.items()
+    ]
+
+
+def _taken_apart(
+    command: tuple[str, ...], artefact: Path, photo: Photo, s3: "LocalS3"
+) -> dict[str, float]:
+    environment = LAMBDA | SETTINGS | {"AWS_ENDPOINT_URL": s3.endpoint}
+    began = time.perf_counter()
+    subprocess.run(  # noqa: S603 - our own tools
+        [*command, PYTHON, "-c", ""], cwd=artefact, env=environment, check=True
+    )
+    interpreter = (time.perf_counter() - began) * 1000
+    ran = subprocess.run(  # noqa: S603
+        [*command, PYTHON, REPOSITORY / "bench" / "cold_parts.py"],
+        cwd=artefact,
+        env=environment,
+        input=json.dumps([event_of(photo), event_of(photo)]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        raise CommandError(f"{artefact} failed:\n{ran.stderr}")
+    s3.take(photo)
+    told: dict[str, float] = json.loads(ran.stdout)
+    return {"interpreter": interpreter, **told}
+
+
 class LocalS3:
     """An S3 server with an input and an output bucket."""
 
@@ -152,11 +214,17 @@ class LocalS3:
             aws_secret_access_key=LAMBDA["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def prepare(self, photo: Photo) -> None:
-        """Make the buckets and upload the photo."""
+    def prepare(self, *photos: Photo) -> None:
+        """Make the buckets and upload the photos."""
         for name in (INPUT, OUTPUT):
             self._s3.create_bucket(Bucket=name)
-        self._s3.put_object(Bucket=INPUT, Key=photo.key, Body=photo.data)
+        for photo in photos:
+            self.copy(photo, [photo.key])
+
+    def copy(self, photo: Photo, keys: Sequence[str]) -> None:
+        """Upload a photo under each of `keys`."""
+        for key in keys:
+            self._s3.put_object(Bucket=INPUT, Key=key, Body=photo.data)
 
     def take(self, photo: Photo) -> None:
         """Remove the thumbnails of `photo`; raise CommandError if one is missing or wrong."""
@@ -173,8 +241,8 @@ class LocalS3:
 
 
 @contextmanager
-def local_s3(photo: Photo) -> Iterator[LocalS3]:
-    """An S3 server on the loopback interface, with the photo in its input bucket."""
+def local_s3(*photos: Photo) -> Iterator[LocalS3]:
+    """An S3 server on the loopback interface, with the photos in its input bucket."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - not for --help: it takes a second
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
@@ -183,15 +251,15 @@ def local_s3(photo: Photo) -> Iterator[LocalS3]:
     try:
         host, port = server.get_host_and_port()
         s3 = LocalS3(f"http://{host}:{port}")
-        s3.prepare(photo)
+        s3.prepare(*photos)
         yield s3
     finally:
         server.stop()
 
 
-def event_of(photo: Photo) -> dict[str, Any]:
+def event_of(photo: Photo, as_key: str | None = None) -> dict[str, Any]:
     """The notification that S3 sends of the photo's upload, as far as a function looks at it."""
-    stored = {"key": quote_plus(photo.key, safe="/"), "size": len(photo.data)}
+    stored = {"key": quote_plus(as_key or photo.key, safe="/"), "size": len(photo.data)}
     return {
         "Records": [
             {
@@ -388,14 +456,17 @@ def cold_starts(
 
     `python -m bench.cold_start --rounds 3 --json`
     """
-    photo = photo_of_about_a_megabyte()
+    photo = photo_of(PHOTO_BYTES)
     with err.status("Building the functions"):
         artefacts = build()
     built = versions(artefacts)  # now: the working tree may change meanwhile
     check_bytecode(artefacts)
     results, skipped = measure(rounds, artefacts, photo)
+    with err.status("Taking cold starts apart"):
+        taken_apart = parts(PART_ROUNDS, artefacts, photo)
     check_bytecode(artefacts)  # no run has left any
     found = report(results, skipped, photo, rounds, built)
+    found["parts"] = [asdict(each) for each in taken_apart]
     RESULTS.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     if as_json:

@@ -54,25 +54,30 @@ class Spread:
         return f"{self.median:,.0f}\n[dim]{self.q1:,.0f}–{self.q3:,.0f}[/]"
 
 
-def photo_of_about_a_megabyte() -> Photo:
-    """The photo of the corpus next to this repository that is nearest to it, else a drawn one."""
+def photo_of(size: int) -> Photo:
+    """A photo of about `size` bytes: the corpus's next to this repository, else a drawn one.
+
+    One of the corpus must be within a tenth; one is drawn with 6 megapixels for each megabyte.
+    """
     photos = sorted(PHOTOS.glob("*.jpg"))
-    if not photos:
-        return drawn_photo()
-    path = min(photos, key=lambda photo: abs(photo.stat().st_size - PHOTO_BYTES))
-    with Image.open(path) as image:
-        return Photo(path.name, path.read_bytes(), *image.size)
+    if photos:
+        path = min(photos, key=lambda photo: abs(photo.stat().st_size - size))
+        if abs(path.stat().st_size - size) < size / 10:
+            with Image.open(path) as image:
+                return Photo(path.name, path.read_bytes(), *image.size)
+    return drawn_photo(size)
 
 
-def drawn_photo() -> Photo:
-    """A landscape with the grain of a sensor, the same each time."""
-    picture = with_grain(landscape((3000, 2000)), 10)
+def drawn_photo(size: int = PHOTO_BYTES) -> Photo:
+    """A landscape with the grain of a sensor, of about `size` bytes; the same each time."""
+    scale = (size / PHOTO_BYTES) ** 0.5
+    picture = with_grain(landscape((round(3000 * scale), round(2000 * scale))), 10)
     for quality in range(95, 40, -1):
         buffer = BytesIO()
         picture.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= PHOTO_BYTES:
+        if buffer.tell() <= size:
             break
-    return Photo("drawn.jpg", buffer.getvalue(), *picture.size)
+    return Photo(f"drawn-{size}.jpg", buffer.getvalue(), *picture.size)
 
 
 def with_grain(picture: Image.Image, most: int) -> Image.Image:

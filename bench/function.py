@@ -1,0 +1,295 @@
+"""The function in Lambda's limits: latency, billed time, memory, images a minute, dollars.
+
+The built artefact runs in AWS's own runtime client under image_pipeline.runtime_emulator, held by
+cgroups to the CPU and the memory that a size of Lambda has; S3 is moto on loopback, without limits.
+So waiting for S3 is shorter than in AWS and the CPU is this machine's: emulated, and labelled so.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import cycle
+from typing import Annotated, Any, Final
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
+from bench.experiment import RESULTS, Photo, Spread, commit, machine, photo_of
+from bench.limits import LimitUnavailable, limited
+from image_pipeline import costs
+from image_pipeline.command_line import Json, err, main, new_app, out, print_json
+from image_pipeline.costs import VCPU_MB, Rates
+from image_pipeline.errors import CommandError
+from image_pipeline.runtime_emulator import Invocation, RuntimeEmulator
+
+RESULT: Final = RESULTS / "function.json"
+
+MEMORIES: Final = (512, 1024, 1769)
+"""MB; the last one brings a whole vCPU."""
+
+SIZES: Final = {"1 MB": 1_000_000, "4 MB": 4_000_000}
+"""Bytes of the JPEGs, about."""
+
+WARM: Final = 12
+"""Events of each photo in a warm environment, a round."""
+
+ENVIRONMENTS: Final = (1, 2, 4)
+THROUGHPUT_MB: Final = 512
+SECONDS: Final = 15.0
+"""For which the images of one number of environments are counted."""
+
+TOGETHER: Final = 10
+"""Environments that the promise of images a minute is made for."""
+
+IMAGES: Final = 10_000
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One photo at one memory size; times in ms, `p50` and `p95` of warm events."""
+
+    memory_mb: int
+    photo: str
+    init_ms: Spread
+    cold_ms: Spread
+    """The first event of an environment, its init not included."""
+    p50: float
+    p95: float
+    billed_ms: float
+    """Of a warm event, the median."""
+    peak_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Images a minute with so many environments of THROUGHPUT_MB each, at work without a pause."""
+
+    environments: int
+    images_a_minute: float
+    each: float
+    """The same for each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Dollars for IMAGES photos of about 1 MB: Lambda's part, and with S3's and SQS's requests."""
+
+    memory_mb: int
+    architecture: str
+    billed_ms: float
+    function: float
+    total: float
+
+
+def latencies(rounds: int, photos: dict[str, Photo], s3: LocalS3) -> list[Latency]:
+    """Start an environment of each size for each photo, in turns, and keep it warm for a while."""
+    artefact = build_ours()
+    found: dict[tuple[int, str], list[list[Invocation]]] = {
+        (memory, name): [] for memory in MEMORIES for name in photos
+    }
+    with ExitStack() as stack:
+        commands = {
+            memory: stack.enter_context(limited(cpu=memory / VCPU_MB, memory_mb=memory))
+            for memory in MEMORIES
+        }
+        progress = stack.enter_context(Progress(console=err, transient=True))
+        task = progress.add_task("Environments", total=(rounds + 1) * len(found))
+        for number in range(rounds + 1):
+            for (memory, name), runs in found.items():
+                environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
+                with RuntimeEmulator(
+                    artefact, environment, memory_mb=memory, command=commands[memory]
+                ) as emulator:
+                    events = [one(emulator, photos[name], s3) for _ in range(WARM + 1)]
+                if number > 0:  # the first round warms the disk's cache
+                    runs.append(events)
+                progress.advance(task)
+    return [_latency(memory, name, runs) for (memory, name), runs in found.items()]
+
+
+def one(emulator: RuntimeEmulator, photo: Photo, s3: LocalS3) -> Invocation:
+    """Have one upload processed, and its thumbnails checked and removed."""
+    invocation = emulator.invoke(event_of(photo))
+    if invocation.error:
+        raise CommandError(f"{invocation.error.type}: {invocation.error.message}")
+    s3.take(photo)
+    return invocation
+
+
+def _latency(memory: int, name: str, runs: Sequence[Sequence[Invocation]]) -> Latency:
+    warm = [each for run in runs for each in run[1:]]
+    durations = statistics.quantiles([each.duration_ms for each in warm], n=100, method="inclusive")
+    return Latency(
+        memory,
+        name,
+        Spread.of([run[0].init_ms or 0.0 for run in runs]),
+        Spread.of([run[0].duration_ms for run in runs]),
+        round(durations[49], 1),
+        round(durations[94], 1),
+        statistics.median(each.billed_ms for each in warm),
+        max(each.max_memory_mb or 0 for run in runs for each in run),
+    )
+
+
+def throughput(photo: Photo, s3: LocalS3) -> list[Throughput]:
+    """Keep 1, 2, 4 environments busy, each with its share of a CPU, and count."""
+    artefact = build_ours()
+    uploads = cycle(copies_of(photo))
+    found = []
+    for number in ENVIRONMENTS:
+        with ExitStack() as stack:
+            emulators = [stack.enter_context(_emulator(artefact, s3)) for _ in range(number)]
+            for emulator in emulators:
+                emulator.invoke(event_of(photo))  # warm
+            with ThreadPoolExecutor(number) as pool:
+                counts = list(pool.map(lambda each: _count(each, photo, uploads), emulators))
+        rate = sum(counts) * 60 / SECONDS
+        found.append(Throughput(number, round(rate), round(rate / number)))
+    s3.take(photo)
+    return found
+
+
+@contextmanager
+def _emulator(artefact: Any, s3: LocalS3) -> Iterator[RuntimeEmulator]:
+    environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
+    with (
+        limited(cpu=THROUGHPUT_MB / VCPU_MB, memory_mb=THROUGHPUT_MB) as command,
+        RuntimeEmulator(
+            artefact, environment, memory_mb=THROUGHPUT_MB, command=command
+        ) as emulator,
+    ):
+        yield emulator
+
+
+def _count(emulator: RuntimeEmulator, photo: Photo, keys: Iterator[str]) -> float:
+    """Images within SECONDS, the last one in part."""
+    began = time.monotonic()
+    number = 0
+    while (passed := time.monotonic() - began) < SECONDS:
+        emulator.invoke(event_of(photo, as_key=next(keys)))
+        number += 1
+    return number * SECONDS / passed
+
+
+COPIES: Final = 1000
+"""Uploads for the throughput, more than are made meanwhile: one that has its thumbnails costs other
+requests."""
+
+
+def copies_of(photo: Photo) -> list[str]:
+    """Keys of so many uploads of the same photo."""
+    stem, _, ending = photo.key.rpartition(".")
+    return [f"{stem}-{number}.{ending}" for number in range(COPIES)]
+
+
+def reckoned(measured: Sequence[Latency]) -> list[Cost]:
+    """Cost of IMAGES at each size, on both architectures, by the billed times of the 1 MB photo."""
+    found = []
+    for each in measured:
+        if each.photo != next(iter(SIZES)):
+            continue
+        for architecture in ("arm64", "x86_64"):
+            rates = Rates(each.memory_mb, architecture, writes=2, duration_ms=each.billed_ms)
+            parts = costs.of_images(rates, IMAGES)
+            function = sum(dollars for name, dollars in parts.items() if name.startswith("Lambda"))
+            found.append(
+                Cost(
+                    each.memory_mb,
+                    architecture,
+                    each.billed_ms,
+                    round(function, 4),
+                    round(sum(parts.values()), 4),
+                )
+            )
+    return found
+
+
+@app.command()
+def function(
+    rounds: Annotated[int, typer.Option(min=2, help="Environments of each size and photo.")] = 3,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Measure the built function in the limits of Lambda, for about four minutes.
+
+    Needs root on Linux, for cgroups. The result also goes to bench/results/function.json.
+
+    **Examples**
+
+    `python -m bench.function`
+
+    `python -m bench.function --rounds 2 --json`
+    """
+    photos = {name: photo_of(size) for name, size in SIZES.items()}
+    first = next(iter(photos.values()))
+    try:
+        with local_s3(*photos.values()) as s3:
+            measured = latencies(rounds, photos, s3)
+            s3.copy(first, copies_of(first))
+            counted = throughput(first, s3)
+    except LimitUnavailable as error:
+        raise CommandError(f"Lambda's limits cannot be set here: {error}") from error
+    priced = reckoned(measured)
+    cheapest = min(priced, key=lambda each: each.total)
+    found = {
+        "what": "the function held to Lambda's CPU and memory, emulated on one machine; S3 is moto",
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "photos": {
+            name: {"name": each.name, "bytes": len(each.data), "width": each.width}
+            | {"height": each.height}
+            for name, each in photos.items()
+        },
+        "machine": machine(),
+        "commit": commit(),
+        "prices": {name: costs.PRICES[name] for name in ("as_of", "region")},
+        "latencies": [asdict(each) for each in measured],
+        "throughput": [asdict(each) for each in counted],
+        "at_concurrency_10": round(counted[0].images_a_minute * TOGETHER),
+        "costs": [asdict(each) for each in priced],
+        "cheapest": asdict(cheapest),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(found, indent=2) + "\n")
+    if as_json:
+        print_json(found)
+    else:
+        show(measured, counted, priced)
+
+
+def show(
+    measured: Sequence[Latency], counted: Sequence[Throughput], priced: Sequence[Cost]
+) -> None:
+    """Three tables, for a person."""
+    table = Table("MB", "photo", "init", "first", "p50", "p95", "billed", "peak MB", title="ms")
+    for each in measured:
+        table.add_row(
+            *(str(each.memory_mb), each.photo, f"{each.init_ms.median:.0f}"),
+            *(f"{each.cold_ms.median:.0f}", f"{each.p50:.0f}", f"{each.p95:.0f}"),
+            *(f"{each.billed_ms:.0f}", str(each.peak_mb)),
+        )
+    out.print(table)
+    table = Table("environments", "images a minute", "each")
+    for row in counted:
+        table.add_row(str(row.environments), f"{row.images_a_minute:,.0f}", f"{row.each:,.0f}")
+    out.print(table)
+    table = Table("MB", "on", "billed ms", "Lambda $", "all $", title=f"for {IMAGES:,}")
+    for cost in priced:
+        table.add_row(
+            *(str(cost.memory_mb), cost.architecture, f"{cost.billed_ms:.0f}"),
+            *(f"{cost.function:.4f}", f"{cost.total:.4f}"),
+        )
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main(app)

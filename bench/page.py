@@ -1,0 +1,120 @@
+"""Writes docs/performance.md from bench/results: the promises, held against what was measured.
+
+python -m bench.page
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+
+from bench.experiment import REPOSITORY, RESULTS
+from image_pipeline.command_line import main, new_app, out
+from image_pipeline.errors import CommandError
+
+TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")
+PAGE: Final = REPOSITORY / "docs" / "performance.md"
+OURS, COMPILED = "this pipeline", "usual handler, with .pyc"
+SHARE: Final = 0.29
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise or target, the bound in words, and what was measured."""
+
+    what: str
+    bound: str
+    measured: str
+    met: bool
+
+
+def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
+    """Every promise of the README and target of the benchmarks."""
+    found = [
+        Target(each["what"], each["bound"], f"{each['measured']:g}", each["met"])
+        for each in engine["targets"]
+    ]
+    starts = {(each["cpu"], each["function"]): each for each in cold["results"]}
+    ours, plain = starts[SHARE, OURS], starts[SHARE, COMPILED]
+    full = starts[None, OURS]
+    warm = next(each for each in function["latencies"] if each["memory_mb"] == 512)  # noqa: PLR2004
+    found += [
+        _at_most(
+            "init ÷ usual handler's with .pyc, 0.29 vCPU", _ratio(ours, plain, "init_ms"), 0.4
+        ),
+        _at_most(
+            "first image ÷ usual handler's with .pyc, 0.29 vCPU",
+            _ratio(ours, plain, "first_event_ms"),
+            0.45,
+        ),
+        _at_most(
+            "cold start, init at full CPU as Lambda does it, first image at 0.29 vCPU, ms",
+            full["init_ms"]["median"] + ours["first_event_ms"]["median"],
+            250,
+        ),
+        _at_most("init at full CPU, ms", full["init_ms"]["median"], 250),
+        _at_most("~1 MB JPEG, warm, 512 MB: billed ms", warm["billed_ms"], 200),
+        _at_least("images a minute at concurrency 10", function["at_concurrency_10"], 2000),
+        _at_most("dollars for 10,000 images, all", function["cheapest"]["total"], 0.13),
+        _at_most(
+            "dollars for 10,000 images, Lambda's part", function["cheapest"]["function"], 0.012
+        ),
+    ]
+    return found
+
+
+def _ratio(ours: Any, plain: Any, name: str) -> float:
+    return float(ours[name]["median"] / plain[name]["median"])
+
+
+def _at_most(what: str, measured: float, bound: float) -> Target:
+    return Target(what, f"≤ {bound:g}", f"{measured:.3g}", measured <= bound)
+
+
+def _at_least(what: str, measured: float, bound: float) -> Target:
+    return Target(what, f"≥ {bound:,g}", f"{measured:,.0f}", measured >= bound)
+
+
+def page(cold: Any, function: Any, engine: Any) -> str:
+    """The whole page, in Markdown."""
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Markdown, of our own results
+    )
+    pages.filters["spread"] = _spread
+    return pages.get_template(TEMPLATE.name).render(
+        cold=cold, function=function, targets=targets(cold, function, engine)
+    )
+
+
+def _spread(told: Any) -> str:
+    return f"{told['median']:,.0f} ({told['q1']:,.0f}–{told['q3']:,.0f})"
+
+
+def _read(name: str) -> Any:
+    path: Path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise CommandError(f"{path} is not there yet: `make bench`")
+    return json.loads(path.read_text())
+
+
+@app.command()
+def write() -> None:
+    """Write docs/performance.md from the results of the benchmarks.
+
+    **Example**
+
+    `python -m bench.page`
+    """
+    PAGE.write_text(page(_read("cold_start"), _read("function"), _read("engine")))
+    out.print(f"Written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main(app)

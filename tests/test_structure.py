@@ -1,0 +1,89 @@
+"""What makes the function fast, counted and not timed: a regression of structure fails here.
+
+The times themselves are `make bench`'s (docs/performance.md).
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import encoded, quadrants
+from PIL import Image, JpegImagePlugin
+
+import image_utils
+from image_utils import make_thumbnails
+
+LAMBDA = Path(__file__).parent.parent / "lambda"
+
+MOST_MODULES = 195
+"""At init, Python's own included; 186 when this was written."""
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+import handler
+print(len(set(sys.modules) - before))
+print(*sorted(name for name in sys.modules if name.startswith("PIL.")))
+"""
+
+
+def test_init_imports_no_more_than_it_did() -> None:
+    """Each module is a file to find, read and run in a cold start: more of them need a reason."""
+    environment = {"OUTPUT_BUCKET": "output", "DLQ_URL": "https://sqs.example/1/letters"}
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PROGRAM, str(LAMBDA)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    count, plugins = ran.stdout.splitlines()
+    assert int(count) <= MOST_MODULES
+    decoders = [name for name in plugins.split() if name.endswith("Plugin")]
+    assert decoders == ["PIL.JpegImagePlugin", "PIL.WebPImagePlugin"]
+
+
+@pytest.mark.parametrize(
+    ("size", "widths", "decoded"),
+    [
+        ((4032, 3024), (128, 512), (1008, 756)),  # a quarter; an eighth would be too small for 512
+        ((4272, 2848), (128, 512), (1068, 712)),
+        ((6000, 4000), (128, 512), (750, 500)),
+        ((6000, 4000), (128,), (750, 500)),  # an eighth is the most
+        ((3000, 2000), (1024,), (1500, 1000)),
+        ((600, 400), (512,), (600, 400)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_serves(
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    widths: tuple[int, ...],
+    decoded: tuple[int, int],
+) -> None:
+    """The decoder's pixels are those of the largest thumbnail with its gap, not the file's."""
+    sizes: list[tuple[int, int]] = []
+    load = JpegImagePlugin.JpegImageFile.load
+
+    def watched(image: JpegImagePlugin.JpegImageFile) -> object:
+        sizes.append(image.size)
+        return load(image)
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", watched)
+    make_thumbnails(encoded(Image.new("RGB", size), "JPEG"), widths, 85, 512)
+    assert set(sizes) == {decoded}
+
+
+def test_each_width_is_made_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The large picture is resized once, however many widths there are."""
+    sources: list[tuple[int, int]] = []
+    resized = image_utils.resized
+
+    def watched(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+        sources.append(picture.size)
+        return resized(picture, size)
+
+    monkeypatch.setattr(image_utils, "resized", watched)
+    make_thumbnails(encoded(quadrants((4000, 3000)), "JPEG"), (64, 128, 256, 512), 85, 512)
+    assert sources == [(512, 384), (512, 384), (256, 192), (128, 96)]
