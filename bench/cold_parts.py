@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from contextlib import redirect_stdout
+from itertools import pairwise
 
 
 class Context:
@@ -42,7 +43,8 @@ def main() -> None:
             times.append(time.perf_counter())
     names = ("runtime client", "handler", "first event", "next event")
     parts = {
-        name: (end - start) * 1000 for name, start, end in zip(names, times, times[1:], strict=True)
+        name: (end - start) * 1000
+        for name, (start, end) in zip(names, pairwise(times), strict=True)
     }
     json.dump(parts, sys.stdout)
 

@@ -35,7 +35,7 @@ from errors import (
 )
 from pipeline import CURRENT, Done, Failed, Pipeline, Skipped
 from settings import Settings
-from storage import S3Bucket
+from storage import S3Bucket, prepare
 from telemetry import Telemetry
 from uploads import Delivery, Source, Upload, parse
 
@@ -66,6 +66,7 @@ class Function:
         self.settings = Settings.from_environment(environment)
         self.telemetry = Telemetry(self.settings.log_level)
         self.queue = DeadLetterQueue(self.settings.dead_letter_queue_url)
+        prepare(self.settings.output_bucket)  # of the input bucket only events tell the name
 
     def __call__(self, event: object, context: Context) -> dict[str, Any]:
         """Bring the thumbnails of every upload that `event` names up to date.

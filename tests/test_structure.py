@@ -12,6 +12,8 @@ from pictures import encoded, quadrants
 from PIL import Image, JpegImagePlugin
 
 import image_utils
+import storage
+from handler import Function
 from image_utils import make_thumbnails
 
 LAMBDA = Path(__file__).parent.parent / "lambda"
@@ -43,6 +45,14 @@ def test_init_imports_no_more_than_it_did() -> None:
     assert int(count) <= MOST_MODULES
     decoders = [name for name in plugins.split() if name.endswith("Plugin")]
     assert decoders == ["PIL.JpegImagePlugin", "PIL.WebPImagePlugin"]
+
+
+def test_init_makes_the_client_of_the_output_bucket(aws: str) -> None:
+    """At full CPU, not at the first event's share of one."""
+    del aws
+    storage._client.cache_clear()  # noqa: SLF001
+    Function({"OUTPUT_BUCKET": "output", "DLQ_URL": "https://sqs.example/1/letters"})
+    assert storage._client.cache_info().currsize == 1  # noqa: SLF001
 
 
 @pytest.mark.parametrize(
