@@ -335,7 +335,7 @@ def _client(kind: Callable[[str, float], Any], name: str, budget: float) -> Any:
 def prepare(name: str) -> None:
     """Make the usual client of the bucket `name` ahead of its first request.
 
-    A client takes 5 ms of a CPU, and while a function starts it has a whole one, whatever its memory
+    A client takes 5 ms of a CPU. While a function starts it has a whole one, whatever its memory
     (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
     """
     _client(ObstoreBucket, name, BUDGETS[0])
