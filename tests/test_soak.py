@@ -13,6 +13,7 @@ from errors import PermanentError
 from image_pipeline.stack import Stack
 from image_utils import make_thumbnails
 from soak import faults
+from soak.environments import Environments
 from soak.faults import Fault, FaultyProxy
 from soak.plan import BROKEN, DELETED, OVERWRITTEN, Upload, drawn
 from soak.reconciliation import reconcile
@@ -150,6 +151,21 @@ def test_a_letter_of_replaced_bytes_is_no_fault(stack: Stack) -> None:
     accounts = reconcile(stack, uploads)
     assert accounts.faults == []
     assert accounts.stale_letters == 1
+
+
+def test_a_leak_is_growth_and_an_allocator_s_whims_are_none() -> None:
+    """What is lifted at its least has grown; what only swings, or was seen too briefly, has not."""
+    environments = Environments(0)
+    swing = [40.0, 65.0, 52.0, 41.0, 70.0] * 8
+    environments._megabytes |= {  # noqa: SLF001
+        1: swing,
+        2: [each + number for number, each in enumerate(swing)],
+        3: [10.0, 99.0],
+    }
+    growth = environments.growth_mb()
+    assert growth.keys() == {1, 2}
+    assert abs(growth[1]) < 2
+    assert growth[2] > 15
 
 
 # --- the faults ---------------------------------------------------------------------------------
