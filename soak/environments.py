@@ -8,7 +8,6 @@ import threading
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 EVERY: Final = 1.0
@@ -17,7 +16,7 @@ EVERY: Final = 1.0
 KILL_EVERY: Final = 3.0
 """Seconds between two kills, on average."""
 
-LEAST_LOOKS: Final = 20
+LEAST_LOOKS: Final = 60
 """An environment that was seen less often tells nothing of growth."""
 
 RUNTIME: Final = b"awslambdaric"
@@ -36,12 +35,7 @@ class Environments:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
 
@@ -101,12 +95,7 @@ class Killer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

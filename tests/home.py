@@ -56,23 +56,19 @@ class Home:
     @contextmanager
     def console(self) -> Iterator[subprocess.Popen[str]]:
         """Run a console in the foreground as long as the block lasts."""
-        with subprocess.Popen(  # noqa: S603 - the command under test
-            [COMMAND, "console", "--no-browser", "--port", "0"],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        with self._started([COMMAND, "console", "--no-browser", "--port", "0"]) as process:
+            yield process
 
     @contextmanager
     def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """Run `up` in the foreground as long as the block lasts."""
+        with self._started([*(command or (COMMAND,)), "up", "--port", str(self.port)]) as process:
+            yield process
+
+    @contextmanager
+    def _started(self, command: list[str | Path]) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(  # noqa: S603 - the command under test
-            [*(command or (COMMAND,)), "up", "--port", str(self.port)],
+            command,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

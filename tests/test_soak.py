@@ -156,7 +156,7 @@ def test_a_letter_of_replaced_bytes_is_no_fault(stack: Stack) -> None:
 def test_a_leak_is_growth_and_an_allocator_s_whims_are_none() -> None:
     """What is lifted at its least has grown; what only swings, or was seen too briefly, has not."""
     environments = Environments(0)
-    swing = [40.0, 65.0, 52.0, 41.0, 70.0] * 8
+    swing = [40.0, 65.0, 52.0, 41.0, 70.0] * 16
     environments._megabytes |= {  # noqa: SLF001
         1: swing,
         2: [each + number for number, each in enumerate(swing)],
