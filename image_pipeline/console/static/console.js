@@ -76,7 +76,7 @@ function problem(place, message, retry) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Try again";
-  button.addEventListener("click", retry, { once: true });
+  button.addEventListener("click", retry);
   place.replaceChildren(text, button);
 }
 
