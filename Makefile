@@ -74,13 +74,13 @@ build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTU
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
-bench: bench-cold-start bench-function bench-engine ## Measure everything, as root for Lambda's limits (20 minutes): docs/performance.md
+bench: bench-cold-start bench-function bench-engine ## Measure everything, as root for Lambda's limits (10 minutes): docs/performance.md
 	python -m bench.page
 
-bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 5 minutes)
+bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 2 minutes)
 	python -m bench.cold_start
 
-bench-function: $(STACK_TOOLS) ## Measure latency, images a minute and cost in Lambda's limits (emulated; 5 minutes)
+bench-function: $(STACK_TOOLS) ## Measure latency, images a minute and cost in Lambda's limits (emulated; 2 minutes)
 	python -m bench.function
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
