@@ -61,7 +61,15 @@ ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
 }
 """What starts each."""
 
-LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyvips", "pyvips-binary", "ssimulacra2")
+LIBRARIES: Final = (
+    "isal",
+    "numpy",
+    "pillow",
+    "pillow-heif",
+    "pyvips",
+    "pyvips-binary",
+    "ssimulacra2",
+)
 
 app = new_app()
 
@@ -343,7 +351,7 @@ def versions() -> dict[str, str]:
     node: dict[str, str] = json.loads(ran.stdout)
     codecs = {
         f"pillow's {name}": features.version(name) or "?"
-        for name in ("libjpeg_turbo", "webp", "zlib_ng", "avif")
+        for name in ("libjpeg_turbo", "webp", "zlib", "avif")
     }
     sharps = {f"sharp's {name}": node[name] for name in ("vips", "webp", "mozjpeg", "zlib-ng")}
     return {

@@ -25,7 +25,7 @@ DECODER_ERRORS: Final = (
 # used. Module and class, imported when a file needs them.
 DECODERS: Final = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),  # MPO's first picture, too
-    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "PNG": ("png", "PngFile"),
     "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
     "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
     "HEIF": ("pi_heif.as_plugin", "HeifImageFile"),

@@ -14,9 +14,6 @@ from formats import DECODERS, describe, identify
 
 type Size = tuple[int, int]
 
-MAX_PNG_CHUNK_BYTES: Final = 4 * 1024**2
-"""Of a profile or text in a PNG, inflated. Pillow's 1 MB is less than printers' profiles have."""
-
 NEW_SUBFILE_TYPE, PHOTOMETRIC, MAKE, SUB_IFDS, DNG_VERSION = 254, 262, 271, 330, 50706
 """Tags of TIFF 6.0 and DNG 1.7."""
 RAW_PHOTOMETRIC: Final = (32803, 34892)
@@ -48,10 +45,8 @@ def open_image(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     if name == "TIFF":
         _refuse_raw(data)
     module_name, class_name = DECODERS[name]
-    module = import_module(module_name)
-    if name == "PNG":
-        module.MAX_TEXT_CHUNK = MAX_PNG_CHUNK_BYTES  # type: ignore[attr-defined]
-    image: ImageFile.ImageFile = getattr(module, class_name)(io.BytesIO(data))
+    decoder = getattr(import_module(module_name), class_name)
+    image: ImageFile.ImageFile = decoder(io.BytesIO(data))
     if name == "JPEG":
         # Fed whole, which is no copy of it, a JPEG takes 1 % less CPU than in pieces of 64 KB.
         image.decodermaxblock = len(data)
