@@ -61,6 +61,7 @@ WIDTHS: Final = (128, 512)
 INPUT: Final = "uploads"
 OUTPUT: Final = "thumbnails"
 SETTINGS: Final = {
+    "INPUT_BUCKET": INPUT,
     "OUTPUT_BUCKET": OUTPUT,
     "THUMB_SIZES": ",".join(map(str, WIDTHS)),
     "WEBP_QUALITY": "85",

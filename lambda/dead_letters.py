@@ -1,9 +1,8 @@
 """The queue of failed uploads: what a letter says, and how it is sent and read."""
 
 import json
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from errors import InvalidEvent, PermanentError, PipelineError, QueueUnavailable
 from uploads import Upload
@@ -19,8 +18,7 @@ RESERVE: Final = 6.0
 all attempts, the wait between them, and the import of boto3 at a fraction of a CPU (1.2 s)."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """One failed upload.
 
     `attempts` counts the letters that the upload has had, this one included; `failed_at` is ISO
@@ -33,7 +31,7 @@ class DeadLetter:
     error: dict[str, Any]
     attempts: int
     request_id: str
-    failed_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    failed_at: str
     version: int = VERSION
 
     @classmethod
@@ -46,15 +44,15 @@ class DeadLetter:
             error=described(error),
             attempts=upload.attempts + 1,
             request_id=request_id,
+            failed_at=datetime.now(UTC).isoformat(),
         )
 
     def to_json(self) -> str:
         """The body of the message."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a message on the queue tells of a failure.
 
     `event` is what the function is to be called with again. `permanent` and `failed_at` are None

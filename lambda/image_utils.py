@@ -11,8 +11,7 @@ of 1.3.
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image, ImageFile
 
@@ -51,8 +50,7 @@ SWAPPING: Final = (
 """What turns a lying picture into a standing one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
+class Thumbnail(NamedTuple):
     """A WebP picture: `width` is the one asked for, `size` the real (width, height) in pixels."""
 
     width: int
@@ -60,8 +58,7 @@ class Thumbnail:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What became of an image: its thumbnails in the order of the widths, and what it was.
 
     `format` is a key of DECODERS, `size` the upright image's (width, height) in pixels; `notes`
@@ -74,8 +71,7 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Geometry:
+class _Geometry(NamedTuple):
     """Where an image goes: how it is turned, how large it is then, and to which sizes it is made.
 
     `fitted` has the size of each width.

@@ -21,7 +21,6 @@ A crash anywhere is healed when the event is retried or replayed.
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, NoReturn
 
 from errors import (
@@ -65,8 +64,7 @@ class Written(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """All thumbnails of an upload agree with its source, whose bytes are `size_in`.
 
     `manifest` is the manifest's key, if one is written.
@@ -77,8 +75,7 @@ class Done:
     manifest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """There was nothing to make, and why; `deleted` are the keys that went with their original."""
 
     reason: str
@@ -98,15 +95,13 @@ class Failed(Exception):
         self.etag = etag
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """What every upload of an invocation shares."""
+class Pipeline(NamedTuple):
+    """What every upload of an invocation shares; `remaining` tells the seconds left for work."""
 
     settings: Settings
     telemetry: Telemetry
     bucket: Callable[[str], Bucket]
     remaining: Callable[[], float]
-    """Seconds that are left for work."""
 
     def process(self, upload: Upload, *, only_missing: bool = False) -> Done | Skipped:
         """Reconcile one upload and tell of it in logs and metrics.
@@ -155,12 +150,12 @@ class Pipeline:
     def _reconcile(self, upload: Upload) -> Done | Skipped:
         for _ in range(MAX_STARTS):
             try:
-                return self._make(upload)
+                return self._attempt(upload)
             except SourceChanged:
                 continue
         raise SourceUnsettled(f"The source changed {MAX_STARTS} times while it was processed")
 
-    def _make(self, upload: Upload) -> Done | Skipped:
+    def _attempt(self, upload: Upload) -> Done | Skipped:
         """One attempt, from the GET on; raises SourceChanged to be begun again."""
         source = self.bucket(upload.bucket)
         found = source.get(upload.key)
@@ -243,7 +238,7 @@ class Pipeline:
         import manifest  # noqa: PLC0415 - not on the path of those who want none
 
         key = self.settings.manifest_key(ours.key)
-        ours = replace(ours, recipe=self.settings.manifest_recipe)
+        ours = ours._replace(recipe=self.settings.manifest_recipe)
         stored = {each.width: (each.key, each.bytes) for each in written}
         body = manifest.manifest(ours, source_bytes, made, stored)
         writer.write(key, body, manifest.CONTENT_TYPE, ours)

@@ -8,9 +8,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 MAX_QUOTED_KEY: Final = 1500
@@ -22,8 +21,7 @@ BASE64: Final = "base64,"
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(NamedTuple):
     """The source of a thumbnail: its key, etag (without quotes) and time, and the recipe.
 
     `recipe` is `Settings.recipe`, a digest of the settings that shaped the bytes.

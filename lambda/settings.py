@@ -5,8 +5,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from errors import InvalidSettings
 
@@ -30,12 +29,12 @@ MAX_KEY_BYTES: Final = 1024
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the function is told by its environment, checked.
 
     `widths` are in pixels, in the order given; `memory_mb` is the function's memory in MB
-    (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets itself).
+    (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets itself). `input_bucket` is where uploads are
+    expected, if it is told: what is processed is what events name.
     """
 
     output_bucket: str
@@ -50,6 +49,7 @@ class Settings:
     delete_with_original: bool = False
     log_level: str = "INFO"
     memory_mb: int = 512
+    input_bucket: str | None = None
 
     @property
     def recipe(self) -> str:
@@ -136,6 +136,7 @@ class Settings:
             delete_with_original=read("DELETE_WITH_ORIGINAL", "false", _flag),
             log_level=read("LOG_LEVEL", "INFO", _log_level),
             memory_mb=read("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512", _whole_number),
+            input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
         )
         if faults:
             raise InvalidSettings(
@@ -153,6 +154,10 @@ def _bucket_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text):
         raise ValueError(f"must be the name of a bucket, not {text!r}")
     return text
+
+
+def _bucket_name_if_any(text: str) -> str | None:
+    return _bucket_name(text) if text else None
 
 
 def _queue_url(text: str) -> str:

@@ -14,9 +14,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import obstore
 from obstore.exceptions import (
@@ -57,8 +56,7 @@ STANDARD_ATTRIBUTES: Final = frozenset(
 """What obstore lists among an object's attributes beside the user metadata."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What S3 says of an object: etag without quotes, UTC time, size in bytes, user metadata."""
 
     etag: str
@@ -67,16 +65,14 @@ class State:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An object whose body has not been read yet; `read` fetches it whole."""
 
     state: State
     read: Callable[[], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """What is written beside the bytes; `metadata` must be ASCII, as S3 demands."""
 
     content_type: str

@@ -9,9 +9,8 @@ OnFailure https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-r
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from errors import InvalidEvent
@@ -38,8 +37,7 @@ class Source(Enum):
     """A synchronous call with `uploads`: nobody retries, so failures become letters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """One object to look at.
 
     `key` is decoded. `etag` is without quotes, None where the event told none. `attempts` counts
@@ -53,8 +51,7 @@ class Upload:
     message_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The uploads of one event, in its order; `faults` are the parts that could not be read.
 
     `summary` asks for counts in place of lists, so that an answer is bounded whatever was done.
@@ -133,7 +130,7 @@ def _queue(records: list[Any]) -> Delivery:
         except InvalidEvent as error:
             faults.append((message_id, error))
         else:
-            uploads += (replace(upload, message_id=message_id) for upload in found)
+            uploads += (upload._replace(message_id=message_id) for upload in found)
     return Delivery(Source.QUEUE, tuple(uploads), faults=tuple(faults))
 
 
@@ -160,10 +157,10 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
             attempts = _field(event, "attempts")
             if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
                 raise InvalidEvent(f'"attempts" must be a count, not {attempts!r}')
-            yield replace(_upload(event, "the dead letter", bucket, key), attempts=attempts)
+            yield _upload(event, "the dead letter", bucket, key)._replace(attempts=attempts)
         case {"requestContext": _, "requestPayload": payload}:  # OnFailure: not a letter before
             for upload in _uploads_of_payload(payload, depth):
-                yield replace(upload, attempts=upload.attempts + 1)
+                yield upload._replace(attempts=upload.attempts + 1)
         case _:
             raise InvalidEvent(f"Expected {EXPECTED}, got {_shown(event)}")
 

@@ -1,6 +1,6 @@
 """Thumbnails go with their original, if that is wanted: those of this very source alone."""
 
-from dataclasses import replace
+from copy import replace
 
 import pytest
 from memory_bucket import MemoryBucket

@@ -338,7 +338,7 @@ def test_of_colliding_sources_the_newer_wins_in_any_order(
 
 def test_colliding_sources_of_the_same_second_settle_by_key(world: World) -> None:
     """S3 tells whole seconds; a tie goes to the greater key, so that all workers agree."""
-    from dataclasses import replace  # noqa: PLC0415
+    from copy import replace  # noqa: PLC0415
 
     for name, body in (("uploads/a.jpg", P), ("uploads/a.png", Q)):
         state = world.input.upload(name, body)
@@ -458,7 +458,7 @@ def test_thumbnails_of_an_earlier_upload_stay_and_the_failure_says_so(world: Wor
 def test_too_many_bytes_are_refused_unread(world: World) -> None:
     """A source that would not fit twice is not fetched; the error names what memory would do."""
     state = world.input.upload(KEY, bytes(10))
-    from dataclasses import replace  # noqa: PLC0415
+    from copy import replace  # noqa: PLC0415
 
     def read() -> bytes:
         raise AssertionError

@@ -95,7 +95,9 @@ def test_the_defaults_are_accepted_and_are_those_of_the_function() -> None:
     deployed = Settings.from_environment(
         environment(Deployed()) | {"DLQ_URL": "https://q.example/1"}
     )
-    assert deployed == Settings(deployed.output_bucket, deployed.dead_letter_queue_url)
+    assert deployed == Settings(
+        deployed.output_bucket, deployed.dead_letter_queue_url, input_bucket=deployed.input_bucket
+    )
 
 
 def text(parameter: str) -> st.SearchStrategy[str]:
@@ -132,6 +134,7 @@ def test_what_the_template_takes_the_function_takes(values: dict[str, str]) -> N
         "THUMB_SIZES": values["ThumbnailSizes"],
         "INPUT_PREFIX": values["InputPrefix"],
         "CACHE_CONTROL": values["CacheControl"],
+        "INPUT_BUCKET": values["OutputBucketName"],
         "OUTPUT_BUCKET": values["OutputBucketName"],
         "WEBP_QUALITY": values["WebPQuality"],
         "DLQ_URL": "https://sqs.example/1/q",
@@ -157,6 +160,7 @@ def test_two_keys_are_refused() -> None:
 @pytest.mark.parametrize(
     ("parameter", "value", "variable"),
     [
+        ("InputBucketName", "somewhere", "INPUT_BUCKET"),
         ("OutputBucketName", "elsewhere", "OUTPUT_BUCKET"),
         ("ThumbnailSizes", "64,256", "THUMB_SIZES"),
         ("WebPQuality", "70", "WEBP_QUALITY"),

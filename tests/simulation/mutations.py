@@ -247,7 +247,7 @@ MUTATIONS: Final = (
     Mutation(
         "a permanent failure is swallowed",
         "handler",
-        "upload, error = replace(upload, etag=failed.etag), failed.error",
+        "upload, error = upload._replace(etag=failed.etag), failed.error",
         'return upload, Skipped("unreadable")',
     ),
     Mutation(
@@ -391,7 +391,7 @@ MUTATIONS: Final = (
     Mutation(
         "a letter names the event's bytes in place of those that failed",
         "handler",
-        "upload, error = replace(upload, etag=failed.etag), failed.error",
+        "upload, error = upload._replace(etag=failed.etag), failed.error",
         "error = failed.error",
     ),
     Mutation(
@@ -413,7 +413,7 @@ MUTATIONS: Final = (
     Mutation(
         "a replayed OnFailure record names no upload",
         "uploads",
-        "yield replace(upload, attempts=upload.attempts + 1)",
+        "yield upload._replace(attempts=upload.attempts + 1)",
         "yield from ()",
     ),
 )

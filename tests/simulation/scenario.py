@@ -1,6 +1,7 @@
 """What a seed decides beforehand: which keys and settings, and how much goes wrong."""
 
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Self
 

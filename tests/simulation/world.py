@@ -7,7 +7,8 @@ retried twice, and what failed three times goes to the queue (OnFailure).
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
