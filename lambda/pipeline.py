@@ -6,7 +6,7 @@ one GET and a PUT for each width (and, if it is wanted, one for the manifest, wh
 
 1. GET the source. Gone → nothing to do, or with delete-with-original: delete what is its own, each
    over the etag that was seen, and look at the source once more.
-2. PUT each thumbnail if none is there.
+2. PUT the thumbnails if none are there, side by side.
 3. One is there: HEAD it. Of the same source and recipe → current. Of another source with the same
    thumbnail name → the newer source wins. Else HEAD the source, and if it is still what was read,
    PUT over exactly the thumbnail that was seen; lost → look again.
@@ -19,7 +19,7 @@ A crash anywhere is healed when the event is retried or replayed.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
@@ -33,7 +33,7 @@ from image_utils import Made, make_thumbnails
 from memory import refuse_over
 from provenance import LONG_AGO, Provenance
 from settings import MAX_KEY_BYTES, Settings
-from storage import Bucket, Headers, State
+from storage import Bucket, Headers, Object, State
 from telemetry import Telemetry
 from uploads import Upload
 from webp import stamped
@@ -177,14 +177,18 @@ class Pipeline(NamedTuple):
             self.telemetry.degraded(upload.bucket, upload.key, note)
         ours = self._provenance_of(upload.key, found.state)
         writer = _Writer(self, source, upload, found.state.etag)
-        written = []
-        for thumbnail in made.thumbnails:
-            # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of
-            # the same picture with another provenance: the bytes tell it too.
-            body = stamped(thumbnail.data, ours.digest())
-            key = self.settings.thumbnail_key(upload.key, thumbnail.width)
-            writer.write(key, body, "image/webp", ours)
-            written.append(Written(thumbnail.width, key, len(body)))
+        # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of the
+        # same picture with another provenance: the bytes tell it too.
+        stamp = ours.digest()
+        thumbnails = {
+            self.settings.thumbnail_key(upload.key, each.width): stamped(each.data, stamp)
+            for each in made.thumbnails
+        }
+        writer.write(thumbnails, "image/webp", ours)
+        written = [
+            Written(each.width, key, len(body))
+            for each, (key, body) in zip(made.thumbnails, thumbnails.items(), strict=True)
+        ]
         manifest_key = self._write_manifest(writer, ours, found.state.size, made, written)
         if writer.overwrote or self.settings.delete_with_original:
             writer.check_source()
@@ -241,7 +245,7 @@ class Pipeline(NamedTuple):
         ours = ours._replace(recipe=self.settings.manifest_recipe)
         stored = {each.width: (each.key, each.bytes) for each in written}
         body = manifest.manifest(ours, source_bytes, made, stored)
-        writer.write(key, body, manifest.CONTENT_TYPE, ours)
+        writer.write({key: body}, manifest.CONTENT_TYPE, ours)
         return key
 
     def _provenance_of(self, key: str, state: State) -> Provenance:
@@ -316,30 +320,34 @@ class _Writer:
         """The newer source that has a thumbnail of ours, if any."""
         self._collisions: set[str] = set()
 
-    def write(self, key: str, body: bytes, content_type: str, ours: Provenance) -> None:
-        """Make the object at `key` this one, or see that it is or must not be."""
+    def write(self, bodies: Mapping[str, bytes], content_type: str, ours: Provenance) -> None:
+        """Make the object at each key this one, or see that it is or must not be."""
         headers = Headers(
             content_type=content_type,
             cache_control=self._cache_control,
             metadata=ours.to_metadata(),
         )
-        replacing: str | None = None
+        objects = [Object(key, body, headers) for key, body in bodies.items()]
+        for each, created in zip(objects, self._output.create(objects), strict=True):
+            self.wrote |= created
+            if not created:
+                self._settle(each, ours)
+
+    def _settle(self, new: Object, ours: Provenance) -> None:
+        """The same for one object, at whose key there was another."""
         for _ in range(MAX_ROUNDS):
-            # Before the reply, which may be lost: then the write shows up as current below.
-            self.overwrote |= replacing is not None
-            if self._output.put(key, body, headers, replacing=replacing):
-                self.wrote = True
-                return
-            existing = self._output.head(key)
-            if existing is None:
-                replacing = None
-                continue
-            theirs = Provenance.of(existing.metadata)
+            existing = self._output.head(new.key)
+            theirs = Provenance.of(existing.metadata) if existing else None
             if theirs and (self._is_current(theirs, ours) or self._yields_to(theirs, ours)):
                 return
-            self.check_source()
-            replacing = existing.etag
-        raise SourceUnsettled(f"Other writers kept changing {key}")
+            if existing:
+                self.check_source()
+                # Before the reply, which may be lost: then the write shows up as current.
+                self.overwrote = True
+            if self._output.put(new, replacing=existing.etag if existing else None):
+                self.wrote = True
+                return
+        raise SourceUnsettled(f"Other writers kept changing {new.key}")
 
     def check_source(self) -> None:
         """Raise SourceChanged if the source is no longer what was read."""

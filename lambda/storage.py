@@ -13,7 +13,8 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -80,6 +81,14 @@ class Headers(NamedTuple):
     metadata: Mapping[str, str]
 
 
+class Object(NamedTuple):
+    """What is to be written at a key."""
+
+    key: str
+    body: bytes
+    headers: Headers
+
+
 class Bucket(Protocol):
     """The few requests that the pipeline makes of S3.
 
@@ -94,11 +103,17 @@ class Bucket(Protocol):
     def head(self, key: str) -> State | None:
         """Tell an object's state; None if there is none."""
 
-    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+    def put(self, new: Object, *, replacing: str | None) -> bool:
         """Write if nothing is there (`replacing` None), or only over the etag `replacing`.
 
         False means that S3 did not take it (409 or 412): look again. A lost reply to a write that
         did take effect shows up so too.
+        """
+
+    def create(self, new: Sequence[Object]) -> list[bool]:
+        """Write each if nothing is there, side by side; tells of each what `put` does.
+
+        All are tried, and have ended when the first error is raised.
         """
 
     def delete(self, key: str, *, replacing: str) -> bool:
@@ -177,17 +192,17 @@ class ObstoreBucket:
 
         return Stored(state, read)
 
-    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+    def put(self, new: Object, *, replacing: str | None) -> bool:
         """See Bucket."""
         try:
             obstore.put(
                 self._store,
-                key,
-                body,
+                new.key,
+                new.body,
                 attributes={
-                    "Content-Type": headers.content_type,
-                    "Cache-Control": headers.cache_control,
-                    **headers.metadata,
+                    "Content-Type": new.headers.content_type,
+                    "Cache-Control": new.headers.cache_control,
+                    **new.headers.metadata,
                 },
                 mode="create" if replacing is None else {"e_tag": f'"{replacing}"'},
                 use_multipart=False,
@@ -198,7 +213,7 @@ class ObstoreBucket:
                 raise StorageUnavailable(f"Bucket {self._name} does not exist") from error
             return False
         except BaseError as error:
-            raise self._translated(key, error) from error
+            raise self._translated(new.key, error) from error
         return True
 
     def _translated(self, key: str, error: BaseError) -> StorageDenied | StorageUnavailable:
@@ -216,8 +231,6 @@ class Boto3Bucket:
 
     def __init__(self, name: str, budget: float) -> None:
         # A fifth of a second at full speed: imported only when a key asks for it.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import (  # noqa: PLC0415
@@ -229,7 +242,6 @@ class Boto3Bucket:
 
         self._name = name
         self._budget = budget
-        self._executor = ThreadPoolExecutor
         self._client_error = ClientError
         self._errors = (BotoCoreError, HTTPClientError)
         # Two attempts, and up to a second between them where the budget has that.
@@ -257,7 +269,7 @@ class Boto3Bucket:
         def read() -> bytes:
             # On another thread, for boto3's time-outs are only ones of silence, and a body that
             # trickles would take for ever. A reader that is given up ends with its connection.
-            reader = self._executor(1)
+            reader = ThreadPoolExecutor(1)
             whole = reader.submit(found["Body"].read)
             reader.shutdown(wait=False)
             try:
@@ -277,17 +289,17 @@ class Boto3Bucket:
         found = self._call(self._client.head_object, key)
         return _state(found) if found else None
 
-    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+    def put(self, new: Object, *, replacing: str | None) -> bool:
         """See Bucket."""
         condition = {"IfNoneMatch": "*"} if replacing is None else {"IfMatch": f'"{replacing}"'}
         return (
             self._call(
                 self._client.put_object,
-                key,
-                Body=body,
-                ContentType=headers.content_type,
-                CacheControl=headers.cache_control,
-                Metadata=dict(headers.metadata),
+                new.key,
+                Body=new.body,
+                ContentType=new.headers.content_type,
+                CacheControl=new.headers.cache_control,
+                Metadata=dict(new.headers.metadata),
                 **condition,
             )
             is not None
@@ -320,6 +332,10 @@ def _state(found: Mapping[str, Any]) -> State:
         size=found["ContentLength"],
         metadata=found["Metadata"],
     )
+
+
+def _create(client: ObstoreBucket | Boto3Bucket, new: Object) -> bool:
+    return client.put(new, replacing=None)
 
 
 @functools.cache
@@ -362,9 +378,19 @@ class S3Bucket:
         except UnreadableHeaderError:
             return self._boto3().head(key)
 
-    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+    def put(self, new: Object, *, replacing: str | None) -> bool:
         """See Bucket."""
-        return self._client(key).put(key, body, headers, replacing=replacing)
+        return self._client(new.key).put(new, replacing=replacing)
+
+    def create(self, new: Sequence[Object]) -> list[bool]:
+        """See Bucket."""
+        # One after another: boto3 must not make its clients side by side.
+        clients = [self._client(each.key) for each in new]
+        if len(new) == 1:  # a manifest, or the only width
+            return [_create(clients[0], new[0])]
+        # A request to S3 waits ten times as long as it works.
+        with ThreadPoolExecutor(len(new)) as executor:
+            return list(executor.map(_create, clients, new))
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """See Bucket."""

@@ -1,10 +1,10 @@
 """A bucket in memory, with S3's conditions and a hook at every request."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from storage import Headers, State, Stored
+from storage import Headers, Object, State, Stored
 
 
 class MemoryBucket:
@@ -50,15 +50,28 @@ class MemoryBucket:
         self.after("head", key)
         return None if found is None else found[0]
 
-    def put(self, key: str, body: bytes, headers: Headers, *, replacing: str | None) -> bool:
+    def put(self, new: Object, *, replacing: str | None) -> bool:
         """See storage.Bucket."""
-        self._begin("put", key)
-        existing = self.objects.get(key)
+        self._begin("put", new.key)
+        existing = self.objects.get(new.key)
         if (existing[0].etag if existing else None) != replacing:
             return False
-        self.upload(key, body, headers)
-        self.after("put", key)
+        self.upload(*new)
+        self.after("put", new.key)
         return True
+
+    def create(self, new: Sequence[Object]) -> list[bool]:
+        """See storage.Bucket; one after another here."""
+        created: list[bool] = []
+        errors: list[Exception] = []
+        for each in new:
+            try:
+                created.append(self.put(each, replacing=None))
+            except Exception as error:  # noqa: BLE001 - whatever a hook raises
+                errors.append(error)
+        for error in errors:
+            raise error
+        return created
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """See storage.Bucket."""

@@ -13,6 +13,7 @@ from image_utils import make_thumbnails
 from pipeline import Done, Failed, Pipeline, Skipped
 from provenance import Provenance
 from settings import Settings
+from storage import Object
 from telemetry import Telemetry
 from uploads import Upload
 from webp import stamped
@@ -201,14 +202,14 @@ def test_the_last_look_is_not_forgotten_with_a_lost_reply(world: World) -> None:
     world.input.upload(KEY, Q)
     real = world.output.put
 
-    def put(key: str, body: bytes, headers: Any, *, replacing: str | None) -> bool:
+    def put(new: Object, *, replacing: str | None) -> bool:
         if replacing is None:
-            return real(key, body, headers, replacing=replacing)
+            return real(new, replacing=replacing)
         world.output.put = real  # type: ignore[method-assign]
         world.input.upload(KEY, P)
         assert world.pipeline(one_width).process(upload) == Skipped("thumbnails are current")
-        assert real(key, body, headers, replacing=replacing)
-        return real(key, body, headers, replacing=replacing)  # 412
+        assert real(new, replacing=replacing)
+        return real(new, replacing=replacing)  # 412
 
     world.output.put = put  # type: ignore[method-assign]
     world.pipeline(one_width).process(upload)
@@ -233,8 +234,8 @@ def test_a_lost_reply_is_not_taken_for_a_lost_race(world: World) -> None:
     world.input.upload(KEY, P)
     real = world.output.put
 
-    def put(key: str, body: bytes, headers: Any, *, replacing: str | None) -> bool:
-        real(key, body, headers, replacing=replacing)
+    def put(new: Object, *, replacing: str | None) -> bool:
+        real(new, replacing=replacing)
         return False
 
     world.output.put = put  # type: ignore[method-assign]
@@ -249,12 +250,12 @@ def test_409_on_a_new_thumbnail_is_tried_again(world: World, times: int) -> None
     real = world.output.put
     refused = 0
 
-    def put(key: str, body: bytes, headers: Any, *, replacing: str | None) -> bool:
+    def put(new: Object, *, replacing: str | None) -> bool:
         nonlocal refused
         if refused < times:
             refused += 1
             return False
-        return real(key, body, headers, replacing=replacing)
+        return real(new, replacing=replacing)
 
     world.output.put = put  # type: ignore[method-assign]
     assert isinstance(world.process(), Done)

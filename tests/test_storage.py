@@ -1,5 +1,6 @@
 """One contract, run against every implementation of storage.Bucket."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     PLAIN_KEYS,
     test_a_new_object_is_written_once,
     test_large_bodies_stay_whole,
+    test_of_many_each_is_created_if_nothing_is_there,
     test_only_the_seen_version_is_deleted,
     test_only_the_seen_version_is_replaced,
     test_what_is_not_there_is_none,
@@ -29,6 +31,7 @@ from storage import (
     AWKWARD_KEY,
     Boto3Bucket,
     Bucket,
+    Object,
     ObstoreBucket,
     S3Bucket,
     State,
@@ -64,14 +67,14 @@ def test_a_missing_bucket_is_a_fault_not_an_answer(aws: str, kind: Maker) -> Non
     with pytest.raises(StorageUnavailable):
         missing.get("k")
     with pytest.raises(StorageUnavailable):
-        missing.put("k", b"", HEADERS, replacing=None)
+        missing.put(Object("k", b"", HEADERS), replacing=None)
 
 
 @pytest.mark.parametrize("key", PLAIN_KEYS + AWKWARD_KEYS)
 def test_any_legal_key_is_named_exactly(s3: Any, key: str) -> None:
     """The client is chosen so that the object gets this very key, `//` and `..` included."""
     bucket = S3Bucket(OUTPUT, lambda: 6.0)
-    assert bucket.put(key, b"x", HEADERS, replacing=None)
+    assert bucket.put(Object(key, b"x", HEADERS), replacing=None)
     assert [found["Key"] for found in _listed(s3)] == [key]
     stored = bucket.get(key)
     assert stored is not None
@@ -93,7 +96,7 @@ def test_obstore_gets_no_key_that_it_would_change(s3: Any, key: str) -> None:
     """Every key that AWKWARD_KEY lets through is stored by obstore under exactly that name."""
     if AWKWARD_KEY.search(key):
         return
-    ObstoreBucket(OUTPUT, 6.0).put(key, b"x", HEADERS, replacing=None)
+    ObstoreBucket(OUTPUT, 6.0).put(Object(key, b"x", HEADERS), replacing=None)
     assert s3.head_object(Bucket=OUTPUT, Key=key)["ContentLength"] == 1
     s3.delete_object(Bucket=OUTPUT, Key=key)
 
@@ -128,11 +131,11 @@ def fetch(bucket: Bucket) -> bytes | None:
 
 
 def create(bucket: Bucket) -> bool:
-    return bucket.put("k", b"webp", HEADERS, replacing=None)
+    return bucket.put(Object("k", b"webp", HEADERS), replacing=None)
 
 
 def update(bucket: Bucket) -> bool:
-    return bucket.put("k", b"webp", HEADERS, replacing="e1")
+    return bucket.put(Object("k", b"webp", HEADERS), replacing="e1")
 
 
 def state(bucket: Bucket) -> State | None:
@@ -229,7 +232,7 @@ def test_an_object_may_be_called_like_an_error(server: ScriptedServer, kind: Mak
     server.script = (s3_error(404, "NoSuchKey"),)
     bucket = kind(OUTPUT, BUDGET)
     assert bucket.get("NoSuchBucket.jpg") is None
-    assert not bucket.put("NoSuchBucket.jpg", b"", HEADERS, replacing="e1")
+    assert not bucket.put(Object("NoSuchBucket.jpg", b"", HEADERS), replacing="e1")
 
 
 @every_client
@@ -296,7 +299,7 @@ def test_a_put_is_one_request_that_says_all(
     """
     server.script = (WRITTEN,)
     body = bytes(6 * 1024 * 1024)
-    assert kind(OUTPUT, 5.5).put("a/k.webp", body, HEADERS, replacing=replacing)
+    assert kind(OUTPUT, 5.5).put(Object("a/k.webp", body, HEADERS), replacing=replacing)
     (request,) = server.requests
     assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.webp")
     assert request.length == len(body)
@@ -307,6 +310,42 @@ def test_a_put_is_one_request_that_says_all(
     assert request.headers["cache-control"] == "max-age=60"
     for name, value in HEADERS.metadata.items():
         assert request.headers[f"x-amz-meta-{name}"] == value
+
+
+MANY = [Object(name, b"webp", HEADERS) for name in ("a", "b", "c")]
+
+
+@pytest.mark.usefixtures("aws")
+def test_new_objects_are_put_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are under way at the same time: none ends before the last has begun."""
+    all_begun = threading.Barrier(len(MANY), timeout=10)
+
+    def put(_self: ObstoreBucket, new: Object, *, replacing: str | None) -> bool:
+        assert replacing is None
+        all_begun.wait()
+        return new.key != "b"
+
+    monkeypatch.setattr(ObstoreBucket, "put", put)
+    assert S3Bucket(OUTPUT, lambda: 6.0).create(MANY) == [True, False, True]
+
+
+@pytest.mark.usefixtures("aws")
+def test_one_that_fails_leaves_the_others_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is under way any more when the error is raised: the next invocation may start."""
+    ended = []
+
+    def put(_self: ObstoreBucket, new: Object, *, replacing: str | None) -> bool:
+        assert replacing is None
+        if new.key == "a":
+            raise StorageUnavailable("simulated")
+        time.sleep(0.05)
+        ended.append(new.key)
+        return True
+
+    monkeypatch.setattr(ObstoreBucket, "put", put)
+    with pytest.raises(StorageUnavailable):
+        S3Bucket(OUTPUT, lambda: 6.0).create(MANY)
+    assert sorted(ended) == ["b", "c"]
 
 
 @pytest.mark.parametrize("header", ["Content-Disposition", "x-amz-meta-name"])

@@ -7,6 +7,7 @@ from aws_names import OUTPUT
 from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     test_a_new_object_is_written_once,
     test_large_bodies_stay_whole,
+    test_of_many_each_is_created_if_nothing_is_there,
     test_only_the_seen_version_is_deleted,
     test_only_the_seen_version_is_replaced,
     test_what_is_not_there_is_none,

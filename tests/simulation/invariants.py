@@ -110,7 +110,10 @@ class Invariants:
         return Before(world.s3.changes, self._cost(invocation))
 
     def _cost(self, invocation: "Invocation") -> list[tuple[str, str]] | None:
-        """One GET and a PUT for each width; a HEAD too for each that is there and may stay."""
+        """One GET and a PUT for each width; a HEAD too for each that is there and may stay.
+
+        The manifest's requests come after all of the thumbnails', the PUTs of which come first.
+        """
         delivery, source = invocation.delivery, self._world.s3.buckets[INPUT]
         if delivery.kind != "event" or len(delivery.names) != 1:
             return None
@@ -118,9 +121,13 @@ class Invariants:
         found = source.get(key)
         if found is None or found.metadata or found.body.startswith(CORRUPT):
             return None
-        cost, owner = [("GET", key)], None
+        puts: list[tuple[str, str]] = []
+        heads: list[tuple[str, str]] = []
+        last: list[tuple[str, str]] = []
+        owner = None
         for name, expected in self._expected(key, found).items():
-            if owner and name == self._settings.manifest_key(key):
+            is_manifest = name == self._settings.manifest_key(key)
+            if owner and is_manifest:
                 continue
             existing = self._world.s3.buckets[OUTPUT].get(name)
             if existing is not None and not _same(existing, expected):
@@ -128,8 +135,12 @@ class Invariants:
                 if theirs is None or (theirs.modified, theirs.key) <= (found.modified, key):
                     return None
                 owner = theirs.key
-            cost += [("PUT", name)] if existing is None else [("PUT", name), ("HEAD", name)]
-        return cost + ([("HEAD", key)] if self._settings.delete_with_original else [])
+            (last if is_manifest else puts).append(("PUT", name))
+            if existing is not None:
+                (last if is_manifest else heads).append(("HEAD", name))
+        if self._settings.delete_with_original:
+            last.append(("HEAD", key))
+        return [("GET", key), *sorted(puts), *heads, *last]
 
     def end(self, invocation: "Invocation") -> None:
         """What an invocation has cost, and what it did besides."""
@@ -142,7 +153,9 @@ class Invariants:
             and world.s3.changes - before.changes == invocation.changes
             and invocation.clock < 1
         )
-        if before.cost is not None and undisturbed and made != before.cost:
+        widths = len(self._settings.widths)
+        in_order = [*made[:1], *sorted(made[1 : 1 + widths]), *made[1 + widths :]]
+        if before.cost is not None and undisturbed and in_order != before.cost:
             self._fault(f"{invocation.name} cost {made} in place of {before.cost}")
         keys = len(self._settings.recipes("uploads/a.jpg"))
         # One more look where it gives up, and the GETs that boto3 does again for odd headers.

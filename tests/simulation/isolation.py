@@ -6,12 +6,12 @@ process has imported stay as they are.
 
 import builtins
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from simulation.clients import Boto3, Obstore
 from simulation.wire import Network
@@ -95,6 +95,10 @@ class Code:
         """See Network."""
         return self.network.now()
 
+    def order(self, requests: int) -> list[int]:
+        """See Network."""
+        return self.network.order(requests)
+
     def _thumbnails(
         self, data: bytes, widths: tuple[int, ...], quality: int, memory_mb: int, *, animated: bool
     ) -> SimpleNamespace:
@@ -134,13 +138,33 @@ def manifest(
 
 
 class Inline:
-    """An executor that works at once: the simulation has threads of its own."""
+    """An executor that works at once: the simulation has threads of its own.
+
+    What is to be done side by side is done in any order, all of it, until the environment is gone.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def __call__(self) -> "Inline":
+    def __enter__(self) -> Self:
         return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is under way."""
+
+    def map[T](self, work: Callable[..., T], *arguments: Sequence[Any]) -> Iterator[T]:
+        """Do each; the results, or errors, come in the order of the arguments."""
+        tasks = list(zip(*arguments, strict=True))
+        done: dict[int, T | Exception] = {}
+        for index in self._network.order(len(tasks)):
+            try:
+                done[index] = work(*tasks[index])
+            except Exception as error:  # noqa: BLE001 - raised in its turn
+                done[index] = error
+        for index in range(len(tasks)):
+            if isinstance(result := done[index], Exception):
+                raise result
+            yield result
 
     def submit(self, work: Callable[[], Any]) -> SimpleNamespace:
         """Do it when its result is asked for."""

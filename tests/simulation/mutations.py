@@ -54,21 +54,20 @@ MUTATIONS: Final = (
     Mutation(
         "the last look is forgotten when the reply to an overwrite is lost",
         "pipeline",
-        """            self.overwrote |= replacing is not None
-            if self._output.put(key, body, headers, replacing=replacing):
+        """                self.overwrote = True
+            if self._output.put(new, replacing=existing.etag if existing else None):
 """,
-        """            if self._output.put(key, body, headers, replacing=replacing):
-                self.overwrote |= replacing is not None
+        """                pass
+            if self._output.put(new, replacing=existing.etag if existing else None):
+                self.overwrote |= existing is not None
 """,
     ),
     Mutation(
         "no look before an overwrite",
         "pipeline",
-        """            self.check_source()
-            replacing = existing.etag
-""",
-        """            replacing = existing.etag
-""",
+        """                self.check_source()
+                # Before""",
+        """                # Before""",
     ),
     Mutation(
         "a look notices only that the source is gone",
@@ -105,11 +104,9 @@ MUTATIONS: Final = (
     Mutation(
         "rivals for ever are taken for done",
         "pipeline",
-        """            replacing = existing.etag
-        raise SourceUnsettled(f"Other writers kept changing {key}")
+        """        raise SourceUnsettled(f"Other writers kept changing {new.key}")
 """,
-        """            replacing = existing.etag
-""",
+        "",
     ),
     Mutation(
         "what is there is current",
@@ -164,14 +161,20 @@ MUTATIONS: Final = (
     Mutation(
         "thumbnails of other provenance have the same bytes",
         "pipeline",
-        "stamped(thumbnail.data, ours.digest())",
-        "thumbnail.data",
+        "stamped(each.data, stamp)",
+        "each.data",
+    ),
+    Mutation(
+        "what could not be made anew is taken for current",
+        "pipeline",
+        "if not created:",
+        "if False:",
     ),
     Mutation(
         "the last width is left out",
         "pipeline",
-        "for thumbnail in made.thumbnails:",
-        "for thumbnail in made.thumbnails[:-1]:",
+        "zip(objects, self._output.create(objects), strict=True):",
+        "zip(objects[:-1], self._output.create(objects[:-1]), strict=True):",
     ),
     Mutation(
         "no manifest",
@@ -279,7 +282,7 @@ MUTATIONS: Final = (
         "storage",
         """            return False
         except BaseError as error:
-            raise self._translated(key, error) from error
+            raise self._translated(new.key, error) from error
         return True
 """,
         """            return False

@@ -14,7 +14,7 @@ from scripted_server import Reply, ScriptedServer, s3_error
 import storage
 from simulation.isolation import Code
 from simulation.wire import Answer, Hang, Request, Reset
-from storage import Headers
+from storage import Headers, Object
 
 BUDGET = 2.75
 """Seconds: the shortest budget in which boto3 makes another attempt."""
@@ -40,11 +40,11 @@ def look(bucket: Any) -> object:
 
 
 def create(bucket: Any) -> object:
-    return bucket.put("k", BODY, HEADERS, replacing=None)
+    return bucket.put(Object("k", BODY, HEADERS), replacing=None)
 
 
 def update(bucket: Any) -> object:
-    return bucket.put("k", BODY, HEADERS, replacing="e1")
+    return bucket.put(Object("k", BODY, HEADERS), replacing="e1")
 
 
 def delete(bucket: Any) -> object:

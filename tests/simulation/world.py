@@ -414,6 +414,10 @@ class World:
         """See Network."""
         return self.current.clock if self.current else 0.0
 
+    def order(self, requests: int) -> list[int]:
+        """See Network."""
+        return self._shuffled(range(requests))
+
     def _running(self) -> Invocation:
         assert self.current is not None
         return self.current
