@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -205,10 +206,11 @@ def _taken_apart(
 
 
 class LocalS3:
-    """An S3 server with an input and an output bucket."""
+    """An S3 server with an input and an output bucket; it waits `wait_s` before each answer."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
+        self.wait_s = 0.0
         self._s3: Any = boto3.client(
             "s3",
             endpoint_url=endpoint,
@@ -246,18 +248,31 @@ class LocalS3:
 @contextmanager
 def local_s3(*photos: Photo) -> Iterator[LocalS3]:
     """An S3 server on the loopback interface, with the photos in its input bucket."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - not for --help: it takes a second
+    # Not for --help: it takes a second.
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server  # noqa: PLC0415
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        time.sleep(s3.wait_s)
+        return moto(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    s3 = LocalS3(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
     try:
-        host, port = server.get_host_and_port()
-        s3 = LocalS3(f"http://{host}:{port}")
         s3.prepare(*photos)
         yield s3
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def event_of(photo: Photo, as_key: str | None = None) -> dict[str, Any]:

@@ -50,6 +50,10 @@ TOGETHER: Final = 10
 
 IMAGES: Final = 10_000
 
+WAITS: Final = (0, 20, 50, 100)
+"""Milliseconds that S3 lets each request wait: on loopback it lets none, and in AWS some tens, or
+100 to 200 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)."""
+
 app = new_app()
 
 
@@ -67,6 +71,14 @@ class Latency:
     billed_ms: float
     """Of a warm event, the median."""
     peak_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A warm event of the 1 MB photo where S3 waits before each of its answers; times in ms."""
+
+    wait_ms: int
+    p50: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,23 @@ def _latency(memory: int, name: str, runs: Sequence[Sequence[Invocation]]) -> La
         statistics.median(each.billed_ms for each in warm),
         max(each.max_memory_mb or 0 for run in runs for each in run),
     )
+
+
+def waitings(photo: Photo, s3: LocalS3) -> list[Waiting]:
+    """One warm environment, with S3 at each of WAITS in turns."""
+    found: dict[int, list[float]] = {wait: [] for wait in WAITS}
+    with _emulator(build_ours(), s3) as emulator:
+        one(emulator, photo, s3)
+        for _ in range(WARM):
+            for wait, durations in found.items():
+                s3.wait_s = wait / 1000
+                invocation = emulator.invoke(event_of(photo))
+                s3.wait_s = 0.0
+                durations.append(invocation.duration_ms)
+                s3.take(photo)
+    return [
+        Waiting(wait, round(statistics.median(durations), 1)) for wait, durations in found.items()
+    ]
 
 
 def throughput(photo: Photo, s3: LocalS3) -> list[Throughput]:
@@ -234,6 +263,7 @@ def function(
     try:
         with local_s3(*photos.values()) as s3:
             measured = latencies(rounds, photos, s3)
+            waited = waitings(first, s3)
             s3.copy(first, copies_of(first))
             counted = throughput(first, s3)
     except LimitUnavailable as error:
@@ -253,6 +283,7 @@ def function(
         "commit": commit(),
         "prices": {name: costs.PRICES[name] for name in ("as_of", "region")},
         "latencies": [asdict(each) for each in measured],
+        "waiting": [asdict(each) for each in waited],
         "throughput": [asdict(each) for each in counted],
         "at_concurrency_10": round(counted[0].images_a_minute * TOGETHER),
         "costs": [asdict(each) for each in priced],
@@ -263,13 +294,16 @@ def function(
     if as_json:
         print_json(found)
     else:
-        show(measured, counted, priced)
+        show(measured, waited, counted, priced)
 
 
 def show(
-    measured: Sequence[Latency], counted: Sequence[Throughput], priced: Sequence[Cost]
+    measured: Sequence[Latency],
+    waited: Sequence[Waiting],
+    counted: Sequence[Throughput],
+    priced: Sequence[Cost],
 ) -> None:
-    """Three tables, for a person."""
+    """Four tables, for a person."""
     table = Table("MB", "photo", "init", "first", "p50", "p95", "billed", "peak MB", title="ms")
     for each in measured:
         table.add_row(
@@ -277,6 +311,10 @@ def show(
             *(f"{each.cold_ms.median:.0f}", f"{each.p50:.0f}", f"{each.p95:.0f}"),
             *(f"{each.billed_ms:.0f}", str(each.peak_mb)),
         )
+    out.print(table)
+    table = Table("S3 waits, ms", "p50", title=f"{THROUGHPUT_MB} MB, 1 MB photo")
+    for slow in waited:
+        table.add_row(str(slow.wait_ms), f"{slow.p50:.0f}")
     out.print(table)
     table = Table("environments", "images a minute", "each")
     for row in counted:

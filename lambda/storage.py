@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -43,6 +43,10 @@ NO_BUCKET: Final = "<Code>NoSuchBucket</Code>"
 
 AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
 """Legal S3 keys that obstore refuses or turns into others: empty and dot segments, controls."""
+
+WRITERS: Final = ThreadPoolExecutor(16)
+"""Threads that objects are written in: a request to S3 waits ten times as long as it works. Kept,
+because to start one takes as long as that work; there are as many as widths, at most."""
 
 STANDARD_ATTRIBUTES: Final = frozenset(
     {
@@ -388,9 +392,9 @@ class S3Bucket:
         clients = [self._client(each.key) for each in new]
         if len(new) == 1:  # a manifest, or the only width
             return [_create(clients[0], new[0])]
-        # A request to S3 waits ten times as long as it works.
-        with ThreadPoolExecutor(len(new)) as executor:
-            return list(executor.map(_create, clients, new))
+        tasks = [WRITERS.submit(_create, *each) for each in zip(clients, new, strict=True)]
+        wait(tasks)
+        return [task.result() for task in tasks]
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """See Bucket."""

@@ -6,12 +6,12 @@ process has imported stay as they are.
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from simulation.clients import Boto3, Obstore
 from simulation.wire import Network
@@ -30,11 +30,13 @@ CORRUPT: Final = b"corrupt"
 class Code:
     """The function's code; `network` and `tell` are what it talks to, another one for each seed.
 
+    `order` says in which order so many requests go that are made side by side, by number.
     `rewritten` maps a module's name to what becomes of its source.
     """
 
     network: Network
     tell: Callable[[str, tuple[Any, ...]], None]
+    order: Callable[[int], list[int]]
 
     def __init__(self, rewritten: Mapping[str, Callable[[str], str]] | None = None) -> None:
         self._rewritten = rewritten or {}
@@ -46,7 +48,9 @@ class Code:
             "obstore": obstore,
             "obstore.store": obstore,
             "boto3": Boto3(self),
-            "concurrent.futures": SimpleNamespace(ThreadPoolExecutor=lambda _: Inline(self)),
+            "concurrent.futures": SimpleNamespace(
+                ThreadPoolExecutor=lambda _: Inline(), wait=self._wait_for
+            ),
             "image_utils": SimpleNamespace(Made=SimpleNamespace, make_thumbnails=self._thumbnails),
             "manifest": SimpleNamespace(manifest=manifest, CONTENT_TYPE="application/json"),
             "telemetry": SimpleNamespace(Telemetry=lambda _: Telemetry(self)),
@@ -95,9 +99,10 @@ class Code:
         """See Network."""
         return self.network.now()
 
-    def order(self, requests: int) -> list[int]:
-        """See Network."""
-        return self.network.order(requests)
+    def _wait_for(self, tasks: Sequence["Later[Any]"]) -> None:
+        """Do what is to be done side by side: all of it, until the environment is gone."""
+        for number in self.order(len(tasks)):
+            tasks[number].run()
 
     def _thumbnails(
         self, data: bytes, widths: tuple[int, ...], quality: int, memory_mb: int, *, animated: bool
@@ -138,46 +143,39 @@ def manifest(
 
 
 class Inline:
-    """An executor that works at once: the simulation has threads of its own.
+    """An executor without threads: the simulation has its own."""
 
-    What is to be done side by side is done in any order, all of it, until the environment is gone.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is under way."""
-
-    def map[T](self, work: Callable[..., T], *arguments: Sequence[Any]) -> Iterator[T]:
-        """Do each; the results, or errors, come in the order of the arguments."""
-        tasks = list(zip(*arguments, strict=True))
-        done: dict[int, T | Exception] = {}
-        for index in self._network.order(len(tasks)):
-            try:
-                done[index] = work(*tasks[index])
-            except Exception as error:  # noqa: BLE001 - raised in its turn
-                done[index] = error
-        for index in range(len(tasks)):
-            if isinstance(result := done[index], Exception):
-                raise result
-            yield result
-
-    def submit(self, work: Callable[[], Any]) -> SimpleNamespace:
-        """Do it when its result is asked for."""
-
-        def result(timeout: float) -> Any:
-            if timeout <= 0:
-                raise TimeoutError
-            return work()
-
-        return SimpleNamespace(result=result)
+    def submit[T](self, work: Callable[..., T], *arguments: Any) -> "Later[T]":
+        """Do it when it is waited for."""
+        return Later(lambda: work(*arguments))
 
     def shutdown(self, *, wait: bool) -> None:
         """Nothing is under way."""
+
+
+class Later[T]:
+    """What is done when it is waited for, or its result is asked for."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._result: T | Exception | None = None
+
+    def run(self) -> None:
+        """Do it; an error is raised with the result."""
+        try:
+            self._result = self._work()
+        except Exception as error:  # noqa: BLE001 - raised in its turn
+            self._result = error
+
+    def result(self, timeout: float | None = None) -> T:
+        """What became of it; `timeout` is what is left in seconds before it has begun."""
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError
+        if self._result is None:
+            self.run()
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result  # type: ignore[return-value]
 
 
 class Telemetry:

@@ -75,6 +75,3 @@ class Network(Protocol):
 
     def now(self) -> float:
         """Seconds, on the caller's own clock."""
-
-    def order(self, requests: int) -> list[int]:
-        """In which order so many go that are made side by side: their numbers, from 0."""

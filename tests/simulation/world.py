@@ -117,6 +117,7 @@ class World:
         self.scenario = Scenario.drawn(self.rng)
         self.code = code
         code.network, code.tell = self, self.tell
+        code.order = lambda requests: self._shuffled(range(requests))
         code.module("storage")._client.cache_clear()  # noqa: SLF001 - of another seed's requests
         self.function = code.handler.Function({**ENVIRONMENT, **self.scenario.environment})
         self.seconds = 0.0
@@ -413,10 +414,6 @@ class World:
     def now(self) -> float:
         """See Network."""
         return self.current.clock if self.current else 0.0
-
-    def order(self, requests: int) -> list[int]:
-        """See Network."""
-        return self._shuffled(range(requests))
 
     def _running(self) -> Invocation:
         assert self.current is not None
