@@ -88,3 +88,15 @@ class OutOfTime(TransientError):
 
 class UnexpectedError(TransientError):
     """A fault that nobody foresaw: retried, for it may lie in the environment."""
+
+
+def release_frames(error: BaseException) -> None:
+    """Let go of the frames where `error`, and what led to it, came up.
+
+    They hold an image's file and pixels, and the error them: until garbage is collected, which a
+    few large pictures do not bring about.
+    """
+    led: BaseException | None = error
+    while led is not None:
+        led.__traceback__ = None
+        led = led.__cause__ or led.__context__

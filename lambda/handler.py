@@ -35,6 +35,7 @@ from errors import (
     QueueUnavailable,
     TransientError,
     UnexpectedError,
+    release_frames,
 )
 from pipeline import CURRENT, Done, Failed, Pipeline, Skipped
 from settings import Settings
@@ -139,6 +140,7 @@ class Function:
             error = UnexpectedError(f"{type(unforeseen).__name__}: {unforeseen}")
             error.__cause__ = unforeseen
         self.telemetry.failed(upload.bucket, upload.key, error, described(error))
+        release_frames(error)  # the next upload may need all the memory that there is
         return upload, error
 
     def _report_event(

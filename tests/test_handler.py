@@ -1,10 +1,12 @@
 """The handler, whole: real events in, objects, letters, results and raised errors out."""
 
+import gc
 import json
 import logging
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from typing import Any
 import boto3
 import pytest
 from aws_names import INPUT, OUTPUT
-from pictures import decoded, is_upright, jpeg
+from pictures import decoded, encoded, is_upright, jpeg
+from PIL import Image, ImageFile
 from test_uploads import notification, queued
 
+import image_utils
 import storage
 from errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
 from handler import Function
+from opening import open_image
 
 
 class Context:
@@ -94,6 +99,35 @@ def test_any_key_goes_through(stack: Stack, key: str) -> None:
     assert stack.s3.head_object(
         Bucket=OUTPUT, Key=key.removeprefix("uploads/").replace(".jpg", "_128w.webp")
     )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF"])
+def test_a_failed_image_is_not_kept_in_memory(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its pixels go with its failure, and do not wait for garbage to be collected.
+
+    Else the next image of the environment would have less memory than is reckoned with.
+    """
+    opened = []
+
+    def watched(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
+        image = open_image(data, memory_mb)
+        opened.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(image_utils, "open_image", watched)
+    data = encoded(Image.effect_noise((800, 600), 60), kind)
+    stack.upload("uploads/a", data[: len(data) // 2])
+    stack.upload("uploads/b", data[: len(data) // 2])
+    gc.collect()
+    gc.disable()
+    try:
+        result = stack.invoke(notification("uploads/a", "uploads/b"))
+        assert [each["error"]["type"] for each in result["failed"]] == ["CorruptImage"] * 2
+        assert [image() for image in opened] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_what_is_no_image_becomes_one_letter_and_the_others_go_on(stack: Stack) -> None:
