@@ -24,15 +24,15 @@ BLOCK_BYTES: Final = 65_535
 LAST_BLOCK: Final = b"\1\0\0\xff\xff"
 """An empty one that says so (RFC 1951, 3.2.3)."""
 
-UNCOMPRESSED: Final = b"\x78\x01"
-"""How a zlib stream begins (RFC 1950, 2.2)."""
+ZLIB_HEADER: Final = b"\x78\x01"
+"""Of a stream that was not compressed much (RFC 1950, 2.2)."""
 
 INFLATE_ERROR: Final[Any] = isal_zlib.error
 """A class, which its stub says is an instance."""
 
 DEFLATE: Final = 8
 PRESET_DICTIONARY: Final = 0x20
-"""Method and flag of a zlib header (RFC 1950, 2.2)."""
+"""Method and flag in a zlib header (RFC 1950, 2.2)."""
 
 
 class PngFile(PngImagePlugin.PngImageFile):
@@ -66,11 +66,11 @@ def uncompressed() -> Generator[bytes, bytes]:
     Raises OSError for what cannot be inflated.
     """
     head = yield b""
-    while len(head) < len(UNCOMPRESSED) and (data := (yield b"")):
+    while len(head) < len(ZLIB_HEADER) and (data := (yield b"")):
         head += data
-    if _is_plain(head[: len(UNCOMPRESSED)]):
-        yield UNCOMPRESSED
-        yield from _blocks(head[len(UNCOMPRESSED) :])
+    if _is_plain(head[: len(ZLIB_HEADER)]):
+        yield ZLIB_HEADER
+        yield from _blocks(head[len(ZLIB_HEADER) :])
     else:
         yield head
     while True:
@@ -110,8 +110,8 @@ def _block(samples: bytes) -> bytes:
 def _is_plain(header: bytes) -> bool:
     """Whether it is a zlib header of two bytes, of deflate and without a preset dictionary."""
     return (
-        len(header) == len(UNCOMPRESSED)
+        len(header) == len(ZLIB_HEADER)
         and int.from_bytes(header, "big") % 31 == 0
-        and header[0] & 0x0F == DEFLATE
+        and header[0] & 0x8F == DEFLATE  # with a window of at most 32 KB
         and not header[1] & PRESET_DICTIONARY
     )

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -44,9 +44,12 @@ NO_BUCKET: Final = "<Code>NoSuchBucket</Code>"
 AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
 """Legal S3 keys that obstore refuses or turns into others: empty and dot segments, controls."""
 
-WRITERS: Final = ThreadPoolExecutor(16)
-"""Threads that objects are written in: a request to S3 waits ten times as long as it works. Kept,
-because to start one takes as long as that work; there are as many as widths, at most."""
+MOST_WRITERS: Final = 16
+"""At a time; further ones wait their turn. The template takes 14 widths at most."""
+
+WRITERS: Final = ThreadPoolExecutor(MOST_WRITERS)
+"""Threads that objects are written in, for a request to S3 waits far longer than it works. Kept,
+because to start one takes as long as that work."""
 
 STANDARD_ATTRIBUTES: Final = frozenset(
     {
@@ -258,6 +261,7 @@ class Boto3Bucket:
                 read_timeout=attempt / 2,
                 retries={"total_max_attempts": attempts, "mode": "standard"},
                 s3={"addressing_style": "path"},
+                max_pool_connections=MOST_WRITERS,
             ),
         )
         # It would wait a second for "100 Continue" beyond every time-out.
@@ -392,8 +396,12 @@ class S3Bucket:
         clients = [self._client(each.key) for each in new]
         if len(new) == 1:  # a manifest, or the only width
             return [_create(clients[0], new[0])]
-        tasks = [WRITERS.submit(_create, *each) for each in zip(clients, new, strict=True)]
-        wait(tasks)
+        tasks: list[Future[bool]] = []
+        try:
+            for client, each in zip(clients, new, strict=True):
+                tasks.append(WRITERS.submit(_create, client, each))
+        finally:
+            wait(tasks)  # those too that were begun before no thread could be had
         return [task.result() for task in tasks]
 
     def delete(self, key: str, *, replacing: str) -> bool:

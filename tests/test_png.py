@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pictures import encoded, quadrants
 from PIL import Image, PngImagePlugin
@@ -95,6 +95,8 @@ def test_however_the_stream_is_cut_the_pixels_are_the_same(  # noqa: PLR0913
     assert decodes_as_pillow_does(data)
 
 
+@example(seed=bytes(90), damage=FLIPPED, at=0.39)
+@example(seed=b"\1" * 90, damage=CUT, at=144.5 / 149)
 @given(
     seed=st.binary(min_size=90, max_size=90),
     damage=st.sampled_from([CUT, FLIPPED]),
@@ -105,24 +107,29 @@ def test_a_damaged_stream_is_refused_or_read_as_pillow_does(
 ) -> None:
     """Cut short or with a bit turned over: never half a picture, never another one.
 
-    Only what is damaged behind the last sample may be refused where Pillow does not look.
+    At the edges the two may differ in whether they read it at all: ISA-L takes an incomplete set of
+    codes that zlib refuses, and has more of the last bytes in hand. What is read is right.
     """
     size = (100, 60)
-    stream = zlib.compress((b"\0" + seed * 4)[:301] * size[1])
+    stream = intact = zlib.compress((b"\0" + seed * 4)[:301] * size[1])
     where = int(at * len(stream))
     if damage == CUT:
         stream = stream[:where]
     else:
         stream = stream[:where] + bytes([stream[where] ^ 0x10]) + stream[where + 1 :]
     found = outcome(PngFile, png(stream, size))
-    assert found is None or found == outcome(PngImagePlugin.PngImageFile, png(stream, size))
+    theirs = outcome(PngImagePlugin.PngImageFile, png(stream, size))
+    whole = outcome(PngImagePlugin.PngImageFile, png(intact, size))
+    assert found is None or found == (whole if theirs is None else theirs)
 
 
 @pytest.mark.parametrize(
-    "header", [b"\x78\xbb", b"\x77\x85", b"\x78\x02", b"\x78", b""], ids=lambda each: each.hex()
+    "header",
+    [b"\x78\xbb", b"\x77\x85", b"\x88\x1c", b"\x78\x02", b"\x78", b""],
+    ids=lambda each: each.hex(),
 )
 def test_a_stream_that_is_no_plain_zlib_is_pillows_to_judge(header: bytes) -> None:
-    """A preset dictionary, another method, a wrong check, and what is too short for a header."""
+    """A preset dictionary, another method, too large a window, a wrong check, and too little."""
     stream = header + zlib.compress(bytes(301 * 60))[2:] if len(header) > 1 else header
     assert decodes_as_pillow_does(png(stream, (100, 60)))
 

@@ -49,7 +49,7 @@ class Code:
             "obstore.store": obstore,
             "boto3": Boto3(self),
             "concurrent.futures": SimpleNamespace(
-                ThreadPoolExecutor=lambda _: Inline(), wait=self._wait_for
+                Future=Later, ThreadPoolExecutor=lambda _: Inline(), wait=self._wait_for
             ),
             "image_utils": SimpleNamespace(Made=SimpleNamespace, make_thumbnails=self._thumbnails),
             "manifest": SimpleNamespace(manifest=manifest, CONTENT_TYPE="application/json"),
