@@ -61,15 +61,7 @@ ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
 }
 """What starts each."""
 
-LIBRARIES: Final = (
-    "isal",
-    "numpy",
-    "pillow",
-    "pillow-heif",
-    "pyvips",
-    "pyvips-binary",
-    "ssimulacra2",
-)
+LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyvips", "pyvips-binary", "ssimulacra2")
 
 app = new_app()
 
@@ -357,7 +349,7 @@ def versions() -> dict[str, str]:
     return {
         "commit": commit(),
         "python": platform.python_version(),
-        "pillow": importlib.metadata.version("pillow"),
+        **{name: importlib.metadata.version(name) for name in ("pillow", "isal")},
         **codecs,
         "sharp": node["sharp"],
         "node": node["node"].removeprefix("v"),

@@ -24,7 +24,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
-from errors import PermanentError, PipelineError, UnsupportedImage
+from errors import PermanentError, PipelineError, UnsupportedImage, release_frames
 from formats import identify
 from image_pipeline import uploading
 from image_pipeline.errors import CommandError
@@ -215,6 +215,7 @@ def make(job: Job) -> Result:
             _write(job.out, path, body)
             written[thumbnail.width] = (path, len(body))
     except (PipelineError, OSError) as error:
+        release_frames(error)  # and the picture: the process goes on to the next one
         if isinstance(error, UnsupportedImage) and not job.named and not _is_named_image(job.path):
             return Result(job.path, State.SKIPPED, size)
         message = str(error)
