@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from image_pipeline.stack import Stack
 from soak.environments import Environments, Killer
 from soak.faults import FaultyProxy
 from soak.load import send, settle
-from soak.plan import drawn
+from soak.plan import Upload, drawn
 from soak.reconciliation import MOST_LETTERS, Accounts, reconcile
 
 PATIENCE: Final = 15.0
@@ -42,6 +43,9 @@ PATIENCE: Final = 15.0
 
 REST_SECONDS: Final = 300.0
 REPLAYS: Final = 20
+
+SILENT_SECONDS: Final = 100.0
+"""For so long nothing may be seen of an event whose requests hang: three attempts of 30 s each."""
 """Most replays until what failed for now is done: with faults a replay may fail as well."""
 
 FLAT_MB: Final = 8.0
@@ -78,7 +82,9 @@ class Report:
     def clean(self) -> bool:
         """Whether everything is accounted for, and memory did not grow."""
         grown = any(each > FLAT_MB for each in self.growth_mb.values())
-        return not self.accounts.faults and not grown
+        disturbed = bool(self.faults_met or self.killed)
+        needless = self.accounts.needless_letters and not disturbed
+        return not self.accounts.faults and not needless and not grown
 
 
 @app.command()
@@ -175,15 +181,13 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
 
         send(target, folders, seed, PATIENCE, progress)
     seconds = time.monotonic() - began
-    with err.status("Waiting for the last events, replaying what failed for now"):
+    with err.status("Waiting for the last events"):
         settle(target, REST_SECONDS)
         if killer:
             killer.stop()
-        if proxy or killer:
-            replay_all(target)
-            settle(target, REST_SECONDS)
-    with err.status("Accounting for everything"):
-        accounts = reconcile(target, [each for folder in folders for each in folder])
+    with err.status("Replaying what failed for now, accounting for everything"):
+        uploads = [each for folder in folders for each in folder]
+        accounts = accounted(target, uploads, disturbed=bool(proxy or killer))
     while (found := figures.read()).behind:
         pass
     log = (local.directory / "requests.log").read_text(errors="replace")
@@ -202,6 +206,21 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
         {str(fault): count for fault, count in proxy.met.items()} if proxy else {},
         killer.killed if killer else 0,
     )
+
+
+def accounted(stack: Stack, uploads: Sequence[Upload], *, disturbed: bool) -> Accounts:
+    """The accounts; where it was disturbed, after a replay, and again until they are right.
+
+    What is still wrong after SILENT_SECONDS stays so.
+    """
+    deadline = time.monotonic() + SILENT_SECONDS
+    while True:
+        if disturbed:
+            replay_all(stack)
+            settle(stack, REST_SECONDS)
+        accounts = reconcile(stack, uploads)
+        if not disturbed or not accounts.faults or time.monotonic() > deadline:
+            return accounts
 
 
 def replay_all(stack: Stack) -> None:
@@ -242,7 +261,7 @@ def show(report: Report) -> None:
         "uploads": f"{accounts.uploads:,} in {report.seconds:,.0f} s, {report.rate:.1f} a second",
         "thumbnails": f"{accounts.thumbnails:,}",
         "letters": f"{accounts.letters:,}; {accounts.stale_letters} of replaced bodies, "
-        f"{accounts.doubled_letters} doubled",
+        f"{accounts.doubled_letters} doubled, {accounts.needless_letters} needless",
         "duration p50, p95, p99": " ".join(
             f"{each:,.0f} ms" for each in (report.p50, report.p95, report.p99) if each is not None
         ),

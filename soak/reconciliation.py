@@ -20,7 +20,9 @@ class Accounts:
     """What was counted, and every fault in words; a run is right with no faults.
 
     `stale_letters` are of bodies that were replaced while their letter was on its way: they are
-    right too, for nobody can tell before.
+    right too, for nobody can tell before. `needless_letters` say of an upload that it failed for
+    now, though its thumbnails are there: a reply was lost, or came late. A replay takes them away;
+    without faults there must be none.
     """
 
     uploads: int = 0
@@ -28,6 +30,7 @@ class Accounts:
     letters: int = 0
     doubled_letters: int = 0
     stale_letters: int = 0
+    needless_letters: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -58,6 +61,7 @@ def reconcile(
         etag = _etag(upload.last)
         current = [each for each in letters[upload.key] if each.etag in (etag, None)]
         accounts.stale_letters += len(letters[upload.key]) - len(current)
+        accounts.needless_letters += upload.sound * sum(not each.permanent for each in current)
         accounts.doubled_letters += max(len(current) - 1, 0)
         keys = [stack.settings.thumbnail_key(upload.key, width) for width in stack.settings.widths]
         wanted = Provenance(upload.key, etag or "", LONG_AGO, stack.settings.recipe)
@@ -95,8 +99,9 @@ def _of_letters(upload: Upload, current: Sequence[Failure]) -> Iterator[str]:
     """`current` letters are of the bytes that the bucket holds now."""
     if upload.last is not None and not upload.sound and not current:
         yield "it can have no thumbnails, and no letter names it"
-    if upload.sound and current:
-        yield f"it has thumbnails and a letter: {current[0].error_type}"
+    for letter in current:
+        if upload.sound and letter.permanent:
+            yield f"it is an image, and a letter says for good that it is none: {letter.error_type}"
 
 
 def _etag(body: bytes | None) -> str | None:

@@ -3,7 +3,7 @@
 from aws_names import INPUT, OUTPUT
 
 from dead_letters import DeadLetter
-from errors import CorruptImage
+from errors import CorruptImage, PipelineError
 from image_pipeline.stack import Aws, Stack
 from image_utils import make_thumbnails
 from provenance import Provenance
@@ -30,9 +30,10 @@ def made(stack: Stack, key: str, body: bytes) -> None:
         stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=told)
 
 
-def letter_of(stack: Stack, key: str, etag: str) -> None:
-    """Put a dead letter on the queue."""
-    letter = DeadLetter.of(Upload(INPUT, key, etag), CorruptImage("damaged"), "request")
+def letter_of(stack: Stack, key: str, etag: str, error: PipelineError | None = None) -> None:
+    """Put a dead letter on the queue, of a corrupt image if nothing else is said."""
+    error = error or CorruptImage("damaged")
+    letter = DeadLetter.of(Upload(INPUT, key, etag), error, "request")
     stack.aws.sqs.send_message(
         QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=letter.to_json()
     )

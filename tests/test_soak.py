@@ -9,7 +9,7 @@ from aws_names import INPUT, OUTPUT
 from moto_stack import letter_of, made, moto_stack
 from scripted_server import Reply, ScriptedServer
 
-from errors import PermanentError
+from errors import PermanentError, StorageUnavailable
 from image_pipeline.stack import Stack
 from image_utils import make_thumbnails
 from soak import faults
@@ -151,6 +151,16 @@ def test_a_letter_of_replaced_bytes_is_no_fault(stack: Stack) -> None:
     accounts = reconcile(stack, uploads)
     assert accounts.faults == []
     assert accounts.stale_letters == 1
+
+
+def test_a_letter_that_a_replay_takes_away_is_counted(stack: Stack) -> None:
+    """What failed for now has its thumbnails, for a reply was lost: no fault, but told."""
+    uploads = sound(stack)
+    etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/a.jpg")["ETag"].strip('"')
+    letter_of(stack, "uploads/a.jpg", etag, StorageUnavailable("no answer"))
+    accounts = reconcile(stack, uploads)
+    assert accounts.faults == []
+    assert accounts.needless_letters == 1
 
 
 def test_a_leak_is_growth_and_an_allocator_s_whims_are_none() -> None:

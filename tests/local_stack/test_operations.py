@@ -288,7 +288,7 @@ def test_a_replay_that_is_stopped_anywhere_loses_nothing(stack: Stack) -> None:
     for step in steps:
         put(stack, {"bad": CORRUPT, "mended": CORRUPT})
         stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="not ours")
-        until(lambda: letters_waiting(stack) == 3)
+        until(lambda: letters_waiting(stack) >= 3)  # a busy machine's SQS may get one twice
         put(stack, {"mended": PHOTO})
         until(lambda: count(stack) == PER_IMAGE)
 

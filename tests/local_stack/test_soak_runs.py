@@ -17,6 +17,7 @@ def test_every_upload_is_accounted_for() -> None:
     report = run(images=300, seed=1, share=0.0, concurrency=4)
     assert report.accounts.faults == []
     assert report.accounts.uploads == 300
+    assert report.accounts.needless_letters == 0
     assert 1 <= report.requests["GET"] <= 1.15
     assert report.requests["PUT"] <= 2.2
     assert report.requests["HEAD"] <= 1.6
