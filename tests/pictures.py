@@ -2,10 +2,13 @@
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import pillow_heif
 from PIL import Image
+
+from opening import PNG_MAGIC
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
 QUADRANTS = ((RED, GREEN), (BLUE, YELLOW))
@@ -36,6 +39,16 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
 def jpeg(size: tuple[int, int] = (800, 600), **options: Any) -> bytes:
     """A JPEG of four quadrants."""
     return encoded(quadrants(size), "JPEG", **options)
+
+
+def png_chunk(name: bytes, payload: bytes) -> bytes:
+    """A chunk of a PNG (specification, 5.3)."""
+    return len(payload).to_bytes(4) + name + payload + zlib.crc32(name + payload).to_bytes(4)
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file of these chunks, each its name and payload, and the one that ends it."""
+    return PNG_MAGIC + b"".join(png_chunk(*each) for each in (*chunks, (b"IEND", b"")))
 
 
 def decoded(data: bytes) -> Image.Image:

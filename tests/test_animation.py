@@ -2,11 +2,21 @@
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import pytest
-from pictures import BLUE, GREEN, RED, YELLOW, decoded, encoded, near, quadrants, rgb_profile
+from pictures import (
+    BLUE,
+    GREEN,
+    RED,
+    YELLOW,
+    decoded,
+    encoded,
+    near,
+    png_chunk,
+    quadrants,
+    rgb_profile,
+)
 from PIL import Image, ImageDraw
 
 import animation
@@ -215,21 +225,12 @@ def test_a_damaged_animation_is_its_first_frame() -> None:
     assert near(shown(result.thumbnails[0].data)[0][0], (*RED, 255), 8)
 
 
-def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """A PNG of these chunks."""
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(payload).to_bytes(4) + name + payload + zlib.crc32(name + payload).to_bytes(4)
-        for name, payload in chunks
-    )
-
-
 def test_an_apng_that_promises_too_many_frames_is_its_first_one() -> None:
     """The header's count of a billion frames costs nothing."""
     data = animated("PNG")
-    at = data.index(b"acTL") + 4
-    control = struct.pack(">II", 1_000_000_000, 0)
-    checksum = zlib.crc32(b"acTL" + control).to_bytes(4)
-    result = made(data[:at] + control + checksum + data[at + 12 :])
+    at = data.index(b"acTL") - 4
+    control = png_chunk(b"acTL", struct.pack(">II", 1_000_000_000, 0))
+    result = made(data[:at] + control + data[at + len(control) :])
     assert "budget" in result.notes[0]
     assert len(shown(result.thumbnails[0].data)) == 1
 

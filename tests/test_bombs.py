@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from pictures import encoded, jpeg, quadrants
+from pictures import encoded, jpeg, png, png_chunk, quadrants
 from PIL import Image
 
 MEMORY_MB = 512
@@ -45,11 +45,6 @@ def outcome(data: bytes, widths: str = "128,512") -> str:
     return str(result)
 
 
-def chunk(name: bytes, payload: bytes) -> bytes:
-    """A chunk of a PNG."""
-    return len(payload).to_bytes(4) + name + payload + zlib.crc32(name + payload).to_bytes(4)
-
-
 def png_with(*chunks: bytes) -> bytes:
     """A small PNG with chunks put behind its header."""
     data = encoded(quadrants((64, 48)), "PNG")
@@ -64,29 +59,26 @@ def inflating(size: int) -> bytes:
 
 def png_text() -> bytes:
     """Two hundred texts that inflate to a megabyte each."""
-    text = chunk(b"zTXt", b"Comment\0\0" + inflating(2**20))
+    text = png_chunk(b"zTXt", b"Comment\0\0" + inflating(2**20))
     return png_with(*[text] * 200)
 
 
 def png_profile() -> bytes:
     """A profile that inflates to a gigabyte."""
-    return png_with(chunk(b"iCCP", b"icc\0\0" + inflating(2**30)))
+    return png_with(png_chunk(b"iCCP", b"icc\0\0" + inflating(2**30)))
 
 
 def png_pixels(side: int = 25_000) -> bytes:
     """25,000 × 25,000 zeros in 600 KB."""
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     pixels = inflating(side * (3 * side + 1) + 2**20)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(*pair) for pair in ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
-    )
+    return png((b"IHDR", head), (b"IDAT", pixels))
 
 
 def png_that_says_less() -> bytes:
     """Pixels for a gigabyte behind a header that promises 64 × 48."""
     head = struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0)
-    pairs = ((b"IHDR", head), (b"IDAT", inflating(2**30)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+    return png((b"IHDR", head), (b"IDAT", inflating(2**30)))
 
 
 def gif_of_many_frames() -> bytes:
@@ -217,15 +209,13 @@ def heif_pixels() -> bytes:
 def png_of_rows() -> bytes:
     """268 million rows of one bit: the pointers to them need two gigabytes. Found by fuzzing."""
     head = struct.pack(">IIBBBBB", 1, 2**28 + 1, 1, 0, 0, 0, 0)
-    pairs = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(2))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+    return png((b"IHDR", head), (b"IDAT", zlib.compress(bytes(2))))
 
 
 def png_of_one_row() -> bytes:
     """67 million pixels in a row, which is kept thrice. Found by fuzzing."""
     head = struct.pack(">IIBBBBB", 2**26 + 3, 1, 8, 6, 0, 0, 0)
-    pairs = ((b"IHDR", head), (b"IDAT", inflating(2**28 + 2**20)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in pairs)
+    return png((b"IHDR", head), (b"IDAT", inflating(2**28 + 2**20)))
 
 
 def tiff_of_rows() -> bytes:

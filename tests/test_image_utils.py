@@ -19,6 +19,8 @@ from pictures import (
     is_upright,
     jpeg,
     near,
+    png,
+    png_chunk,
     quadrants,
 )
 from PIL import Image, ImageCms, ImageDraw
@@ -275,20 +277,9 @@ def test_16_bit_grey_keeps_its_level_at_any_size(order: str, size: tuple[int, in
 
 def raw_png(depth: int, colour: int, row: bytes, side: int, key: bytes) -> bytes:
     """A square PNG of equal rows, with one transparent colour (tRNS)."""
-
-    def chunk(name: bytes, payload: bytes) -> bytes:
-        checksum = zlib.crc32(name + payload)
-        return len(payload).to_bytes(4) + name + payload + checksum.to_bytes(4)
-
     head = side.to_bytes(4) * 2 + bytes((depth, colour, 0, 0, 0))
     pixels = zlib.compress((b"\0" + row) * side)
-    chunks = (
-        chunk(b"IHDR", head),
-        chunk(b"tRNS", key),
-        chunk(b"IDAT", pixels),
-        chunk(b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    return png((b"IHDR", head), (b"tRNS", key), (b"IDAT", pixels))
 
 
 @pytest.mark.parametrize(
@@ -352,8 +343,7 @@ def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
     side = 16_000 if kind == "WEBP" else 30_000
     if kind == "PNG":
         data = encoded(Image.new("1", (8, 8)), "PNG")
-        head = b"IHDR" + side.to_bytes(4) * 2 + data[24:29]
-        data = data[:12] + head + zlib.crc32(head).to_bytes(4) + data[33:]
+        data = data[:8] + png_chunk(b"IHDR", side.to_bytes(4) * 2 + data[24:29]) + data[33:]
     elif kind == "WEBP":
         packed = (side - 1) | (side - 1) << 14
         data = b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f" + packed.to_bytes(4, "little") + bytes(12)
