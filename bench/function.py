@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import cycle
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 from rich.progress import Progress
@@ -102,9 +103,8 @@ class Cost:
     total: float
 
 
-def latencies(rounds: int, photos: dict[str, Photo], s3: LocalS3) -> list[Latency]:
+def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3) -> list[Latency]:
     """Start an environment of each size for each photo, in turns, and keep it warm for a while."""
-    artefact = build_ours()
     found: dict[tuple[int, str], list[list[Invocation]]] = {
         (memory, name): [] for memory in MEMORIES for name in photos
     }
@@ -128,9 +128,11 @@ def latencies(rounds: int, photos: dict[str, Photo], s3: LocalS3) -> list[Latenc
     return [_latency(memory, name, runs) for (memory, name), runs in found.items()]
 
 
-def one(emulator: RuntimeEmulator, photo: Photo, s3: LocalS3) -> Invocation:
-    """Have one upload processed, and its thumbnails checked and removed."""
+def one(emulator: RuntimeEmulator, photo: Photo, s3: LocalS3, wait_ms: int = 0) -> Invocation:
+    """Have one upload processed while S3 waits, and its thumbnails checked and removed."""
+    s3.wait_s = wait_ms / 1000
     invocation = emulator.invoke(event_of(photo))
+    s3.wait_s = 0.0
     if invocation.error:
         raise CommandError(f"{invocation.error.type}: {invocation.error.message}")
     s3.take(photo)
@@ -152,26 +154,21 @@ def _latency(memory: int, name: str, runs: Sequence[Sequence[Invocation]]) -> La
     )
 
 
-def waitings(photo: Photo, s3: LocalS3) -> list[Waiting]:
+def waitings(artefact: Path, photo: Photo, s3: LocalS3) -> list[Waiting]:
     """One warm environment, with S3 at each of WAITS in turns."""
     found: dict[int, list[float]] = {wait: [] for wait in WAITS}
-    with _emulator(build_ours(), s3) as emulator:
+    with _emulator(artefact, s3) as emulator:
         one(emulator, photo, s3)
         for _ in range(WARM):
             for wait, durations in found.items():
-                s3.wait_s = wait / 1000
-                invocation = emulator.invoke(event_of(photo))
-                s3.wait_s = 0.0
-                durations.append(invocation.duration_ms)
-                s3.take(photo)
+                durations.append(one(emulator, photo, s3, wait).duration_ms)
     return [
         Waiting(wait, round(statistics.median(durations), 1)) for wait, durations in found.items()
     ]
 
 
-def throughput(photo: Photo, s3: LocalS3) -> list[Throughput]:
+def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
     """Keep 1, 2, 4 environments busy, each with its share of a CPU, and count."""
-    artefact = build_ours()
     uploads = cycle(copies_of(photo))
     found = []
     for number in ENVIRONMENTS:
@@ -188,7 +185,7 @@ def throughput(photo: Photo, s3: LocalS3) -> list[Throughput]:
 
 
 @contextmanager
-def _emulator(artefact: Any, s3: LocalS3) -> Iterator[RuntimeEmulator]:
+def _emulator(artefact: Path, s3: LocalS3) -> Iterator[RuntimeEmulator]:
     environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
     with (
         limited(cpu=THROUGHPUT_MB / VCPU_MB, memory_mb=THROUGHPUT_MB) as command,
@@ -262,10 +259,11 @@ def function(
     first = next(iter(photos.values()))
     try:
         with local_s3(*photos.values()) as s3:
-            measured = latencies(rounds, photos, s3)
-            waited = waitings(first, s3)
+            artefact = build_ours()
+            measured = latencies(artefact, rounds, photos, s3)
+            waited = waitings(artefact, first, s3)
             s3.copy(first, copies_of(first))
-            counted = throughput(first, s3)
+            counted = throughput(artefact, first, s3)
     except LimitUnavailable as error:
         raise CommandError(f"Lambda's limits cannot be set here: {error}") from error
     priced = reckoned(measured)
