@@ -43,10 +43,10 @@ PATIENCE: Final = 15.0
 
 REST_SECONDS: Final = 300.0
 REPLAYS: Final = 20
+"""Most replays until what failed for now is done: with faults a replay may fail as well."""
 
 SILENT_SECONDS: Final = 100.0
 """For so long nothing may be seen of an event whose requests hang: three attempts of 30 s each."""
-"""Most replays until what failed for now is done: with faults a replay may fail as well."""
 
 FLAT_MB: Final = 8.0
 """Growth of an environment that passes for none: allocators keep a little here and there."""
@@ -112,7 +112,7 @@ def soak(  # noqa: PLR0913 - options
     else may be there; and the function's memory must not have grown. Else the exit code is 1.
 
     With --faults its requests to S3 and SQS hang, are reset, refused or cut short; what failed for
-    now is replayed at the end.
+    now is replayed at the end, and a letter of a lost reply, beside thumbnails, is but counted.
 
     **Examples**
 
