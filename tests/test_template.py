@@ -120,6 +120,7 @@ def text(parameter: str) -> st.SearchStrategy[str]:
             ),
             "InputPrefix": text("InputPrefix"),
             "CacheControl": text("CacheControl"),
+            "InputBucketName": text("InputBucketName"),
             "OutputBucketName": text("OutputBucketName"),
             "WebPQuality": st.integers(1, 100).map(str),
         }
@@ -134,7 +135,7 @@ def test_what_the_template_takes_the_function_takes(values: dict[str, str]) -> N
         "THUMB_SIZES": values["ThumbnailSizes"],
         "INPUT_PREFIX": values["InputPrefix"],
         "CACHE_CONTROL": values["CacheControl"],
-        "INPUT_BUCKET": values["OutputBucketName"],
+        "INPUT_BUCKET": values["InputBucketName"],
         "OUTPUT_BUCKET": values["OutputBucketName"],
         "WEBP_QUALITY": values["WebPQuality"],
         "DLQ_URL": "https://sqs.example/1/q",
