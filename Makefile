@@ -39,7 +39,6 @@ lint: $(DEV) ## Check format, style and types
 	black --check .
 	ruff check .
 	mypy
-	cd lambda && MYPYPATH=. mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache/lambda *.py
 
 validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
@@ -56,7 +55,7 @@ audit: validate ## Check security: what `make validate` does, cdk-nag's rules, r
 	.tools/npm/node scripts/nag.mjs .tools/nag/*.json
 
 corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
-	python -m image_pipeline.corpus $(if $(CASES),--cases "$(CASES)")
+	python -m tools.corpus $(if $(CASES),--cases "$(CASES)")
 
 fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones again)
 	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
@@ -70,7 +69,7 @@ simulate: $(DEV) ## Run SEEDS=6000 of the simulation (SEED=… for the trace of 
 build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM
 	sam build --template-file iac/template.yaml
 	.tools/sbom/bin/cyclonedx-py requirements lambda/requirements.txt --output-reproducible -o .aws-sam/sbom.cdx.json
-	@python -m image_pipeline.artefact .aws-sam/build/ThumbnailFunction
+	@python -m tools.artefact_size .aws-sam/build/ThumbnailFunction
 
 setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
 
@@ -104,7 +103,7 @@ chromium:
 	  echo "No Chromium, and none could be installed: tests of the console's pages are skipped" >&2
 
 commands: $(DEV) ## Write docs/commands.md again, from the commands themselves
-	typer image_pipeline.cli utils docs --name image-pipeline --title "Commands" --output docs/commands.md
+	typer image_pipeline.cli.app utils docs --name image-pipeline --title "Commands" --output docs/commands.md
 
 clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down

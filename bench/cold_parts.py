@@ -35,7 +35,7 @@ def main() -> None:
         import awslambdaric.bootstrap  # noqa: F401, PLC0415 - it is timed
 
         times.append(time.perf_counter())
-        from handler import lambda_handler  # noqa: PLC0415 - likewise
+        from thumbnailer.handler import lambda_handler  # noqa: PLC0415 - likewise
 
         times.append(time.perf_counter())
         for event in (first, second):

@@ -28,7 +28,7 @@ from rich.table import Table
 from bench.engine_inputs import AS_PUBLISHED, Case, cases, reference
 from bench.engine_report import markdown, plot
 from bench.experiment import REPOSITORY, RESULTS, Spread, commit, machine
-from image_pipeline.command_line import Json, err, main, new_app, out
+from image_pipeline.cli.common import Json, err, main, new_app, out
 from image_pipeline.errors import CommandError
 
 RESULT: Final = RESULTS / "engine.json"

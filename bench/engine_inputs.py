@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bench.experiment import PHOTOS, WORK, with_grain
-from image_pipeline.samples import landscape
+from image_pipeline.local.samples import landscape
 
 type Size = tuple[int, int]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from PIL import Image, ImageChops
 
-from image_pipeline.samples import landscape
+from image_pipeline.local.samples import landscape
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 WORK: Final = REPOSITORY / ".local" / "bench"

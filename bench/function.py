@@ -24,11 +24,11 @@ from rich.table import Table
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
 from bench.experiment import RESULTS, Photo, Spread, commit, machine, photo_of
 from bench.limits import LimitUnavailable, limited
-from image_pipeline import costs
-from image_pipeline.command_line import Json, err, main, new_app, out, print_json
-from image_pipeline.costs import VCPU_MB, Rates
+from image_pipeline.cli.common import Json, err, main, new_app, out, print_json
 from image_pipeline.errors import CommandError
-from image_pipeline.runtime_emulator import Invocation, RuntimeEmulator
+from image_pipeline.local.runtime_emulator import Invocation, RuntimeEmulator
+from image_pipeline.stack import costs
+from image_pipeline.stack.costs import VCPU_MB, Rates
 
 RESULT: Final = RESULTS / "function.json"
 

@@ -12,9 +12,9 @@ from PIL import Image
 from rich.progress import Progress
 from rich.table import Table
 
-from image_pipeline.command_line import Json, err, main, new_app, out
-from image_pipeline.samples import landscape
-from memory import BASE_MB
+from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.local.samples import landscape
+from thumbnailer.imaging.limits import BASE_MB
 
 FILES: Final = Path(".local/bench")
 RESULTS: Final = Path("bench/results/memory.json")
@@ -23,7 +23,7 @@ PROGRAM: Final = """
 import json, re, sys, time
 from pathlib import Path
 import image_utils
-from errors import ImageTooLarge
+from thumbnailer.errors import ImageTooLarge
 
 def status(field):
     return int(Path("/proc/self/status").read_text().partition(field)[2].split()[0]) / 1024

@@ -11,7 +11,7 @@ from typing import Any, Final
 import jinja2
 
 from bench.experiment import REPOSITORY, RESULTS
-from image_pipeline.command_line import main, new_app, out
+from image_pipeline.cli.common import main, new_app, out
 from image_pipeline.errors import CommandError
 
 TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")

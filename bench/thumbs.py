@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from image_pipeline import folders
-from image_utils import make_thumbnails
-from settings import Settings
+from image_pipeline.folders import thumbnails
+from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.settings import Settings
 
 RUNS = 7
 COPIES = 6
@@ -37,9 +37,9 @@ def thumbs(folder: Path, images: int, workers: int) -> float:
     """Seconds an image, of all workers together, from a cold start to the last file."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
-        jobs = folders.plan([folder], Path(out), SETTINGS, workers)
-        with folders.writing_to(Path(out)):
-            for _ in folders.run(jobs, workers):
+        jobs = thumbnails.plan([folder], Path(out), SETTINGS, workers)
+        with thumbnails.writing_to(Path(out)):
+            for _ in thumbnails.run(jobs, workers):
                 pass
         return (time.perf_counter() - started) / images
 

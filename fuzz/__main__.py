@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fuzz.worker import MEMORY_MB, SECONDS, Case, Told, attempt, case, found, work
-from image_pipeline.command_line import Json, err, main, new_app, out
+from image_pipeline.cli.common import Json, err, main, new_app, out
 from image_pipeline.errors import CommandError
 
 FINDINGS: Final = Path("fuzz/findings")

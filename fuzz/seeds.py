@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from image_pipeline.corpus import CASES
+from tools.corpus import CASES
 
 MAX_BYTES: Final = 200_000
 """Larger files are tried too seldom to be of use."""

@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from errors import PermanentError
-from formats import identify
 from fuzz.mutations import mutated
 from fuzz.seeds import seeds
+from thumbnailer.errors import PermanentError
+from thumbnailer.imaging.sniff import identify
 
 MEMORY_MB: Final = 512
 SECONDS: Final = 10.0

@@ -15,8 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline import executions, replaying
-from image_pipeline.command_line import (
+from image_pipeline.cli.common import (
     Json,
     bar,
     err,
@@ -27,11 +26,12 @@ from image_pipeline.command_line import (
     start,
     stopped_by_signals,
 )
-from image_pipeline.console.figures import Figures
-from image_pipeline.executions import Execution
-from image_pipeline.local_stack import LocalStack
-from image_pipeline.runtime_emulator import free_ports
-from image_pipeline.stack import Stack
+from image_pipeline.console.metrics import Figures
+from image_pipeline.local.runtime_emulator import free_ports
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack import executions, replay
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.executions import Execution
 from soak.environments import Environments, Killer
 from soak.faults import FaultyProxy
 from soak.load import send, settle
@@ -231,10 +231,10 @@ def replay_all(stack: Stack) -> None:
         return executions.follow(states, execution.arn, lambda: None)
 
     for _ in range(REPLAYS):
-        letters = replaying.letters(stack, MOST_LETTERS, None)
+        letters = replay.letters(stack, MOST_LETTERS, None)
         if all(each.permanent for each in letters):
             return
-        for _ in replaying.replays(stack, None, None, None, follow):
+        for _ in replay.replays(stack, None, None, None, follow):
             pass
 
 

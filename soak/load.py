@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from image_pipeline import failures
-from image_pipeline.stack import Stack
+from image_pipeline.stack import dead_letters
+from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
 
 UPLOADERS: Final = 8
@@ -105,4 +105,4 @@ def _state(stack: Stack) -> tuple[int, ...]:
             for each in page.get("Contents", [])
         )
     )
-    return objects, *(failures.depth(stack.aws.sqs, queue) for queue in stack.queues)
+    return objects, *(dead_letters.depth(stack.aws.sqs, queue) for queue in stack.queues)

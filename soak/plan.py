@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image
 
-from image_pipeline.samples import hot_air_balloon, landscape
+from image_pipeline.local.samples import hot_air_balloon, landscape
 
 BROKEN: Final = 0.05
 OVERWRITTEN: Final = 0.05

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from storage import Bucket, Headers, Object
+from thumbnailer.storage import Bucket, Headers, Object
 
 HEADERS = Headers("image/webp", "max-age=60", {"source-key": "uploads/%C3%A5.jpg", "recipe": "r"})
 PLAIN_KEYS = [

@@ -44,7 +44,7 @@ def moto_endpoint() -> Iterator[str]:
 @pytest.fixture
 def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty AWS that everything in this process talks to; its URL."""
-    import storage  # noqa: PLC0415
+    from thumbnailer import storage  # noqa: PLC0415
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
     storage._client.cache_clear()  # noqa: SLF001

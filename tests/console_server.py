@@ -10,7 +10,7 @@ import requests
 
 from image_pipeline.console.command import listening, serve
 from image_pipeline.console.guard import TOKEN_HEADER
-from image_pipeline.stack import Stack
+from image_pipeline.stack.deployed import Stack
 
 SECRET = "opens-it"
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from image_pipeline import cli
+from image_pipeline.cli import app
 
 COMMAND = Path(sys.executable).parent / "image-pipeline"
 
@@ -42,7 +42,7 @@ class Home:
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            cli.main()
+            app.main()
         code = left.value.code
         assert isinstance(code, int)
         return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from storage import Headers, Object, State, Stored
+from thumbnailer.storage import Headers, Object, State, Stored
 
 
 class MemoryBucket:

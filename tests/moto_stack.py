@@ -2,13 +2,13 @@
 
 from aws_names import INPUT, OUTPUT
 
-from dead_letters import DeadLetter
-from errors import CorruptImage, PipelineError
-from image_pipeline.stack import Aws, Stack
-from image_utils import make_thumbnails
-from provenance import Provenance
-from settings import Settings
-from uploads import Upload
+from image_pipeline.stack.deployed import Aws, Stack
+from thumbnailer.dead_letters import DeadLetter
+from thumbnailer.errors import CorruptImage, PipelineError
+from thumbnailer.events import Upload
+from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.provenance import Provenance
+from thumbnailer.settings import Settings
 
 
 def moto_stack(endpoint: str) -> Stack:

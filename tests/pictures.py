@@ -8,7 +8,7 @@ from typing import Any
 import pillow_heif
 from PIL import Image
 
-from opening import PNG_MAGIC
+from thumbnailer.imaging.decode import PNG_MAGIC
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
 QUADRANTS = ((RED, GREEN), (BLUE, YELLOW))

@@ -16,8 +16,8 @@ from local_stack.serving import free_port
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from image_pipeline import samples
-from image_pipeline.local_stack import LocalStack
+from image_pipeline.local import samples
+from image_pipeline.local.stack import LocalStack
 
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "img"
 DESK, PHONE = (1100, 860), (390, 844)

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from template import Deployed
 
-from image_pipeline import costs
+from image_pipeline.stack import costs
 
 ROOT = Path(__file__).parent.parent
-OWN = set(re.findall(r'add_metric\("(\w+)"', (ROOT / "lambda" / "telemetry.py").read_text()))
+OWN = set(
+    re.findall(
+        r'add_metric\("(\w+)"', (ROOT / "lambda" / "thumbnailer" / "telemetry.py").read_text()
+    )
+)
 AWS = {
     "AWS/Lambda": {
         "AsyncEventAge",

@@ -19,8 +19,8 @@ from pictures import (
 )
 from PIL import Image, ImageDraw
 
-import animation
-from image_utils import Made, make_thumbnails
+from thumbnailer.imaging import animation
+from thumbnailer.imaging.thumbnails import Made, make_thumbnails
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 KINDS = ("GIF", "PNG", "WEBP", "AVIF")

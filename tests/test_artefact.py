@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pictures import encoded, quadrants
 
-from image_pipeline.local_stack import REPOSITORY, LocalStack, architecture, sam_environment
-from package import MACHINES, STAMP
+from image_pipeline.local.stack import REPOSITORY, LocalStack, architecture, sam_environment
+from thumbnailer.build_check import MACHINES, STAMP
 
 pytestmark = pytest.mark.local_stack
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from image_pipeline import artefact
-from image_pipeline.artefact import Part, check_limits, parts
-from image_pipeline.command_line import main
+from image_pipeline.cli.common import main
 from image_pipeline.errors import CommandError
+from tools import artefact_size
+from tools.artefact_size import Part, check_limits, parts
 
 MB = 2**20
 
@@ -63,8 +63,8 @@ def test_the_report_names_architecture_and_sums(
     built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The largest parts have a line each, the others one, and all of them one."""
-    monkeypatch.setattr(artefact, "SHOWN", 2)
-    artefact.show(built, parts(built))
+    monkeypatch.setattr(artefact_size, "SHOWN", 2)
+    artefact_size.show(built, parts(built))
     shown = capsys.readouterr().out
     assert "for arm64" in shown
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
@@ -79,6 +79,6 @@ def test_a_folder_without_a_build_is_refused(
     """The message says how to build, and the exit code is 1."""
     monkeypatch.setattr(sys, "argv", ["artefact", str(tmp_path)])
     with pytest.raises(SystemExit) as left:
-        main(artefact.app)
+        main(artefact_size.app)
     assert left.value.code == 1
     assert "make build" in capsys.readouterr().err

@@ -20,7 +20,7 @@ import json, resource, sys
 sys.path[:0] = sys.argv[3:]
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2])))
 import image_utils
-from errors import PermanentError
+from thumbnailer.errors import PermanentError
 widths = tuple(map(int, sys.argv[1].split(",")))
 try:
     made = image_utils.make_thumbnails(sys.stdin.buffer.read(), widths, 85, 512)

@@ -12,7 +12,7 @@ import pytest
 from pictures import ADOBE_GAMMA, ADOBE_RGB, decoded, encoded, is_upright, jpeg, near, rgb_profile
 from PIL import Image
 
-from image_utils import Made, make_thumbnails
+from thumbnailer.imaging.thumbnails import Made, make_thumbnails
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "cases"
 

@@ -22,18 +22,18 @@ from moto_stack import letter_of, made, moto_stack
 from pictures import jpeg
 from starlette.routing import Route
 
-import errors
-import webp
-from image_pipeline import replaying
 from image_pipeline.console import app, gallery
-from image_pipeline.console.figures import LATE, Figures
+from image_pipeline.console.dead_letters import Letters
 from image_pipeline.console.gallery import Thumbnail, srcset
 from image_pipeline.console.guard import TOKEN_HEADER
-from image_pipeline.console.letters import Letters
+from image_pipeline.console.metrics import LATE, Figures
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import Stack, explained
-from image_utils import make_thumbnails
+from image_pipeline.stack import replay
+from image_pipeline.stack.deployed import Stack, explained
+from thumbnailer import errors
+from thumbnailer.imaging.encoders import webp
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -313,7 +313,7 @@ def test_a_missing_right_hides_only_what_it_is_for(
         raise NotPermitted("AWS denies logs and letters")
 
     monkeypatch.setattr(gallery, "log", refuse)
-    monkeypatch.setattr(replaying, "letters", refuse)
+    monkeypatch.setattr(replay, "letters", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
     assert "AWS denies" in text
@@ -494,20 +494,20 @@ def test_a_letter_goes_only_when_it_is_settled(
     letter_of(stack, "uploads/a.jpg", "e")
     letter_of(stack, "uploads/b.jpg", "e")
     stack.aws.__dict__["invocations"] = invoked = Invoked([answer])
-    one, other = replaying.letters(stack, 10, None)
-    told = list(replaying.replay_each(stack, [one.message_id], Lock()))
+    one, other = replay.letters(stack, 10, None)
+    told = list(replay.replay_each(stack, [one.message_id], Lock()))
     assert [(each.message_id, each.outcome) for each in told] == [(one.message_id, outcome)]
     assert invoked.bodies == [one.body]
-    left = {each.message_id for each in replaying.letters(stack, 10, None)}
+    left = {each.message_id for each in replay.letters(stack, 10, None)}
     assert left == {other.message_id} | ({one.message_id} if stays else set())
 
 
 def test_a_letter_that_is_not_there_is_told(stack: Stack) -> None:
     """Somebody else was quicker: nothing is invoked, and the others go on."""
     letter_of(stack, "uploads/a.jpg", "e")
-    (one,) = replaying.letters(stack, 10, None)
+    (one,) = replay.letters(stack, 10, None)
     stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
-    told = replaying.replay_each(stack, ["no-such-message", one.message_id], Lock())
+    told = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
     assert {each.message_id: each.outcome for each in told} == {
         one.message_id: "done",
         "no-such-message": "gone",
@@ -533,7 +533,7 @@ def test_a_look_waits_for_the_search_of_a_replay(stack: Stack) -> None:
         def __exit__(self, *_: object) -> None:
             letters.lock.release()
 
-    told = list(replaying.replay_each(stack, [one.message_id], Watched()))
+    told = list(replay.replay_each(stack, [one.message_id], Watched()))
     assert [each.outcome for each in told] == ["done"]
     assert looks == [True]
     assert not letters.lock.locked(), "it is free while the function works"

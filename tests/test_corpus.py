@@ -8,10 +8,10 @@ import pytest
 from pictures import jpeg
 from typer.testing import CliRunner
 
-from image_pipeline import corpus
-from image_pipeline.command_line import main
-from image_pipeline.corpus import CASES, Outcome, app, read_cases, run, write_sheet
+from image_pipeline.cli.common import main
 from image_pipeline.errors import CommandError
+from tools import corpus
+from tools.corpus import CASES, Outcome, app, read_cases, run, write_sheet
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="no corpus of real images here")

@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import Hang, Reply, ScriptedServer
 
-from dead_letters import ATTEMPTS, MAX_MESSAGE, RESERVE, DeadLetter, DeadLetterQueue, read
-from errors import CorruptImage, InvalidEvent, QueueUnavailable, StorageUnavailable
-from uploads import Upload, parse
+from thumbnailer.dead_letters import (
+    ATTEMPTS,
+    MAX_MESSAGE,
+    RESERVE,
+    DeadLetter,
+    DeadLetterQueue,
+    read,
+)
+from thumbnailer.errors import CorruptImage, InvalidEvent, QueueUnavailable, StorageUnavailable
+from thumbnailer.events import Upload, parse
 
 
 def test_a_letter_is_a_fixed_contract(aws: str) -> None:

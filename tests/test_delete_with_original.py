@@ -6,10 +6,10 @@ import pytest
 from memory_bucket import MemoryBucket
 from test_pipeline import KEY, SETTINGS, THUMBNAILS, P, Q, World, once
 
-from errors import StorageUnavailable
-from pipeline import Done, Skipped
-from provenance import Provenance
-from uploads import Upload
+from thumbnailer.errors import StorageUnavailable
+from thumbnailer.events import Upload
+from thumbnailer.provenance import Provenance
+from thumbnailer.reconcile import Done, Skipped
 
 DELETING = replace(SETTINGS, delete_with_original=True)
 GONE = "the source is gone"

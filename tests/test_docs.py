@@ -9,7 +9,7 @@ import pytest
 import template
 from test_template import environment
 
-import errors
+from thumbnailer import errors
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -106,7 +106,7 @@ def test_every_command_and_option_is_in_the_docs(tmp_path: Path) -> None:
     """docs/commands.md is what the commands say of themselves, as they are now."""
     target = tmp_path / "commands.md"
     typer = Path(sys.executable).parent / "typer"
-    words = ["image_pipeline.cli", "utils", "docs", "--name", "image-pipeline"]
+    words = ["image_pipeline.cli.app", "utils", "docs", "--name", "image-pipeline"]
     subprocess.run(  # noqa: S603 - as `make commands` does
         [typer, *words, "--title", "Commands", "--output", target], check=True, capture_output=True
     )

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from pictures import encoded, quadrants
 from PIL import TiffImagePlugin
 
-from errors import UnsupportedImage
-from formats import DECODERS, describe, identify
-from image_utils import make_thumbnails
+from thumbnailer.errors import UnsupportedImage
+from thumbnailer.imaging.sniff import DECODERS, describe, identify
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 UNKNOWN = {
     b"\xff\x0a\xfa\x7f": "JPEG XL",

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 BROKEN = """
 import os, time
-from errors import CorruptImage
+from thumbnailer.errors import CorruptImage
 
 def raises(data, *_):
     return [][len(data)]

@@ -18,11 +18,11 @@ from pictures import decoded, encoded, is_upright, jpeg
 from PIL import Image, ImageFile
 from test_uploads import notification, queued
 
-import image_utils
-import storage
-from errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
-from handler import Function
-from opening import open_image
+from thumbnailer import storage
+from thumbnailer.errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
+from thumbnailer.handler import Function
+from thumbnailer.imaging import thumbnails
+from thumbnailer.imaging.decode import open_image
 
 
 class Context:
@@ -116,7 +116,7 @@ def test_a_failed_image_is_not_kept_in_memory(
         opened.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(image_utils, "open_image", watched)
+    monkeypatch.setattr(thumbnails, "open_image", watched)
     data = encoded(Image.effect_noise((800, 600), 60), kind)
     stack.upload("uploads/a", data[: len(data) // 2])
     stack.upload("uploads/b", data[: len(data) // 2])
@@ -188,7 +188,7 @@ def test_a_transient_failure_raises_before_any_letter(
 
 def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     """Let every GET of `keys` fail as an S3 that is down."""
-    import handler  # noqa: PLC0415
+    from thumbnailer import handler  # noqa: PLC0415
 
     class Failing(handler.S3Bucket):
         def get(self, key: str) -> Any:
@@ -201,12 +201,12 @@ def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
 
 def test_an_unforeseen_fault_is_retried(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unknown means transient: nothing is swallowed, and the log has the traceback."""
-    import pipeline  # noqa: PLC0415
+    from thumbnailer import reconcile  # noqa: PLC0415
 
     def broken(*_args: object, **_more: object) -> object:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(pipeline, "make_thumbnails", broken)
+    monkeypatch.setattr(reconcile, "make_thumbnails", broken)
     stack.upload("uploads/a.jpg", jpeg())
     with pytest.raises(Exception, match="ZeroDivisionError: oh") as raised:
         stack.invoke(notification("uploads/a.jpg"))
@@ -495,7 +495,7 @@ def test_a_replay_that_fails_for_now_raises(stack: Stack, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("503")
 
-    monkeypatch.setattr("handler.Pipeline.process", fail)
+    monkeypatch.setattr("thumbnailer.handler.Pipeline.process", fail)
     with pytest.raises(StorageUnavailable):
         stack.invoke({"letter": letter("uploads/a.jpg")})
     assert stack.letters() == []

@@ -13,7 +13,7 @@ from pictures import jpeg
 from test_handler import Context, Stack
 from test_uploads import notification
 
-from errors import InvalidEvent, OutOfTime
+from thumbnailer.errors import InvalidEvent, OutOfTime
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ from pictures import (
 )
 from PIL import Image, ImageCms, ImageDraw
 
-from errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
-from formats import DECODERS, identify
-from image_utils import Thumbnail, make_thumbnails
-from webp import stamped
+from thumbnailer.errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
+from thumbnailer.imaging.encoders.webp import stamped
+from thumbnailer.imaging.sniff import DECODERS, identify
+from thumbnailer.imaging.thumbnails import Thumbnail, make_thumbnails
 
 ORIENTED = {  # EXIF orientation → what the camera did to the upright picture
     1: None,

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pictures import decoded, encoded, is_upright, quadrants
 
-from errors import CorruptImage
-from image_utils import make_thumbnails
-from jpeg2000 import codestream
+from thumbnailer.errors import CorruptImage
+from thumbnailer.imaging.formats.jpeg2000 import codestream
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 CUTS: dict[str, dict[str, Any]] = {
     "as it is": {},

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from image_pipeline import local_invocation
 from image_pipeline.errors import CommandError
-from image_pipeline.local_invocation import Metric, check_docker, read_event, read_log, redirected
-from uploads import parse
+from image_pipeline.local import invocation
+from image_pipeline.local.invocation import Metric, check_docker, read_event, read_log, redirected
+from thumbnailer.events import parse
 
 S3 = {"s3": {"bucket": {"name": "prod", "arn": "arn:aws:s3:::prod"}, "object": {"key": "prod"}}}
 NOTIFICATION = {"Records": [{"eventSource": "aws:s3", **S3}]}
@@ -123,7 +123,7 @@ def test_without_a_docker_daemon_the_way_around_is_said(
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(local_invocation, "DOCKER_SECONDS", 0.2)
+    monkeypatch.setattr(invocation, "DOCKER_SECONDS", 0.2)
     with pytest.raises(CommandError, match="leave --docker out"):
         check_docker()
 

@@ -19,14 +19,14 @@ from memory_bucket import MemoryBucket
 from pictures import BLUE, RED, encoded, jpeg, near
 from PIL import Image
 
-from errors import StorageUnavailable
-from image_utils import make_thumbnails
-from manifest import manifest, srcset
-from pipeline import Done, Pipeline, Skipped
-from provenance import Provenance
-from settings import Settings
-from telemetry import Telemetry
-from uploads import Upload
+from thumbnailer.errors import StorageUnavailable
+from thumbnailer.events import Upload
+from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.manifest import manifest, srcset
+from thumbnailer.provenance import Provenance
+from thumbnailer.reconcile import Done, Pipeline, Skipped
+from thumbnailer.settings import Settings
+from thumbnailer.telemetry import Telemetry
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "manifest.schema.json").read_text())
 SETTINGS = Settings("thumbs", "https://sqs.example/1/q", write_manifest=True)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bench.limits import LimitUnavailable, limited
-from image_pipeline.corpus import CASES
-from memory import plane_bytes
+from thumbnailer.imaging.limits import plane_bytes
+from tools.corpus import CASES
 
 SIDE = 10_000
 CACHE = Path(__file__).parents[1] / ".local" / "bench"
@@ -22,7 +22,7 @@ import json, os, sys
 from pathlib import Path
 os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
-from errors import ImageTooLarge, PermanentError
+from thumbnailer.errors import ImageTooLarge, PermanentError
 from image_utils import make_thumbnails
 widths = tuple(map(int, sys.argv[2].split(",")))
 for path in sys.stdin.read().splitlines():

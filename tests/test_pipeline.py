@@ -8,15 +8,21 @@ import pytest
 from memory_bucket import MemoryBucket
 from pictures import decoded, jpeg
 
-from errors import CorruptImage, ImageTooLarge, KeyTooLong, SourceUnsettled, StorageUnavailable
-from image_utils import make_thumbnails
-from pipeline import Done, Failed, Pipeline, Skipped
-from provenance import Provenance
-from settings import Settings
-from storage import Object
-from telemetry import Telemetry
-from uploads import Upload
-from webp import stamped
+from thumbnailer.errors import (
+    CorruptImage,
+    ImageTooLarge,
+    KeyTooLong,
+    SourceUnsettled,
+    StorageUnavailable,
+)
+from thumbnailer.events import Upload
+from thumbnailer.imaging.encoders.webp import stamped
+from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.provenance import Provenance
+from thumbnailer.reconcile import Done, Failed, Pipeline, Skipped
+from thumbnailer.settings import Settings
+from thumbnailer.storage import Object
+from thumbnailer.telemetry import Telemetry
 
 SETTINGS = Settings("output", "https://sqs.example/1/letters")
 P = jpeg((640, 480), quality=90)
@@ -275,7 +281,7 @@ def test_412_on_an_overwrite_is_looked_at_again(world: World) -> None:
         if request == "put" and key == THUMBNAILS[0]:
             calls += 1
             if calls == 2:  # the If-Match write: someone writes P's thumbnail anew, other etag
-                from storage import Headers  # noqa: PLC0415
+                from thumbnailer.storage import Headers  # noqa: PLC0415
 
                 headers = Headers("image/webp", "", stale[0].metadata)
                 world.output.upload(key, stale[1] + b"\0", headers)
@@ -464,7 +470,7 @@ def test_too_many_bytes_are_refused_unread(world: World) -> None:
     def read() -> bytes:
         raise AssertionError
 
-    from storage import Stored  # noqa: PLC0415
+    from thumbnailer.storage import Stored  # noqa: PLC0415
 
     big = replace(state, size=200_000_000)
     world.input.objects[KEY] = (big, b"")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance import LONG_AGO, Provenance
+from thumbnailer.provenance import LONG_AGO, Provenance
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=1024).filter(
     lambda key: len(key.encode()) <= 1024

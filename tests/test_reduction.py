@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from image_utils import make_thumbnails
-from reduction import BAND_PIXELS, PART_COLUMNS, factors, shrunk
+from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, factors, shrunk
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
 """Several parts both ways, the last of each smaller."""

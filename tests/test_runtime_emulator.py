@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from image_pipeline import runtime_emulator
 from image_pipeline.errors import CommandError
-from image_pipeline.runtime_emulator import RuntimeEmulator
+from image_pipeline.local import runtime_emulator
+from image_pipeline.local.runtime_emulator import RuntimeEmulator
 
 pytestmark = pytest.mark.local_stack
 

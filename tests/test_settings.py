@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import InvalidSettings
-from settings import Settings
+from thumbnailer.errors import InvalidSettings
+from thumbnailer.settings import Settings
 
 REQUIRED = {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/letters"}
 

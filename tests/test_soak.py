@@ -9,14 +9,14 @@ from aws_names import INPUT, OUTPUT
 from moto_stack import letter_of, made, moto_stack
 from scripted_server import Reply, ScriptedServer
 
-from errors import PermanentError, StorageUnavailable
-from image_pipeline.stack import Stack
-from image_utils import make_thumbnails
+from image_pipeline.stack.deployed import Stack
 from soak import faults
 from soak.environments import Environments
 from soak.faults import Fault, FaultyProxy
 from soak.plan import BROKEN, DELETED, OVERWRITTEN, Upload, drawn
 from soak.reconciliation import reconcile
+from thumbnailer.errors import PermanentError, StorageUnavailable
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 
 # --- the plan -----------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ from memory_bucket import MemoryBucket
 from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
 from simulation.calm import SIMULATED, simulated_bucket
 
-import storage
-from errors import OutOfTime, StorageDenied, StorageUnavailable
-from storage import (
+from thumbnailer import storage
+from thumbnailer.errors import OutOfTime, StorageDenied, StorageUnavailable
+from thumbnailer.storage import (
     AWKWARD_KEY,
     Boto3Bucket,
     Bucket,

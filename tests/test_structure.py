@@ -12,10 +12,10 @@ import pytest
 from pictures import encoded, quadrants
 from PIL import Image, JpegImagePlugin
 
-import image_utils
-import storage
-from handler import Function
-from image_utils import make_thumbnails
+from thumbnailer import storage
+from thumbnailer.handler import Function
+from thumbnailer.imaging import thumbnails
+from thumbnailer.imaging.thumbnails import make_thumbnails
 
 LAMBDA = Path(__file__).parent.parent / "lambda"
 
@@ -101,13 +101,13 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_serves(
 def test_each_width_is_made_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """The large picture is resized once, however many widths there are."""
     sources: list[tuple[int, int]] = []
-    resized = image_utils.resized
+    resized = thumbnails.resized
 
     def watched(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         sources.append(picture.size)
         return resized(picture, size)
 
-    monkeypatch.setattr(image_utils, "resized", watched)
+    monkeypatch.setattr(thumbnails, "resized", watched)
     make_thumbnails(encoded(quadrants((4000, 3000)), "JPEG"), (64, 128, 256, 512), 85, 512)
     assert sources == [(512, 384), (512, 384), (256, 192), (128, 96)]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from errors import CorruptImage, UnexpectedError
-from telemetry import Telemetry
+from thumbnailer.errors import CorruptImage, UnexpectedError
+from thumbnailer.telemetry import Telemetry
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from template import Deployed, accepts
 
-from settings import Settings
+from thumbnailer.settings import Settings
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 LOG_STREAMS = (
@@ -186,7 +186,7 @@ def test_every_variable_is_one_that_the_function_reads() -> None:
 
 
 def _settings_source() -> str:
-    import settings as module  # noqa: PLC0415
+    from thumbnailer import settings as module  # noqa: PLC0415
 
     return Path(str(module.__file__)).read_text()
 
@@ -530,7 +530,7 @@ CALLS = {
 
 def test_the_role_allows_what_the_code_calls_and_no_more() -> None:
     """Derived from the code: a new request needs a new right, and an old right must go."""
-    code = "".join(path.read_text() for path in sorted(Path("lambda").glob("*.py")))
+    code = "".join(path.read_text() for path in sorted(Path("lambda").rglob("*.py")))
     called = set(re.findall(r"(?:_client|_connected\(\))\.(\w+)\b", code)) - {"meta"}
     called |= {
         f"obstore.{each}" for each in re.findall(r"\bobstore\.(get|put|delete|list|copy)", code)

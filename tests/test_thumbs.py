@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import decoded, is_upright, jpeg
 
-from image_pipeline import folders
 from image_pipeline.errors import CommandError
-from image_pipeline.folders import State
-from image_utils import make_thumbnails
-from settings import Settings
-from webp import STAMP
+from image_pipeline.folders import thumbnails
+from image_pipeline.folders.thumbnails import State
+from thumbnailer.imaging.encoders.webp import STAMP
+from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.settings import Settings
 
 SETTINGS = Settings(output_bucket="", dead_letter_queue_url="")
 PHOTOS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "photos"
@@ -198,7 +198,7 @@ def test_a_wrong_option_is_a_usage_error(home: Home, album: Path, words: tuple[s
 def test_another_run_is_not_disturbed(home: Home, album: Path) -> None:
     """Two runs that write to the same folder would remove each other's unfinished files."""
     out = album.parent / "out"
-    with folders.writing_to(out):
+    with thumbnails.writing_to(out):
         done = home.run("thumbs", album, "--out", out)
     assert done.returncode == 1
     assert "Another run writes to" in done.stderr
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_or_written_is_a_failure_of_one_file(home: Home, alb
     assert (done["counts"]["made"], done["counts"]["failed"]) == (1, 1)
     (failed,) = (each for each in done["files"] if each["state"] == "failed")
     assert failed["error"]["type"] == "IsADirectoryError"
-    assert not (out / folders.WORK).exists()
+    assert not (out / thumbnails.WORK).exists()
 
 
 def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
         with film.open("wb") as file:
             file.write(head)
             file.truncate(20 * 1024**3)  # sparse
-        (job,) = folders.plan([film.parent], tmp_path / "out", SETTINGS, 1)
-        assert folders.make(job).state is state
+        (job,) = thumbnails.plan([film.parent], tmp_path / "out", SETTINGS, 1)
+        assert thumbnails.make(job).state is state
 
 
 def test_a_process_that_dies_takes_only_its_file_along(tmp_path: Path) -> None:
@@ -235,18 +235,18 @@ def test_a_process_that_dies_takes_only_its_file_along(tmp_path: Path) -> None:
     album.mkdir()
     for index in range(6):
         (album / f"{index}.jpg").write_bytes(jpeg())
-    jobs = folders.plan([album], tmp_path / "out", SETTINGS, 2)
+    jobs = thumbnails.plan([album], tmp_path / "out", SETTINGS, 2)
     deadly = [job for job in jobs if job.path.name == "3.jpg"]
-    with folders.writing_to(tmp_path / "out"), patch.object(folders, "make", dying_at_3):
-        results = list(folders.run(jobs, 2))
+    with thumbnails.writing_to(tmp_path / "out"), patch.object(thumbnails, "make", dying_at_3):
+        results = list(thumbnails.run(jobs, 2))
     assert {each.path for each in results if each.error_type == "ProcessDied"} == {deadly[0].path}
     assert sum(each.state is State.MADE for each in results) == 5
 
 
-REAL_MAKE = folders.make
+REAL_MAKE = thumbnails.make
 
 
-def dying_at_3(job: folders.Job) -> folders.Result:
+def dying_at_3(job: thumbnails.Job) -> thumbnails.Result:
     """Stands for a decoder that crashes on a file."""
     if job.path.name == "3.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -322,16 +322,16 @@ def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
 def test_all_workers_work(many: Path) -> None:
     """Two processes make thumbnails at the same time."""
     out = many.parent / "out"
-    jobs = folders.plan([many], out, SETTINGS, 2)[:12]
-    with folders.writing_to(out), patch.object(folders, "make", telling_its_process):
-        told = {each.error_message for each in folders.run(jobs, 2)}
+    jobs = thumbnails.plan([many], out, SETTINGS, 2)[:12]
+    with thumbnails.writing_to(out), patch.object(thumbnails, "make", telling_its_process):
+        told = {each.error_message for each in thumbnails.run(jobs, 2)}
     assert len(told) == 2
 
 
-def telling_its_process(job: folders.Job) -> folders.Result:
+def telling_its_process(job: thumbnails.Job) -> thumbnails.Result:
     """A result that names the process that it comes from."""
     time.sleep(0.05)
-    return folders.Result(job.path, State.MADE, error_message=str(os.getpid()))
+    return thumbnails.Result(job.path, State.MADE, error_message=str(os.getpid()))
 
 
 @pytest.fixture
@@ -388,7 +388,7 @@ def test_every_name_stays_within_the_folder(parts: list[str]) -> None:
     """A thumbnail's path is the file's own folders, a name, a width: never outside of DIR."""
     out = Path("/out")
     key = SETTINGS.input_prefix + "/".join(parts)
-    job = folders.Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
+    job = thumbnails.Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
     for width, target in job.targets.items():
         assert Path(os.path.normpath(target)).is_relative_to(out)
         assert target.parent == out.joinpath(*parts[:-1])
@@ -410,15 +410,15 @@ def test_a_name_that_is_no_text_is_a_name_all_the_same(home: Home, album: Path) 
 def test_a_folder_that_is_gone_is_told() -> None:
     """As is one that never was."""
     with pytest.raises(CommandError, match="no file or folder"):
-        folders.plan([Path("/nowhere")], Path("/out"), SETTINGS, 1)
+        thumbnails.plan([Path("/nowhere")], Path("/out"), SETTINGS, 1)
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="the corpus is not here")
 def test_photos_are_those_of_the_function(tmp_path: Path) -> None:
     """Byte for byte what the function stores, but for the stamp at the end."""
-    jobs = folders.plan([PHOTOS], tmp_path, SETTINGS, 2)[:2]
-    with folders.writing_to(tmp_path):
-        results = list(folders.run(jobs, 2))
+    jobs = thumbnails.plan([PHOTOS], tmp_path, SETTINGS, 2)[:2]
+    with thumbnails.writing_to(tmp_path):
+        results = list(thumbnails.run(jobs, 2))
     for job, result in itertools.product(jobs, results):
         if job.path != result.path or result.thumbnails is None:
             continue

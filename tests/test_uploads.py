@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import InvalidEvent
-from uploads import Delivery, Source, Upload, parse
+from thumbnailer.errors import InvalidEvent
+from thumbnailer.events import Delivery, Source, Upload, parse
 
 LETTER = {
     "version": 1,

@@ -23,9 +23,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
-import errors
-from image_pipeline import uploading
-from image_pipeline.console.figures import Figures
+from image_pipeline.console.dead_letters import MOST, Letters
 from image_pipeline.console.gallery import (
     LINK_SECONDS,
     MISSING,
@@ -36,13 +34,15 @@ from image_pipeline.console.gallery import (
     unless_refused,
 )
 from image_pipeline.console.guard import Guard, origins
-from image_pipeline.console.letters import MOST, Letters
+from image_pipeline.console.metrics import Figures
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.failures import Failure
-from image_pipeline.replaying import waiting
-from image_pipeline.stack import CONNECTIONS, Stack, explained
-from settings import MAX_KEY_BYTES
+from image_pipeline.stack import uploads
+from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.deployed import CONNECTIONS, Stack, explained
+from image_pipeline.stack.replay import waiting
+from thumbnailer import errors
+from thumbnailer.settings import MAX_KEY_BYTES
 
 HERE: Final = Path(__file__).parent
 AT_ONCE: Final = 100
@@ -135,7 +135,7 @@ class Console:
         return JSONResponse(await run_in_threadpool(self._upload, key))
 
     def _upload(self, key: str) -> dict[str, str]:
-        content_type = uploading.content_type(key)
+        content_type = uploads.content_type(key)
         given = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
         with explained():  # it may need new credentials
             url = self._stack.aws.s3_links.generate_presigned_url(
@@ -163,7 +163,7 @@ class Console:
 
     def _outcome(self, key: str, letters: Callable[[], list[Failure]]) -> dict[str, str]:
         try:
-            upload = uploading.look(self._stack, letters, uploading.stored(self._stack, key))
+            upload = uploads.look(self._stack, letters, uploads.stored(self._stack, key))
         except ClientError as error:
             if error.response["Error"]["Code"] not in MISSING:
                 raise

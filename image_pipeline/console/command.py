@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from image_pipeline.command_line import (
+from image_pipeline.cli.common import (
     Local,
     Name,
     Region,
@@ -24,8 +24,8 @@ from image_pipeline.command_line import (
 )
 from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address, free_port
 from image_pipeline.errors import CommandError
-from image_pipeline.local_stack import HOST, LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.local.stack import HOST, LocalStack
+from image_pipeline.stack.deployed import Stack
 
 DEFAULT_PORT: Final = 4567
 LOOK_SECONDS: Final = 1.0

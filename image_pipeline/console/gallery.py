@@ -14,16 +14,16 @@ from urllib.parse import quote
 from botocore.exceptions import ClientError
 from PIL import Image
 
-from errors import PipelineError
-from formats import DECODER_ERRORS, identify
-from image_pipeline import uploading
 from image_pipeline.errors import CommandError
-from image_pipeline.failures import Failure
-from image_pipeline.stack import Stack, explained
-from image_pipeline.uploading import Outcome
-from memory import LARGEST_MB
-from opening import open_image
-from webp import size_of
+from image_pipeline.stack import uploads
+from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack.uploads import Outcome
+from thumbnailer.errors import PipelineError
+from thumbnailer.imaging.decode import open_image
+from thumbnailer.imaging.encoders.webp import size_of
+from thumbnailer.imaging.limits import LARGEST_MB
+from thumbnailer.imaging.sniff import DECODER_ERRORS, identify
 
 PAGE: Final = 48
 """Images on a page."""
@@ -226,7 +226,7 @@ def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Deta
     """Look at everything about one image, or tell None where it is not there."""
     with explained():
         try:
-            stored = uploading.stored(stack, key)
+            stored = uploads.stored(stack, key)
             head = _head_bytes(stack, stack.input_bucket, key, SOURCE_HEAD)
         except ClientError as error:
             if error.response["Error"]["Code"] in MISSING:
@@ -234,7 +234,7 @@ def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Deta
             raise
         problems: list[str] = []
         lines = unless_refused(problems, partial(log, stack, key, stored.uploaded_at), Log([]))
-        upload = uploading.look(
+        upload = uploads.look(
             stack, lambda: unless_refused(problems, letters, list[Failure]()), stored
         )
         made = thumbnails(stack, upload)
@@ -333,7 +333,7 @@ def _pixels(head: bytes) -> tuple[int, int] | None:
     """Width and height that a file's beginning tells, upright, or None."""
     try:
         image = open_image(head, LARGEST_MB)
-        turned = image.format == "JPEG" and uploading.lies(image)
+        turned = image.format == "JPEG" and uploads.lies(image)
     except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
         return None
     return image.size[::-1] if turned else image.size

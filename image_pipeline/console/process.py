@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local_stack import HOST, check_port
-from image_pipeline.lock import locked
+from image_pipeline.local.stack import HOST, check_port
+from image_pipeline.locks import locked
 
 SECRET: Final = "secret"  # noqa: S105 - its name
 """Parameter of the address that opens a console; a cookie takes its place."""
@@ -59,7 +59,7 @@ class ConsoleProcess:
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own command
                     [
-                        *(sys.executable, "-m", "image_pipeline.cli", "console", "--local"),
+                        *(sys.executable, "-m", "image_pipeline.cli.app", "console", "--local"),
                         *("--no-browser", "--port", str(port)),
                     ],
                     stdin=subprocess.DEVNULL,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from image_pipeline import executions
-from image_pipeline.console.letters import Letters
+from image_pipeline.console.dead_letters import Letters
 from image_pipeline.errors import CommandError
-from image_pipeline.executions import Execution
-from image_pipeline.replaying import NOTHING, replay_each, replays, waiting
-from image_pipeline.stack import Stack
+from image_pipeline.stack import executions
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.executions import Execution
+from image_pipeline.stack.replay import NOTHING, replay_each, replays, waiting
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from serving import QUICK_AND_STRICT, free_port
 
-from image_pipeline.local_stack import LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack.deployed import Stack
 
 MODES: dict[str, dict[str, str]] = {
     "a bucket of the stack": {},

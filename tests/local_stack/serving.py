@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 
-from image_pipeline.local_stack import HOST, MINISTACK, REPOSITORY, LocalStack
-from image_pipeline.stack import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.local.stack import HOST, MINISTACK, REPOSITORY, LocalStack
+from image_pipeline.stack.deployed import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
 """Seconds before the first retry of a failed event; the second waits twice as long."""

@@ -11,8 +11,8 @@ from pictures import jpeg
 from scripted_server import Reply, ScriptedServer
 from serving import QUICK_AND_STRICT, client, free_port, until
 
-from image_pipeline.local_stack import LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 

@@ -19,20 +19,23 @@ from pictures import jpeg
 from PIL import Image
 from serving import free_port, processes_of, until
 
-from image_pipeline import cli, local_stack, samples
+from image_pipeline.cli import app
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
-from image_pipeline.local_stack import CREDENTIALS, HOST, LocalStack
+from image_pipeline.local import samples
+from image_pipeline.local import stack as local_stack
+from image_pipeline.local.stack import CREDENTIALS, HOST, LocalStack
 
 pytestmark = pytest.mark.local_stack
 
 COMMANDS = sorted(
-    command.callback.__name__.replace("_", "-") for command in cli.app.registered_commands
+    command.callback.__name__.replace("_", "-") for command in app.app.registered_commands
 )
 
 UP_WITHOUT_FUNCTION = """
 import sys
-from image_pipeline import cli, local_stack
+from image_pipeline.cli import app as cli
+from image_pipeline.local import stack as local_stack
 local_stack.LocalStack.build = lambda self: None
 local_stack.LocalStack.deploy = lambda self, server: None
 local_stack.LocalStack.stack = lambda self: None

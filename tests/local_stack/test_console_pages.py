@@ -15,7 +15,7 @@ from pictures import jpeg
 from playwright.sync_api import Browser, Page, expect
 from serving import client, until
 
-from image_pipeline.stack import LOCAL_REGION, Aws, Stack
+from image_pipeline.stack.deployed import LOCAL_REGION, Aws, Stack
 
 pytestmark = [
     pytest.mark.local_stack,

@@ -17,9 +17,9 @@ from conftest import MODES
 from pictures import decoded, encoded, is_upright, jpeg, quadrants
 from serving import client, log_lines, until
 
-from image_pipeline import failures
-from image_pipeline.failures import Failure
-from image_pipeline.stack import Stack
+from image_pipeline.stack import dead_letters
+from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = [
     pytest.mark.local_stack,
@@ -60,7 +60,7 @@ def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
 def letters(stack: Stack, key: str) -> list[Failure]:
     """What the dead-letter queue says of a key."""
     queue = stack.settings.dead_letter_queue_url
-    return [each for each in failures.look(stack.aws.sqs, queue) if each.key == key]
+    return [each for each in dead_letters.look(stack.aws.sqs, queue) if each.key == key]
 
 
 def logged(stack: Stack, key: str) -> list[dict[str, Any]]:

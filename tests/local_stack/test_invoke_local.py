@@ -15,10 +15,10 @@ import pytest
 from pictures import jpeg
 from serving import processes_of
 
-from image_pipeline import local_invocation
-from image_pipeline.command_line import main
-from image_pipeline.local_stack import REPOSITORY, LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.cli.common import main
+from image_pipeline.local import invocation
+from image_pipeline.local.stack import REPOSITORY, LocalStack
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -42,7 +42,7 @@ def invoke(local: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            main(local_invocation.app)
+            main(invocation.app)
         assert isinstance(left.value.code, int)
         return subprocess.CompletedProcess(
             [], left.value.code, stdout.getvalue(), stderr.getvalue()
@@ -129,9 +129,9 @@ def test_a_failed_function_is_shown_and_fails_the_command(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 1 and the function's own error, for a person and for a script."""
-    working = local_invocation.environment
+    working = invocation.environment
     monkeypatch.setattr(
-        local_invocation, "environment", lambda *given: working(*given) | {"THUMB_SIZES": "wide"}
+        invocation, "environment", lambda *given: working(*given) | {"THUMB_SIZES": "wide"}
     )
     shown = invoke(direct("uploads/a.jpg"))
     assert shown.returncode == 1

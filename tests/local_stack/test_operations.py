@@ -20,10 +20,10 @@ from home import COMMAND, Home
 from pictures import jpeg
 from serving import QUICK_AND_STRICT, client, free_port, until
 
-from image_pipeline import executions, failures
-from image_pipeline.failures import Failure
-from image_pipeline.local_stack import LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack import dead_letters, executions
+from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -100,12 +100,12 @@ def count(stack: Stack, prefix: str = "") -> int:
 
 def letters_waiting(stack: Stack) -> int:
     """Messages on the queue, hidden ones included."""
-    return failures.depth(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+    return dead_letters.depth(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
 def letters(stack: Stack) -> list[Failure]:
     """What the queue says."""
-    return failures.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+    return dead_letters.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
 @contextmanager

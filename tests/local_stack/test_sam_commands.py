@@ -11,8 +11,8 @@ from pictures import jpeg
 from samtranslator.yaml_helper import yaml_parse
 from serving import ministack, until
 
-from image_pipeline.local_stack import CREDENTIALS, REPOSITORY, architecture, sam_environment
-from image_pipeline.stack import LOCAL_REGION, Aws, Stack
+from image_pipeline.local.stack import CREDENTIALS, REPOSITORY, architecture, sam_environment
+from image_pipeline.stack.deployed import LOCAL_REGION, Aws, Stack
 
 pytestmark = pytest.mark.local_stack
 

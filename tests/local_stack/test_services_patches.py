@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 from serving import client, create_function, ministack, until
 
-from image_pipeline import executions
-from image_pipeline.executions import Execution
-from image_pipeline.stack import Aws
+from image_pipeline.stack import executions
+from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.executions import Execution
 
 pytestmark = pytest.mark.local_stack
 

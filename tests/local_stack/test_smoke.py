@@ -7,9 +7,9 @@ import pytest
 from home import Home
 from serving import client, until
 
-from image_pipeline import failures
-from image_pipeline.local_stack import LocalStack
-from image_pipeline.stack import Stack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack import dead_letters
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -44,7 +44,7 @@ def left(stack: Stack) -> tuple[int, int, int]:
         for bucket in (stack.input_bucket, stack.settings.output_bucket)
     )
     queue = stack.settings.dead_letter_queue_url
-    return (*counts, failures.depth(stack.aws.sqs, queue))  # type: ignore[return-value]  # two
+    return (*counts, dead_letters.depth(stack.aws.sqs, queue))  # type: ignore[return-value]  # two
 
 
 def test_a_stack_that_works_passes_and_is_left_as_it_was(stack: Stack, home: Home) -> None:

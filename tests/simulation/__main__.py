@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from image_pipeline.command_line import Json, err, main, new_app, out
+from image_pipeline.cli.common import Json, err, main, new_app, out
 from simulation.mutations import MUTATIONS
 from simulation.seeds import first_broken, portions, real_code, some_broken
 from simulation.world import World

@@ -36,4 +36,4 @@ def simulated_bucket(name: str) -> Any:
     """An empty bucket: the real storage over the simulated clients."""
     code = Code()
     code.network = Calm()
-    return getattr(code.module("storage"), SIMULATED[name])(OUTPUT, 6.0)
+    return getattr(code.module("thumbnailer.storage"), SIMULATED[name])(OUTPUT, 6.0)

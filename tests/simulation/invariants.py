@@ -34,8 +34,8 @@ class Invariants:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._settings = world.function.settings
-        self._provenance = world.code.module("provenance").Provenance
-        self._stamped = world.code.module("webp").stamped
+        self._provenance = world.code.module("thumbnailer.provenance").Provenance
+        self._stamped = world.code.module("thumbnailer.imaging.encoders.webp").stamped
         self._bodies: dict[str, bytes] = {}
         """Etag → what was ever uploaded."""
         self._history: dict[str, list[tuple[datetime, str]]] = {}
@@ -178,7 +178,7 @@ class Invariants:
             self._fault(f"{invocation.name} failed though nothing went wrong: {error!r}")
 
     def _error(self, name: str) -> type[Exception]:
-        kind: type[Exception] = getattr(self._world.code.module("errors"), name)
+        kind: type[Exception] = getattr(self._world.code.module("thumbnailer.errors"), name)
         return kind
 
     # --- at rest ---------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ process has imported stay as they are.
 """
 
 import builtins
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -51,16 +50,20 @@ class Code:
             "concurrent.futures": SimpleNamespace(
                 Future=Later, ThreadPoolExecutor=lambda _: Inline(), wait=self._wait_for
             ),
-            "image_utils": SimpleNamespace(Made=SimpleNamespace, make_thumbnails=self._thumbnails),
-            "manifest": SimpleNamespace(manifest=manifest, CONTENT_TYPE="application/json"),
-            "telemetry": SimpleNamespace(Telemetry=lambda _: Telemetry(self)),
+            "thumbnailer.imaging.thumbnails": SimpleNamespace(
+                Made=SimpleNamespace, make_thumbnails=self._thumbnails
+            ),
+            "thumbnailer.manifest": SimpleNamespace(
+                manifest=manifest, CONTENT_TYPE="application/json"
+            ),
+            "thumbnailer.telemetry": SimpleNamespace(Telemetry=lambda _: Telemetry(self)),
         }
-        self.handler = self.module("handler")
+        self.handler = self.module("thumbnailer.handler")
 
     def module(self, name: str) -> Any:
         """One of the modules of lambda/."""
         if name not in self._modules:
-            path = LAMBDA / f"{name}.py"
+            path = _path(name)
             source = path.read_text()
             if name in self._rewritten:
                 source = self._rewritten[name](source)
@@ -82,9 +85,14 @@ class Code:
     ) -> Any:
         if name in self._stand_ins:
             return self._stand_ins[name]
-        if name in MODULES:
-            return self.module(name)
-        return builtins.__import__(name, globals, locals, fromlist, level)
+        if name not in MODULES:
+            return builtins.__import__(name, globals, locals, fromlist, level)
+        module = self.module(name)
+        for each in fromlist:  # `from package import module`
+            inner = f"{name}.{each}"
+            if inner in self._stand_ins or inner in MODULES:
+                setattr(module, each, self._import(inner, fromlist=("*",)))
+        return module
 
     # The stand-ins live as long as the code, and reach a seed's network through it.
     def send(self, *args: Any) -> Any:
@@ -110,7 +118,7 @@ class Code:
         """What image_utils makes, in none of its time: bytes that depend on the same."""
         assert memory_mb
         if data.startswith(CORRUPT):
-            raise self.module("errors").CorruptImage("simulated")
+            raise self.module("thumbnailer.errors").CorruptImage("simulated")
         made = [
             SimpleNamespace(width=width, size=(width, width), data=picture(data, width, quality))
             for width in widths
@@ -119,8 +127,16 @@ class Code:
         return SimpleNamespace(format="JPEG", size=(512, 512), thumbnails=tuple(made), notes=())
 
 
-MODULES: Final = {path.stem for path in LAMBDA.glob("*.py")} - {"__init__"}
-assert not MODULES & sys.stdlib_module_names
+MODULES: Final = {
+    ".".join(path.relative_to(LAMBDA).with_suffix("").parts).removesuffix(".__init__")
+    for path in LAMBDA.glob("thumbnailer/**/*.py")
+}
+
+
+def _path(name: str) -> Path:
+    """The file of one of MODULES."""
+    path = LAMBDA.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 @lru_cache(maxsize=256)

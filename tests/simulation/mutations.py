@@ -35,25 +35,25 @@ MUTATIONS: Final = (
     # --- pipeline.py: the protocol
     Mutation(
         "no last look",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if self.settings.delete_with_original:",
     ),
     Mutation(
         "no last look when thumbnails are deleted with the original",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if writer.overwrote:",
     ),
     Mutation(
         "a last look after every upload",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if True:",
     ),
     Mutation(
         "the last look is forgotten when the reply to an overwrite is lost",
-        "pipeline",
+        "thumbnailer.reconcile",
         """                self.overwrote = True
             if self._output.put(new, replacing=existing.etag if existing else None):
 """,
@@ -64,14 +64,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "no look before an overwrite",
-        "pipeline",
+        "thumbnailer.reconcile",
         """                self.check_source()
                 # Before""",
         """                # Before""",
     ),
     Mutation(
         "a look notices only that the source is gone",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        if now is None or now.etag != self._etag:
 """,
         """        if now is None:
@@ -79,7 +79,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a look does not notice that the source is gone",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        if now is None or now.etag != self._etag:
 """,
         """        if now is not None and now.etag != self._etag:
@@ -87,7 +87,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a changed source is taken for done",
-        "pipeline",
+        "thumbnailer.reconcile",
         """            except SourceChanged:
                 continue
 """,
@@ -96,51 +96,59 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "begun again without bound", "pipeline", "MAX_STARTS: Final = 5", "MAX_STARTS = 10**6"
+        "begun again without bound",
+        "thumbnailer.reconcile",
+        "MAX_STARTS: Final = 5",
+        "MAX_STARTS = 10**6",
     ),
-    Mutation("rounds without bound", "pipeline", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 10**6"),
-    Mutation("begun only once", "pipeline", "MAX_STARTS: Final = 5", "MAX_STARTS = 1"),
-    Mutation("one round only", "pipeline", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 1"),
+    Mutation(
+        "rounds without bound",
+        "thumbnailer.reconcile",
+        "MAX_ROUNDS: Final = 8",
+        "MAX_ROUNDS = 10**6",
+    ),
+    Mutation("begun only once", "thumbnailer.reconcile", "MAX_STARTS: Final = 5", "MAX_STARTS = 1"),
+    Mutation("one round only", "thumbnailer.reconcile", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 1"),
     Mutation(
         "rivals for ever are taken for done",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        raise SourceUnsettled(f"Other writers kept changing {new.key}")
 """,
         "",
     ),
     Mutation(
         "what is there is current",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if theirs and (self._is_current(theirs, ours) or self._yields_to(theirs, ours)):",
         "if theirs:",
     ),
     Mutation(
         "compare the key only",
-        "provenance",
+        "thumbnailer.provenance",
         "(self.key, self.etag, self.recipe) == (other.key, other.etag, other.recipe)",
         "self.key == other.key",
     ),
     Mutation(
         "compare the etag only",
-        "provenance",
+        "thumbnailer.provenance",
         "(self.key, self.etag, self.recipe) == (other.key, other.etag, other.recipe)",
         "self.etag == other.etag",
     ),
     Mutation(
         "the same bytes again are current",
-        "pipeline",
+        "thumbnailer.reconcile",
         "theirs.same_picture_as(ours) and theirs.modified >= ours.modified",
         "theirs.same_picture_as(ours)",
     ),
     Mutation(
         "nothing is current",
-        "pipeline",
+        "thumbnailer.reconcile",
         "theirs.same_picture_as(ours) and theirs.modified >= ours.modified",
         "False",
     ),
     Mutation(
         "the newer source does not win",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        if ours.is_newer_than(theirs):
             return False
 """,
@@ -148,80 +156,80 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "the older source does not yield",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if ours.is_newer_than(theirs):",
         "if True:",
     ),
     Mutation(
         "a tie goes to nobody",
-        "provenance",
+        "thumbnailer.provenance",
         "(self.modified, self.key) > (other.modified, other.key)",
         "self.modified > other.modified",
     ),
     Mutation(
         "thumbnails of other provenance have the same bytes",
-        "pipeline",
+        "thumbnailer.reconcile",
         "stamped(each.data, stamp)",
         "each.data",
     ),
     Mutation(
         "what could not be made anew is taken for current",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if not created:",
         "if False:",
     ),
     Mutation(
         "the last width is left out",
-        "pipeline",
+        "thumbnailer.reconcile",
         "zip(objects, self._output.create(objects), strict=True):",
         "zip(objects[:-1], self._output.create(objects[:-1]), strict=True):",
     ),
     Mutation(
         "no manifest",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if not self.settings.write_manifest or writer.owner is not None:",
         "if True:",
     ),
     Mutation(
         "a manifest for whom the thumbnails do not belong to",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if not self.settings.write_manifest or writer.owner is not None:",
         "if not self.settings.write_manifest:",
     ),
     # --- pipeline.py: deletions
     Mutation(
         "nothing is deleted",
-        "pipeline",
+        "thumbnailer.reconcile",
         "tried = {key: self._delete(key, upload.key) for key in keys}",
         "tried = {}",
     ),
     Mutation(
         "delete what another source has made",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if existing is None or theirs is None or theirs.key != source_key:",
         "if existing is None:",
     ),
     Mutation(
         "delete unconditionally",
-        "storage",
+        "thumbnailer.storage",
         "(self._client.delete_object, key, IfMatch=f'\"{replacing}\"')",
         "(self._client.delete_object, key)",
     ),
     Mutation(
         "a deletion does not look at its source again",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if any(each is not None for each in tried.values()) and source.head(upload.key):",
         "if False:",
     ),
     Mutation(
         "a deletion whose reply was lost does not look at its source again",
-        "pipeline",
+        "thumbnailer.reconcile",
         "if any(each is not None for each in tried.values()) and source.head(upload.key):",
         "if any(tried.values()) and source.head(upload.key):",
     ),
     Mutation(
         "a deletion gives up when another was quicker",
-        "pipeline",
+        "thumbnailer.reconcile",
         """            if output.delete(key, replacing=existing.etag):
                 return True
 """,
@@ -231,7 +239,7 @@ MUTATIONS: Final = (
     # --- pipeline.py: failures
     Mutation(
         "superseded failures have their letters",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        if now is None or now.etag != etag:
             raise SourceChanged
         if not""",
@@ -239,7 +247,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a letter about what is gone",
-        "pipeline",
+        "thumbnailer.reconcile",
         """        if now is None or now.etag != etag:
             raise SourceChanged
         if not""",
@@ -249,20 +257,20 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a permanent failure is swallowed",
-        "handler",
+        "thumbnailer.handler",
         "upload, error = upload._replace(etag=failed.etag), failed.error",
         'return upload, Skipped("unreadable")',
     ),
     Mutation(
         "only_missing asks for any thumbnail at all",
-        "pipeline",
+        "thumbnailer.reconcile",
         "and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, recipe))",
         "",
     ),
     # --- storage.py: what the clients say
     Mutation(
         "409 and 412 are taken for success",
-        "storage",
+        "thumbnailer.storage",
         """ does not exist") from error
             return False
 """,
@@ -272,14 +280,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a missing bucket is taken for a missing object",
-        "storage",
+        "thumbnailer.storage",
         "if NO_BUCKET in str(error):",
         "if False:",
         times=2,
     ),
     Mutation(
         "a write without an answer is taken for success",
-        "storage",
+        "thumbnailer.storage",
         """            return False
         except BaseError as error:
             raise self._translated(new.key, error) from error
@@ -293,7 +301,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a look without an answer is taken for a missing object",
-        "storage",
+        "thumbnailer.storage",
         """            return None
         except BaseError as error:
             raise self._translated(key, error) from error
@@ -305,7 +313,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "boto3: any refusal is taken for a missing object",
-        "storage",
+        "thumbnailer.storage",
         """            raise StorageUnavailable(f"{where}: {error}") from error
         except self._errors""",
         """            return None
@@ -313,7 +321,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "boto3: a request without an answer is taken for a missing object",
-        "storage",
+        "thumbnailer.storage",
         """        except self._errors as error:
             raise StorageUnavailable(f"{where}: {error}") from error
 
@@ -327,25 +335,25 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "boto3: 409 is unforeseen",
-        "storage",
+        "thumbnailer.storage",
         ', "ConditionalRequestConflict")',
         ")",
     ),
     Mutation(
         "obstore: 409 and 412 to an overwrite are faults",
-        "storage",
+        "thumbnailer.storage",
         "except (AlreadyExistsError, FileNotFoundError, PreconditionError) as error:",
         "except (AlreadyExistsError, FileNotFoundError) as error:",
     ),
     Mutation(
         "obstore: an overwrite of what is gone is unforeseen",
-        "storage",
+        "thumbnailer.storage",
         "except (AlreadyExistsError, FileNotFoundError, PreconditionError) as error:",
         "except (AlreadyExistsError, PreconditionError) as error:",
     ),
     Mutation(
         "odd headers are not read by boto3",
-        "storage",
+        "thumbnailer.storage",
         """        except UnreadableHeaderError:
             return self._boto3().get(key)
 """,
@@ -355,14 +363,14 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "every key goes to obstore",
-        "storage",
+        "thumbnailer.storage",
         "return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)",
         "return self._fitting(ObstoreBucket)",
     ),
     # --- handler.py and dead_letters.py
     Mutation(
         "the letter is sent before raising",
-        "handler",
+        "thumbnailer.handler",
         """        if transient:
             first""",
         """        self._send_letters(outcomes, request_id)
@@ -371,7 +379,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a transient error is swallowed",
-        "handler",
+        "thumbnailer.handler",
         """        if transient:
             first = transient[0]
 """,
@@ -381,25 +389,25 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "only an event's first upload counts",
-        "handler",
+        "thumbnailer.handler",
         "for upload in delivery.uploads]",
         "for upload in delivery.uploads[:1]]",
     ),
     Mutation(
         "no letters",
-        "handler",
+        "thumbnailer.handler",
         "self.queue.send(DeadLetter.of(upload, outcome, request_id))",
         "pass",
     ),
     Mutation(
         "a letter names the event's bytes in place of those that failed",
-        "handler",
+        "thumbnailer.handler",
         "upload, error = upload._replace(etag=failed.etag), failed.error",
         "error = failed.error",
     ),
     Mutation(
         "a queue without an answer is taken for one that has the letter",
-        "dead_letters",
+        "thumbnailer.dead_letters",
         """raise QueueUnavailable(f"No dead letter for {letter.key}: {error}") from error
 """,
         """return
@@ -407,7 +415,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a replay does not raise what failed for now",
-        "uploads",
+        "thumbnailer.events",
         """            return Delivery(Source.REPLAY, tuple(_uploads(event)))
         case {"requestContext""",
         """            return Delivery(Source.DIRECT, tuple(_uploads(event)))
@@ -415,7 +423,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a replayed OnFailure record names no upload",
-        "uploads",
+        "thumbnailer.events",
         "yield upload._replace(attempts=upload.attempts + 1)",
         "yield from ()",
     ),

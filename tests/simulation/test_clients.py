@@ -11,10 +11,10 @@ import scripted_server
 from aws_names import OUTPUT
 from scripted_server import Reply, ScriptedServer, s3_error
 
-import storage
 from simulation.isolation import Code
 from simulation.wire import Answer, Hang, Request, Reset
-from storage import Headers, Object
+from thumbnailer import storage
+from thumbnailer.storage import Headers, Object
 
 BUDGET = 2.75
 """Seconds: the shortest budget in which boto3 makes another attempt."""
@@ -146,7 +146,7 @@ def test_the_simulated_client_does_as_the_real_one(
     code = Code()
     network = Scripted(steps)
     code.network = network
-    simulated = getattr(code.module("storage"), client)(OUTPUT, BUDGET)
+    simulated = getattr(code.module("thumbnailer.storage"), client)(OUTPUT, BUDGET)
     assert (outcome(ask, simulated), network.requests) == (expected, requests)
 
 
@@ -183,7 +183,7 @@ def test_a_broken_body_goes_on_as_the_same_version_or_not_at_all(
     code = Code()
     cut = Answer(200, "", "e1", OBJECT.modified, BODY, {}, whole=False)
     code.network = network = Scripted((cut, rest))
-    simulated = code.module("storage").ObstoreBucket(OUTPUT, BUDGET)
+    simulated = code.module("thumbnailer.storage").ObstoreBucket(OUTPUT, BUDGET)
     assert (outcome(fetch, simulated), network.requests) == (expected, requests)
 
 
@@ -191,7 +191,7 @@ def test_the_simulated_queue_is_told_or_an_error() -> None:
     """A letter is sent again once, and then it is QueueUnavailable."""
     code = Code()
     code.network = network = Scripted((Reset,))
-    queue = code.module("dead_letters").DeadLetterQueue("https://sqs.example/1/letters")
+    queue = code.module("thumbnailer.dead_letters").DeadLetterQueue("https://sqs.example/1/letters")
     letter = SimpleNamespace(key="k", to_json=lambda: "{}")
     assert outcome(lambda _: queue.send(letter), None) == "QueueUnavailable"
     assert network.requests == 2

@@ -22,4 +22,4 @@ def test_a_mutation_is_caught(mutation: Mutation) -> None:
 def test_a_mutation_that_does_not_fit_the_code_is_an_error() -> None:
     """Code that has changed meanwhile must not pass for code that was mutated."""
     with pytest.raises(ValueError, match="occurs 0 times"):
-        Mutation("none", "pipeline", "no such code", "").code()
+        Mutation("none", "thumbnailer.reconcile", "no such code", "").code()

@@ -118,7 +118,8 @@ class World:
         self.code = code
         code.network, code.tell = self, self.tell
         code.order = lambda requests: self._shuffled(range(requests))
-        code.module("storage")._client.cache_clear()  # noqa: SLF001 - of another seed's requests
+        storage = code.module("thumbnailer.storage")
+        storage._client.cache_clear()  # noqa: SLF001 - of another seed's requests
         self.function = code.handler.Function({**ENVIRONMENT, **self.scenario.environment})
         self.seconds = 0.0
         self.s3 = S3((INPUT, OUTPUT), lambda: BEGIN + timedelta(seconds=self.seconds))

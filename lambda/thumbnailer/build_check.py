@@ -1,0 +1,35 @@
+"""Is the deployed code the built artefact, and built for this machine? Asked before all else.
+
+Only the standard library may be imported here: an unbuilt package has nothing more.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Final
+
+from thumbnailer.errors import InvalidPackage
+
+STAMP: Final = "build.json"
+"""Written by lambda/Makefile: `{"architecture": "arm64" | "x86_64"}`."""
+
+MACHINES: Final = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
+"""What machines call themselves → what Lambda calls them."""
+
+
+def check(directory: Path) -> None:
+    """Raise InvalidPackage unless `directory` holds an artefact built for this machine."""
+    try:
+        built = json.loads((directory / STAMP).read_text())["architecture"]
+    except FileNotFoundError:
+        raise InvalidPackage(
+            "This is the unbuilt source, without its libraries. Deploy what `sam build` made: run "
+            "`sam build --template-file iac/template.yaml`, then `sam deploy` without "
+            "--template-file"
+        ) from None
+    machine = MACHINES.get(platform.machine(), platform.machine())
+    if built != machine:
+        raise InvalidPackage(
+            f"Built for {built}, running on {machine}. Build with LAMBDA_ARCHITECTURE={machine}, "
+            f"or deploy with the parameter LambdaArchitecture={built}"
+        )

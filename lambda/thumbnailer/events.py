@@ -1,0 +1,230 @@
+"""Every event shape that the function takes → `Delivery` of `Upload`s.
+
+Sources of the shapes: S3 notification
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html,
+EventBridge https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html,
+SQS and SNS records https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html and …/with-sns.html,
+OnFailure https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus
+
+from thumbnailer.errors import InvalidEvent
+
+EXPECTED: Final = (
+    'an S3 notification ({"Records": [{"eventSource": "aws:s3", …}]}), one in SQS or SNS, '
+    'an EventBridge "Object Created" or "Object Deleted", a dead letter, an OnFailure record, '
+    'or {"uploads": [{"bucket": …, "key": …}]}'
+)
+MAX_NESTING: Final = 4
+"""SQS → SNS → S3 are three; a deeper event was built to exhaust something."""
+
+
+class Source(Enum):
+    """Who delivered the event, which decides who retries a transient failure."""
+
+    ASYNC = "async"
+    """S3, SNS or EventBridge: Lambda retries a raised error, then OnFailure takes it."""
+    QUEUE = "queue"
+    """SQS: a message named in the partial batch response is delivered again."""
+    REPLAY = "replay"
+    """A dead letter, called synchronously: the letter stays on the queue if this raises."""
+    DIRECT = "direct"
+    """A synchronous call with `uploads`: nobody retries, so failures become letters."""
+
+
+class Upload(NamedTuple):
+    """One object to look at.
+
+    `key` is decoded. `etag` is without quotes, None where the event told none. `attempts` counts
+    the dead letters that this upload has had. `message_id` is that of the SQS message, or None.
+    """
+
+    bucket: str
+    key: str
+    etag: str | None = None
+    attempts: int = 0
+    message_id: str | None = None
+
+
+class Delivery(NamedTuple):
+    """The uploads of one event, in its order; `faults` are the parts that could not be read.
+
+    `summary` asks for counts in place of lists, so that an answer is bounded whatever was done.
+    `faults` pairs the id of each unreadable SQS message, or the place of an unreadable record of
+    an S3 notification, with what is wrong with it.
+    """
+
+    source: Source
+    uploads: tuple[Upload, ...]
+    only_missing: bool = False
+    summary: bool = False
+    faults: tuple[tuple[str, InvalidEvent], ...] = ()
+
+
+def parse(event: object) -> Delivery:
+    """Tell the shape of `event` (decoded JSON) and read its uploads.
+
+    Raises InvalidEvent, naming what was expected, where the event is of no known shape.
+    """
+    match event:
+        case {"uploads": uploads, **others}:
+            return _direct(uploads, others.get("only_missing"), others.get("summary"))
+        case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
+            return _queue(records)
+        case {"error": _, "bucket": _, "key": _}:
+            return Delivery(Source.REPLAY, tuple(_uploads(event)))
+        case {"requestContext": _, "requestPayload": _}:
+            return Delivery(Source.REPLAY, tuple(_uploads(event)))
+        case {"Records": [_, _, *_] as records}:
+            return _notification(records)
+    return Delivery(Source.ASYNC, tuple(_uploads(event)))
+
+
+def _notification(records: list[Any]) -> Delivery:
+    """Several records: one that cannot be read must not keep the others from their thumbnails."""
+    uploads: list[Upload] = []
+    faults: list[tuple[str, InvalidEvent]] = []
+    for index, record in enumerate(records):
+        try:
+            uploads += _record(record, f"Records[{index}]", depth=1)
+        except InvalidEvent as error:
+            faults.append((f"Records[{index}]", error))
+    if not uploads and faults:
+        raise faults[0][1]
+    return Delivery(Source.ASYNC, tuple(uploads), faults=tuple(faults))
+
+
+def _direct(uploads: object, only_missing: object = None, summary: object = None) -> Delivery:
+    if not isinstance(uploads, list):
+        raise InvalidEvent(f'"uploads" must be a list, not {type(uploads).__name__}')
+    for name, flag in (("only_missing", only_missing), ("summary", summary)):
+        if flag is not None and not isinstance(flag, bool):
+            raise InvalidEvent(f'"{name}" must be true or false')
+    return Delivery(
+        Source.DIRECT,
+        tuple(
+            _upload(upload, f"uploads[{index}]", _field(upload, "bucket"), _field(upload, "key"))
+            for index, upload in enumerate(uploads)
+        ),
+        only_missing is True,
+        summary is True,
+    )
+
+
+def _queue(records: list[Any]) -> Delivery:
+    uploads: list[Upload] = []
+    faults: list[tuple[str, InvalidEvent]] = []
+    for index, record in enumerate(records):
+        match record:
+            case {"messageId": str(message_id), "body": str(body)}:
+                pass
+            case _:
+                raise InvalidEvent(f"Records[{index}] lacks messageId or body of an SQS message")
+        try:
+            found = list(_uploads(_decoded(body, "the message's body")))
+        except InvalidEvent as error:
+            faults.append((message_id, error))
+        else:
+            uploads += (upload._replace(message_id=message_id) for upload in found)
+    return Delivery(Source.QUEUE, tuple(uploads), faults=tuple(faults))
+
+
+def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 - one case a shape
+    """Uploads of any event but a direct call, SQS batches included when they are nested."""
+    if depth > MAX_NESTING:
+        raise InvalidEvent(f"The event is nested more than {MAX_NESTING} deep")
+    match event:
+        case {"Event": "s3:TestEvent"}:
+            return
+        case {"Records": list(records)}:
+            for index, record in enumerate(records):
+                yield from _record(record, f"Records[{index}]", depth)
+        case {"Type": "Notification", "Message": str(message)}:  # SNS → SQS
+            yield from _uploads(_decoded(message, "the SNS message"), depth + 1)
+        case {"detail-type": "Object Created" | "Object Deleted", "detail": detail}:
+            yield _upload(
+                _field(detail, "object"),
+                "detail.object",
+                _field(_field(detail, "bucket"), "name"),
+                _field(_field(detail, "object"), "key"),  # EventBridge does not encode keys
+            )
+        case {"error": _, "bucket": bucket, "key": key}:
+            attempts = _field(event, "attempts")
+            if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+                raise InvalidEvent(f'"attempts" must be a count, not {attempts!r}')
+            yield _upload(event, "the dead letter", bucket, key)._replace(attempts=attempts)
+        case {"requestContext": _, "requestPayload": payload}:  # OnFailure: not a letter before
+            for upload in _uploads_of_payload(payload, depth):
+                yield upload._replace(attempts=upload.attempts + 1)
+        case _:
+            raise InvalidEvent(f"Expected {EXPECTED}, got {_shown(event)}")
+
+
+def _uploads_of_payload(payload: object, depth: int) -> Iterator[Upload]:
+    match payload:
+        case {"uploads": uploads}:
+            yield from _direct(uploads).uploads
+        case _:
+            yield from _uploads(payload, depth + 1)
+
+
+def _record(record: object, where: str, depth: int) -> Iterator[Upload]:
+    match record:
+        case {"s3": s3}:
+            stored = _field(s3, "object")
+            key = _field(stored, "key")
+            if not isinstance(key, str):
+                raise InvalidEvent(f"{where}.s3.object.key must be text, not {_shown(key)}")
+            bucket = _field(_field(s3, "bucket"), "name")
+            yield _upload(stored, f"{where}.s3", bucket, _unquoted(key, where))
+        case {"EventSource": "aws:sns", "Sns": {"Message": str(message)}}:
+            yield from _uploads(_decoded(message, "the SNS message"), depth + 1)
+        case {"eventSource": "aws:sqs", "body": str(body)}:
+            yield from _uploads(_decoded(body, "the message's body"), depth + 1)
+        case _:
+            raise InvalidEvent(f"{where}: expected {EXPECTED}, got {_shown(record)}")
+
+
+def _upload(fields: object, where: str, bucket: object, key: object) -> Upload:
+    if not isinstance(bucket, str) or not bucket:
+        raise InvalidEvent(f"{where}: the bucket must be a name, not {_shown(bucket)}")
+    if not isinstance(key, str) or not key:
+        raise InvalidEvent(f"{where}: the key must be text, not {_shown(key)}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # JSON can carry half a surrogate pair; S3 cannot
+        raise InvalidEvent(f"{where}: the key is not Unicode text: {_shown(key)}") from None
+    etag = fields.get("etag", fields.get("eTag")) if isinstance(fields, Mapping) else None
+    if etag is not None and not isinstance(etag, str):
+        raise InvalidEvent(f"{where}: the etag must be text, not {_shown(etag)}")
+    return Upload(bucket, key, etag.strip('"') if etag else None)
+
+
+def _field(fields: object, name: str) -> Any:
+    """`fields[name]`, or None: `_upload` says what is missing."""
+    return fields.get(name) if isinstance(fields, Mapping) else None
+
+
+def _unquoted(key: str, where: str) -> str:
+    """Decode a key as S3 encodes it in notifications: like a form, space as +, UTF-8."""
+    try:
+        return unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidEvent(f"{where}: the key is not form-encoded UTF-8: {_shown(key)}") from None
+
+
+def _decoded(text: str, what: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"{what} is not JSON ({error}): expected {EXPECTED}") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to tell

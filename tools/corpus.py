@@ -1,0 +1,332 @@
+"""Real images through the real handler, held against what each is owed: `make corpus`."""
+
+import csv
+import html
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote, quote_plus
+
+import boto3
+import typer
+from PIL import Image
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.errors import CommandError
+
+CASES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases.tsv"
+SHEET: Final = Path(".local/corpus")
+
+INPUT, OUTPUT = "corpus-input", "corpus-output"
+WIDTHS: Final = (128, 512)
+
+SHOWN_WRONG: Final = {
+    "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
+}
+"""Rows whose expectation does not hold, and what they are owed: of l2rgb_read.bmp, which claims 151
+megapixels of one bit, 57 bytes are there. They would fit, so it is not too large; it is corrupt."""
+
+SHOWN_BY_BROWSERS: Final = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".apng",
+    ".gif",
+    ".webp",
+    ".avif",
+    ".svg",
+    ".bmp",
+}
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file: `got` as in a table of cases, or what else happened."""
+
+    path: str
+    kind: str
+    expected: str
+    got: str
+    message: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether it is what was owed; `thumbnail-or-too-large` is owed either."""
+        return self.got in {
+            "thumbnail-or-too-large": ("thumbnail", "too-large"),
+            "reject-permanent": ("reject-permanent", "too-large"),
+        }.get(self.expected, (self.expected,))
+
+
+@app.command()
+def corpus(
+    cases: Annotated[
+        Path,
+        typer.Option(metavar="FILE.tsv", help="Table of path, class, expected; files in cases/."),
+    ] = CASES,
+    sheet: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the contact sheet goes.")
+    ] = SHEET,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Run a table of image files through the handler and show class × expected × got.
+
+    `expected` is `thumbnail`, `reject-permanent` or `thumbnail-or-too-large`. A contact sheet, with
+    each file beside its thumbnails, is written for your eyes. The exit code is 1 if any differs.
+
+    **Examples**
+
+    `make corpus`
+
+    `python -m image_pipeline.corpus --cases my-cases.tsv --sheet /tmp/sheet`
+    """
+    rows = read_cases(cases)
+    sheet.mkdir(parents=True, exist_ok=True)
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("Files", total=len(rows))
+        outcomes = run(rows, cases.parent / "cases", sheet, lambda: progress.advance(task))
+    write_sheet(outcomes, cases.parent / "cases", sheet)
+    if as_json:
+        print(
+            json.dumps(
+                [asdict(outcome) | {"right": outcome.right} for outcome in outcomes], indent=2
+            )
+        )
+    else:
+        show(outcomes, sheet)
+    if not all(outcome.right for outcome in outcomes):
+        sys.exit(1)
+
+
+def read_cases(table: Path) -> list[dict[str, str]]:
+    """Rows with path, class and expected. Raises CommandError if there is no such table."""
+    if not table.is_file():
+        raise CommandError(f"There is no table of cases at {table}: name yours with CASES=….tsv.")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if not rows or not {"path", "class", "expected"} <= set(rows[0]):
+        raise CommandError(f"{table} needs the columns path, class and expected, parted by tabs.")
+    return rows
+
+
+def run(
+    rows: list[dict[str, str]], files: Path, sheet: Path, done: Callable[[], object] = lambda: None
+) -> list[Outcome]:
+    """Send each file through the handler; its thumbnails are kept in `sheet`."""
+    outcomes = []
+    with _aws() as (s3, sqs, queue, handler):
+        for number, row in enumerate(rows):
+            body = (files / row["path"]).read_bytes()
+            got, message = _one(s3, sqs, queue, handler, row["path"], body, sheet / f"{number}")
+            expected = SHOWN_WRONG.get(row["path"], row["expected"])
+            outcomes.append(Outcome(row["path"], row["class"], expected, got, message))
+            done()
+    return outcomes
+
+
+@contextmanager
+def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
+    """S3, SQS, the queue's URL and the handler, over a local AWS that is empty."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a tool of development
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    kept = dict(os.environ)
+    try:
+        host, port = server.get_host_and_port()
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "OUTPUT_BUCKET": OUTPUT,
+            "THUMB_SIZES": ",".join(map(str, WIDTHS)),
+            "LOG_LEVEL": "WARNING",
+            "DLQ_URL": "http://127.0.0.1:9/0/unset",
+        }
+        s3, sqs = boto3.client("s3"), boto3.client("sqs")
+        for bucket in (INPUT, OUTPUT):
+            s3.create_bucket(Bucket=bucket)
+        # moto's queues outlive its server within a process: a name of this run's own.
+        queue = sqs.create_queue(QueueName=f"letters-{port}")["QueueUrl"]
+        from thumbnailer import handler, storage  # noqa: PLC0415 - of this AWS
+
+        storage._client.cache_clear()  # noqa: SLF001 - of an earlier run's server
+        yield s3, sqs, queue, handler.Function(os.environ | {"DLQ_URL": queue})
+    finally:
+        os.environ.clear()
+        os.environ |= kept
+        server.stop()
+
+
+class _Context:
+    """As Lambda's, with half a minute left."""
+
+    aws_request_id = "corpus"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
+def _one(  # noqa: PLR0913, PLR0917 - the parts of one stack
+    s3: Any, sqs: Any, queue: str, handler: Any, name: str, body: bytes, kept: Path
+) -> tuple[str, str]:
+    """Upload a file, have it processed, and look at what is there: the outcome and its reason."""
+    key = f"uploads/{name}"
+    s3.put_object(Bucket=INPUT, Key=key, Body=body)
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": INPUT}, "object": {"key": quote_plus(key)}},
+    }
+    log = io.StringIO()
+    fault = None
+    with redirect_stdout(log):
+        try:
+            handler({"Records": [record]}, _Context())
+        except Exception as error:  # noqa: BLE001 - it is what is looked for
+            fault = f"{type(error).__name__}: {error}"
+    made = {}
+    for width in WIDTHS:
+        try:
+            found = s3.get_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, width))
+        except s3.exceptions.NoSuchKey:
+            continue
+        made[width] = found["Body"].read()
+        kept.with_name(f"{kept.name}_{width}.webp").write_bytes(made[width])
+        s3.delete_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, width))
+    letters = []
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            letters.append(json.loads(message["Body"])["error"])
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    reasons = [
+        line["reason"] for line in _lines(log.getvalue()) if line.get("action") == "degraded"
+    ]
+    return _verdict(made, letters, fault, reasons)
+
+
+def _lines(log: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+def _verdict(
+    made: dict[int, bytes], letters: list[dict[str, Any]], fault: str | None, reasons: list[str]
+) -> tuple[str, str]:
+    if fault is not None:
+        return "raised", fault
+    if len(made) == len(WIDTHS) and not letters:
+        return "thumbnail", "; ".join(reasons)
+    if len(letters) == 1 and letters[0]["permanent"] and not made:
+        got = "too-large" if letters[0]["type"] == "ImageTooLarge" else "reject-permanent"
+        return got, f"{letters[0]['type']}: {letters[0]['message']}"
+    return f"{len(made)} thumbnails and {len(letters)} letters", json.dumps(letters)
+
+
+def show(outcomes: list[Outcome], sheet: Path) -> None:
+    """Print class × expected × got, then every difference."""
+    table = Table("class", "expected", "got", "files")
+    counts = Counter((each.kind, each.expected, each.got, each.right) for each in outcomes)
+    for (kind, expected, got, right), count in sorted(counts.items()):
+        style = None if right else "bold red"
+        table.add_row(escape(kind), escape(expected), escape(got), str(count), style=style)
+    out.print(table)
+    wrong = [each for each in outcomes if not each.right]
+    for each in wrong:
+        out.print(
+            f"[bold red]{escape(each.path)}[/]: expected {escape(each.expected)}, got ", end=""
+        )
+        out.print(f"{escape(each.got)} ({escape(each.message)})", soft_wrap=True)
+    out.print(f"{len(outcomes) - len(wrong)} of {len(outcomes)} right. Look at {sheet}/index.html")
+
+
+STYLE: Final = """
+:root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif }
+body { margin: 1rem }
+article { display: flex; gap: 1rem; align-items: start; padding: .5rem }
+article { border-top: 1px solid #8884 }
+article > div { flex: 1; overflow-wrap: anywhere }
+img { max-width: 512px; max-height: 384px;
+  background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
+img.source { max-width: 320px }
+.wrong { background: #f004 }
+body:has(#only:checked) article:not(.wrong) { display: none }
+"""
+
+
+def write_sheet(outcomes: list[Outcome], files: Path, sheet: Path) -> None:
+    """Write index.html: each file on the left, its thumbnails on the right, by class."""
+    parts = [
+        "<!doctype html><meta charset=utf-8><title>Contact sheet</title>",
+        f"<style>{STYLE}</style><h1>Contact sheet</h1>",
+        "<label><input type=checkbox id=only> only differences</label>",
+    ]
+    order = sorted(range(len(outcomes)), key=lambda number: (outcomes[number].kind, number))
+    kind = None
+    for number in order:
+        outcome = outcomes[number]
+        if outcome.kind != kind:
+            kind = outcome.kind
+            parts.append(f"<h2>{html.escape(kind)}</h2>")
+        parts.append(_article(number, outcome, files, sheet))
+    (sheet / "index.html").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _article(number: int, outcome: Outcome, files: Path, sheet: Path) -> str:
+    source = _viewable(files / outcome.path, sheet / f"{number}_source")
+    images = (
+        [f'<img class=source loading=lazy src="{quote(source)}" alt="source">'] if source else []
+    )
+    images += [
+        f'<img loading=lazy src="{number}_{width}.webp" alt="{width}">'
+        for width in reversed(WIDTHS)
+        if (sheet / f"{number}_{width}.webp").exists() and outcome.got == "thumbnail"
+    ]
+    words = f"{outcome.path}\nexpected {outcome.expected}, got {outcome.got}\n{outcome.message}"
+    text = html.escape(words).replace("\n", "<br>")
+    return "".join(
+        (
+            f"<article class={'right' if outcome.right else 'wrong'}>",
+            *images,
+            f"<div>{text}</div></article>",
+        )
+    )
+
+
+def _viewable(source: Path, copy: Path) -> str | None:
+    """Name of a copy that browsers show: the file itself, or a PNG by Pillow as it comes."""
+    if source.suffix.lower() in SHOWN_BY_BROWSERS:
+        shutil.copyfile(source, copy.with_suffix(source.suffix.lower()))
+        return copy.with_suffix(source.suffix.lower()).name
+    try:
+        from pi_heif import register_heif_opener  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        register_heif_opener()
+        with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
+            image.thumbnail((640, 640))
+            image.convert("RGBA").save(copy.with_suffix(".png"))
+    except Exception:  # noqa: BLE001 - then there is nothing to show beside the words
+        return None
+    return copy.with_suffix(".png").name
+
+
+if __name__ == "__main__":
+    main(app)
