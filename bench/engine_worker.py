@@ -34,12 +34,17 @@ LAMBDA = Path(__file__).resolve().parents[1] / "lambda"
 def ours() -> Make:
     """The function's own code."""
     sys.path.insert(0, str(LAMBDA))
-    from image_utils import make_thumbnails  # noqa: PLC0415 - each engine is loaded alone
+    from thumbnailer.imaging import (  # noqa: PLC0415 - each engine is loaded alone
+        Size,
+        ThumbnailSpec,
+        make_thumbnails,
+    )
 
     memory_mb = 4096
 
     def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
-        return [each.data for each in make_thumbnails(data, widths, quality, memory_mb).thumbnails]
+        specs = [ThumbnailSpec(Size.of_width(width), quality, animated=True) for width in widths]
+        return [each.data for each in make_thumbnails(data, specs, memory_mb).thumbnails]
 
     return make
 

@@ -22,24 +22,25 @@ RESULTS: Final = Path("bench/results/memory.json")
 PROGRAM: Final = """
 import json, re, sys, time
 from pathlib import Path
-import image_utils
+from thumbnailer.imaging import make_thumbnails
+from thumbnailer.settings import Settings, parse_sizes
 from thumbnailer.errors import ImageTooLarge
 
 def status(field):
     return int(Path("/proc/self/status").read_text().partition(field)[2].split()[0]) / 1024
 
-path, widths = sys.argv[1], tuple(map(int, sys.argv[2].split(",")))
+path, specs = sys.argv[1], Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
 data = Path(path).read_bytes()
-image_utils.make_thumbnails(Path(sys.argv[3]).read_bytes(), (128, 512), 85, 512)  # imports
+make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)  # imports
 base = status("VmRSS:") - len(data) / 2**20
 try:
-    image_utils.make_thumbnails(data, widths, 85, int(sys.argv[4]) + 1)
+    make_thumbnails(data, specs, int(sys.argv[4]) + 1)
     foreseen = None
 except ImageTooLarge as error:
     foreseen = int(re.search(r"needs about (\\d+) MB", str(error))[1])
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
-made = image_utils.make_thumbnails(data, widths, 85, 10_240)
+made = make_thumbnails(data, specs, 10_240)
 print(json.dumps({
     "need_mb": status("VmHWM:") - base + int(sys.argv[4]), "foreseen_mb": foreseen,
     "cpu_ms": (time.process_time() - began) * 1000, "size": made.size, "notes": made.notes,

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from image_pipeline.folders import thumbnails
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.imaging import make_thumbnails
 from thumbnailer.settings import Settings
 
 RUNS = 7
@@ -29,7 +29,7 @@ def engine(photos: list[Path]) -> float:
     """Seconds an image, files read included, in this process."""
     started = time.perf_counter()
     for photo in photos:
-        make_thumbnails(photo.read_bytes(), SETTINGS.widths, SETTINGS.quality, 512)
+        make_thumbnails(photo.read_bytes(), SETTINGS.specs, 512)
     return (time.perf_counter() - started) / len(photos)
 
 

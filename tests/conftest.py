@@ -44,13 +44,13 @@ def moto_endpoint() -> Iterator[str]:
 @pytest.fixture
 def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty AWS that everything in this process talks to; its URL."""
-    from thumbnailer import storage  # noqa: PLC0415
+    from thumbnailer.storage import s3_bucket  # noqa: PLC0415
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
-    storage._client.cache_clear()  # noqa: SLF001
+    s3_bucket.kept_client.cache_clear()
     requests.post(f"{moto_endpoint}/moto-api/reset", timeout=10).raise_for_status()
     yield moto_endpoint
-    storage._client.cache_clear()  # noqa: SLF001
+    s3_bucket.kept_client.cache_clear()
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """A stack of buckets and a queue in moto, without a function: tests do what it would do."""
 
 from aws_names import INPUT, OUTPUT
+from pictures import thumbnails_of
 
 from image_pipeline.stack.deployed import Aws, Stack
 from thumbnailer.dead_letters import DeadLetter
 from thumbnailer.errors import CorruptImage, PipelineError
 from thumbnailer.events import Upload
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import Settings
 
@@ -24,9 +25,9 @@ def made(stack: Stack, key: str, body: bytes) -> None:
     stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     head = stack.aws.s3.head_object(Bucket=INPUT, Key=key)
     etag, modified = head["ETag"].strip('"'), head["LastModified"]
-    told = Provenance(key, etag, modified, stack.settings.recipe).to_metadata()
-    for each in make_thumbnails(body, stack.settings.widths, 85, 512).thumbnails:
-        name = stack.settings.thumbnail_key(key, each.width)
+    told = Provenance(key, etag, modified, fingerprint(stack.settings.specs[0])).to_metadata()
+    for each in thumbnails_of(body, [size.width for size in stack.settings.sizes]).thumbnails:
+        name = stack.settings.thumbnail_key(key, each.spec.size)
         stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=told)
 
 

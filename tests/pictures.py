@@ -3,12 +3,14 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import pillow_heif
 from PIL import Image
 
-from thumbnailer.imaging.decode import PNG_MAGIC
+from thumbnailer.imaging import Made, Size, ThumbnailSpec, make_thumbnails
+from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
 QUADRANTS = ((RED, GREEN), (BLUE, YELLOW))
@@ -113,3 +115,22 @@ def rgb_profile(
     head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
     head += struct.pack(">3i", 63190, 65536, 54061)  # D50
     return head + bytes(128 - len(head)) + table + body
+
+
+def specs_of(
+    widths: Iterable[int], quality: int = 85, *, animated: bool = True
+) -> list[ThumbnailSpec]:
+    """Specs of WebP thumbnails with default names."""
+    return [ThumbnailSpec(Size.of_width(width), quality, animated) for width in widths]
+
+
+def thumbnails_of(
+    data: bytes,
+    widths: Iterable[int] = (128, 512),
+    quality: int = 85,
+    memory_mb: int = 512,
+    *,
+    animated: bool = True,
+) -> Made:
+    """Make WebP thumbnails of these widths."""
+    return make_thumbnails(data, specs_of(widths, quality, animated=animated), memory_mb)

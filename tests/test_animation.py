@@ -16,11 +16,11 @@ from pictures import (
     png_chunk,
     quadrants,
     rgb_profile,
+    thumbnails_of,
 )
 from PIL import Image, ImageDraw
 
-from thumbnailer.imaging import animation
-from thumbnailer.imaging.thumbnails import Made, make_thumbnails
+from thumbnailer.imaging import Made, animation
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 KINDS = ("GIF", "PNG", "WEBP", "AVIF")
@@ -47,7 +47,7 @@ def animated(
 
 
 def made(data: bytes, widths: tuple[int, ...] = (64, 128), **options: Any) -> Made:
-    return make_thumbnails(data, widths, 90, options.pop("memory_mb", 512), **options)
+    return thumbnails_of(data, widths, 90, options.pop("memory_mb", 512), **options)
 
 
 def shown(webp: bytes) -> list[tuple[tuple[int, ...], int]]:

@@ -31,9 +31,11 @@ ALONE = """
 import json, sys
 sys.path[:0] = sys.argv[1:3]
 import handler, image_utils
+from thumbnailer.settings import Settings, parse_sizes
+specs = Settings('', '', sizes=parse_sizes('64')).specs
 for path in sys.argv[3:]:
     with open(path, "rb") as file:
-        [thumbnail] = image_utils.make_thumbnails(file.read(), [64], 85, 512).thumbnails
+        [thumbnail] = image_utils.make_thumbnails(file.read(), specs, 512).thumbnails
     print(json.dumps([path.rpartition(".")[2], thumbnail.size, thumbnail.data[8:12].decode()]))
 """
 """Import the function from the paths given first, and make thumbnails of the other ones."""

@@ -19,11 +19,12 @@ PROGRAM = """
 import json, resource, sys
 sys.path[:0] = sys.argv[3:]
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2])))
-import image_utils
+from thumbnailer.imaging import make_thumbnails
+from thumbnailer.settings import Settings, parse_sizes
 from thumbnailer.errors import PermanentError
-widths = tuple(map(int, sys.argv[1].split(",")))
+specs = Settings("", "", sizes=parse_sizes(sys.argv[1])).specs
 try:
-    made = image_utils.make_thumbnails(sys.stdin.buffer.read(), widths, 85, 512)
+    made = make_thumbnails(sys.stdin.buffer.read(), specs, 512)
     outcome = "thumbnail"
 except PermanentError as error:
     outcome = type(error).__name__

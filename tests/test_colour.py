@@ -9,10 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import ADOBE_GAMMA, ADOBE_RGB, decoded, encoded, is_upright, jpeg, near, rgb_profile
+from pictures import (
+    ADOBE_GAMMA,
+    ADOBE_RGB,
+    decoded,
+    encoded,
+    is_upright,
+    jpeg,
+    near,
+    rgb_profile,
+    thumbnails_of,
+)
 from PIL import Image
 
-from thumbnailer.imaging.thumbnails import Made, make_thumbnails
+from thumbnailer.imaging import Made
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "cases"
 
@@ -76,7 +86,7 @@ def difference(one: Colour, other: Colour) -> float:
 
 
 def made(data: bytes) -> Made:
-    return make_thumbnails(data, (128, 512), 100, 512)
+    return thumbnails_of(data, (128, 512), 100, 512)
 
 
 def shown(data: bytes) -> Colour:

@@ -19,7 +19,7 @@ from console_server import SECRET, Pages, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from moto_stack import letter_of, made, moto_stack
-from pictures import jpeg
+from pictures import jpeg, thumbnails_of
 from starlette.routing import Route
 
 from image_pipeline.console import app, gallery
@@ -33,7 +33,6 @@ from image_pipeline.stack import replay
 from image_pipeline.stack.deployed import Stack, explained
 from thumbnailer import errors
 from thumbnailer.imaging.encoders import webp
-from thumbnailer.imaging.thumbnails import make_thumbnails
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -675,8 +674,8 @@ def test_a_pattern_for_the_log_fits_whatever_the_key(key: str) -> None:
 
 def test_a_thumbnail_s_size_is_read_from_its_head() -> None:
     """64 bytes tell the pixels of every kind of WebP that is written here."""
-    (made,) = make_thumbnails(jpeg((300, 200)), [128], 85, 512).thumbnails
-    assert webp.size_of(webp.stamped(made.data, b"12345678")[:64]) == (128, 85)
+    (made,) = thumbnails_of(jpeg((300, 200)), [128], 85, 512).thumbnails
+    assert webp.size_of(webp.ENCODERS["webp"].mark(made.data, b"12345678")[:64]) == (128, 85)
 
 
 @pytest.mark.parametrize(

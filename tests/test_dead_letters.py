@@ -14,7 +14,7 @@ from scripted_server import Hang, Reply, ScriptedServer
 from thumbnailer.dead_letters import (
     ATTEMPTS,
     MAX_MESSAGE,
-    RESERVE,
+    RESERVE_SECONDS,
     DeadLetter,
     DeadLetterQueue,
     read,
@@ -62,7 +62,7 @@ def test_a_queue_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 BOTO3_IMPORT = 1.2
-"""Seconds of RESERVE that are for the import of boto3, which this process has behind it."""
+"""Seconds of RESERVE_SECONDS that are for the import of boto3, which this process has behind it."""
 
 
 def test_a_silent_queue_is_told_within_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_silent_queue_is_told_within_the_reserve(monkeypatch: pytest.MonkeyPat
         began = time.monotonic()
         with pytest.raises(QueueUnavailable, match=r"uploads/a\.jpg"):
             queue.send(DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("x"), "r"))
-        assert time.monotonic() - began < RESERVE - BOTO3_IMPORT
+        assert time.monotonic() - began < RESERVE_SECONDS - BOTO3_IMPORT
         assert len(server.requests) == ATTEMPTS == 2
 
 

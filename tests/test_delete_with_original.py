@@ -4,10 +4,11 @@ from copy import replace
 
 import pytest
 from memory_bucket import MemoryBucket
-from test_pipeline import KEY, SETTINGS, THUMBNAILS, P, Q, World, once
+from test_reconcile import KEY, SETTINGS, THUMBNAILS, P, Q, World, once
 
 from thumbnailer.errors import StorageUnavailable
 from thumbnailer.events import Upload
+from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Skipped
 
@@ -118,7 +119,7 @@ def test_thumbnails_that_changed_meanwhile_are_looked_at_again(world: Deleting) 
     world.upload()
     world.delete()
     state, _ = world.output.objects[THUMBNAILS[1]]
-    newer = Provenance("uploads/a/photo.png", "e", state.modified, SETTINGS.recipe)
+    newer = Provenance("uploads/a/photo.png", "e", state.modified, fingerprint(SETTINGS.specs[0]))
 
     def replace_it() -> None:
         headers = type("Headers", (), {"metadata": newer.to_metadata()})()

@@ -16,13 +16,13 @@ import pytest
 from aws_names import INPUT, OUTPUT
 from pictures import decoded, encoded, is_upright, jpeg
 from PIL import Image, ImageFile
-from test_uploads import notification, queued
+from test_events import notification, queued
 
-from thumbnailer import storage
 from thumbnailer.errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
 from thumbnailer.handler import Function
 from thumbnailer.imaging import thumbnails
 from thumbnailer.imaging.decode import open_image
+from thumbnailer.storage import s3_bucket
 
 
 class Context:
@@ -495,7 +495,7 @@ def test_a_replay_that_fails_for_now_raises(stack: Stack, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("503")
 
-    monkeypatch.setattr("thumbnailer.handler.Pipeline.process", fail)
+    monkeypatch.setattr("thumbnailer.handler.Reconciler.process", fail)
     with pytest.raises(StorageUnavailable):
         stack.invoke({"letter": letter("uploads/a.jpg")})
     assert stack.letters() == []
@@ -544,14 +544,12 @@ def test_no_log_line_letter_or_error_holds_a_credential(
     stack.upload("uploads//b.jpg", b"hello")  # by boto3
     if endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    storage._client.cache_clear()  # noqa: SLF001 - clients keep the credentials they were made with
+    s3_bucket.kept_client.cache_clear()  # clients keep the credentials they were made with
     function = Function(
         os.environ | {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": stack.queue_url, "LOG_LEVEL": "DEBUG"}
     )
-    # Powertools keeps one logger a process: its first level, and the stdout of that time.
-    logger = logging.getLogger("service_undefined")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    for handler in logger.handlers:
+    # Powertools keeps one logger for each process, with the stdout of its first use.
+    for handler in logging.getLogger("service_undefined").handlers:
         monkeypatch.setattr(handler, "stream", sys.stdout)
     asked = {"uploads": [{"bucket": INPUT, "key": f"uploads/{key}"} for key in ("a.jpg", "/b.jpg")]}
     told = ""
@@ -560,7 +558,7 @@ def test_no_log_line_letter_or_error_holds_a_credential(
     except QueueUnavailable as error:
         told += str(error)
     finally:
-        storage._client.cache_clear()  # noqa: SLF001
+        s3_bucket.kept_client.cache_clear()
     printed = "".join(capfd.readouterr())
     assert '"action":"start"' in printed
     told += printed + json.dumps(stack.letters())

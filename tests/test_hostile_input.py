@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aws_names import INPUT
 from pictures import jpeg
+from test_events import notification
 from test_handler import Context, Stack
-from test_uploads import notification
 
 from thumbnailer.errors import InvalidEvent, OutOfTime
 

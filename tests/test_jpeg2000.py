@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-from pictures import decoded, encoded, is_upright, quadrants
+from pictures import decoded, encoded, is_upright, quadrants, thumbnails_of
 
 from thumbnailer.errors import CorruptImage
 from thumbnailer.imaging.formats.jpeg2000 import codestream
-from thumbnailer.imaging.thumbnails import make_thumbnails
 
 CUTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -24,7 +23,7 @@ CUTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("size", [(33, 25), (801, 601), (2003, 1501), (1501, 2003)])
 def test_every_size_and_cut_gives_the_whole_picture(cut: str, size: tuple[int, int]) -> None:
     """Odd sizes are rounded up at each halving, however the file is cut."""
-    made = make_thumbnails(encoded(quadrants(size), "JPEG2000", **CUTS[cut]), (64, 256), 85, 512)
+    made = thumbnails_of(encoded(quadrants(size), "JPEG2000", **CUTS[cut]), (64, 256), 85, 512)
     assert made.size == size
     assert all(is_upright(decoded(thumbnail.data), 24) for thumbnail in made.thumbnails)
 
@@ -50,7 +49,7 @@ def test_a_header_that_is_not_there_is_told(data: bytes) -> None:
         codestream(data)
     if data:
         with pytest.raises(CorruptImage):
-            make_thumbnails(data, (64,), 85, 512)
+            thumbnails_of(data, (64,), 85, 512)
 
 
 def test_with_an_offset_there_is_no_scaling() -> None:

@@ -16,16 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket
-from pictures import BLUE, RED, encoded, jpeg, near
+from pictures import BLUE, RED, encoded, jpeg, near, thumbnails_of
 from PIL import Image
 
 from thumbnailer.errors import StorageUnavailable
 from thumbnailer.events import Upload
-from thumbnailer.imaging.thumbnails import make_thumbnails
-from thumbnailer.manifest import manifest, srcset
+from thumbnailer.imaging import Size
+from thumbnailer.manifest import manifest
 from thumbnailer.provenance import Provenance
-from thumbnailer.reconcile import Done, Pipeline, Skipped
+from thumbnailer.reconcile import Done, Reconciler, Skipped
 from thumbnailer.settings import Settings
+from thumbnailer.srcset import srcset
 from thumbnailer.telemetry import Telemetry
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "manifest.schema.json").read_text())
@@ -44,9 +45,12 @@ def checked(data: bytes) -> dict[str, Any]:
 
 def of(data: bytes, widths: tuple[int, ...] = (128, 512), key: str = KEY) -> dict[str, Any]:
     """The manifest of an image."""
-    made = make_thumbnails(data, widths, 85, 512)
-    stored = {t.width: (f"a/photo_{t.width}w.webp", len(t.data)) for t in made.thumbnails}
-    source = Provenance(key, "0123", NOW, SETTINGS.manifest_recipe)
+    made = thumbnails_of(data, widths, 85, 512)
+    stored = {
+        each.spec.size: (f"a/photo_{each.spec.size.name}.webp", len(each.data))
+        for each in made.thumbnails
+    }
+    source = Provenance(key, "0123", NOW, SETTINGS.manifest_fingerprint)
     return checked(manifest(source, len(data), made, stored))
 
 
@@ -141,7 +145,7 @@ class World:
 
     def process(self, key: str = KEY, *, only_missing: bool = False) -> object:
         buckets = {"in": self.input, "thumbs": self.output}
-        pipeline = Pipeline(
+        pipeline = Reconciler(
             self.settings,
             Telemetry("ERROR"),
             bucket=lambda name: buckets[name],
@@ -198,7 +202,11 @@ def test_an_overwrite_replaces_it() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"widths": (128, 512, 1024)}, {"quality": 70}, {"output_key_template": "{stem}/{width}"}],
+    [
+        {"sizes": tuple(map(Size.of_width, (128, 512, 1024)))},
+        {"quality": 70},
+        {"output_key_template": "{stem}/{width}"},
+    ],
 )
 def test_what_it_tells_of_changes_it(change: dict[str, Any]) -> None:
     """Other widths, quality or names: a manifest that would be stale is written again."""
@@ -272,7 +280,11 @@ def test_names_that_tell_formats_apart_keep_manifests_apart() -> None:
 
 def test_without_it_nothing_of_it_is_imported() -> None:
     """Those who want no manifest do not pay for it at a cold start."""
-    program = "import sys, pipeline; print(*{'manifest', 'thumbhash'} & set(sys.modules))"
+    program = """
+import sys
+import thumbnailer.reconcile
+print(*{"thumbnailer.manifest", "thumbhash"} & set(sys.modules))
+"""
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], capture_output=True, check=True
     )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.limits import LimitUnavailable, limited
-from thumbnailer.imaging.limits import plane_bytes
+from thumbnailer.imaging.formats.isobmff import plane_bytes
 from tools.corpus import CASES
 
 SIDE = 10_000
@@ -23,12 +23,13 @@ from pathlib import Path
 os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
 from thumbnailer.errors import ImageTooLarge, PermanentError
-from image_utils import make_thumbnails
-widths = tuple(map(int, sys.argv[2].split(",")))
+from thumbnailer.imaging import make_thumbnails
+from thumbnailer.settings import Settings, parse_sizes
+specs = Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
 for path in sys.stdin.read().splitlines():
     print(json.dumps([path, "began", 0]), flush=True)
     try:
-        make_thumbnails(Path(path).read_bytes(), widths, 85, int(sys.argv[1]))
+        make_thumbnails(Path(path).read_bytes(), specs, int(sys.argv[1]))
         outcome = "thumbnail"
     except PermanentError as error:
         outcome = type(error).__name__

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pictures import encoded, png, quadrants
 from PIL import Image, PngImagePlugin
 
-from thumbnailer.imaging.decode import PNG_MAGIC
+from thumbnailer.imaging.formats import DECODER_ERRORS
+from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
 from thumbnailer.imaging.formats.png import PngFile
-from thumbnailer.imaging.sniff import DECODER_ERRORS
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 CUT, FLIPPED = "cut", "flipped"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aws_names import INPUT, OUTPUT
 from moto_stack import letter_of, made, moto_stack
+from pictures import thumbnails_of
 from scripted_server import Reply, ScriptedServer
 
 from image_pipeline.stack.deployed import Stack
@@ -16,7 +17,6 @@ from soak.faults import Fault, FaultyProxy
 from soak.plan import BROKEN, DELETED, OVERWRITTEN, Upload, drawn
 from soak.reconciliation import reconcile
 from thumbnailer.errors import PermanentError, StorageUnavailable
-from thumbnailer.imaging.thumbnails import make_thumbnails
 
 
 # --- the plan -----------------------------------------------------------------------------------
@@ -48,10 +48,10 @@ def test_what_a_plan_calls_sound_can_be_made() -> None:
                 continue
             seen.add(kind)
             if upload.sound:
-                assert len(make_thumbnails(upload.last, [128, 512], 85, 512).thumbnails) == 2
+                assert len(thumbnails_of(upload.last, [128, 512], 85, 512).thumbnails) == 2
             else:
                 with pytest.raises(PermanentError):
-                    make_thumbnails(upload.last, [128, 512], 85, 512)
+                    thumbnails_of(upload.last, [128, 512], 85, 512)
 
 
 # --- the accounts -------------------------------------------------------------------------------

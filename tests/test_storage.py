@@ -25,18 +25,10 @@ from memory_bucket import MemoryBucket
 from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
 from simulation.calm import SIMULATED, simulated_bucket
 
-from thumbnailer import storage
 from thumbnailer.errors import OutOfTime, StorageDenied, StorageUnavailable
-from thumbnailer.storage import (
-    AWKWARD_KEY,
-    Boto3Bucket,
-    Bucket,
-    Object,
-    ObstoreBucket,
-    S3Bucket,
-    State,
-    UnreadableHeaderError,
-)
+from thumbnailer.storage import Bucket, Object, S3Bucket, State, s3_bucket
+from thumbnailer.storage.boto3_bucket import Boto3Bucket
+from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
 
 type Maker = Callable[[str, float], Bucket]
 
@@ -157,9 +149,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     """An S3 that does as its `script` says: at first, all is well."""
     with ScriptedServer(OBJECT) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        storage._client.cache_clear()  # noqa: SLF001
+        s3_bucket.kept_client.cache_clear()
         yield server
-    storage._client.cache_clear()  # noqa: SLF001
+    s3_bucket.kept_client.cache_clear()
 
 
 @contextmanager
@@ -371,7 +363,7 @@ def test_a_request_takes_the_largest_budget_that_fits(monkeypatch: pytest.Monkey
         asked.append(budget)
         return MemoryBucket()
 
-    monkeypatch.setattr(storage, "_client", client)
+    monkeypatch.setattr(s3_bucket, "kept_client", client)
     for left in (29.0, 23.9, 4.0, 0.8):
         S3Bucket(OUTPUT, lambda left=left: left).head("k")  # type: ignore[misc]
     assert asked == [22.0, 22.0, 2.75, 0.7]

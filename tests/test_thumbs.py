@@ -14,13 +14,13 @@ import pytest
 from home import COMMAND, Home
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import decoded, is_upright, jpeg
+from pictures import decoded, is_upright, jpeg, thumbnails_of
 
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import State
+from thumbnailer.imaging import make_thumbnails
 from thumbnailer.imaging.encoders.webp import STAMP
-from thumbnailer.imaging.thumbnails import make_thumbnails
 from thumbnailer.settings import Settings
 
 SETTINGS = Settings(output_bucket="", dead_letter_queue_url="")
@@ -81,7 +81,7 @@ def test_options_are_those_of_the_stack(home: Home, album: Path) -> None:
     words = ("--sizes", "64", "--quality", "30", "--key-template", "{width}/{stem}.{ext}.webp")
     home.json("thumbs", source, "--out", out, *words)
     assert files(out) == {"64/one.jpg.webp"}
-    expected = make_thumbnails(source.read_bytes(), (64,), 30, 512).thumbnails[0].data
+    expected = thumbnails_of(source.read_bytes(), (64,), 30, 512).thumbnails[0].data
     assert decoded((out / "64" / "one.jpg.webp").read_bytes()).tobytes() == (
         decoded(expected).tobytes()
     )
@@ -422,7 +422,7 @@ def test_photos_are_those_of_the_function(tmp_path: Path) -> None:
     for job, result in itertools.product(jobs, results):
         if job.path != result.path or result.thumbnails is None:
             continue
-        made = make_thumbnails(job.path.read_bytes(), SETTINGS.widths, SETTINGS.quality, 512)
+        made = make_thumbnails(job.path.read_bytes(), SETTINGS.specs, 512)
         for thumbnail in made.thumbnails:
             stored = result.thumbnails[thumbnail.width][0].read_bytes()
             assert decoded(stored).tobytes() == decoded(thumbnail.data).tobytes()

@@ -1,6 +1,6 @@
-"""Is the deployed code the built artefact, and built for this machine? Asked before all else.
+"""Checks that the deployed code was built, and for this machine.
 
-Only the standard library may be imported here: an unbuilt package has nothing more.
+Only the standard library may be imported here: an unbuilt package has no other libraries.
 """
 
 import json
@@ -11,10 +11,10 @@ from typing import Final
 from thumbnailer.errors import InvalidPackage
 
 STAMP: Final = "build.json"
-"""Written by lambda/Makefile: `{"architecture": "arm64" | "x86_64"}`."""
+"""Written by the build: `{"architecture": "arm64" | "x86_64"}`."""
 
 MACHINES: Final = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
-"""What machines call themselves → what Lambda calls them."""
+"""Names of machines as they report themselves → as Lambda names them."""
 
 
 def check(directory: Path) -> None:

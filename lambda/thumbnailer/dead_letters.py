@@ -1,4 +1,4 @@
-"""The queue of failed uploads: what a letter says, and how it is sent and read."""
+"""The dead-letter queue: what a message contains, and how it is sent and read."""
 
 import json
 from datetime import UTC, datetime
@@ -11,18 +11,17 @@ VERSION: Final = 1
 ATTEMPTS: Final = 2
 CONNECT_TIMEOUT: Final = 1.0
 READ_TIMEOUT: Final = 1.0
-"""Seconds an attempt; SQS in the same region answers in tens of milliseconds."""
+"""Seconds for each attempt. SQS in the same region answers in tens of milliseconds."""
 
-RESERVE: Final = 6.0
-"""Seconds that sending a letter may take at worst, so that much is kept of an invocation's time:
-all attempts, the wait between them, and the import of boto3 at a fraction of a CPU (1.2 s)."""
+RESERVE_SECONDS: Final = 6.0
+"""Time of an invocation that is kept for sending a message. It is the worst case: all attempts, the
+wait between them, and the import of boto3 at a fraction of a CPU (1.2 s)."""
 
 
 class DeadLetter(NamedTuple):
-    """One failed upload.
+    """The message of one failed upload.
 
-    `attempts` counts the letters that the upload has had, this one included; `failed_at` is ISO
-    8601 in UTC.
+    `attempts` counts the upload's messages, this one included. `failed_at` is ISO 8601 in UTC.
     """
 
     bucket: str
@@ -36,27 +35,27 @@ class DeadLetter(NamedTuple):
 
     @classmethod
     def of(cls, upload: Upload, error: PipelineError, request_id: str) -> "DeadLetter":
-        """The letter that says `error` of `upload`."""
+        """Build the message that reports `error` for `upload`."""
         return cls(
             bucket=upload.bucket,
             key=upload.key,
             etag=upload.etag,
-            error=described(error),
+            error=error_summary(error),
             attempts=upload.attempts + 1,
             request_id=request_id,
             failed_at=datetime.now(UTC).isoformat(),
         )
 
     def to_json(self) -> str:
-        """The body of the message."""
+        """Return the body of the SQS message."""
         return json.dumps(self._asdict())
 
 
 class Message(NamedTuple):
-    """What a message on the queue tells of a failure.
+    """What a message on the queue says about a failure.
 
-    `event` is what the function is to be called with again. `permanent` and `failed_at` are None
-    where the message does not say. `attempts` counts what was tried.
+    `event` is the event to call the function with again. `permanent` and `failed_at` are None where
+    the message does not say.
     """
 
     event: dict[str, Any]
@@ -72,7 +71,7 @@ UNDELIVERED: Final = "Undelivered"
 
 
 def read(body: str) -> Message:
-    """Read a dead letter, a record of Lambda's OnFailure destination, or an EventBridge event.
+    """Read a dead-letter message, a record of Lambda's OnFailure destination, or an event.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html; the rule's
     queue holds the bare event: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html.
@@ -97,7 +96,9 @@ def read(body: str) -> Message:
             kind, text = UNDELIVERED, f"EventBridge could not deliver this event: {about}"
             permanent, attempts, failed_at = None, 0, None
         case _:
-            raise InvalidEvent("The message is neither a dead letter nor an OnFailure record")
+            raise InvalidEvent(
+                "The message is neither a dead-letter message nor an OnFailure record"
+            )
     return Message(
         event,
         kind,
@@ -109,7 +110,7 @@ def read(body: str) -> Message:
 
 
 def _time(text: object) -> datetime | None:
-    """An ISO 8601 time in UTC; None where it is none."""
+    """Parse an ISO 8601 time, UTC by default; None for anything else."""
     try:
         time = datetime.fromisoformat(str(text))
     except ValueError:
@@ -118,11 +119,11 @@ def _time(text: object) -> datetime | None:
 
 
 MAX_MESSAGE: Final = 2000
-"""Characters of an error's message: a letter must fit into the queue's limit, whatever happened."""
+"""Characters of an error's text. A message must always fit into the queue's limit."""
 
 
-def described(error: PipelineError) -> dict[str, Any]:
-    """An error as letters, results and logs show it: type, message, permanent."""
+def error_summary(error: PipelineError) -> dict[str, Any]:
+    """Return an error as messages, results and logs contain it: type, message, permanent."""
     message = str(error)
     return {
         "type": type(error).__name__,
@@ -132,27 +133,27 @@ def described(error: PipelineError) -> dict[str, Any]:
 
 
 class DeadLetterQueue:
-    """The SQS queue at `url`. boto3 is imported when the first letter is sent."""
+    """The SQS queue at `url`. boto3 is imported when the first message is sent."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._client: Any = None
 
-    def send(self, letter: DeadLetter) -> None:
-        """Put one letter on the queue.
+    def send(self, message: DeadLetter) -> None:
+        """Send one message.
 
-        Raises QueueUnavailable if SQS has not confirmed it after a retry.
+        Raises QueueUnavailable if SQS has not confirmed it after one retry.
         """
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         try:
-            self._connected().send_message(QueueUrl=self._url, MessageBody=letter.to_json())
+            self._connected().send_message(QueueUrl=self._url, MessageBody=message.to_json())
         except (BotoCoreError, ClientError) as error:
-            raise QueueUnavailable(f"No dead letter for {letter.key}: {error}") from error
+            raise QueueUnavailable(f"No dead-letter message for {message.key}: {error}") from error
 
     def _connected(self) -> Any:
         if self._client is None:
-            import boto3  # noqa: PLC0415 - off the hot path: only failures need it
+            import boto3  # noqa: PLC0415 - only failures need it
             from botocore.config import Config  # noqa: PLC0415
 
             self._client = boto3.client(

@@ -1,22 +1,22 @@
-"""Everything that can go wrong, in one tree; each class says whether trying again can help.
+"""Everything that can go wrong, in one tree. Each class says whether a retry can help.
 
     PipelineError
     ├── ConfigurationError     the function cannot run; raised at init, never for an upload
     │   ├── InvalidSettings      the environment is wrong
     │   └── InvalidPackage       unbuilt, or built for another architecture
-    ├── InvalidEvent           the event is none that the function knows
-    ├── PermanentError         the upload can never become thumbnails: a dead letter, no retry
-    │   ├── UnsupportedImage     not an image, or of a format that is not decoded
+    ├── InvalidEvent           the event has no known shape
+    ├── PermanentError         the upload can never become thumbnails: one message, no retry
+    │   ├── UnsupportedImage     not an image, or of an unsupported format
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
     │   └── KeyTooLong           a thumbnail's key would be longer than S3 allows
-    └── TransientError         may go well later: retried
+    └── TransientError         may succeed later: retried
         ├── StorageUnavailable   S3 failed, timed out, throttled or lost the connection
-        ├── StorageDenied        S3 refused: mended by a policy, not by the upload
-        ├── QueueUnavailable     SQS did not take a dead letter
+        ├── StorageDenied        S3 refused: a policy or credential must change
+        ├── QueueUnavailable     SQS did not accept a dead-letter message
         ├── SourceUnsettled      the source or its thumbnails kept changing meanwhile
         ├── OutOfTime            the invocation's time is up
-        └── UnexpectedError      a fault that nobody foresaw
+        └── UnexpectedError      an error that is not handled above
 
 A library's exceptions are translated where they arise (`raise StorageUnavailable(...) from error`).
 """
@@ -43,19 +43,26 @@ class InvalidEvent(PipelineError):
 
 
 class PermanentError(PipelineError):
-    """The upload can never become thumbnails, however often it is tried."""
+    """The upload can never become thumbnails, even when it is tried again."""
 
 
 class UnsupportedImage(PermanentError):
-    """The bytes are not an image of a format that is decoded here."""
+    """The file is not an image of a supported format."""
 
 
 class CorruptImage(PermanentError):
-    """The bytes begin like an image but cannot be decoded to the end."""
+    """The file begins like an image, but cannot be decoded to the end."""
 
 
 class ImageTooLarge(PermanentError):
-    """The image needs more memory than the function has."""
+    """The image needs more memory than there is.
+
+    `need_mb` estimates how much, in MB, if that is known.
+    """
+
+    def __init__(self, message: str, need_mb: float | None = None) -> None:
+        super().__init__(message)
+        self.need_mb = need_mb
 
 
 class KeyTooLong(PermanentError):
@@ -75,7 +82,7 @@ class StorageDenied(TransientError):
 
 
 class QueueUnavailable(TransientError):
-    """SQS did not take a dead letter."""
+    """SQS did not accept a dead-letter message."""
 
 
 class SourceUnsettled(TransientError):
@@ -87,16 +94,16 @@ class OutOfTime(TransientError):
 
 
 class UnexpectedError(TransientError):
-    """A fault that nobody foresaw: retried, for it may lie in the environment."""
+    """An unexpected error. It is retried, because its cause may be in the environment."""
 
 
-def release_frames(error: BaseException) -> None:
-    """Let go of the frames where `error`, and what led to it, came up.
+def clear_tracebacks(error: BaseException) -> None:
+    """Clear the tracebacks of `error` and its causes, so that the image they reference is freed.
 
-    They hold an image's file and pixels, and the error them: until garbage is collected, which a
-    few large pictures do not bring about.
+    Otherwise the image stays in memory until the next garbage collection, which a few large
+    pictures do not trigger.
     """
-    led: BaseException | None = error
-    while led is not None:
-        led.__traceback__ = None
-        led = led.__cause__ or led.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,4 @@
-"""Every event shape that the function takes → `Delivery` of `Upload`s.
+"""Every event shape that the function accepts → `Delivery` of `Upload`s.
 
 Sources of the shapes: S3 notification
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html,
@@ -21,27 +21,27 @@ EXPECTED: Final = (
     'or {"uploads": [{"bucket": …, "key": …}]}'
 )
 MAX_NESTING: Final = 4
-"""SQS → SNS → S3 are three; a deeper event was built to exhaust something."""
+"""SQS → SNS → S3 are three levels. A deeper event is an attack."""
 
 
 class Source(Enum):
-    """Who delivered the event, which decides who retries a transient failure."""
+    """Who delivered the event. It decides who retries a transient failure."""
 
     ASYNC = "async"
     """S3, SNS or EventBridge: Lambda retries a raised error, then OnFailure takes it."""
     QUEUE = "queue"
     """SQS: a message named in the partial batch response is delivered again."""
     REPLAY = "replay"
-    """A dead letter, called synchronously: the letter stays on the queue if this raises."""
+    """A dead-letter message, in a synchronous call: it stays on the queue if this raises."""
     DIRECT = "direct"
-    """A synchronous call with `uploads`: nobody retries, so failures become letters."""
+    """A synchronous call with `uploads`: nobody retries, so a failure becomes a message."""
 
 
 class Upload(NamedTuple):
-    """One object to look at.
+    """One object to process.
 
-    `key` is decoded. `etag` is without quotes, None where the event told none. `attempts` counts
-    the dead letters that this upload has had. `message_id` is that of the SQS message, or None.
+    `key` is decoded. `etag` is without quotes; None where the event has none. `attempts` counts the
+    earlier dead-letter messages of this upload. `message_id` is that of the SQS message, or None.
     """
 
     bucket: str
@@ -52,11 +52,11 @@ class Upload(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """The uploads of one event, in its order; `faults` are the parts that could not be read.
+    """The uploads of one event, in its order.
 
-    `summary` asks for counts in place of lists, so that an answer is bounded whatever was done.
-    `faults` pairs the id of each unreadable SQS message, or the place of an unreadable record of
-    an S3 notification, with what is wrong with it.
+    `summary` asks for counts instead of lists, so that the size of the answer is bounded. `faults`
+    pairs the id of each unreadable SQS message, or the position of each unreadable record of an S3
+    notification, with the error.
     """
 
     source: Source
@@ -67,9 +67,9 @@ class Delivery(NamedTuple):
 
 
 def parse(event: object) -> Delivery:
-    """Tell the shape of `event` (decoded JSON) and read its uploads.
+    """Read the uploads of `event` (decoded JSON).
 
-    Raises InvalidEvent, naming what was expected, where the event is of no known shape.
+    Raises InvalidEvent, which says what was expected, for an event of unknown shape.
     """
     match event:
         case {"uploads": uploads, **others}:
@@ -86,7 +86,7 @@ def parse(event: object) -> Delivery:
 
 
 def _notification(records: list[Any]) -> Delivery:
-    """Several records: one that cannot be read must not keep the others from their thumbnails."""
+    """Read several records. One that cannot be read must not stop the others."""
     uploads: list[Upload] = []
     faults: list[tuple[str, InvalidEvent]] = []
     for index, record in enumerate(records):
@@ -135,7 +135,7 @@ def _queue(records: list[Any]) -> Delivery:
 
 
 def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 - one case a shape
-    """Uploads of any event but a direct call, SQS batches included when they are nested."""
+    """Yield the uploads of any event but a direct call, nested SQS batches included."""
     if depth > MAX_NESTING:
         raise InvalidEvent(f"The event is nested more than {MAX_NESTING} deep")
     match event:
@@ -158,7 +158,7 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
             if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
                 raise InvalidEvent(f'"attempts" must be a count, not {attempts!r}')
             yield _upload(event, "the dead letter", bucket, key)._replace(attempts=attempts)
-        case {"requestContext": _, "requestPayload": payload}:  # OnFailure: not a letter before
+        case {"requestContext": _, "requestPayload": payload}:  # OnFailure: no earlier message
             for upload in _uploads_of_payload(payload, depth):
                 yield upload._replace(attempts=upload.attempts + 1)
         case _:
@@ -206,12 +206,12 @@ def _upload(fields: object, where: str, bucket: object, key: object) -> Upload:
 
 
 def _field(fields: object, name: str) -> Any:
-    """`fields[name]`, or None: `_upload` says what is missing."""
+    """Return `fields[name]`, or None: `_upload` then says what is missing."""
     return fields.get(name) if isinstance(fields, Mapping) else None
 
 
 def _unquoted(key: str, where: str) -> str:
-    """Decode a key as S3 encodes it in notifications: like a form, space as +, UTF-8."""
+    """Decode a key of an S3 notification: form-encoded UTF-8, a space is a +."""
     try:
         return unquote_plus(key, errors="strict")
     except UnicodeDecodeError:

@@ -3,47 +3,47 @@
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote
 
 import thumbhash  # type: ignore[import-untyped]
 from PIL import Image, WebPImagePlugin
 
-from thumbnailer.imaging.thumbnails import Made
+from thumbnailer.imaging import Made, Size
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import MANIFEST_VERSION
+from thumbnailer.srcset import srcset
 
 CONTENT_TYPE: Final = "application/json"
 
 MAX_HASHED_SIDE: Final = 100
-"""Pixels; more a ThumbHash does not take (https://evanw.github.io/thumbhash/)."""
+"""Maximum pixels for a ThumbHash (https://evanw.github.io/thumbhash/)."""
 
 PALETTE: Final = 8
-"""Of so many colours that a picture is reduced to, the most frequent one is its dominant one."""
+"""A picture is reduced to this many colours; the most frequent one is its dominant colour."""
 
 OPAQUE: Final = 128
-"""Alpha from which a pixel counts as seen."""
+"""Alpha from which a pixel counts as visible: half."""
 
 
 def manifest(
-    source: Provenance, source_bytes: int, made: Made, stored: Mapping[int, tuple[str, int]]
+    source: Provenance, source_bytes: int, made: Made, stored: Mapping[Size, tuple[str, int]]
 ) -> bytes:
-    """The manifest's JSON; `stored` has the key and bytes of each width's thumbnail."""
+    """Return the manifest's JSON. `stored` has the key and bytes of the thumbnail of each size."""
     thumbnails = [
         {
-            "key": stored[thumbnail.width][0],
+            "key": stored[thumbnail.spec.size][0],
             "width": thumbnail.size[0],
             "height": thumbnail.size[1],
-            "bytes": stored[thumbnail.width][1],
+            "bytes": stored[thumbnail.spec.size][1],
         }
         for thumbnail in made.thumbnails
     ]
-    smallest = min(made.thumbnails, key=lambda thumbnail: thumbnail.width)
+    smallest = min(made.thumbnails, key=lambda thumbnail: thumbnail.spec.size.width)
     picture = WebPImagePlugin.WebPImageFile(io.BytesIO(smallest.data)).convert("RGBA")
-    told = {
+    content = {
         "version": MANIFEST_VERSION,
-        "recipe": source.recipe,
+        "recipe": source.fingerprint,
         "source": {
             "key": source.key,
             "etag": source.etag,
@@ -54,40 +54,25 @@ def manifest(
             "bytes": source_bytes,
         },
         "thumbnails": thumbnails,
-        "srcset": srcset([(stored[t.width][0], t.size[0]) for t in made.thumbnails]),
+        "srcset": srcset([(stored[each.spec.size][0], each.size[0]) for each in made.thumbnails]),
         "dominant_colour": dominant_colour(picture),
         "thumbhash": thumb_hash(picture),
     }
-    return json.dumps(told, ensure_ascii=False, indent=2).encode()
-
-
-def srcset(thumbnails: Sequence[tuple[str, int]]) -> str:
-    """The attribute's value, of keys and real widths in pixels, by width, each width once.
-
-    URLs are relative to the bucket's root and percent-encoded, commas and blanks too, which would
-    end them (https://html.spec.whatwg.org/multipage/images.html#srcset-attributes).
-    """
-    by_width: dict[int, str] = {}
-    for key, width in sorted(thumbnails, key=lambda each: each[1]):
-        url = quote(key)
-        if url.startswith("/"):
-            url = "%2F" + url[1:]  # else a path of the host, or even another host
-        by_width.setdefault(width, url)
-    return ", ".join(f"{url} {width}w" for width, url in by_width.items())
+    return json.dumps(content, ensure_ascii=False, indent=2).encode()
 
 
 def dominant_colour(picture: Image.Image) -> str:
-    """`#rrggbb` of the most frequent colour of an RGBA picture, what is transparent left out."""
+    """Return `#rrggbb` of the most frequent visible colour of an RGBA picture."""
     palette = picture.convert("RGB").quantize(PALETTE)
-    seen = picture.getchannel("A").point(lambda alpha: 255 if alpha >= OPAQUE else 0)
-    counts = palette.histogram(seen if seen.getbbox() else None)
+    visible = picture.getchannel("A").point(lambda alpha: 255 if alpha >= OPAQUE else 0)
+    counts = palette.histogram(visible if visible.getbbox() else None)
     colours = palette.getpalette("RGB") or [0, 0, 0]
     at = 3 * counts.index(max(counts))
     return "#" + bytes(colours[at : at + 3]).hex()
 
 
 def thumb_hash(picture: Image.Image) -> str:
-    """Base64 of the ThumbHash of an RGBA picture, what is transparent shown on white.
+    """Return the Base64 ThumbHash of an RGBA picture on white.
 
     The library cannot hash alpha (its `encode_channel(…) if has_alpha else 1.0, [], 1.0`).
     """

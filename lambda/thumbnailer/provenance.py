@@ -1,6 +1,6 @@
-"""What a thumbnail's metadata tells of where it comes from.
+"""What a thumbnail's metadata says about its source, and what follows from that.
 
-User metadata of an object may have 2 KB in all, and must be ASCII
+User metadata of an object may have 2 KB in total, and must be ASCII
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 """
 
@@ -9,31 +9,33 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 MAX_QUOTED_KEY: Final = 1500
-"""Characters; a key of 1,024 bytes may have three times as many when it is percent-encoded."""
+"""Characters. A key of 1,024 bytes may have three times as many when it is percent-encoded."""
 
 BASE64: Final = "base64,"
-"""Percent-encoding never yields a comma, so no quoted key begins like this."""
+"""Percent-encoding never produces a comma, so no quoted key begins like this."""
 
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Provenance(NamedTuple):
-    """The source of a thumbnail: its key, etag (without quotes) and time, and the recipe.
+    """The source of an object: its key, etag (without quotes) and time of upload.
 
-    `recipe` is `Settings.recipe`, a digest of the settings that shaped the bytes.
+    `fingerprint` is that of the settings that shaped the object's bytes. In metadata its name is
+    `recipe`.
     """
 
     key: str
     etag: str
     modified: datetime
-    recipe: str
+    fingerprint: str
 
     def to_metadata(self) -> dict[str, str]:
-        """User metadata: source-key, source-etag, source-modified, recipe."""
+        """Return the user metadata: source-key, source-etag, source-modified, recipe."""
         quoted = quote(self.key)
         if len(quoted) > MAX_QUOTED_KEY:
             quoted = BASE64 + base64.b64encode(self.key.encode()).decode()
@@ -41,17 +43,17 @@ class Provenance(NamedTuple):
             "source-key": quoted,
             "source-etag": self.etag,
             "source-modified": self.modified.isoformat(),
-            "recipe": self.recipe,
+            "recipe": self.fingerprint,
         }
 
     def digest(self) -> bytes:
-        """Eight bytes that differ for different provenances."""
-        told = json.dumps(self.to_metadata(), sort_keys=True)
-        return hashlib.sha256(told.encode()).digest()[:8]
+        """Return eight bytes that differ between provenances: the mark in a thumbnail's file."""
+        text = json.dumps(self.to_metadata(), sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()[:8]
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Provenance | None":
-        """Read user metadata; None where it names no source, for then the object is not ours."""
+        """Read user metadata. None if it names no source: then this pipeline did not write it."""
         quoted = metadata.get("source-key")
         if quoted is None:
             return None
@@ -70,12 +72,39 @@ class Provenance(NamedTuple):
         return cls(key, metadata.get("source-etag", ""), modified, metadata.get("recipe", ""))
 
     def same_picture_as(self, other: "Provenance") -> bool:
-        """Whether both were made of the same bytes of the same source, in the same way."""
-        return (self.key, self.etag, self.recipe) == (other.key, other.etag, other.recipe)
+        """Whether both have the same source, the same bytes of it, and the same fingerprint."""
+        return (self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)
 
     def is_newer_than(self, other: "Provenance") -> bool:
-        """Whether this source, of two that share a thumbnail's name, is the one to have it.
+        """Whether this source, of two that share a thumbnail's key, wins.
 
-        S3 tells whole seconds; of the same second the greater key wins, so that all agree.
+        S3 reports whole seconds. Within the same second the greater key wins, so that all agree.
         """
         return (self.modified, self.key) > (other.modified, other.key)
+
+
+class Standing(Enum):
+    """What is at the key of a thumbnail or manifest, compared with what should be there."""
+
+    MISSING = auto()
+    FOREIGN = auto()
+    """An object that this pipeline did not write."""
+    CURRENT = auto()
+    OUTDATED = auto()
+    """Of other bytes or another fingerprint, or of an older source with the same key here."""
+    SUPERSEDED = auto()
+    """Of another source with the same key here, and a newer one."""
+
+
+def standing(metadata: Mapping[str, str] | None, wanted: Provenance) -> Standing:
+    """Compare an object with `wanted`; `metadata` is its user metadata, None if it is missing."""
+    if metadata is None:
+        return Standing.MISSING
+    found = Provenance.of(metadata)
+    if found is None:
+        return Standing.FOREIGN
+    if found.same_picture_as(wanted):
+        return Standing.CURRENT
+    if found.key != wanted.key and not wanted.is_newer_than(found):
+        return Standing.SUPERSEDED
+    return Standing.OUTDATED

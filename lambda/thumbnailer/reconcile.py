@@ -1,68 +1,80 @@
-"""One upload: look at what its source is now, and make the thumbnails agree with that.
+"""One upload: make the output bucket agree with what its source is now.
 
-`reconcile` is the one operation, for every kind of event. S3 events come late, doubled and out of
-order, so an event only says where to look. No database and, in the common case, no request beyond
-one GET and a PUT for each width (and, if it is wanted, one for the manifest, which comes last):
+`Reconciler.process` is the one operation, for every kind of event. S3 events arrive late, twice and
+out of order, so an event is only a hint where to check. There is no database. In the common case
+the requests are one GET and one PUT for each thumbnail, plus one for the manifest if there is one:
 
-1. GET the source. Gone → nothing to do, or with delete-with-original: delete what is its own, each
-   over the etag that was seen, and look at the source once more.
-2. PUT the thumbnails if none are there, side by side.
-3. One is there: HEAD it. Of the same source and recipe → current. Of another source with the same
-   thumbnail name → the newer source wins. Else HEAD the source, and if it is still what was read,
-   PUT over exactly the thumbnail that was seen; lost → look again.
-4. After any such overwrite HEAD the source once more, and start again if it has changed: a worker
-   that found nothing to do left no trace, so without this last look a stalled older writer would
-   win when a source goes from P to Q and back to P. With delete-with-original after every write:
-   the source may have gone, and what cleared up after it have seen nothing yet.
+1. GET the source. If it is gone there is nothing to do; with delete-with-original its own outputs
+   are deleted, each only over the etag that was read, and the source is checked once more.
+2. PUT the thumbnails in parallel, each only if no object exists.
+3. If one exists, HEAD it. Is it of the same source and fingerprint? It is current. Is it of another
+   source with the same key? The newer source wins. Otherwise HEAD the source. If that is still what
+   was read, PUT over exactly the object that was found; if that is refused, check again.
+4. After any such overwrite, HEAD the source once more, and start again if it has changed. A worker
+   that found nothing to do left no trace, so without this last check a stalled older writer would
+   win when a source changes from P to Q and back to P. With delete-with-original, do this after
+   every write: the source may be gone, and whoever cleaned up after it may have found nothing yet.
 
-A crash anywhere is healed when the event is retried or replayed.
+A crash at any point is repaired when the event is retried or replayed.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
-from thumbnailer.errors import KeyTooLong, OutOfTime, PermanentError, SourceUnsettled
+from thumbnailer.errors import (
+    ImageTooLarge,
+    KeyTooLong,
+    OutOfTime,
+    PermanentError,
+    SourceUnsettled,
+)
 from thumbnailer.events import Upload
-from thumbnailer.imaging.encoders.webp import stamped
-from thumbnailer.imaging.limits import refuse_over
-from thumbnailer.imaging.thumbnails import Made, make_thumbnails
-from thumbnailer.provenance import LONG_AGO, Provenance
+from thumbnailer.imaging import (
+    ENCODERS,
+    Made,
+    Size,
+    check_file_size,
+    fingerprint,
+    make_thumbnails,
+)
+from thumbnailer.provenance import LONG_AGO, Provenance, Standing, standing
 from thumbnailer.settings import MAX_KEY_BYTES, Settings
 from thumbnailer.storage import Bucket, Headers, Object, State
 from thumbnailer.telemetry import Telemetry
 
 MAX_STARTS: Final = 5
-"""How often one upload is begun again because its source changed meanwhile."""
+"""Attempts for one upload whose source changes meanwhile. An assumption: four changes within one
+invocation are no accident."""
 
 MAX_ROUNDS: Final = 8
-"""How often one thumbnail is looked at again because another writer was quicker."""
+"""Attempts to write one object while other writers are faster. An assumption, as above."""
 
-LEAST_SECONDS: Final = 2.0
-"""With less than this left no upload is begun: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a
-function that is killed at work tells nothing of it."""
-
-SOURCE_COPIES: Final = 2.5
-"""A source is in memory twice while it is read; its pixels are counted when its format is known."""
-
+MIN_SECONDS: Final = 2.0
+"""No upload is started with less time left: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a function
+that is killed reports nothing."""
 
 CURRENT: Final = "thumbnails are current"
-"""Why an upload was skipped whose thumbnails agree with it; a backfill counts by it."""
+"""Why an upload was skipped whose thumbnails agree with it. A backfill counts these."""
+
+MAX_LAMBDA_MB: Final = 10_240
+"""Maximum memory of a Lambda function
+(https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 
 class Written(NamedTuple):
-    """A thumbnail that is right: its width as configured, its key, its bytes."""
+    """A thumbnail that agrees with its source: size, key and bytes."""
 
-    width: int
+    size: Size
     key: str
     bytes: int
 
 
 class Done(NamedTuple):
-    """All thumbnails of an upload agree with its source, whose bytes are `size_in`.
+    """All thumbnails of an upload agree with its source, which has `size_in` bytes.
 
-    `manifest` is the manifest's key, if one is written.
+    `manifest` is the manifest's key, if there is one.
     """
 
     thumbnails: tuple[Written, ...]
@@ -71,7 +83,7 @@ class Done(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """There was nothing to make, and why; `deleted` are the keys that went with their original."""
+    """There was nothing to make, and why. `deleted` are the keys deleted with their original."""
 
     reason: str
     deleted: tuple[str, ...] = ()
@@ -82,7 +94,7 @@ class SourceChanged(Exception):
 
 
 class Failed(Exception):
-    """An upload that can never become thumbnails, with the etag of the bytes that say so."""
+    """An upload that can never become thumbnails, with the etag of the bytes that were read."""
 
     def __init__(self, error: PermanentError, etag: str) -> None:
         super().__init__(str(error))
@@ -90,8 +102,8 @@ class Failed(Exception):
         self.etag = etag
 
 
-class Pipeline(NamedTuple):
-    """What every upload of an invocation shares; `remaining` tells the seconds left for work."""
+class Reconciler(NamedTuple):
+    """What all uploads of an invocation share. `remaining` returns the seconds left for work."""
 
     settings: Settings
     telemetry: Telemetry
@@ -99,16 +111,17 @@ class Pipeline(NamedTuple):
     remaining: Callable[[], float]
 
     def process(self, upload: Upload, *, only_missing: bool = False) -> Done | Skipped:
-        """Reconcile one upload and tell of it in logs and metrics.
+        """Reconcile one upload, and log it.
 
-        With `only_missing` thumbnails that are current cost a HEAD each, and no GET.
+        With `only_missing`, an upload whose thumbnails are current costs one HEAD for each of them,
+        and no GET.
 
-        Raises Failed for a permanent failure and TransientError for another.
+        Raises Failed for a permanent failure, and TransientError for any other.
         """
-        if reason := self._not_ours(upload):
+        if reason := self._out_of_scope(upload):
             return self._skip(upload, reason)
-        if self.remaining() < LEAST_SECONDS:
-            raise OutOfTime(f"{self.remaining():.1f} s left: too little to begin {upload.key}")
+        if self.remaining() < MIN_SECONDS:
+            raise OutOfTime(f"{self.remaining():.1f} s left: too little to start {upload.key}")
         self.telemetry.started(upload.bucket, upload.key)
         began = time.perf_counter()
         if only_missing and self._all_current(upload):
@@ -122,14 +135,14 @@ class Pipeline(NamedTuple):
         self.telemetry.completed(
             upload.bucket,
             upload.key,
-            widths=[written.width for written in outcome.thumbnails],
+            widths=[written.size.width for written in outcome.thumbnails],
             duration_ms=(time.perf_counter() - began) * 1000,
             size_in=outcome.size_in,
             size_out=sum(written.bytes for written in outcome.thumbnails),
         )
         return outcome
 
-    def _not_ours(self, upload: Upload) -> str | None:
+    def _out_of_scope(self, upload: Upload) -> str | None:
         if upload.bucket == self.settings.output_bucket:
             return "the output bucket is not read: input and output must differ"
         if not upload.key.startswith(self.settings.input_prefix):
@@ -151,40 +164,22 @@ class Pipeline(NamedTuple):
         raise SourceUnsettled(f"The source changed {MAX_STARTS} times while it was processed")
 
     def _attempt(self, upload: Upload) -> Done | Skipped:
-        """One attempt, from the GET on; raises SourceChanged to be begun again."""
+        """Make one attempt, starting with the GET. Raises SourceChanged to start again."""
         source = self.bucket(upload.bucket)
         found = source.get(upload.key)
         if found is None:
-            return self._clear(source, upload)
+            return self._delete_outputs(source, upload)
         try:
-            self._recipes(upload.key)
-            self._check_bytes(found.state)
-            made = make_thumbnails(
-                found.read(),
-                self.settings.widths,
-                self.settings.quality,
-                self.settings.memory_mb,
-                animated=self.settings.animated,
-            )
+            self._outputs(upload.key)
+            check_file_size(found.state.size, self.settings.memory_mb)
+            made = make_thumbnails(found.read(), self.settings.specs, self.settings.memory_mb)
         except PermanentError as error:
             self._give_up(upload, found.state.etag, error)
         for note in made.notes:
             self.telemetry.degraded(upload.bucket, upload.key, note)
-        ours = self._provenance_of(upload.key, found.state)
-        writer = _Writer(self, source, upload, found.state.etag)
-        # An etag is a digest of the bytes alone, so If-Match could not tell two thumbnails of the
-        # same picture with another provenance: the bytes tell it too.
-        stamp = ours.digest()
-        thumbnails = {
-            self.settings.thumbnail_key(upload.key, each.width): stamped(each.data, stamp)
-            for each in made.thumbnails
-        }
-        writer.write(thumbnails, "image/webp", ours)
-        written = [
-            Written(each.width, key, len(body))
-            for each, (key, body) in zip(made.thumbnails, thumbnails.items(), strict=True)
-        ]
-        manifest_key = self._write_manifest(writer, ours, found.state.size, made, written)
+        writer = _Writer(self, source, upload, found.state)
+        written = writer.write_thumbnails(made)
+        manifest_key = self._write_manifest(writer, made, written)
         if writer.overwrote or self.settings.delete_with_original:
             writer.check_source()
         if writer.owner is not None:
@@ -193,13 +188,13 @@ class Pipeline(NamedTuple):
             return Skipped(CURRENT)
         return Done(tuple(written), found.state.size, manifest_key)
 
-    def _clear(self, source: Bucket, upload: Upload) -> Skipped:
-        """Delete what was made of a source that is gone, if that is wanted."""
+    def _delete_outputs(self, source: Bucket, upload: Upload) -> Skipped:
+        """Delete what was made of a source that is gone, if the settings say so."""
         tried: dict[str, bool | None] = {}
         if self.settings.delete_with_original:
             with suppress(KeyTooLong):  # then nothing was ever made
-                # The manifest goes first: where it is, all thumbnails are.
-                keys = reversed(self._recipes(upload.key))
+                # The manifest is deleted first: where it exists, all thumbnails must exist.
+                keys = reversed(self._outputs(upload.key))
                 tried = {key: self._delete(key, upload.key) for key in keys}
             if any(each is not None for each in tried.values()) and source.head(upload.key):
                 raise SourceChanged
@@ -208,8 +203,8 @@ class Pipeline(NamedTuple):
     def _delete(self, key: str, source_key: str) -> bool | None:
         """Delete an object if it was made of `source_key`.
 
-        None says that nothing was tried, False that it was, but that somebody else was quicker: or
-        so it looks, for the reply to a delete that took effect may have been lost.
+        None means that nothing was tried. False means that somebody else was faster; or the reply
+        to a delete that took effect was lost.
         """
         output = self.bucket(self.settings.output_bucket)
         tried = None
@@ -224,56 +219,49 @@ class Pipeline(NamedTuple):
         raise SourceUnsettled(f"Other writers kept changing {key}")
 
     def _write_manifest(
-        self,
-        writer: "_Writer",
-        ours: Provenance,
-        source_bytes: int,
-        made: Made,
-        written: list[Written],
+        self, writer: "_Writer", made: Made, written: Sequence[Written]
     ) -> str | None:
-        """Write the manifest, after all thumbnails: its event says that they are there."""
+        """Write the manifest after all thumbnails: its event says that they are complete."""
         if not self.settings.write_manifest or writer.owner is not None:
             return None
-        from thumbnailer import manifest  # noqa: PLC0415 - not on the path of those who want none
+        from thumbnailer import manifest  # noqa: PLC0415 - most stacks write none
 
+        ours = writer.provenance(self.settings.manifest_fingerprint)
         key = self.settings.manifest_key(ours.key)
-        ours = ours._replace(recipe=self.settings.manifest_recipe)
-        stored = {each.width: (each.key, each.bytes) for each in written}
-        body = manifest.manifest(ours, source_bytes, made, stored)
-        writer.write({key: body}, manifest.CONTENT_TYPE, ours)
+        stored = {each.size: (each.key, each.bytes) for each in written}
+        body = manifest.manifest(ours, writer.source_bytes, made, stored)
+        writer.write([(key, body, manifest.CONTENT_TYPE, ours)])
         return key
 
-    def _provenance_of(self, key: str, state: State) -> Provenance:
-        return Provenance(key, state.etag, state.modified, self.settings.recipe)
-
-    def _recipes(self, source_key: str) -> dict[str, str]:
-        """See Settings.recipes. Raises KeyTooLong."""
-        recipes = self.settings.recipes(source_key)
-        for key in recipes:
+    def _outputs(self, source_key: str) -> dict[str, str]:
+        """See Settings.outputs. Raises KeyTooLong."""
+        outputs = self.settings.outputs(source_key)
+        for key in outputs:
             if len(key.encode()) > MAX_KEY_BYTES:
                 raise KeyTooLong(
                     f"The thumbnail's key would have {len(key.encode())} bytes; "
                     f"S3 allows {MAX_KEY_BYTES}"
                 )
-        return recipes
-
-    def _check_bytes(self, state: State) -> None:
-        what = f"A file of {state.size:,} bytes"
-        refuse_over(state.size * SOURCE_COPIES, what, self.settings.memory_mb)
+        return outputs
 
     def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> NoReturn:
-        """Fail for good, unless the source has moved on since it was read."""
+        """Fail permanently, unless the source has changed since it was read."""
         now = self.bucket(upload.bucket).head(upload.key)
         if now is None or now.etag != etag:
             raise SourceChanged
+        message = str(error)
+        if isinstance(error, ImageTooLarge):
+            message += memory_advice(error.need_mb)
         if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
-            error = type(error)(f"{error}. Thumbnails of an earlier upload are still in place")
-        raise Failed(error, etag) from error
+            message += " Thumbnails of an earlier upload are still in place."
+        failure = type(error)(message)
+        failure.__cause__ = error  # so that its traceback can be cleared: it holds the image
+        raise Failed(failure, etag) from error
 
     def _any_thumbnail(self, upload: Upload) -> bool:
         return any(
             (found := self._provenance(key)) is not None and found.key == upload.key
-            for key in self._recipes(upload.key)
+            for key in self._outputs(upload.key)
         )
 
     def _provenance(self, thumbnail_key: str) -> Provenance | None:
@@ -281,9 +269,9 @@ class Pipeline(NamedTuple):
         return Provenance.of(state.metadata) if state else None
 
     def _all_current(self, upload: Upload) -> bool:
-        """Whether every thumbnail was made from the source as it is, by HEADs alone."""
+        """Check with HEAD requests alone whether every output was made from the source as it is."""
         try:
-            recipes = self._recipes(upload.key)
+            outputs = self._outputs(upload.key)
         except KeyTooLong:
             return False
         etag = upload.etag
@@ -294,46 +282,87 @@ class Pipeline(NamedTuple):
             etag = source.etag
         return all(
             (found := self._provenance(key)) is not None
-            and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, recipe))
-            for key, recipe in recipes.items()
+            and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, wanted))
+            for key, wanted in outputs.items()
         )
+
+
+def memory_advice(need_mb: float | None) -> str:
+    """Say which function size is large enough, if that is known."""
+    if need_mb is None:
+        return ""
+    if need_mb > MAX_LAMBDA_MB:
+        return " No Lambda size is large enough."
+    return f" Set LambdaMemorySize to at least {max(need_mb, 128):.0f}."
 
 
 class _Writer:
-    """Writes the thumbnails of one source state, by the protocol in the module's docstring."""
+    """Writes the outputs of one source state, by the protocol in the module's docstring."""
 
-    def __init__(self, pipeline: Pipeline, source: Bucket, upload: Upload, etag: str) -> None:
+    def __init__(
+        self, reconciler: Reconciler, source: Bucket, upload: Upload, state: State
+    ) -> None:
+        self._settings = reconciler.settings
         self._source = source
-        self._output = pipeline.bucket(pipeline.settings.output_bucket)
-        self._cache_control = pipeline.settings.cache_control
-        self._telemetry = pipeline.telemetry
+        self._output = reconciler.bucket(reconciler.settings.output_bucket)
+        self._telemetry = reconciler.telemetry
         self._upload = upload
-        self._etag = etag
+        self._state = state
         self.wrote = False
         self.overwrote = False
         self.owner: str | None = None
-        """The newer source that has a thumbnail of ours, if any."""
+        """The newer source that has an output's key, if any."""
         self._collisions: set[str] = set()
 
-    def write(self, bodies: Mapping[str, bytes], content_type: str, ours: Provenance) -> None:
-        """Make the object at each key this one, or see that it is or must not be."""
-        headers = Headers(
-            content_type=content_type,
-            cache_control=self._cache_control,
-            metadata=ours.to_metadata(),
-        )
-        objects = [Object(key, body, headers) for key, body in bodies.items()]
-        for each, created in zip(objects, self._output.create(objects), strict=True):
-            self.wrote |= created
-            if not created:
-                self._settle(each, ours)
+    @property
+    def source_bytes(self) -> int:
+        """Size of the source."""
+        return self._state.size
+
+    def provenance(self, fingerprint: str) -> Provenance:
+        """Return the provenance of an output with this fingerprint."""
+        return Provenance(self._upload.key, self._state.etag, self._state.modified, fingerprint)
+
+    def write_thumbnails(self, made: Made) -> list[Written]:
+        """Write all thumbnails.
+
+        An etag is a digest of the bytes alone, so If-Match cannot distinguish two thumbnails of the
+        same picture with different provenance. The mark in the bytes makes them differ.
+        """
+        new, written = [], []
+        for each in made.thumbnails:
+            encoder = ENCODERS[each.spec.format]
+            ours = self.provenance(fingerprint(each.spec))
+            key = self._settings.thumbnail_key(self._upload.key, each.spec.size)
+            body = encoder.mark(each.data, ours.digest())
+            new.append((key, body, encoder.content_type, ours))
+            written.append(Written(each.spec.size, key, len(body)))
+        self.write(new)
+        return written
+
+    def write(self, outputs: Sequence[tuple[str, bytes, str, Provenance]]) -> None:
+        """Write outputs: key, bytes, content type and provenance of each.
+
+        Afterwards each key holds this output, or one that is as good or must stay.
+        """
+        objects = [
+            Object(key, body, self._headers(content_type, ours.to_metadata()))
+            for key, body, content_type, ours in outputs
+        ]
+        created = self._output.create(objects)
+        for new, (*_, ours), is_new in zip(objects, outputs, created, strict=True):
+            self.wrote |= is_new
+            if not is_new:
+                self._settle(new, ours)
+
+    def _headers(self, content_type: str, metadata: Mapping[str, str]) -> Headers:
+        return Headers(content_type, self._settings.cache_control, metadata)
 
     def _settle(self, new: Object, ours: Provenance) -> None:
-        """The same for one object, at whose key there was another."""
+        """Write one output at whose key an object exists, unless that should stay."""
         for _ in range(MAX_ROUNDS):
             existing = self._output.head(new.key)
-            theirs = Provenance.of(existing.metadata) if existing else None
-            if theirs and (self._is_current(theirs, ours) or self._yields_to(theirs, ours)):
+            if existing and self._should_stay(existing, ours):
                 return
             if existing:
                 self.check_source()
@@ -347,26 +376,29 @@ class _Writer:
     def check_source(self) -> None:
         """Raise SourceChanged if the source is no longer what was read."""
         now = self._source.head(self._upload.key)
-        if now is None or now.etag != self._etag:
+        if now is None or now.etag != self._state.etag:
             raise SourceChanged
 
-    @staticmethod
-    def _is_current(theirs: Provenance, ours: Provenance) -> bool:
-        """Whether what is there is this very thumbnail, and knows how new its source is.
+    def _should_stay(self, existing: State, ours: Provenance) -> bool:
+        """Whether an existing object is current, or belongs to another source that is newer.
 
-        The same bytes uploaded again are written again: else an older upload of another source
-        with the same thumbnail name, whose event is late, would find itself the newer one.
+        A current object also has to record how new its source is. When the same bytes are uploaded
+        again, it is written again. Otherwise an older upload of another source with the same key,
+        whose event is late, would believe itself newer.
         """
-        return theirs.same_picture_as(ours) and theirs.modified >= ours.modified
+        theirs = Provenance.of(existing.metadata)
+        if theirs is not None and theirs.key != ours.key:
+            self._log_collision(theirs.key)
+        match standing(existing.metadata, ours):
+            case Standing.CURRENT:
+                return theirs is not None and theirs.modified >= ours.modified
+            case Standing.SUPERSEDED:
+                self.owner = theirs.key if theirs else None
+                return True
+            case _:
+                return False
 
-    def _yields_to(self, theirs: Provenance, ours: Provenance) -> bool:
-        """Whether what is there belongs to another source, and a newer one."""
-        if theirs.key == ours.key:
-            return False
-        if theirs.key not in self._collisions:
-            self._collisions.add(theirs.key)
-            self._telemetry.collided(self._upload.bucket, self._upload.key, theirs.key)
-        if ours.is_newer_than(theirs):
-            return False
-        self.owner = theirs.key
-        return True
+    def _log_collision(self, other: str) -> None:
+        if other not in self._collisions:
+            self._collisions.add(other)
+            self._telemetry.collided(self._upload.bucket, self._upload.key, other)

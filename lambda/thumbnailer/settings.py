@@ -1,28 +1,27 @@
 """Environment variables → frozen, validated `Settings`."""
 
-import hashlib
-import json
 import re
 import string
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from thumbnailer.errors import InvalidSettings
-
-WEBP_MAX_SIDE: Final = 16_383
-"""Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
-
-RECIPE_VERSION: Final = 1
-"""Raise it when the same source and settings are to give other bytes on purpose; every thumbnail
-is then made again when its source is next seen."""
+from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, digest, fingerprint
 
 MANIFEST_VERSION: Final = 1
-"""Raise it when manifests are to be written again."""
+"""Increase it when every manifest should be written again."""
 
+DEFAULT_SIZES: Final = "128,512"
+DEFAULT_QUALITY: Final = 85
+DEFAULT_PREFIX: Final = "uploads/"
 KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
 CACHE_CONTROL: Final = "public, max-age=86400"
 MAX_PREFIX_BYTES: Final = 512
+"""An assumption: half of what S3 allows for a key."""
+
+MAX_WIDTH: Final = ENCODERS["webp"].max_side
+"""Pixels."""
 
 MAX_KEY_BYTES: Final = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -30,18 +29,18 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Settings(NamedTuple):
-    """What the function is told by its environment, checked.
+    """The function's settings, checked.
 
-    `widths` are in pixels, in the order given; `memory_mb` is the function's memory in MB
-    (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets itself). `input_bucket` is where uploads are
-    expected, if it is told: what is processed is what events name.
+    `sizes` are in the order of THUMB_SIZES. `memory_mb` is the function's memory in MB
+    (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets). `input_bucket` is where uploads are
+    expected, if it is known; the function processes what events name.
     """
 
     output_bucket: str
     dead_letter_queue_url: str
-    widths: tuple[int, ...] = (128, 512)
-    quality: int = 85
-    input_prefix: str = "uploads/"
+    sizes: tuple[Size, ...] = (Size.of_width(128), Size.of_width(512))
+    quality: int = DEFAULT_QUALITY
+    input_prefix: str = DEFAULT_PREFIX
     output_key_template: str = KEY_TEMPLATE
     cache_control: str = CACHE_CONTROL
     animated: bool = True
@@ -52,51 +51,50 @@ class Settings(NamedTuple):
     input_bucket: str | None = None
 
     @property
-    def recipe(self) -> str:
-        """Twelve hex digits that change with every setting that shapes a thumbnail's bytes.
-
-        Widths and names are left out: each is told by the thumbnail's own key.
-        """
-        shaping = {
-            "version": RECIPE_VERSION,
-            "quality": self.quality,
-            "animated": self.animated,
-        }
-        return _digest(shaping)
+    def specs(self) -> tuple[ThumbnailSpec, ...]:
+        """Every thumbnail of an image, in the order of `sizes`."""
+        return tuple(ThumbnailSpec(size, self.quality, self.animated) for size in self.sizes)
 
     @property
-    def manifest_recipe(self) -> str:
-        """The same for a manifest, which tells of all thumbnails: widths and names shape it too."""
+    def manifest_fingerprint(self) -> str:
+        """Twelve hex digits that change whenever the manifest's content should.
+
+        A manifest lists all thumbnails, so their sizes and keys are part of it.
+        """
+        fingerprints = [fingerprint(spec) for spec in self.specs]
+        alike = len(set(fingerprints)) == 1
         shaping = {
             "version": MANIFEST_VERSION,
-            "thumbnails": self.recipe,
-            "widths": self.widths,
+            "thumbnails": fingerprints[0] if alike else fingerprints,
+            "widths": [size.width for size in self.sizes],
             "key_template": self.output_key_template,
         }
-        return _digest(shaping)
+        return digest(shaping)
 
-    def thumbnail_key(self, source_key: str, width: int) -> str:
-        """Key of the thumbnail of `source_key` (under the input prefix) at `width` pixels.
+    def thumbnail_key(self, source_key: str, size: Size) -> str:
+        """Return the key of a thumbnail of `source_key`, which is under the input prefix.
 
-        `uploads/a/photo.jpg` at 128 → `a/photo_128w.webp`. Folders stay as they are, `//` and
-        `..` too: a key is a name, not a path.
+        `uploads/a/photo.jpg` at 128 pixels → `a/photo_128w.webp`. Folders stay as they are, `//`
+        and `..` too: a key is a name, not a path.
         """
-        return self._key(source_key, self.output_key_template, width)
+        return self._key(source_key, self.output_key_template, size.width)
 
     def manifest_key(self, source_key: str) -> str:
-        """Key of the manifest of `source_key`: `uploads/a/photo.jpg` → `a/photo.json`.
+        """Return the key of the manifest: `uploads/a/photo.jpg` → `a/photo.json`.
 
-        Where thumbnails are told apart by `{ext}`, so are manifests: `a/photo.jpg.json`.
+        With `{ext}` in the thumbnails' keys, the manifest's key has it too: `a/photo.jpg.json`.
         """
-        told_apart = "{ext}" in self.output_key_template
-        return self._key(source_key, "{dir}{stem}.{ext}.json" if told_apart else "{dir}{stem}.json")
+        with_ext = "{ext}" in self.output_key_template
+        return self._key(source_key, "{dir}{stem}.{ext}.json" if with_ext else "{dir}{stem}.json")
 
-    def recipes(self, source_key: str) -> dict[str, str]:
-        """All that is made of `source_key`, in the order that it is written: keys to recipes."""
-        recipes = {self.thumbnail_key(source_key, width): self.recipe for width in self.widths}
+    def outputs(self, source_key: str) -> dict[str, str]:
+        """Return the key and fingerprint of each output of a source, in the order of writing."""
+        outputs = {
+            self.thumbnail_key(source_key, spec.size): fingerprint(spec) for spec in self.specs
+        }
         if self.write_manifest:
-            recipes[self.manifest_key(source_key)] = self.manifest_recipe
-        return recipes
+            outputs[self.manifest_key(source_key)] = self.manifest_fingerprint
+        return outputs
 
     def _key(self, source_key: str, template: str, width: int = 0) -> str:
         directory, slash, name = source_key.removeprefix(self.input_prefix).rpartition("/")
@@ -109,7 +107,7 @@ class Settings(NamedTuple):
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read and check every variable.
 
-        Raises InvalidSettings naming every fault, not the first only.
+        Raises InvalidSettings, which names every fault.
         """
         faults: list[str] = []
 
@@ -117,18 +115,18 @@ class Settings(NamedTuple):
             text = environment.get(name, default)
             try:
                 if text is None:
-                    raise ValueError("is not set")  # noqa: TRY301 - a fault like the others
+                    raise ValueError("is not set")  # noqa: TRY301 - a fault like any other
                 return parse(text)
             except ValueError as error:
                 faults.append(f"{name} {error}")
-                return None  # type: ignore[return-value]  # never used: faults end in a raise
+                return None  # type: ignore[return-value]  # never used: any fault raises below
 
         settings = cls(
             output_bucket=read("OUTPUT_BUCKET", None, _bucket_name),
             dead_letter_queue_url=read("DLQ_URL", None, _queue_url),
-            widths=read("THUMB_SIZES", "128,512", parse_widths),
-            quality=read("WEBP_QUALITY", "85", _quality),
-            input_prefix=read("INPUT_PREFIX", "uploads/", _prefix),
+            sizes=read("THUMB_SIZES", DEFAULT_SIZES, parse_sizes),
+            quality=read("WEBP_QUALITY", str(DEFAULT_QUALITY), _quality),
+            input_prefix=read("INPUT_PREFIX", DEFAULT_PREFIX, _prefix),
             output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, parse_key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
             animated=read("ANIMATED", "true", _flag),
@@ -140,14 +138,9 @@ class Settings(NamedTuple):
         )
         if faults:
             raise InvalidSettings(
-                "Mend the function's environment variables (parameters of the stack): "
-                + "; ".join(faults)
+                "Invalid environment variables (parameters of the stack): " + "; ".join(faults)
             )
         return settings
-
-
-def _digest(shaping: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _bucket_name(text: str) -> str:
@@ -173,29 +166,29 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def parse_widths(text: str) -> tuple[int, ...]:
-    """Read "128,512" as widths in pixels. Raises ValueError for what is none, or named twice."""
+def parse_sizes(text: str) -> tuple[Size, ...]:
+    """Read "128,512" as sizes. Raises ValueError for anything else, or a width given twice."""
     try:
-        widths = tuple(_whole_number(part) for part in text.split(","))
+        widths = [_whole_number(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f'must be widths in pixels such as "128,512", not {text!r}') from None
-    wrong = [width for width in widths if not 1 <= width <= WEBP_MAX_SIDE]
+    wrong = [width for width in widths if not 1 <= width <= MAX_WIDTH]
     if wrong:
-        raise ValueError(f"must lie between 1 and {WEBP_MAX_SIDE} pixels, not {wrong}")
+        raise ValueError(f"must be between 1 and {MAX_WIDTH} pixels, not {wrong}")
     if len(set(widths)) < len(widths):
-        raise ValueError(f"must not name a width twice: {text!r}")
-    return widths
+        raise ValueError(f"must not contain a width twice: {text!r}")
+    return tuple(Size.of_width(width) for width in widths)
 
 
 def _quality(text: str) -> int:
     quality = _whole_number(text)
     if not 1 <= quality <= 100:  # noqa: PLR2004 - WebP's own scale
-        raise ValueError(f"must lie between 1 and 100, not {quality}")
+        raise ValueError(f"must be between 1 and 100, not {quality}")
     return quality
 
 
 def _prefix(text: str) -> str:
-    # The template allows less; this is what would never match, or be a pattern in the policy.
+    # The template allows less. Anything else would match no key, or be a wildcard in a policy.
     if not text or not text.isprintable() or len(text.encode()) > MAX_PREFIX_BYTES:
         raise ValueError(
             f"must be 1 to {MAX_PREFIX_BYTES} printable bytes, such as uploads/, not {text!r}"
@@ -204,16 +197,16 @@ def _prefix(text: str) -> str:
 
 
 def parse_key_template(text: str) -> str:
-    """Check a template of thumbnails' keys. Raises ValueError for an unknown or missing field."""
+    """Check a template of thumbnail keys. Raises ValueError for an unknown or missing field."""
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:
         raise ValueError(f"is not a template ({error}): {text!r}") from None
     fields = {field for _, field, _, _ in parts if field is not None}
     if unknown := sorted(fields - KEY_FIELDS):
-        raise ValueError(f"knows {{dir}}, {{stem}}, {{ext}} and {{width}}, not {unknown}")
+        raise ValueError(f"allows {{dir}}, {{stem}}, {{ext}} and {{width}}, not {unknown}")
     if any(spec or conversion for _, _, spec, conversion in parts):
-        raise ValueError(f"takes plain fields without ':' or '!': {text!r}")
+        raise ValueError(f"allows plain fields without ':' or '!': {text!r}")
     if missing := sorted({"stem", "width"} - fields):
         raise ValueError(f"must contain {missing}, or thumbnails would overwrite each other")
     return text

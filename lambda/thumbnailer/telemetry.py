@@ -2,7 +2,7 @@
 
 A log line is one JSON object with `action`, `bucket` and `key`. Metrics go to the namespace
 `ImagePipeline` with the one dimension `FunctionName`: every value of a dimension is a metric that
-is paid for, so a key never becomes one.
+costs money, so a key never becomes one.
 """
 
 import os
@@ -17,17 +17,19 @@ NAMESPACE: Final = "ImagePipeline"
 
 
 class Telemetry:
-    """What one environment tells of its work; `begin` and `flush` frame each invocation."""
+    """Logs and metrics of one environment. `begin` and `flush` enclose each invocation."""
 
     def __init__(self, level: str) -> None:
         self._logger = Logger(level=level, location=None, utc=True)
+        # Powertools keeps one logger for each process, with the level that it got first.
+        self._logger.setLevel(level)
         # POWERTOOLS_SERVICE_NAME stays unset (it would become a dimension).
         self._logger.remove_keys(["service"])
         self._metrics = EphemeralMetrics(namespace=NAMESPACE)
         self._cold = True
 
     def begin(self, request_id: str) -> None:
-        """Mark the start of an invocation; the first one of an environment is its cold start."""
+        """Start an invocation. The first one of an environment is its cold start."""
         self._logger.append_keys(request_id=request_id)
         function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
         self._metrics.set_default_dimensions(FunctionName=function)
@@ -49,7 +51,7 @@ class Telemetry:
         size_in: int,
         size_out: int,
     ) -> None:
-        """Log that an upload's thumbnails are all there; sizes in bytes."""
+        """Log that all thumbnails of an upload are there; sizes are in bytes."""
         self._log("complete", bucket, key, thumbnails=widths, duration_ms=round(duration_ms, 1))
         self._metrics.add_metric("thumbnails_count", MetricUnit.Count, len(widths))
         self._metrics.add_metric("duration_ms", MetricUnit.Milliseconds, duration_ms)
@@ -62,7 +64,7 @@ class Telemetry:
         self._metrics.add_metric("skipped_count", MetricUnit.Count, 1)
 
     def failed(self, bucket: str, key: str, error: PipelineError, shown: dict[str, Any]) -> None:
-        """Log an upload's failure; with the traceback where nobody foresaw it."""
+        """Log an upload's failure, with the traceback if the error was unexpected."""
         self._logger.error(
             "failed",
             extra={"action": "failed", "bucket": bucket, "key": key, "error": shown},
@@ -71,23 +73,23 @@ class Telemetry:
         self._metrics.add_metric("failed_count", MetricUnit.Count, 1)
 
     def unreadable(self, message_id: str, error: PipelineError) -> None:
-        """Log a message of an SQS queue, or a record, that names no upload."""
+        """Log an SQS message or a record that names no upload."""
         shown = {"type": type(error).__name__, "message": str(error)}
         extra = {"action": "failed", "message_id": message_id, "error": shown}
         self._logger.error("failed", extra=extra)
         self._metrics.add_metric("failed_count", MetricUnit.Count, 1)
 
     def degraded(self, bucket: str, key: str, reason: str) -> None:
-        """Warn that something of an image could not be kept, though its thumbnails are made."""
+        """Warn that the thumbnails were made, but without something that the image has."""
         extra = {"action": "degraded", "bucket": bucket, "key": key, "reason": reason}
         self._logger.warning("degraded", extra=extra)
 
     def deleted(self, bucket: str, key: str, thumbnails: list[str]) -> None:
-        """Log what was deleted because the upload is gone."""
+        """Log the outputs that were deleted because their source is gone."""
         self._log("delete", bucket, key, thumbnails=thumbnails)
 
     def collided(self, bucket: str, key: str, other: str) -> None:
-        """Warn that another source has the same thumbnails."""
+        """Warn that another source has the same thumbnail keys."""
         self._logger.warning(
             "collision",
             extra={"action": "collision", "bucket": bucket, "key": key, "other_key": other},

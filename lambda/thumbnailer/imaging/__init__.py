@@ -1,5 +1,26 @@
-"""Image bytes -> thumbnails. Knows no AWS."""
+"""Image bytes → thumbnails. Knows no AWS.
 
+This is the public face of the package: nothing outside imports its modules (import-linter checks).
+"""
+
+from thumbnailer.imaging.decode import check_supported, identify, upright_size
+from thumbnailer.imaging.encoders import ENCODERS
+from thumbnailer.imaging.limits import check_file_size
+from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
 
-__all__ = ["Made", "Thumbnail", "make_thumbnails"]
+__all__ = [
+    "ENCODERS",
+    "Made",
+    "PixelSize",
+    "Size",
+    "Thumbnail",
+    "ThumbnailSpec",
+    "check_file_size",
+    "check_supported",
+    "digest",
+    "fingerprint",
+    "identify",
+    "make_thumbnails",
+    "upright_size",
+]

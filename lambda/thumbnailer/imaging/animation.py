@@ -1,4 +1,4 @@
-"""Animated images: their frames, whole and in order, with their timing."""
+"""Animated images: their complete frames in order, with their timing."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -7,31 +7,32 @@ from typing import Final
 from PIL import ImageFile
 
 from thumbnailer.errors import CorruptImage
-
-type Size = tuple[int, int]
+from thumbnailer.imaging.limits import pixels
+from thumbnailer.imaging.spec import PixelSize
 
 MAX_FRAMES: Final = 500
+"""An assumption: more than twenty seconds of animation is no thumbnail."""
 
 MAX_DECODED_PIXELS: Final = 100_000_000
-"""Of all frames: 1 to 1.5 s of a whole CPU (10 to 14 ms a megapixel of GIF, WebP and AVIF)."""
+"""Of all frames together: 1 to 1.5 s of a whole CPU (10 to 14 ms a megapixel)."""
 
 MAX_ENCODED_PIXELS: Final = 50_000_000
-"""Of all frames of all widths: 1 to 3 s of a whole CPU, so up to 12 s of 0.29 vCPU (20 to 70 ms a
-megapixel)."""
+"""Of all frames of all thumbnails: 1 to 3 s of a whole CPU, so up to 12 s at 0.29 vCPU (20 to 70 ms
+a megapixel)."""
 
 CANVAS_BYTES: Final = 12
-"""For each pixel of a frame: what GIF's and PNG's readers keep to compose the next one."""
+"""For each pixel of a frame: what the readers of GIF and PNG keep to compose the next one."""
 
 FRAME_BYTES: Final = 5
-"""For each pixel of a thumbnail's frame: itself, and what is encoded of it."""
+"""For each pixel of a thumbnail's frame: the pixel, and its encoded bytes."""
 
 UNTIMED_MS: Final = 100
-"""How long browsers show a frame whose file says 0
+"""How long browsers show a frame whose duration is 0
 (https://searchfox.org/mozilla-central/source/image/AnimationFrameBuffer.h)."""
 
 MAX_FRAME_MS: Final = 0xFFFFFF
 MAX_LOOPS: Final = 0xFFFF
-"""Bounds of WebP's fields (RFC 9649, 2.7.1.1 and 2.7.1.2)."""
+"""Maxima of WebP's fields (RFC 9649, 2.7.1.1 and 2.7.1.2)."""
 
 ENDLESS: Final = 0
 
@@ -39,7 +40,7 @@ ENDLESS: Final = 0
 def is_animated(image: ImageFile.ImageFile) -> bool:
     """Whether there is more than one frame to show.
 
-    A MPO is read as a JPEG, further pages of a TIFF and pictures of a HEIF are no frames.
+    Further pictures of an MPO or a HEIF and pages of a TIFF are not frames.
     """
     if image.format not in ("GIF", "PNG", "WEBP", "AVIF"):
         return False
@@ -47,19 +48,19 @@ def is_animated(image: ImageFile.ImageFile) -> bool:
 
 
 def frame_count(image: ImageFile.ImageFile) -> int | None:
-    """How many frames the header tells, the still of an APNG included; None for GIF.
+    """Read the number of frames, the still of an APNG included, from the header; None for GIF.
 
-    To count a GIF's frames is to read all of it.
+    Counting the frames of a GIF would mean reading all of it.
     """
     return None if image.format == "GIF" else int(getattr(image, "n_frames", 1))
 
 
 def frames(image: ImageFile.ImageFile) -> Iterator[tuple[ImageFile.ImageFile, float]]:
-    """Each frame as it is shown, disposal and blending done, with its duration in ms.
+    """Yield each frame as it is shown, disposal and blending done, with its duration in ms.
 
-    What is yielded is `image` itself: it is the frame until the next one is asked for.
+    What is yielded is `image` itself: it holds the frame until the next one is requested.
 
-    Raises CorruptImage where fewer frames come than the header tells.
+    Raises CorruptImage where there are fewer frames than the header says.
     """
     expected = frame_count(image)
     for index in count(_first(image)):
@@ -71,7 +72,7 @@ def frames(image: ImageFile.ImageFile) -> Iterator[tuple[ImageFile.ImageFile, fl
             if expected is None:
                 return
             raise CorruptImage(
-                f"{image.format}: {index} of {expected} frames are there ({error})"
+                f"{image.format}: only {index} of {expected} frames can be read ({error})"
             ) from error
         image.load()
         duration = image.info.get("duration") or UNTIMED_MS
@@ -79,34 +80,34 @@ def frames(image: ImageFile.ImageFile) -> Iterator[tuple[ImageFile.ImageFile, fl
 
 
 def loops(image: ImageFile.ImageFile) -> int:
-    """How often it is played, ENDLESS for ever.
+    """Return how often the animation is played, or ENDLESS.
 
-    A GIF tells how often it is repeated, and is played once where it tells nothing (so reads
-    gif2webp, https://github.com/webmproject/libwebp/blob/main/examples/gif2webp.c). Pillow tells
-    nothing of an AVIF's: they are taken for endless, as most are.
+    A GIF stores how often it is repeated; without that it is played once (as gif2webp reads it,
+    https://github.com/webmproject/libwebp/blob/main/examples/gif2webp.c). Pillow does not report
+    the loops of an AVIF: they count as endless, as most are.
     """
-    told = image.info.get("loop")
+    found = image.info.get("loop")
     if image.format == "GIF":
-        if told is None:
+        if found is None:
             return 1
-        told = told + 1 if told else ENDLESS
-    return min(int(told or ENDLESS), MAX_LOOPS)
+        found = found + 1 if found else ENDLESS
+    return min(int(found or ENDLESS), MAX_LOOPS)
 
 
 def _first(image: ImageFile.ImageFile) -> int:
-    """An APNG may begin with a still for those who cannot show its frames."""
+    """Skip the still with which an APNG may begin, for viewers that cannot show its frames."""
     return 1 if getattr(image, "default_image", False) else 0
 
 
-def most_frames(canvas: Size, thumbnails: Iterable[Size], room: float) -> int:
-    """How many frames the budget allows, at least 1.
+def max_frames(canvas: PixelSize, thumbnails: Iterable[PixelSize], available_bytes: float) -> int:
+    """Return how many frames the budget allows, at least 1.
 
-    Sizes are (width, height) in pixels, of a frame in the file and of its thumbnails; `room` is
-    the memory in bytes that may be used.
+    `canvas` is the size of a frame in the file, `thumbnails` are the sizes of its thumbnails, and
+    `available_bytes` is the memory that the frames may use.
     """
-    decoded = canvas[0] * canvas[1]
-    encoded = sum(width * height for width, height in thumbnails)
-    for_frames = room - decoded * CANVAS_BYTES
+    decoded = pixels(canvas)
+    encoded = sum(map(pixels, thumbnails))
+    for_frames = available_bytes - decoded * CANVAS_BYTES
     return max(
         1,
         min(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from thumbnailer.imaging.sniff import DECODER_ERRORS
+from thumbnailer.imaging.formats import DECODER_ERRORS
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -14,26 +14,26 @@ PROFILE_MODES: Final = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
 """Colour space of a profile (ICC.1:2022, 7.2.6) → mode of the pictures that it describes."""
 
 MAX_PROFILE_BYTES: Final = 8 * 1024**2
-"""Printers' profiles have up to a few MB; what is larger is no profile."""
+"""Printers' profiles have up to a few MB. Anything larger is not a profile."""
 
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
-    """RGB, or RGBa (premultiplied) where there is alpha; and why its profile was left out, if so.
+    """Convert a picture to sRGB: RGB, or RGBa (premultiplied) where it has alpha.
 
-    Without a profile RGB and grey are sRGB already, as the web takes them; CMYK becomes
-    (1 - C)(1 - K) and so on, the naive conversion of CSS (https://www.w3.org/TR/css-color-5/#cmyk-rgb);
-    LAB is CIELAB under D50, as in TIFF.
+    Also returns why the profile was ignored, or None. Without a profile, RGB and grey count as
+    sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's naive conversion
+    (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in TIFF.
     """
     alpha = None
     if picture.mode in ("La", "RGBa"):
-        if picture.mode == "RGBa" and not _tells(profile):
+        if picture.mode == "RGBa" and not _differs_from_srgb(profile):
             return picture, None
         straight = picture.convert(picture.mode.upper())
         alpha = straight.getchannel("A")
         picture = straight.convert(picture.mode[:-1])
     note = None
-    if profile is not None and _tells(profile):
-        picture, note = _through(profile, picture)
+    if profile is not None and _differs_from_srgb(profile):
+        picture, note = _convert_by_profile(profile, picture)
     if picture.mode == "LAB":
         picture = _from_lab(picture)
     if picture.mode != "RGB":
@@ -44,20 +44,20 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, s
     return picture, note
 
 
-def _tells(profile: bytes | None) -> bool:
-    """Whether the profile says something else than sRGB (IEC 61966-2-1), the most common one."""
+def _differs_from_srgb(profile: bytes | None) -> bool:
+    """Whether the profile is any but that of sRGB (IEC 61966-2-1), the most common one."""
     name = "sRGB IEC61966"
     return profile is not None and not (
         name.encode() in profile or name.encode("utf-16-be") in profile
     )
 
 
-def _through(profile: bytes, picture: Image.Image) -> tuple[Image.Image, str | None]:
-    """The picture in sRGB, or as it was and why."""
+def _convert_by_profile(profile: bytes, picture: Image.Image) -> tuple[Image.Image, str | None]:
+    """Convert through the profile; or return the picture unchanged, and why."""
     from PIL import ImageCms  # noqa: PLC0415 - most pictures need none
 
     if len(profile) > MAX_PROFILE_BYTES:
-        return picture, f"its colour profile of {len(profile):,} bytes was ignored: too large"
+        return picture, f"colour profile ignored: too large ({len(profile):,} bytes)"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
@@ -65,10 +65,13 @@ def _through(profile: bytes, picture: Image.Image) -> tuple[Image.Image, str | N
         if mode == "RGB" and picture.mode in ("L", "YCbCr", "HSV"):
             picture = picture.convert("RGB")
         if mode != picture.mode:
-            return picture, f"its colour profile was ignored: {space} for {picture.mode} pixels"
+            return (
+                picture,
+                f"colour profile ignored: it is for {space}, the pixels are {picture.mode}",
+            )
         converted = _converted(picture, source)
     except (ImageCms.PyCMSError, *DECODER_ERRORS) as error:
-        return picture, f"its colour profile was ignored: {error}"
+        return picture, f"colour profile ignored: {error}"
     return converted, None
 
 

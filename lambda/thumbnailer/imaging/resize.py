@@ -1,6 +1,7 @@
-"""Decoded images → small pictures, whose samples are averaged as light and cover are.
+"""Decoded images → small pictures.
 
-No second picture of full size is made on the way.
+Samples are averaged in a mode that allows it: no palette, premultiplied alpha. No second picture of
+full size is made on the way.
 """
 
 from itertools import product
@@ -8,25 +9,28 @@ from typing import Final
 
 from PIL import Image
 
-type Size = tuple[int, int]
+from thumbnailer.imaging.spec import PixelSize
+
 type Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge in pixels, fractions allowed."""
 
 REDUCING_GAP: Final = 1.3
-"""How much larger than the target a picture may stay before the last, careful resize."""
+"""How much larger than the target a picture stays before the last, careful resize (ADR 1)."""
 
 WHOLE_GAP: Final = 2.0
-"""The same for a picture that is decoded whole: next to that the better resize costs little, 1 % of
-a PNG's time to 14 % of a TIFF's. It scores 1.2 to 2.4 more (SSIMULACRA 2) than 1.3 does."""
+"""The same for a picture that is decoded whole. The better resize costs little beside the decoding:
+1 % of a PNG's time, 14 % of a TIFF's. It scores 1.2 to 2.4 more (SSIMULACRA 2) than a gap of 1.3
+(`make bench-engine`)."""
 
 BAND_PIXELS: Final = 512 * 1024
-"""That are converted at a time, or a row of more: few enough to stay in the CPU's cache."""
+"""Pixels that are converted at a time, or one row of more: few enough for the CPU's cache."""
 
 PART_COLUMNS: Final = 256
-"""Pixels of a band's row that are looked at together."""
+"""Columns of a band whose alpha is checked together."""
 
 
-def resized(picture: Image.Image, size: Size) -> Image.Image:
-    """A smaller picture, RGB or premultiplied RGBa, of `size` (width, height) in pixels."""
+def resize(picture: Image.Image, size: PixelSize) -> Image.Image:
+    """Scale a picture, RGB or premultiplied RGBa, down to `size`."""
     if picture.size == size:
         return picture
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
@@ -42,13 +46,13 @@ AVERAGEABLE: Final = {
     "I;16B": "I",
     "I;16N": "I",
 }
-"""Mode → one whose samples can be averaged; the others are such themselves."""
+"""Mode → one whose samples can be averaged. All other modes can be averaged as they are."""
 
 
-def factors(box: Box, size: Size) -> Size:
-    """By what whole numbers a picture can be reduced and still be larger than `size` by the gap.
+def factors(box: Box, size: PixelSize) -> PixelSize:
+    """Return by which whole numbers `box` can be reduced and stay larger than `size` by the gap.
 
-    No further than a band has rows: the rest is the careful resize's.
+    Vertically they are at most the rows of a band. The careful resize does the rest.
     """
     width, height = box[2] - box[0], box[3] - box[1]
     return (
@@ -61,11 +65,11 @@ def _band_rows(width: int) -> int:
     return max(1, BAND_PIXELS // max(1, width))
 
 
-def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
-    """`box` of the image at `size`, in a mode whose samples can be averaged.
+def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
+    """Scale `box` of a decoded image down to `size`, in a mode whose samples can be averaged.
 
-    What must be converted first is converted and reduced in bands of rows, so that no second
-    picture of full size is made.
+    An image whose mode must be converted first is converted and reduced in bands of rows, so that
+    no second picture of full size is made.
     """
     by = factors(box, size)
     if by == (1, 1) or averageable_mode(image) == image.mode:
@@ -74,7 +78,7 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
         )
     width, height = image.size
     rows = max(1, _band_rows(width) // by[1]) * by[1]
-    # Parts of a band, where they may be opaque or empty though the band is neither.
+    # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
     columns = max(1, PART_COLUMNS // by[0]) * by[0] if image.mode == "RGBA" else width
     reduced = Image.new(averageable_mode(image), (-(-width // by[0]), -(-height // by[1])))
     for top, left in product(range(0, height, rows), range(0, width, columns)):
@@ -85,10 +89,10 @@ def shrunk(image: Image.Image, size: Size, box: Box) -> Image.Image:
     return reduced.resize(size, Image.Resampling.LANCZOS, box=scaled)
 
 
-def _reduced(part: Image.Image, by: Size) -> Image.Image | None:
-    """A part in a mode whose samples can be averaged, by whole numbers smaller; None if empty.
+def _reduced(part: Image.Image, by: PixelSize) -> Image.Image | None:
+    """Reduce a part by whole numbers, in a mode that can be averaged; None if it is transparent.
 
-    Alpha is looked at first: to premultiply takes longer than all else, and mostly changes nothing.
+    Alpha is checked first: premultiplying takes longer than all else, and mostly changes nothing.
     """
     if part.mode == "RGBA":
         cover = part.getchannel("A").tobytes()
@@ -100,7 +104,7 @@ def _reduced(part: Image.Image, by: Size) -> Image.Image | None:
 
 
 def averageable_mode(image: Image.Image) -> str:
-    """A mode whose samples can be averaged: no palette, no single bits, premultiplied alpha."""
+    """Return a mode that can be averaged: no palette, no single bits, premultiplied alpha."""
     if image.mode in ("P", "PA"):
         return "RGBa" if image.has_transparency_data else "RGB"
     if "transparency" in image.info and image.mode not in ("LA", "RGBA"):
@@ -117,7 +121,7 @@ def _averageable(image: Image.Image) -> Image.Image:
         grey.info = image.info
         image = grey
     if mode == "RGBa" and image.mode != "RGBA":
-        image = image.convert("RGBA")  # the only way there
+        image = image.convert("RGBA")  # Pillow converts to RGBa from RGBA only
     return image.convert(mode)
 
 
@@ -125,11 +129,12 @@ BITS_PER_SAMPLE: Final = 258
 """Tag of TIFF 6.0."""
 
 
-def in_8_bits_a_sample(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits as grey of 8.
+def in_8_bits(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """Scale grey of 16 or 32 bits a sample to 8 bits. `image` is what `picture` was scaled from.
 
-    16 bits (or 12, of a TIFF) have a white that is agreed. 32 have none: floating point is taken
-    from 0 to 1 where it keeps within that, all else from its darkest to its lightest sample.
+    With 16 bits (12 in some TIFFs) the value of white is defined. With 32 bits it is not: floating
+    point that stays between 0 and 1 uses that range; everything else is stretched from its darkest
+    to its lightest sample.
     """
     if picture.mode not in ("I", "F"):
         return picture
@@ -143,3 +148,8 @@ def in_8_bits_a_sample(picture: Image.Image, image: Image.Image) -> Image.Image:
     factor = 255 / (high - low) if high > low else 0.0
     grey = picture.convert("F").point(lambda value: value * factor + (0.5 - low * factor))
     return grey.convert("L")
+
+
+def divided(size: PixelSize, by: int) -> PixelSize:
+    """Divide a size, rounding up."""
+    return -(-size[0] // by), -(-size[1] // by)

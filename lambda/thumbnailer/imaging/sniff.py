@@ -1,63 +1,9 @@
-"""What the bytes of a file are, told by its content and never by its name."""
+"""What an unsupported file is, in words, from its content and never from its name."""
 
-import struct
-import zlib
 from typing import Final
 
-DECODER_ERRORS: Final = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    EOFError,
-    TypeError,
-    KeyError,
-    IndexError,
-    ArithmeticError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow and pi-heif raise on damaged files, as met in practice."""
+from thumbnailer.imaging.formats.isobmff import brands
 
-
-# The only decoders that any upload can reach: `Image.open`, which tries all that it knows, is not
-# used. Module and class, imported when a file needs them.
-DECODERS: Final = {
-    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),  # MPO's first picture, too
-    "PNG": ("thumbnailer.imaging.formats.png", "PngFile"),
-    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
-    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
-    "HEIF": ("pi_heif.as_plugin", "HeifImageFile"),
-    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
-    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
-    "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
-    "ICO": ("PIL.IcoImagePlugin", "IcoImageFile"),
-}
-
-MAGIC: Final = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"BM", "BMP"),
-    (b"\0\0\1\0", "ICO"),
-)
-
-HEIF_BRANDS: Final = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
-"""ISO/IEC 23008-12, annex B and 10.2."""
-
-# Beginnings of what is not decoded here, from the formats' own specifications
-# (collected in https://github.com/file/file/tree/master/magic/Magdir).
 FOREIGN: Final = (
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
@@ -100,6 +46,8 @@ FOREIGN: Final = (
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
 )
+"""How unsupported files begin, from the formats' specifications
+(collected in https://github.com/file/file/tree/master/magic/Magdir)."""
 
 RIFF: Final = {
     b"WEBP": "a damaged WebP image",
@@ -109,37 +57,16 @@ RIFF: Final = {
 
 MARKUP: Final = ((b"<svg", "an SVG image"), (b"<html", "an HTML page"), (b"<?xml", "an XML file"))
 MARKUP_BYTES: Final = 4096
-"""How far behind a file's beginning markup is looked for: comments may come first."""
-
-
-def identify(data: bytes) -> str | None:
-    """Name of the format that `data` begins like, a key of DECODERS, or None."""
-    for magic, name in MAGIC:
-        if data.startswith(magic):
-            return None if name == "TIFF" and data[8:10] == b"CR" else name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    brands = _brands(data)
-    if brands & {b"avif", b"avis"}:
-        return "AVIF"
-    return "HEIF" if brands & HEIF_BRANDS else None
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """Brands of an ISO base media file (ISO/IEC 14496-12, 4.3); none for other files."""
-    if data[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(data[:4]), 256)
-    return {data[at : at + 4] for at in (8, *range(16, end, 4))}
+"""Bytes of a file in which markup is searched, because comments may come first."""
 
 
 def describe(data: bytes) -> str:
-    """In words, what `data` is that `identify` does not know."""
+    """Describe a file that is of none of the formats in `formats`."""
     for magic, words in FOREIGN:
         if data.startswith(magic):
             return words
     if not data.strip(b"\0"):
-        return "nothing but zeros"
+        return "all bytes are zero"
     return _describe_container(data) or _describe_text(data)
 
 
@@ -148,9 +75,9 @@ def _describe_container(data: bytes) -> str | None:
         return RIFF.get(data[8:12], "a RIFF file")
     if data[:2] == b"II" and data[8:10] == b"CR":
         return "a camera's RAW file (Canon CR2)"
-    if b"crx " in (brands := _brands(data)):
+    if b"crx " in (found := brands(data)):
         return "a camera's RAW file (Canon CR3)"
-    if brands or data[4:8] in (b"moov", b"mdat", b"wide"):
+    if found or data[4:8] in (b"moov", b"mdat", b"wide"):
         return "a video, or another ISO media file"
     return None
 
@@ -167,5 +94,5 @@ def _describe_text(data: bytes) -> str:
         return "markup"
     printable = head.decode("utf-8", "ignore").replace("\n", " ").replace("\t", " ")
     if printable.replace("\r", "").isprintable() and len(printable) > len(head) // 2:
-        return "a text"
-    return "no known file type"
+        return "plain text"
+    return "unknown"

@@ -1,312 +1,276 @@
-"""Image bytes → WebP thumbnails. Knows no AWS.
+"""Image bytes → thumbnails.
 
-One path for all: decode at the smallest scale that the largest width allows (opening, memory),
-resize to it (reduction), bring that to upright sRGB (colour), for each frame (animation), and make
-each smaller width from the one before (webp). Whatever is costly happens on the small picture, or
-on bands of the large one. The recipe and its figures come from a measured
-comparison with libvips and sharp: JPEG draft mode, its fractional source box, and a reducing gap
-of 1.3.
+Every image takes the same path. It is decoded at the smallest scale that the largest thumbnail
+allows (`decode`, `formats`, `estimate`), scaled to that thumbnail's size (`resize`), and converted
+to upright sRGB (`colour`, `orientation`), frame by frame if it is animated (`animation`). Each
+smaller thumbnail is made from the next larger one, and encoded (`encoders`). Expensive steps
+work on the small picture, or on bands of the large one. ADR 1 has the measurements.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image, ImageFile
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge
-from thumbnailer.imaging import animation, limits
+from thumbnailer.imaging import animation, formats, limits
 from thumbnailer.imaging.colour import to_srgb
-from thumbnailer.imaging.decode import open_image
-from thumbnailer.imaging.encoders import webp
-from thumbnailer.imaging.formats.jpeg2000 import codestream
+from thumbnailer.imaging.decode import identify, open_image
+from thumbnailer.imaging.encoders import ENCODERS
+from thumbnailer.imaging.estimate import Stages, peak_bytes
+from thumbnailer.imaging.formats import DECODER_ERRORS
+from thumbnailer.imaging.formats.format import UPRIGHT
+from thumbnailer.imaging.orientation import TRANSPOSE, swaps_sides
 from thumbnailer.imaging.resize import (
     REDUCING_GAP,
-    Box,
+    divided,
     factors,
-    in_8_bits_a_sample,
-    resized,
-    shrunk,
+    in_8_bits,
+    resize,
+    shrink,
 )
-from thumbnailer.imaging.sniff import DECODER_ERRORS, identify
-from thumbnailer.settings import WEBP_MAX_SIDE
-
-type Size = tuple[int, int]
-ORIENTATION_TAG: Final = 0x0112
-"""EXIF Orientation (CIPA DC-008, 4.6.4)."""
-
-UPRIGHT: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation → what makes it upright."""
-
-SWAPPING: Final = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
-"""What turns a lying picture into a standing one."""
+from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec
 
 
 class Thumbnail(NamedTuple):
-    """A WebP picture: `width` is the one asked for, `size` the real (width, height) in pixels."""
+    """An encoded thumbnail. `size` is its real size, at most that of the spec."""
 
-    width: int
-    size: Size
+    spec: ThumbnailSpec
+    size: PixelSize
     data: bytes
 
 
 class Made(NamedTuple):
-    """What became of an image: its thumbnails in the order of the widths, and what it was.
+    """The thumbnails of an image in the order of their specs, and what the image was.
 
-    `format` is a key of DECODERS, `size` the upright image's (width, height) in pixels; `notes`
-    say, for the log, what could not be kept (a broken profile, an animation over the budget).
+    `format` is a name of `identify`; `size` is the size of the upright image. `notes` say, for the
+    log, what could not be kept (a broken profile, an animation over the budget).
     """
 
     format: str
-    size: Size
+    size: PixelSize
     thumbnails: tuple[Thumbnail, ...]
     notes: tuple[str, ...] = ()
 
 
 class _Geometry(NamedTuple):
-    """Where an image goes: how it is turned, how large it is then, and to which sizes it is made.
+    """How an image is turned, its size then, and the size of each thumbnail."""
 
-    `fitted` has the size of each width.
-    """
-
-    transpose: Image.Transpose | None
-    upright: Size
-    fitted: dict[int, Size]
+    orientation: int
+    upright: PixelSize
+    fitted: tuple[PixelSize, ...]
 
     @classmethod
-    def of(cls, size: Size, orientation: int, widths: Sequence[int]) -> "_Geometry":
-        transpose = UPRIGHT.get(orientation)
-        upright = size[::-1] if transpose in SWAPPING else size
-        fitted = {width: _fitted(upright, width) for width in widths}
-        return cls(transpose, upright, fitted)
+    def of(cls, size: PixelSize, orientation: int, specs: Sequence[ThumbnailSpec]) -> "_Geometry":
+        upright = size[::-1] if swaps_sides(orientation) else size
+        return cls(orientation, upright, tuple(_fitted(upright, spec) for spec in specs))
 
     @property
-    def sizes(self) -> list[Size]:
-        """Of the thumbnails, each once, the largest first."""
-        return sorted(set(self.fitted.values()), reverse=True)
+    def sizes(self) -> list[PixelSize]:
+        """Sizes of the thumbnails, each once, the largest first."""
+        return sorted(set(self.fitted), reverse=True)
 
     @property
-    def lying(self) -> Size:
-        """The largest size, as the file has it."""
+    def largest_as_stored(self) -> PixelSize:
+        """The largest thumbnail's size before the picture is turned upright."""
         largest = self.sizes[0]
-        return largest[::-1] if self.transpose in SWAPPING else largest
+        return largest[::-1] if swaps_sides(self.orientation) else largest
 
 
-def make_thumbnails(
-    data: bytes,
-    widths: Sequence[int],
-    quality: int,
-    memory_mb: int,
-    *,
-    animated: bool = True,
-) -> Made:
-    """Make a thumbnail of every width (pixels), in their order.
+def make_thumbnails(data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int) -> Made:
+    """Make a thumbnail for every spec, in their order.
 
-    Upright, sRGB, without metadata, alpha kept; of what is animated, animated too where
-    `animated` is set and the budget (see `animation`) allows, else the first frame. Never
-    enlarged, and never higher than WebP allows: the picture is then narrower than its width says.
-    `quality` is WebP's, 1 to 100; `memory_mb` is what the function has: it bounds the pixels that
-    are decoded.
+    Thumbnails are upright, in sRGB, without metadata; alpha is kept. They are never enlarged, and
+    never higher than their format allows: such a thumbnail is narrower than its spec. `memory_mb`
+    is the memory that the process may use; it bounds the pixels that are decoded.
 
     Raises UnsupportedImage, CorruptImage or ImageTooLarge.
     """
-    with _pillow(limits.most_pixels(memory_mb)), _translated(data):
+    with _pillow_limited_to(limits.max_pixels(memory_mb)), _decoder_errors_translated(data):
         image = open_image(data, memory_mb)
-        # A PNG's orientation may stand behind its pixels: to look for it loads them.
-        is_png = image.format == "PNG"
-        geometry = _Geometry.of(image.size, 1 if is_png else _orientation(image), widths)
-        scale, need = _check_need(image, data, geometry.lying, memory_mb)
-        if is_png:
-            # Not left to the search for EXIF: there a failure would pass for broken EXIF, and
-            # loading again would then succeed with half a picture.
+        file_format = formats.load(str(image.format))
+        late = file_format.exif_follows_pixels
+        orientation = UPRIGHT if late else file_format.orientation(image)
+        geometry = _Geometry.of(image.size, orientation, specs)
+        scale, need = _check_memory(image, data, geometry.largest_as_stored, specs, memory_mb)
+        if late:
+            # Loaded here and not by the search for EXIF. There, a damaged picture would pass for
+            # broken EXIF, and a second attempt to load it would succeed with half the pixels.
             image.load()
-            geometry = _Geometry.of(image.size, _orientation(image), widths)
-        _limit(image.size[0] * image.size[1])  # frames may not outgrow their canvas
-        if animated and animation.is_animated(image):
-            room = (memory_mb - limits.BASE_MB) * 1024**2 - need
-            pictures, durations, note = _frames(image, geometry, room)
+            geometry = _Geometry.of(image.size, file_format.orientation(image), specs)
+        _limit_pillow(limits.pixels(image.size))  # no frame may be larger than the first
+        if any(spec.animated for spec in specs) and animation.is_animated(image):
+            available = (memory_mb - limits.BASE_MB) * 1024**2 - need
+            pictures, durations, note = _decode_frames(image, geometry, available)
         else:
-            picture, note = _picture(image, geometry, scale)
+            picture, note = _decode_picture(image, geometry, scale)
             pictures, durations = [picture], [0.0]
         loop = animation.loops(image)
-        del image  # its pixels: the largest part of all
+        del image  # its pixels are the largest part of the memory
 
-        encoded: dict[Size, bytes] = {}
-        for size in geometry.sizes:
-            pictures = [resized(picture, size) for picture in pictures]
-            encoded[size] = webp.encode(pictures, quality, durations, loop)
+        encoded = _encode_all(
+            pictures, durations, loop, list(zip(geometry.fitted, specs, strict=True))
+        )
     return Made(
         str(identify(data)),
         geometry.upright,
-        tuple(Thumbnail(width, size, encoded[size]) for width, size in geometry.fitted.items()),
+        tuple(
+            Thumbnail(spec, size, data)
+            for spec, size, data in zip(specs, geometry.fitted, encoded, strict=True)
+        ),
         (note,) if note else (),
     )
 
 
-@contextmanager
-def _pillow(most_pixels: int) -> Iterator[None]:
-    """Have Pillow refuse more pixels, where it looks, and keep its warnings to itself.
+def _encode_all(
+    pictures: list[Image.Image],
+    durations: list[float],
+    loop: int,
+    wanted: list[tuple[PixelSize, ThumbnailSpec]],
+) -> list[bytes]:
+    """Encode the frames at every size. Thumbnails that differ in their name alone share bytes."""
+    encoded: dict[tuple[PixelSize, ThumbnailSpec], bytes] = {}
+    for size, spec in sorted(wanted, key=lambda each: each[0], reverse=True):
+        pictures = [resize(picture, size) for picture in pictures]
+        if _encoding(size, spec) not in encoded:
+            frames = len(pictures) if spec.animated else 1
+            encoded[_encoding(size, spec)] = ENCODERS[spec.format].encode(
+                pictures[:frames], spec, durations[:frames], loop
+            )
+    return [encoded[_encoding(size, spec)] for size, spec in wanted]
 
-    It warns of oddities that it copes with; what it cannot cope with it raises.
+
+def _encoding(size: PixelSize, spec: ThumbnailSpec) -> tuple[PixelSize, ThumbnailSpec]:
+    """Return what decides on a thumbnail's bytes: its real size, in place of the one asked for."""
+    return size, spec._replace(size=Size.of_width(size[0]))
+
+
+@contextmanager
+def _pillow_limited_to(max_pixels: int) -> Iterator[None]:
+    """Let Pillow refuse larger pictures wherever it checks, and silence its warnings.
+
+    It warns of oddities that it can handle, and raises for everything else.
     """
     kept = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _limit(most_pixels)
+        _limit_pillow(max_pixels)
         try:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = kept
 
 
-def _limit(pixels: int) -> None:
-    # Pillow warns of more than its limit, and refuses more than twice as many.
-    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)
+def _limit_pillow(max_pixels: int) -> None:
+    # Pillow warns of more than its limit, and refuses more than twice the limit.
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
 
 
 @contextmanager
-def _translated(data: bytes) -> Iterator[None]:
-    """Turn what Pillow raises of a file into CorruptImage, and a lack of memory into its own."""
+def _decoder_errors_translated(data: bytes) -> Iterator[None]:
+    """Translate what decoders raise to CorruptImage, and a lack of memory to ImageTooLarge."""
     try:
         yield
     except MemoryError as error:
-        raise ImageTooLarge("Memory ran out while the image was decoded") from error
+        raise ImageTooLarge("Memory ran out while the image was decoded.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{identify(data)}: {error}") from error
     except DECODER_ERRORS as error:
         raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
 
 
-def _check_need(
-    image: ImageFile.ImageFile, data: bytes, thumbnail: Size, memory_mb: int
+def _check_memory(
+    image: ImageFile.ImageFile,
+    data: bytes,
+    thumbnail: PixelSize,
+    specs: Sequence[ThumbnailSpec],
+    memory_mb: int,
 ) -> tuple[int, float]:
-    """By how much the decoder is to scale down (1, 2, 4, …), and the memory needed (bytes).
+    """Return how far the decoder should scale down (1, 2, 4, …), and the memory needed (bytes).
 
     Raises ImageTooLarge.
     """
+    file_format = formats.load(str(image.format))
     scale = 1
-    if image.format in ("JPEG", "JPEG2000"):
-        most = 8 if image.format == "JPEG" else 2 ** codestream(data).levels
-        while scale < most and _fits(image.size, thumbnail, 2 * scale):
-            scale *= 2
-    decoded = _divided(image.size, scale)
+    max_scale = file_format.max_scale(data)
+    while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
+        scale *= 2
+    decoded = divided(image.size, scale)
     by = factors((0, 0, *decoded), thumbnail)
     reduced = (-(-decoded[0] // by[0]), -(-decoded[1] // by[1]))
-    need = limits.need(image, data, decoded=decoded, reduced=reduced, thumbnail=thumbnail)
+    stages = Stages(decoded, reduced, thumbnail)
+    need = max(
+        peak_bytes(file_format, image, data, stages, ENCODERS[name])
+        for name in {spec.format for spec in specs}
+    )
     what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
     limits.refuse_over(need, what, memory_mb)
     return scale, need
 
 
-def _fits(size: Size, thumbnail: Size, scale: int) -> bool:
-    """Whether `size` divided by `scale` leaves enough for a careful resize."""
+def _leaves_enough(size: PixelSize, thumbnail: PixelSize, scale: int) -> bool:
+    """Whether `size` divided by `scale` is still large enough for a careful resize."""
     return all(
         side >= scale * round(least * REDUCING_GAP)
         for side, least in zip(size, thumbnail, strict=True)
     )
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
-    if image.format == "TIFF":
-        return 1  # Pillow turns these itself, and leaves the tag; pi-heif turns HEIC and resets it
-    try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except DECODER_ERRORS:
-        return 1  # broken EXIF is common, and no reason to lose the picture
+def _fitted(upright: PixelSize, spec: ThumbnailSpec) -> PixelSize:
+    """Scale a size down to the spec's width, and to what its format allows."""
+    max_side = ENCODERS[spec.format].max_side
+    scale = min(1.0, spec.size.width / upright[0], max_side / upright[1])
+    return max(1, round(upright[0] * scale)), max(1, round(upright[1] * scale))
 
 
-def _fitted(size: Size, width: int) -> Size:
-    """`size` scaled down to `width`, never up, and within what WebP can hold."""
-    scale = min(1.0, width / size[0], WEBP_MAX_SIDE / size[1])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _frames(
-    image: ImageFile.ImageFile, geometry: _Geometry, room: float
+def _decode_frames(
+    image: ImageFile.ImageFile, geometry: _Geometry, available_bytes: float
 ) -> tuple[list[Image.Image], list[float], str | None]:
-    """All frames at the largest size with their durations (ms), or the first one, and why.
+    """Decode all frames at the largest size, with their durations (ms).
 
-    `room` is the memory in bytes that they may take.
+    Where that is not possible, only the first frame is returned. The note says why.
     """
-    most = animation.most_frames(image.size, geometry.sizes, room)
-    told = animation.frame_count(image)
+    limit = animation.max_frames(image.size, geometry.sizes, available_bytes)
+    expected = animation.frame_count(image)
     pictures: list[Image.Image] = []
     durations: list[float] = []
     note = fault = None
-    too_many = most == 1 or (told is not None and told > most)
+    too_many = limit == 1 or (expected is not None and expected > limit)
     try:
         for frame, duration in animation.frames(image):
-            picture, left_out = _picture(frame, geometry)
-            note = note or left_out
+            picture, colour_note = _decode_picture(frame, geometry)
+            note = note or colour_note
             pictures.append(picture)
             durations.append(duration)
-            if too_many or len(pictures) > most:
-                fault = f"{told or 'more'} frames are over the budget, which allows {most} of "
-                fault += f"{image.size[0]} × {image.size[1]} pixels"
+            if too_many or len(pictures) > limit:
+                fault = (
+                    f"{expected or 'too many'} frames of {image.size[0]} × {image.size[1]} pixels "
+                    f"exceed the budget of {limit}"
+                )
                 break
     except (CorruptImage, Image.DecompressionBombError, *DECODER_ERRORS) as error:
         if not pictures:
             raise
         fault = str(error) or type(error).__name__
     if fault:
-        return pictures[:1], durations[:1], f"the first frame stands for all: {fault}"
+        return pictures[:1], durations[:1], f"only the first frame was kept: {fault}"
     return pictures, durations, note
 
 
-def _picture(
+def _decode_picture(
     image: ImageFile.ImageFile, geometry: _Geometry, scale: int = 1
 ) -> tuple[Image.Image, str | None]:
-    """The upright picture in sRGB at the largest size, RGB or premultiplied RGBa.
+    """Return the upright picture in sRGB at the largest size, RGB or premultiplied RGBa.
 
-    `scale` is by how much the decoder scales down (1, 2, 4, …). Also says why the colour profile
-    was left out, if so.
+    The decoder scales down by `scale` (1, 2, 4, …). The note says why the colour profile was
+    ignored, if it was.
     """
-    size = geometry.lying
-    box: Box = (0, 0, *image.size)
-    if image.format == "JPEG":
-        # The box is fractional where the scaled size is: without it the picture shifts.
-        want = (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP))
-        draft = image.draft(None, want)
-        box = draft[1] if draft else box
-    elif image.format == "JPEG2000" and scale > 1:
-        box = (0, 0, image.size[0] / scale, image.size[1] / scale)
-        _reduce_jpeg2000(image, scale)
-    pixels = webp.still(image) if image.format == "WEBP" else None
-    if pixels is None:
-        image.load()
-    small = in_8_bits_a_sample(shrunk(pixels or image, size, box), image)
+    size = geometry.largest_as_stored
+    pixels, box = formats.load(str(image.format)).decode(image, size, scale)
+    small = in_8_bits(shrink(pixels, size, box), image)
     picture, note = to_srgb(small, image.info.get("icc_profile"))
-    if geometry.transpose is not None:
-        picture = picture.transpose(geometry.transpose)
+    if geometry.orientation in TRANSPOSE:
+        picture = picture.transpose(TRANSPOSE[geometry.orientation])
     return picture, note
-
-
-def _reduce_jpeg2000(image: ImageFile.ImageFile, scale: int) -> None:
-    """Have a JPEG 2000 decoded at a lower resolution.
-
-    Pillow's own `reduce` rounds the size, where the standard's is rounded up (B.5), and then fails.
-    """
-    image._size = _divided(image.size, scale)  # noqa: SLF001 - Pillow's own way to resize a file
-    tile = image.tile[0]
-    assert isinstance(tile.args, tuple)  # noqa: S101 - of this decoder they are
-    codec, _, *others = tile.args
-    args = (codec, scale.bit_length() - 1, *others)
-    image.tile = [tile._replace(extents=(0, 0, *image.size), args=args)]
-
-
-def _divided(size: Size, by: int) -> Size:
-    return -(-size[0] // by), -(-size[1] // by)

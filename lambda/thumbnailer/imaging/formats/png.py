@@ -1,34 +1,46 @@
-"""PNG files, inflated by ISA-L and given on to Pillow's decoder.
+"""PNG and APNG, inflated by ISA-L and decoded by Pillow.
 
-Pillow's wheel inflates with the system's zlib, whatever `PIL.features` says of zlib-ng. ISA-L
-(https://github.com/pycompression/python-isal) takes less than half of that, a fifth less in all.
-Pillow still undoes the filters and judges what is too short or damaged: it gets the same samples in
-deflate's blocks without compression.
+Pillow's wheel inflates with the system's zlib, although `PIL.features` reports zlib-ng. ISA-L
+(https://github.com/pycompression/python-isal) needs less than half the time of zlib, which makes
+the whole decode a fifth faster. Pillow still undoes the filters and detects truncated or damaged
+data: it receives the same samples in deflate blocks without compression.
 """
 
+import io
 from collections.abc import Generator
 from typing import Any, Final
 
 from isal import isal_zlib
-from PIL import PngImagePlugin
+from PIL import ImageFile, PngImagePlugin
+
+from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.spec import PixelSize
 
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
-"""Of a profile or text, inflated. Pillow's 1 MB is less than printers' profiles have."""
+"""Maximum bytes of an inflated profile or text. Printers' profiles exceed Pillow's 1 MB."""
+
+MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 READ_BYTES: Final = 64 * 1024
-"""That are inflated at a time."""
+"""Bytes that are read and inflated at a time."""
 
 BLOCK_BYTES: Final = 65_535
-"""The most that a block without compression holds (RFC 1951, 3.2.4)."""
+"""Maximum bytes in a block without compression (RFC 1951, 3.2.4)."""
+
+TWO_ROWS_BYTES: Final = 8
+"""For each pixel of a row: a row is unfiltered by means of the one above it (ZipDecode.c)."""
+
+BIT_DEPTH_AT: Final = 24
+"""Byte of the file that holds the bits of a sample (in IHDR)."""
 
 LAST_BLOCK: Final = b"\1\0\0\xff\xff"
-"""An empty one that says so (RFC 1951, 3.2.3)."""
+"""An empty block, marked as the last (RFC 1951, 3.2.3)."""
 
 ZLIB_HEADER: Final = b"\x78\x01"
-"""Of a stream that was not compressed much (RFC 1950, 2.2)."""
+"""Header of a stream with little compression (RFC 1950, 2.2)."""
 
 INFLATE_ERROR: Final[Any] = isal_zlib.error
-"""A class, which its stub says is an instance."""
+"""An exception class. Its type stub says that it is an instance."""
 
 DEFLATE: Final = 8
 PRESET_DICTIONARY: Final = 0x20
@@ -36,18 +48,19 @@ PRESET_DICTIONARY: Final = 0x20
 
 
 class PngFile(PngImagePlugin.PngImageFile):
-    """Pillow's PNG, APNG too, with its compressed samples read as uncompressed ones."""
+    """Pillow's PNG and APNG reader, given uncompressed samples in place of compressed ones."""
 
     def load_prepare(self) -> None:
-        """Begin a frame, whose zlib stream is its own."""
+        """Begin a frame. Each frame has a zlib stream of its own."""
         super().load_prepare()
-        # It knows nothing of the image: a cycle would keep the pixels until garbage is collected.
+        # The generator must not refer to the image: a reference cycle would keep the pixels in
+        # memory until the next garbage collection.
         self._parts = uncompressed()
 
-    def load_read(self, read_bytes: int) -> bytes:  # noqa: ARG002 - Pillow calls it so
-        """The next part of the frame's samples, whatever its size; empty at the end.
+    def load_read(self, read_bytes: int) -> bytes:  # noqa: ARG002 - Pillow passes it
+        """Return the next part of the frame's samples, of any size; empty at the end.
 
-        No more of the file is read than it takes: Pillow counts on where the file stands.
+        Reads no further in the file than needed: Pillow relies on the file's position.
         """
         part = next(self._parts)
         while not part:
@@ -59,11 +72,11 @@ class PngFile(PngImagePlugin.PngImageFile):
 
 
 def uncompressed() -> Generator[bytes, bytes]:
-    """The zlib stream that is sent in parts, as one without compression.
+    """Convert a zlib stream, sent in parts, into one without compression.
 
-    Yields empty bytes where it wants the next part sent; the last one is empty. The checksum is
-    given on as it is, and a stream that begins with anything but a plain header is so as a whole.
-    Raises OSError for what cannot be inflated.
+    Yields empty bytes to ask for the next part. The caller sends empty bytes at the end. The
+    checksum is passed on unchanged. So is a whole stream that begins with any but a plain header.
+    Raises OSError for data that cannot be inflated.
     """
     head = yield b""
     while len(head) < len(ZLIB_HEADER) and (data := (yield b"")):
@@ -78,10 +91,10 @@ def uncompressed() -> Generator[bytes, bytes]:
 
 
 def _blocks(data: bytes) -> Generator[bytes, bytes]:
-    """The blocks of the deflate stream that begins with `data`, up to and with its end."""
+    """Yield the blocks of the deflate stream that begins with `data`, its end included."""
     inflater = isal_zlib.decompressobj(-isal_zlib.MAX_WBITS)
-    # Kept until it is known whether the stream ends with it: Pillow checks the checksum only where
-    # it comes with the last samples.
+    # One block is kept back until it is known whether the stream ends with it. Pillow verifies the
+    # checksum only when it arrives together with the last samples.
     kept = b""
     while True:
         try:
@@ -101,17 +114,58 @@ def _blocks(data: bytes) -> Generator[bytes, bytes]:
 
 
 def _block(samples: bytes) -> bytes:
-    """A block without compression (RFC 1951, 3.2.4), and not the last."""
+    """Build a block without compression that is not the last (RFC 1951, 3.2.4)."""
     length = len(samples)
     complement = length ^ 0xFFFF
     return b"\0%b%b%b" % (length.to_bytes(2, "little"), complement.to_bytes(2, "little"), samples)
 
 
 def _is_plain(header: bytes) -> bool:
-    """Whether it is a zlib header of two bytes, of deflate and without a preset dictionary."""
+    """Check for a two-byte zlib header: deflate, without a preset dictionary."""
     return (
         len(header) == len(ZLIB_HEADER)
         and int.from_bytes(header, "big") % 31 == 0
         and header[0] & 0x8F == DEFLATE  # with a window of at most 32 KB
         and not header[1] & PRESET_DICTIONARY
     )
+
+
+def recognise(data: bytes) -> bool:
+    """See Format."""
+    return data.startswith(MAGIC)
+
+
+def open_png(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
+    """See Format."""
+    image = PngFile(io.BytesIO(data))
+    if image.mode != "P" and "transparency" in image.info:
+        key = image.info["transparency"]
+        image.info["transparency"] = _in_8_bits(key, depth=data[BIT_DEPTH_AT])
+    return image
+
+
+def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
+    """See Format."""
+    return float(image.size[0] * TWO_ROWS_BYTES)
+
+
+def _in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
+    """Scale a transparent colour (tRNS) of `depth` bits a sample to the bits of Pillow's pixels."""
+    if isinstance(key, tuple):
+        return tuple(sample >> 8 if depth == 16 else sample for sample in key)  # noqa: PLR2004
+    match depth:
+        case 16:
+            return key >> 8
+        case 2 | 4:
+            return key * 255 // (2**depth - 1)
+    return key  # 8 bits, or 1 bit, which Pillow scales itself
+
+
+FORMAT: Final = Format(
+    name="PNG",
+    title="PNG",
+    recognise=recognise,
+    open=open_png,
+    decoder_bytes=decoder_bytes,
+    exif_follows_pixels=True,
+)

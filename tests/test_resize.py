@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import thumbnails_of
 from PIL import Image, JpegImagePlugin
 
-from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, factors, shrunk
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, factors, shrink
 
 SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
 """Several parts both ways, the last of each smaller."""
@@ -37,7 +37,7 @@ def test_a_look_at_alpha_changes_no_pixel(alpha: Image.Image) -> None:
     assert min(by) > 1
     box = (0, 0, SIZE[0] / by[0], SIZE[1] / by[1])
     plain = image.convert("RGBa").reduce(by).resize(size, Image.Resampling.LANCZOS, box=box)
-    made = shrunk(image, size, (0, 0, *image.size))
+    made = shrink(image, size, (0, 0, *image.size))
     assert made.mode == "RGBa"
     assert np.array_equal(np.asarray(made), np.asarray(plain))
 
@@ -63,6 +63,6 @@ def test_a_jpeg_is_fed_to_its_decoder_in_one_piece(monkeypatch: pytest.MonkeyPat
         return piece
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load_read", load_read)
-    make_thumbnails(data, (128,), 85, 512)
+    thumbnails_of(data, (128,), 85, 512)
     assert len(pieces) == 1
     assert pieces[0] is data

@@ -3,12 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, quadrants
+from pictures import encoded, quadrants, thumbnails_of
 from PIL import TiffImagePlugin
 
 from thumbnailer.errors import UnsupportedImage
-from thumbnailer.imaging.sniff import DECODERS, describe, identify
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.imaging import identify
+from thumbnailer.imaging.formats import FORMATS, load
+from thumbnailer.imaging.sniff import describe
 
 UNKNOWN = {
     b"\xff\x0a\xfa\x7f": "JPEG XL",
@@ -30,10 +31,10 @@ UNKNOWN = {
     b"II*\0\x10\0\0\0CR\2\0": "Canon CR2",
     b"FUJIFILMCCD-RAW 0201": "Fujifilm",
     b"IIU\0\x18\0\0\0": "Panasonic",
-    b"hello, I am a text\n": "a text",
-    b'{"json": true}': "a text",
-    bytes(100): "zeros",
-    b"\x8f\x01\xfe\xca\x99": "no known",
+    b"hello, I am a text\n": "plain text",
+    b'{"json": true}': "plain text",
+    bytes(100): "zero",
+    b"\x8f\x01\xfe\xca\x99": "unknown",
 }
 
 
@@ -42,7 +43,7 @@ def test_what_is_not_decoded_is_told_by_its_content(data: bytes) -> None:
     """The error names what the file was, and what would have been decoded."""
     assert identify(data) is None
     with pytest.raises(UnsupportedImage, match=UNKNOWN[data]) as raised:
-        make_thumbnails(data, (128,), 85, 512)
+        thumbnails_of(data, (128,), 85, 512)
     assert "JPEG, PNG" in str(raised.value)
 
 
@@ -81,11 +82,11 @@ def test_a_camera_s_raw_file_is_no_tiff(tags: dict[int, int | bytes]) -> None:
         info[tag] = value
     data = encoded(quadrants((64, 48)), "TIFF", tiffinfo=info)
     with pytest.raises(UnsupportedImage, match=r"RAW file \(Camera Maker\)"):
-        make_thumbnails(data, (128,), 85, 512)
+        thumbnails_of(data, (128,), 85, 512)
 
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_identified_or_described(data: bytes) -> None:
     """Neither question ever fails."""
-    assert identify(data) in {None, *DECODERS}
+    assert identify(data) in {None, *(load(name).name for name in FORMATS)}
     assert describe(data)

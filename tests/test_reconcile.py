@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from memory_bucket import MemoryBucket
-from pictures import decoded, jpeg
+from pictures import decoded, encoded, jpeg
+from PIL import Image
 
 from thumbnailer.errors import (
     CorruptImage,
@@ -16,10 +17,9 @@ from thumbnailer.errors import (
     StorageUnavailable,
 )
 from thumbnailer.events import Upload
-from thumbnailer.imaging.encoders.webp import stamped
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.imaging import ENCODERS, Size, fingerprint, make_thumbnails
 from thumbnailer.provenance import Provenance
-from thumbnailer.reconcile import Done, Failed, Pipeline, Skipped
+from thumbnailer.reconcile import Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
 from thumbnailer.storage import Object
 from thumbnailer.telemetry import Telemetry
@@ -38,9 +38,9 @@ class World:
         self.input = MemoryBucket("input")
         self.output = MemoryBucket("output")
 
-    def pipeline(self, settings: Settings = SETTINGS, **buckets: MemoryBucket) -> Pipeline:
+    def pipeline(self, settings: Settings = SETTINGS, **buckets: MemoryBucket) -> Reconciler:
         named = {"input": self.input, "output": self.output} | buckets
-        return Pipeline(settings, Telemetry("ERROR"), lambda name: named[name], lambda: 20.0)
+        return Reconciler(settings, Telemetry("ERROR"), lambda name: named[name], lambda: 20.0)
 
     def process(self, key: str = KEY, **options: Any) -> Done | Skipped:
         return self.pipeline().process(Upload("input", key), **options)
@@ -53,11 +53,12 @@ class World:
 
     def shows(self, source: bytes, key: str = KEY) -> bool:
         """Whether both thumbnails are those of `source`, and say that they come from `key`."""
-        made = make_thumbnails(source, SETTINGS.widths, SETTINGS.quality, SETTINGS.memory_mb)
+        made = make_thumbnails(source, SETTINGS.specs, SETTINGS.memory_mb)
         for thumbnail in made.thumbnails:
-            state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.width)]
+            state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.spec.size)]
             told = Provenance.of(state.metadata)
-            if told is None or told.key != key or body != stamped(thumbnail.data, told.digest()):
+            marked = ENCODERS["webp"].mark(thumbnail.data, told.digest()) if told else None
+            if told is None or told.key != key or body != marked:
                 return False
         return True
 
@@ -85,7 +86,7 @@ def test_the_common_case_costs_a_get_and_a_put_a_width(world: World) -> None:
     assert world.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
     assert world.shows(P)
     assert isinstance(outcome, Done)
-    assert [(t.width, t.key) for t in outcome.thumbnails] == list(
+    assert [(t.size.width, t.key) for t in outcome.thumbnails] == list(
         zip((128, 512), THUMBNAILS, strict=True)
     )
     assert all(t.bytes == len(world.output.objects[t.key][1]) for t in outcome.thumbnails)
@@ -100,7 +101,7 @@ def test_metadata_tells_where_a_thumbnail_comes_from(world: World) -> None:
         "source-key": "uploads/%C3%A5%20%2B.jpg",
         "source-etag": source.etag,
         "source-modified": source.modified.isoformat(),
-        "recipe": SETTINGS.recipe,
+        "recipe": fingerprint(SETTINGS.specs[0]),
     }
 
 
@@ -155,7 +156,7 @@ def test_another_recipe_replaces_the_thumbnails(world: World) -> None:
     world.process()
     lower = Settings("output", "https://sqs.example/1/letters", quality=10)
     assert isinstance(world.pipeline(lower).process(Upload("input", KEY)), Done)
-    assert world.output.objects[THUMBNAILS[0]][0].metadata["recipe"] == lower.recipe
+    assert world.output.objects[THUMBNAILS[0]][0].metadata["recipe"] == fingerprint(lower.specs[0])
 
 
 def test_an_older_event_that_finishes_last_does_not_win(world: World) -> None:
@@ -200,7 +201,7 @@ def test_the_last_look_is_not_forgotten_with_a_lost_reply(world: World) -> None:
 
     Its client's retry meets what it wrote itself; it looks current, as if nothing was overwritten.
     """
-    one_width = Settings("output", "https://sqs.example/1/letters", widths=(512,))
+    one_width = Settings("output", "https://sqs.example/1/letters", sizes=(Size.of_width(512),))
     upload = Upload("input", KEY)
     world.input.tick = timedelta(0)
     world.input.upload(KEY, P)
@@ -475,9 +476,18 @@ def test_too_many_bytes_are_refused_unread(world: World) -> None:
     big = replace(state, size=200_000_000)
     world.input.objects[KEY] = (big, b"")
     world.input.get = lambda _key: Stored(big, read)  # type: ignore[method-assign]
-    with pytest.raises(Failed, match="LambdaMemorySize=537") as raised:
+    with pytest.raises(Failed, match="Set LambdaMemorySize to at least 537") as raised:
         world.process()
     assert isinstance(raised.value.error, ImageTooLarge)
+
+
+def test_an_image_too_large_for_any_lambda_says_so(world: World) -> None:
+    """Beyond Lambda's 10,240 MB no memory size is recommended."""
+    data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
+    data[18:26] = (60_000).to_bytes(4, "little") * 2
+    world.input.upload(KEY, bytes(data))
+    with pytest.raises(Failed, match="No Lambda size is large enough"):
+        world.process()
 
 
 def test_a_thumbnail_key_beyond_s3s_limit_is_permanent(world: World) -> None:

@@ -1,0 +1,33 @@
+"""What the rest of the image code knows about an output format."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from thumbnailer.imaging.spec import ThumbnailSpec
+
+
+class Encoder(NamedTuple):
+    """An output format.
+
+    `max_side` is the most pixels that a picture may have in either direction.
+
+    `encode(pictures, spec, durations, loop)` encodes one picture, or the frames of an animation.
+    Each picture is RGB or premultiplied RGBa, and has its final size already. `durations` are in
+    milliseconds; `loop` is how often the frames are played (0: endlessly).
+
+    `memory_bytes(pixels, alpha)` estimates the peak memory of encoding a picture of that many
+    pixels, the picture itself included.
+
+    `mark(data, mark)` adds the provenance mark (eight bytes) at the end of an encoded picture,
+    where decoders ignore it. The marked file ends with `mark_ending(mark)`.
+    """
+
+    content_type: str
+    extension: str
+    max_side: int
+    encode: Callable[[Sequence[Image.Image], ThumbnailSpec, Sequence[float], int], bytes]
+    memory_bytes: Callable[[int, bool], float]
+    mark: Callable[[bytes, bytes], bytes]
+    mark_ending: Callable[[bytes], bytes]

@@ -1,0 +1,59 @@
+"""The memory that an image needs, estimated from its header before any pixel is decoded."""
+
+from typing import Final, NamedTuple
+
+from PIL import ImageFile
+
+from thumbnailer.imaging.encoders import Encoder
+from thumbnailer.imaging.formats import Format
+from thumbnailer.imaging.limits import picture_bytes, pixels, stored_bytes
+from thumbnailer.imaging.resize import BAND_PIXELS, averageable_mode
+from thumbnailer.imaging.spec import PixelSize
+
+DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
+"""Modes that are converted to an averageable one in one step."""
+
+BAND_BYTES: Final = 12
+"""For each pixel of a band of rows that is converted: the pixel itself, and RGBA on the way."""
+
+HIGH_DEPTH_PICTURES: Final = 3
+"""Samples of 32 bits are scaled to 8 bits in two more pictures."""
+
+
+class Stages(NamedTuple):
+    """The sizes of a picture on its way to the largest thumbnail.
+
+    `decoded` is what the decoder gives: less than the file's size where it can scale. `reduced` is
+    left after whole rows and columns were averaged. `thumbnail` is the largest thumbnail.
+    """
+
+    decoded: PixelSize
+    reduced: PixelSize
+    thumbnail: PixelSize
+
+
+def peak_bytes(
+    file_format: Format, image: ImageFile.ImageFile, data: bytes, stages: Stages, encoder: Encoder
+) -> float:
+    """Estimate the peak memory in bytes, beside the process itself.
+
+    It is that of decoding, of reducing or of encoding, whichever is largest, and the file.
+    """
+    stored = picture_bytes(stages.decoded, stored_bytes(image.mode))
+    mode = averageable_mode(image)
+    if stages.reduced != stages.decoded:
+        band = BAND_BYTES * max(BAND_PIXELS, stages.decoded[0])
+        converted = picture_bytes(stages.reduced) + band
+    elif mode == image.mode:
+        converted = 0.0
+    else:  # a palette with transparency is converted to RGBA first
+        whole = picture_bytes(stages.decoded, stored_bytes(mode))
+        converted = whole * (1 if image.mode in DIRECT else 2)
+    half_resized = picture_bytes((stages.thumbnail[0], stages.reduced[1]))
+    made = picture_bytes(stages.thumbnail) * (HIGH_DEPTH_PICTURES if mode in ("I", "F") else 1)
+    held = file_format.held_bytes(image, data)
+    return len(data) + max(
+        file_format.decoder_bytes(image, data, stages.decoded) + stored,
+        held + stored + converted + half_resized + made,
+        encoder.memory_bytes(pixels(stages.thumbnail), mode in ("RGBa", "La")),
+    )

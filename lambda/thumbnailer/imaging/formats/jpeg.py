@@ -1,0 +1,72 @@
+"""JPEG, and the first picture of an MPO."""
+
+import io
+from typing import Any, Final
+
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from thumbnailer.imaging.formats.format import Format, whole
+from thumbnailer.imaging.limits import pixels
+from thumbnailer.imaging.resize import REDUCING_GAP, Box
+from thumbnailer.imaging.spec import PixelSize
+
+MAGIC: Final = b"\xff\xd8\xff"
+
+MAX_SCALE: Final = 8
+"""libjpeg-turbo decodes at 1/2, 1/4 and 1/8."""
+
+PIXEL_BYTES: Final = 0.3
+"""For each pixel of the file: libjpeg-turbo decodes strip by strip, at the scale asked for."""
+
+COEFFICIENT_BYTES: Final = 2
+"""For each sample of a progressive JPEG, whose coefficients are all kept (jdcoefct.c)."""
+
+
+def recognise(data: bytes) -> bool:
+    """See Format."""
+    return data.startswith(MAGIC)
+
+
+def open_jpeg(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
+    """See Format."""
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    # Fed whole, which copies nothing, a JPEG takes 1 % less CPU than in pieces of 64 KB.
+    image.decodermaxblock = len(data)
+    return image
+
+
+def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
+    """See Format."""
+    need = PIXEL_BYTES
+    if image.info.get("progressive"):
+        file: Any = image
+        samples = [horizontal * vertical for _, horizontal, vertical, _ in file.layer]
+        need += COEFFICIENT_BYTES * sum(samples) / max(samples)
+    return pixels(image.size) * need
+
+
+def max_scale(_data: bytes) -> int:
+    """See Format."""
+    return MAX_SCALE
+
+
+def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Image.Image, Box]:
+    """See Format.
+
+    The box is fractional where the scaled size is. Without that the picture would shift.
+    """
+    wanted = (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP))
+    draft = image.draft(None, wanted)
+    picture, box = whole(image, size, scale)
+    return picture, draft[1] if draft else box
+
+
+FORMAT: Final = Format(
+    name="JPEG",
+    title="JPEG",
+    recognise=recognise,
+    open=open_jpeg,
+    decoder_bytes=decoder_bytes,
+    max_scale=max_scale,
+    decode=decode,
+)

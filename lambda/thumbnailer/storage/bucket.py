@@ -1,0 +1,82 @@
+"""The interface of a bucket with conditional writes.
+
+Semantics of the conditions:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+CONNECT_TIMEOUT: Final = 2.0
+"""Seconds. S3 in the same region answers in milliseconds; a retry often reaches another host."""
+
+MAX_WRITERS: Final = 16
+"""Maximum parallel writes; further ones wait. The template allows 14 sizes."""
+
+
+class State(NamedTuple):
+    """The state of an object: etag without quotes, UTC time, size in bytes, user metadata."""
+
+    etag: str
+    modified: datetime
+    size: int
+    metadata: Mapping[str, str]
+
+
+class Stored(NamedTuple):
+    """An object whose body has not been read yet. `read` returns the whole body."""
+
+    state: State
+    read: Callable[[], bytes]
+
+
+class Headers(NamedTuple):
+    """What is stored beside the bytes. `metadata` must be ASCII: S3 accepts nothing else."""
+
+    content_type: str
+    cache_control: str
+    metadata: Mapping[str, str]
+
+
+class Object(NamedTuple):
+    """An object to write."""
+
+    key: str
+    body: bytes
+    headers: Headers
+
+
+class Client(Protocol):
+    """The requests that every client can make.
+
+    Each raises StorageUnavailable where S3 does not answer, and StorageDenied where it refuses.
+    `get` and `put` raise StorageUnavailable where the bucket itself is missing. `head` cannot
+    distinguish that from a missing object, because S3 answers it without a body.
+    """
+
+    def get(self, key: str) -> Stored | None:
+        """Fetch an object; None if it does not exist."""
+
+    def head(self, key: str) -> State | None:
+        """Return the state of an object; None if it does not exist."""
+
+    def put(self, new: Object, *, replacing: str | None) -> bool:
+        """Write only if no object exists (`replacing` None), or only over the etag `replacing`.
+
+        False means that S3 refused the condition (409 or 412): check the object again. A write that
+        took effect, but whose reply was lost, returns False as well.
+        """
+
+
+class Bucket(Client, Protocol):
+    """All requests that the function makes to S3."""
+
+    def create(self, new: Sequence[Object]) -> list[bool]:
+        """Write each only if no object exists, in parallel; returns what `put` returns for each.
+
+        All requests have ended when the first error is raised.
+        """
+
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """Delete only over the etag `replacing`. False as with `put`, and if it is gone."""

@@ -1,0 +1,111 @@
+"""The bucket that the function uses: obstore where it can name the key, else boto3.
+
+Both translate their errors into those of `thumbnailer.errors`, and limit every request, retries
+included, by a time budget.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Final
+
+from thumbnailer.errors import OutOfTime
+from thumbnailer.storage.bucket import MAX_WRITERS, Client, Object, State, Stored
+from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
+
+if TYPE_CHECKING:
+    from thumbnailer.storage.boto3_bucket import Boto3Bucket
+
+BUDGETS: Final = (22.0, 11.0, 5.5, 2.75, 1.4, 0.7)
+"""Seconds that one request may take, retries included. A client keeps its time-outs for life, so
+there is one client for each budget, made when it is first needed. Nearly every request uses the
+first budget that the function's time-out allows, and so one pool of connections. The first is what
+the default time-out of 30 s leaves; each further one is half of the one before."""
+
+WRITERS: Final = ThreadPoolExecutor(MAX_WRITERS)
+"""Threads for parallel writes, because a request to S3 waits far longer than it works. They are
+reused: starting a thread costs as much as the request itself (`make bench-function`)."""
+
+
+def _create(client: Client, new: Object) -> bool:
+    return client.put(new, replacing=None)
+
+
+@functools.cache
+def kept_client(kind: Callable[[str, float], Any], name: str, budget: float) -> Any:
+    """Make a client and keep it, with its connections, for the life of the environment."""
+    return kind(name, budget)
+
+
+def prepare(name: str) -> None:
+    """Make the usual client of the bucket `name` before its first request.
+
+    A client takes 5 ms of a CPU. During init a function has a whole CPU, independent of its memory
+    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
+    """
+    kept_client(ObstoreBucket, name, BUDGETS[0])
+
+
+class S3Bucket:
+    """The bucket `name`. Each request uses a client that can name its key and fits the time left.
+
+    `remaining` returns the seconds that the invocation has left. Beside what Bucket says, requests
+    raise OutOfTime when not even the shortest budget fits.
+    """
+
+    def __init__(self, name: str, remaining: Callable[[], float]) -> None:
+        self.name = name
+        self._remaining = remaining
+
+    def get(self, key: str) -> Stored | None:
+        """See Bucket."""
+        try:
+            return self._client_for(key).get(key)
+        except UnreadableHeaderError:
+            return self._boto3().get(key)
+
+    def head(self, key: str) -> State | None:
+        """See Bucket."""
+        try:
+            return self._client_for(key).head(key)
+        except UnreadableHeaderError:
+            return self._boto3().head(key)
+
+    def put(self, new: Object, *, replacing: str | None) -> bool:
+        """See Bucket."""
+        return self._client_for(new.key).put(new, replacing=replacing)
+
+    def create(self, new: Sequence[Object]) -> list[bool]:
+        """See Bucket."""
+        # Not in the threads: boto3 must not create clients in parallel.
+        clients = [self._client_for(each.key) for each in new]
+        if len(new) == 1:  # a manifest, or the only size
+            return [_create(clients[0], new[0])]
+        tasks: list[Future[bool]] = []
+        try:
+            for client, each in zip(clients, new, strict=True):
+                tasks.append(WRITERS.submit(_create, client, each))
+        finally:
+            wait(tasks)  # also those that were submitted before a thread could not be started
+        return [task.result() for task in tasks]
+
+    def delete(self, key: str, *, replacing: str) -> bool:
+        """See Bucket."""
+        return self._boto3().delete(key, replacing=replacing)
+
+    def _client_for(self, key: str) -> Client:
+        return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)
+
+    def _boto3(self) -> "Boto3Bucket":
+        # Imported first: the import takes time, which the budget must not count on.
+        from thumbnailer.storage.boto3_bucket import Boto3Bucket  # noqa: PLC0415 - rarely needed
+
+        return self._fitting(Boto3Bucket)
+
+    def _fitting[B](self, kind: Callable[[str, float], B]) -> B:
+        left = self._remaining()
+        for budget in BUDGETS:
+            if budget <= left:
+                client: B = kept_client(kind, self.name, budget)
+                return client
+        raise OutOfTime(f"{left:.1f} s left: too little for a request to s3://{self.name}")
