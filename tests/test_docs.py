@@ -1,4 +1,4 @@
-"""The README says what the code does: its tables hold every parameter and variable, as they are."""
+"""The documents say what the code does: tables, links, commands and test names are checked."""
 
 import re
 import subprocess
@@ -11,12 +11,18 @@ from test_template import environment
 
 from thumbnailer import errors
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+PARAMETERS = (ROOT / "docs" / "parameters.md").read_text()
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+MAX_README_BYTES = 10_000
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """The table under a heading: its first column, without backticks, to the others."""
-    section = README.partition(f"### {heading}\n")[2].partition("\n#")[0]
+    """Read the table under a heading: first column, without backticks → the other columns."""
+    section = PARAMETERS.partition(f"## {heading}\n")[2].partition("\n#")[0]
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in section.splitlines()
@@ -25,8 +31,22 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {first.strip("`"): others for first, *others in cells}
 
 
+def headings(document: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    return {
+        re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
+        for line in document.read_text().splitlines()
+        if line.startswith("#")
+    }
+
+
+def test_the_readme_is_one_page() -> None:
+    """Reference material belongs to docs/."""
+    assert (ROOT / "README.md").stat().st_size <= MAX_README_BYTES
+
+
 def test_every_parameter_is_documented_with_its_default() -> None:
-    """No parameter is missing from the README, and none is there that does not exist."""
+    """docs/parameters.md lists every parameter of the template, and no other."""
     documented = {
         name: {"(required)": None, "(empty)": ""}.get(default, default.strip("`"))
         for name, (default, _) in rows("Parameters").items()
@@ -39,42 +59,45 @@ def test_every_parameter_is_documented_with_its_default() -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    """The variables that the template sets are those in the README."""
+    """docs/parameters.md lists the variables that the template sets."""
     assert rows("Environment variables").keys() == environment(template.Deployed()).keys()
 
 
-@pytest.mark.parametrize("path", ["README.md", *map(str, Path("docs").rglob("*.md"))])
-def test_links_within_the_repository_lead_somewhere(path: str) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
     """Every relative link and anchor of the documents exists."""
-    root = Path(__file__).parent.parent
-    text = (root / path).read_text()
-    headings = {
-        re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("#")
-    }
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
         if target.startswith("http"):
             continue
         file, _, anchor = target.partition("#")
-        if file:
-            assert ((root / path).parent / file).exists(), target
-        else:
-            assert anchor in headings, target
+        found = document.parent / file if file else document
+        assert found.exists(), target
+        if anchor:
+            assert anchor in headings(found), target
 
 
-def test_every_make_target_in_the_readme_exists() -> None:
-    """Commands can be typed as they stand."""
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+def test_every_page_is_in_the_index() -> None:
+    """A reader finds each page of docs/ from docs/README.md."""
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    linked = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", index)}
+    assert pages - {"README.md"} <= linked
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_make_target_in_the_documents_exists(document: Path) -> None:
+    """Commands can be typed as they are printed."""
+    makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    for line in re.findall(r"^make ([a-z ]+?)(?: +[A-Z#].*|)$", README, re.MULTILINE):
+    lines = re.findall(r"^make ([a-z -]+?)(?: +[A-Z#].*|)$", document.read_text(), re.MULTILINE)
+    for line in lines:
         assert set(line.split()) <= targets, line
 
 
-def test_the_runbook_knows_every_error() -> None:
-    """Each class of error that can end in a letter or a record has its row, and says the truth."""
-    runbook = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
-    told = {
+def test_the_runbook_has_every_error() -> None:
+    """Each error that can end in a dead-letter message has a row, which says if it is permanent."""
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    documented = {
         name: row.split("|")[2].strip()
         for row in runbook.splitlines()
         if row.startswith("| `")
@@ -85,20 +108,19 @@ def test_the_runbook_knows_every_error() -> None:
     for each in classes:
         if each.__name__ not in abstract:
             permanent = "yes" if issubclass(each, errors.PermanentError) else "no"
-            assert told[each.__name__] == permanent
+            assert documented[each.__name__] == permanent
 
 
-def test_every_test_that_a_document_names_is_there() -> None:
-    """The threat model's last column, and others, name files and tests that exist."""
-    root = Path(__file__).parent.parent
+def test_every_test_that_a_document_names_exists() -> None:
+    """The last column of the threat model, and other pages, name tests that exist."""
     named = {
         found
-        for document in [root / "README.md", *(root / "docs").rglob("*.md")]
+        for document in DOCUMENTS
         for found in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", document.read_text())
     }
     assert named
     for path, test in sorted(named):
-        text = (root / path).read_text()
+        text = (ROOT / path).read_text()
         assert not test or f"def {test}(" in text, f"{path}::{test}"
 
 

@@ -20,7 +20,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import State
 from thumbnailer.imaging import make_thumbnails
-from thumbnailer.imaging.encoders.webp import STAMP
+from thumbnailer.imaging.encoders.webp import MARK_CHUNK
 from thumbnailer.settings import Settings
 
 SETTINGS = Settings(output_bucket="", dead_letter_queue_url="")
@@ -312,7 +312,7 @@ def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
     made = list(out.rglob("*.webp"))
     for path in made:
         decoded(path.read_bytes())
-        assert STAMP in path.read_bytes()[-24:]
+        assert MARK_CHUNK in path.read_bytes()[-24:]
     assert len(made) < 240
     done = home.json("thumbs", many, "--out", out)
     assert done["counts"]["current"] >= len(made) // 2 - 2  # a picture may have one of two
@@ -424,5 +424,5 @@ def test_photos_are_those_of_the_function(tmp_path: Path) -> None:
             continue
         made = make_thumbnails(job.path.read_bytes(), SETTINGS.specs, 512)
         for thumbnail in made.thumbnails:
-            stored = result.thumbnails[thumbnail.width][0].read_bytes()
+            stored = result.thumbnails[thumbnail.spec.size][0].read_bytes()
             assert decoded(stored).tobytes() == decoded(thumbnail.data).tobytes()

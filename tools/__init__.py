@@ -1,1 +1,1 @@
-"""TODO."""
+"""Programs for maintainers. They are not part of the wheel."""

@@ -1,4 +1,4 @@
-"""Real images through the real handler, held against what each is owed: `make corpus`."""
+"""Real images through the real handler, compared with the expected outcome: `make corpus`."""
 
 import csv
 import html
@@ -26,18 +26,23 @@ from rich.table import Table
 
 from image_pipeline.cli.common import Json, err, main, new_app, out
 from image_pipeline.errors import CommandError
+from thumbnailer.handler import Function
+from thumbnailer.imaging import Size
+from thumbnailer.settings import Settings
+from thumbnailer.storage import s3_bucket
 
 CASES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases.tsv"
 SHEET: Final = Path(".local/corpus")
+SETTINGS: Final = Settings("", "")
+"""The default sizes."""
 
 INPUT, OUTPUT = "corpus-input", "corpus-output"
-WIDTHS: Final = (128, 512)
 
-SHOWN_WRONG: Final = {
+CORRECTED: Final = {
     "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
 }
-"""Rows whose expectation does not hold, and what they are owed: of l2rgb_read.bmp, which claims 151
-megapixels of one bit, 57 bytes are there. They would fit, so it is not too large; it is corrupt."""
+"""Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
+bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",
@@ -56,7 +61,7 @@ app = new_app()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one file: `got` as in a table of cases, or what else happened."""
+    """The result for one file. `got` is a value of the table of cases, or says what happened."""
 
     path: str
     kind: str
@@ -66,7 +71,7 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Whether it is what was owed; `thumbnail-or-too-large` is owed either."""
+        """Whether it is the expected outcome; `thumbnail-or-too-large` accepts both."""
         return self.got in {
             "thumbnail-or-too-large": ("thumbnail", "too-large"),
             "reject-permanent": ("reject-permanent", "too-large"),
@@ -77,24 +82,26 @@ class Outcome:
 def corpus(
     cases: Annotated[
         Path,
-        typer.Option(metavar="FILE.tsv", help="Table of path, class, expected; files in cases/."),
+        typer.Option(
+            metavar="FILE.tsv", help="Table of path, class, expected; the files are in cases/."
+        ),
     ] = CASES,
     sheet: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the contact sheet goes.")
+        Path, typer.Option(metavar="DIR", help="Folder for the contact sheet.")
     ] = SHEET,
     *,
     as_json: Json = False,
 ) -> None:
     """Run a table of image files through the handler and show class × expected × got.
 
-    `expected` is `thumbnail`, `reject-permanent` or `thumbnail-or-too-large`. A contact sheet, with
-    each file beside its thumbnails, is written for your eyes. The exit code is 1 if any differs.
+    `expected` is `thumbnail`, `reject-permanent` or `thumbnail-or-too-large`. A contact sheet shows
+    each file beside its thumbnails. The exit code is 1 if any outcome differs.
 
     **Examples**
 
     `make corpus`
 
-    `python -m image_pipeline.corpus --cases my-cases.tsv --sheet /tmp/sheet`
+    `python -m tools.corpus --cases my-cases.tsv --sheet /tmp/sheet`
     """
     rows = read_cases(cases)
     sheet.mkdir(parents=True, exist_ok=True)
@@ -117,24 +124,26 @@ def corpus(
 def read_cases(table: Path) -> list[dict[str, str]]:
     """Rows with path, class and expected. Raises CommandError if there is no such table."""
     if not table.is_file():
-        raise CommandError(f"There is no table of cases at {table}: name yours with CASES=….tsv.")
+        raise CommandError(f"There is no table of cases at {table}. Name one: CASES=my-cases.tsv.")
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if not rows or not {"path", "class", "expected"} <= set(rows[0]):
-        raise CommandError(f"{table} needs the columns path, class and expected, parted by tabs.")
+        raise CommandError(
+            f"{table} needs the columns path, class and expected, separated by tabs."
+        )
     return rows
 
 
 def run(
     rows: list[dict[str, str]], files: Path, sheet: Path, done: Callable[[], object] = lambda: None
 ) -> list[Outcome]:
-    """Send each file through the handler; its thumbnails are kept in `sheet`."""
+    """Send each file through the handler, and keep its thumbnails in `sheet`."""
     outcomes = []
     with _aws() as (s3, sqs, queue, handler):
         for number, row in enumerate(rows):
             body = (files / row["path"]).read_bytes()
             got, message = _one(s3, sqs, queue, handler, row["path"], body, sheet / f"{number}")
-            expected = SHOWN_WRONG.get(row["path"], row["expected"])
+            expected = CORRECTED.get(row["path"], row["expected"])
             outcomes.append(Outcome(row["path"], row["class"], expected, got, message))
             done()
     return outcomes
@@ -142,8 +151,8 @@ def run(
 
 @contextmanager
 def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
-    """S3, SQS, the queue's URL and the handler, over a local AWS that is empty."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a tool of development
+    """Yield S3, SQS, the queue's URL and the function, with an empty local AWS."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a development tool
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -158,19 +167,16 @@ def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "OUTPUT_BUCKET": OUTPUT,
-            "THUMB_SIZES": ",".join(map(str, WIDTHS)),
             "LOG_LEVEL": "WARNING",
             "DLQ_URL": "http://127.0.0.1:9/0/unset",
         }
         s3, sqs = boto3.client("s3"), boto3.client("sqs")
         for bucket in (INPUT, OUTPUT):
             s3.create_bucket(Bucket=bucket)
-        # moto's queues outlive its server within a process: a name of this run's own.
-        queue = sqs.create_queue(QueueName=f"letters-{port}")["QueueUrl"]
-        from thumbnailer import handler, storage  # noqa: PLC0415 - of this AWS
-
-        storage._client.cache_clear()  # noqa: SLF001 - of an earlier run's server
-        yield s3, sqs, queue, handler.Function(os.environ | {"DLQ_URL": queue})
+        # Within a process moto's queues outlive its server, so each run uses a name of its own.
+        queue = sqs.create_queue(QueueName=f"dead-letters-{port}")["QueueUrl"]
+        s3_bucket.kept_client.cache_clear()  # clients of an earlier run's server
+        yield s3, sqs, queue, Function(os.environ | {"DLQ_URL": queue})
     finally:
         os.environ.clear()
         os.environ |= kept
@@ -178,7 +184,7 @@ def _aws() -> Iterator[tuple[Any, Any, str, Any]]:
 
 
 class _Context:
-    """As Lambda's, with half a minute left."""
+    """Lambda's context, with half a minute left."""
 
     aws_request_id = "corpus"
 
@@ -189,7 +195,7 @@ class _Context:
 def _one(  # noqa: PLR0913, PLR0917 - the parts of one stack
     s3: Any, sqs: Any, queue: str, handler: Any, name: str, body: bytes, kept: Path
 ) -> tuple[str, str]:
-    """Upload a file, have it processed, and look at what is there: the outcome and its reason."""
+    """Upload a file, process it, and return the outcome and its reason."""
     key = f"uploads/{name}"
     s3.put_object(Bucket=INPUT, Key=key, Body=body)
     record = {
@@ -202,26 +208,26 @@ def _one(  # noqa: PLR0913, PLR0917 - the parts of one stack
     with redirect_stdout(log):
         try:
             handler({"Records": [record]}, _Context())
-        except Exception as error:  # noqa: BLE001 - it is what is looked for
+        except Exception as error:  # noqa: BLE001 - any exception is an outcome
             fault = f"{type(error).__name__}: {error}"
     made = {}
-    for width in WIDTHS:
+    for size in SETTINGS.sizes:
         try:
-            found = s3.get_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, width))
+            found = s3.get_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size))
         except s3.exceptions.NoSuchKey:
             continue
-        made[width] = found["Body"].read()
-        kept.with_name(f"{kept.name}_{width}.webp").write_bytes(made[width])
-        s3.delete_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, width))
-    letters = []
+        made[size] = found["Body"].read()
+        kept.with_name(_thumbnail_name(kept.name, size)).write_bytes(made[size])
+        s3.delete_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size))
+    failures = []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
-            letters.append(json.loads(message["Body"])["error"])
+            failures.append(json.loads(message["Body"])["error"])
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     reasons = [
         line["reason"] for line in _lines(log.getvalue()) if line.get("action") == "degraded"
     ]
-    return _verdict(made, letters, fault, reasons)
+    return _verdict(made, failures, fault, reasons)
 
 
 def _lines(log: str) -> list[dict[str, Any]]:
@@ -229,16 +235,16 @@ def _lines(log: str) -> list[dict[str, Any]]:
 
 
 def _verdict(
-    made: dict[int, bytes], letters: list[dict[str, Any]], fault: str | None, reasons: list[str]
+    made: dict[Size, bytes], failures: list[dict[str, Any]], fault: str | None, reasons: list[str]
 ) -> tuple[str, str]:
     if fault is not None:
         return "raised", fault
-    if len(made) == len(WIDTHS) and not letters:
+    if len(made) == len(SETTINGS.sizes) and not failures:
         return "thumbnail", "; ".join(reasons)
-    if len(letters) == 1 and letters[0]["permanent"] and not made:
-        got = "too-large" if letters[0]["type"] == "ImageTooLarge" else "reject-permanent"
-        return got, f"{letters[0]['type']}: {letters[0]['message']}"
-    return f"{len(made)} thumbnails and {len(letters)} letters", json.dumps(letters)
+    if len(failures) == 1 and failures[0]["permanent"] and not made:
+        got = "too-large" if failures[0]["type"] == "ImageTooLarge" else "reject-permanent"
+        return got, f"{failures[0]['type']}: {failures[0]['message']}"
+    return f"{len(made)} thumbnails and {len(failures)} messages", json.dumps(failures)
 
 
 def show(outcomes: list[Outcome], sheet: Path) -> None:
@@ -255,7 +261,9 @@ def show(outcomes: list[Outcome], sheet: Path) -> None:
             f"[bold red]{escape(each.path)}[/]: expected {escape(each.expected)}, got ", end=""
         )
         out.print(f"{escape(each.got)} ({escape(each.message)})", soft_wrap=True)
-    out.print(f"{len(outcomes) - len(wrong)} of {len(outcomes)} right. Look at {sheet}/index.html")
+    out.print(
+        f"{len(outcomes) - len(wrong)} of {len(outcomes)} as expected. See {sheet}/index.html"
+    )
 
 
 STYLE: Final = """
@@ -273,7 +281,7 @@ body:has(#only:checked) article:not(.wrong) { display: none }
 
 
 def write_sheet(outcomes: list[Outcome], files: Path, sheet: Path) -> None:
-    """Write index.html: each file on the left, its thumbnails on the right, by class."""
+    """Write index.html: each file on the left, its thumbnails on the right, grouped by class."""
     parts = [
         "<!doctype html><meta charset=utf-8><title>Contact sheet</title>",
         f"<style>{STYLE}</style><h1>Contact sheet</h1>",
@@ -296,9 +304,9 @@ def _article(number: int, outcome: Outcome, files: Path, sheet: Path) -> str:
         [f'<img class=source loading=lazy src="{quote(source)}" alt="source">'] if source else []
     )
     images += [
-        f'<img loading=lazy src="{number}_{width}.webp" alt="{width}">'
-        for width in reversed(WIDTHS)
-        if (sheet / f"{number}_{width}.webp").exists() and outcome.got == "thumbnail"
+        f'<img loading=lazy src="{_thumbnail_name(number, size)}" alt="{size.name}">'
+        for size in reversed(SETTINGS.sizes)
+        if (sheet / _thumbnail_name(number, size)).exists() and outcome.got == "thumbnail"
     ]
     words = f"{outcome.path}\nexpected {outcome.expected}, got {outcome.got}\n{outcome.message}"
     text = html.escape(words).replace("\n", "<br>")
@@ -311,8 +319,12 @@ def _article(number: int, outcome: Outcome, files: Path, sheet: Path) -> str:
     )
 
 
+def _thumbnail_name(number: int | str, size: Size) -> str:
+    return f"{number}_{size.name}.webp"
+
+
 def _viewable(source: Path, copy: Path) -> str | None:
-    """Name of a copy that browsers show: the file itself, or a PNG by Pillow as it comes."""
+    """Copy a file for browsers, as it is or as a PNG by Pillow; return the copy's name."""
     if source.suffix.lower() in SHOWN_BY_BROWSERS:
         shutil.copyfile(source, copy.with_suffix(source.suffix.lower()))
         return copy.with_suffix(source.suffix.lower()).name
@@ -323,7 +335,7 @@ def _viewable(source: Path, copy: Path) -> str | None:
         with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
             image.thumbnail((640, 640))
             image.convert("RGBA").save(copy.with_suffix(".png"))
-    except Exception:  # noqa: BLE001 - then there is nothing to show beside the words
+    except Exception:  # noqa: BLE001 - then only the text is shown
         return None
     return copy.with_suffix(".png").name
 

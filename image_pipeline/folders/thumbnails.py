@@ -1,8 +1,8 @@
-"""Thumbnails of local files, made by the function's image code on every core, with no AWS.
+"""Thumbnails of local files, made by the function's image code on every core, without AWS.
 
-A thumbnail ends in the same stamp as in the pipeline: a digest of its source's key, bytes and
-recipe (webp.stamped), so a run knows what is up to date from the last bytes of a file, whatever
-clocks say. Here a file's size and time stand for its bytes, as for make and rsync.
+A thumbnail ends with the same mark as in S3: a digest of its source's key, bytes and fingerprint
+(`Encoder.mark`). So a run recognises an up-to-date thumbnail by the last bytes of its file, and
+needs no clock. A file's size and time stand for its bytes here, as in make and rsync.
 """
 
 import contextlib
@@ -26,42 +26,54 @@ from typing import Any, Final
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
-from thumbnailer.errors import PermanentError, PipelineError, UnsupportedImage, release_frames
-from thumbnailer.imaging.decode import open_image
-from thumbnailer.imaging.encoders.webp import STAMP, stamped
-from thumbnailer.imaging.limits import LARGEST_MB, refuse_over
-from thumbnailer.imaging.sniff import identify
-from thumbnailer.imaging.thumbnails import make_thumbnails
+from thumbnailer.errors import (
+    ImageTooLarge,
+    PermanentError,
+    PipelineError,
+    UnsupportedImage,
+    clear_tracebacks,
+)
+from thumbnailer.imaging import (
+    ENCODERS,
+    Size,
+    ThumbnailSpec,
+    check_file_size,
+    check_supported,
+    fingerprint,
+    make_thumbnails,
+)
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import Settings
 
 WORK: Final = ".image-pipeline"
-"""Folder within the output's, for what is still being written."""
+"""Folder inside the output folder, for files that are still being written."""
 
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
-"""Enough to tell a picture from a film of many gigabytes."""
+"""Bytes that are enough to recognise a format: a video of many gigabytes is not read."""
 
-LEAST_MB: Final = 512
+MIN_MB: Final = 512
+MAX_MB: Final = 10_240
+"""Memory for each worker: as much as a Lambda function has by default and at most."""
 
 
 class State(StrEnum):
-    """What became of a file."""
+    """The result for one file."""
 
     MADE = "made"
     CURRENT = "current"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """No image, neither by its content nor by its name, in a folder of images."""
+    """Not an image, by its content and by its name, in a folder that was given."""
     SUPERSEDED = "superseded"
-    """A newer original has thumbnails of the same names."""
+    """A newer original has thumbnails with the same names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A file, its key below the output folder, and how its thumbnails are made.
 
-    `named` says that the user named the file itself; `memory_mb` bounds what decoding may take.
+    `named` says that the user named the file itself. `memory_mb` limits what decoding may use.
     """
 
     path: Path
@@ -72,25 +84,25 @@ class Job:
     memory_mb: int
 
     @property
-    def targets(self) -> dict[int, Path]:
-        """Width in pixels → the thumbnail's path."""
+    def targets(self) -> dict[ThumbnailSpec, Path]:
+        """Return the path of each thumbnail."""
         return {
-            width: self.out / self.settings.thumbnail_key(self.key, width)
-            for width in self.settings.widths
+            spec: self.out / self.settings.thumbnail_key(self.key, spec.size)
+            for spec in self.settings.specs
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one file: paths of its thumbnails and their bytes by width, or why none.
+    """The result for one file: the path and bytes of each thumbnail, or the error.
 
-    `error_type` is a class of `errors`, or of the operating system's errors.
+    `error_type` is a class of `thumbnailer.errors`, or of the operating system's errors.
     """
 
     path: Path
     state: State
     size: int = 0
-    thumbnails: Mapping[int, tuple[Path, int]] | None = None
+    thumbnails: Mapping[Size, tuple[Path, int]] | None = None
     notes: tuple[str, ...] = ()
     error_type: str = ""
     error_message: str = ""
@@ -98,35 +110,35 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The path as it can be printed: what is no UTF-8 in it is replaced."""
+        """Return the path for printing: bytes that are not UTF-8 are replaced."""
         return printable(str(self.path))
 
     @property
     def size_out(self) -> int:
-        """Bytes of all thumbnails."""
+        """Return the bytes of all thumbnails together."""
         return sum(size for _, size in (self.thumbnails or {}).values())
 
     def to_json(self) -> dict[str, Any]:
-        """As scripts get it, and as a line of failed.jsonl."""
-        told: dict[str, Any] = {"path": self.name, "state": self.state, "bytes": self.size}
+        """Return what --json prints, and what failed.jsonl contains."""
+        fields: dict[str, Any] = {"path": self.name, "state": self.state, "bytes": self.size}
         if self.thumbnails:
-            told["thumbnails"] = [
-                {"width": width, "path": printable(str(path)), "bytes": size}
-                for width, (path, size) in self.thumbnails.items()
+            fields["thumbnails"] = [
+                {"width": each.width, "path": printable(str(path)), "bytes": size}
+                for each, (path, size) in self.thumbnails.items()
             ]
         if self.notes:
-            told["notes"] = self.notes
+            fields["notes"] = self.notes
         if self.error_type:
-            told["error"] = {
+            fields["error"] = {
                 "type": self.error_type,
                 "message": self.error_message,
                 "permanent": self.permanent,
             }
-        return told
+        return fields
 
 
 def printable(name: str) -> str:
-    """A name of the file system as text: bytes that are no UTF-8 become question marks."""
+    """Convert a file name to text: bytes that are not UTF-8 become question marks."""
     return name.encode(errors="replace").decode()
 
 
@@ -140,8 +152,8 @@ def plan(
 ) -> list[Job]:
     """Find the files to make thumbnails of.
 
-    Folders are taken whole, but for what is hidden or in `out`. Raises CommandError where there is
-    nothing, unless that may be, and where a folder lies in `out`.
+    Folders are taken whole, without hidden files and without `out`. Raises CommandError where there
+    are no files (unless `may_be_empty`), and where a folder is inside `out`.
     """
     target = out.resolve()
     for path in paths:
@@ -157,32 +169,32 @@ def plan(
 
 
 def memory_of_worker(workers: int) -> int:
-    """MB that each worker may take, so that all together take half of the machine's."""
+    """Return the MB that each worker may use, so that all together use half of the machine's."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
-    return max(LEAST_MB, min(machine // 2 // workers, LARGEST_MB))
+    return max(MIN_MB, min(machine // 2 // workers, MAX_MB))
 
 
 def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """Make what is not up to date, in `workers` processes; each result as it is known.
+    """Make what is not up to date, in `workers` processes; yield each result when it is known.
 
-    A process that dies takes only its own file with it. Whoever leaves early cancels what has not
-    begun; what has is finished.
+    If a process dies, only its own file fails. If the caller stops early, files that have been
+    started are finished, and the others are cancelled.
     """
     taken, superseded = _newest(jobs)
     yield from superseded
     queue = deque(taken)
     while queue:
-        flying: dict[Future[Result], Job] = {}
+        running: dict[Future[Result], Job] = {}
         with _pool(workers) as pool, contextlib.suppress(BrokenProcessPool):
-            while queue or flying:
-                while queue and len(flying) < 2 * workers:
-                    flying[pool.submit(make, queue[0])] = queue[0]
+            while queue or running:
+                while queue and len(running) < 2 * workers:
+                    running[pool.submit(make, queue[0])] = queue[0]
                     queue.popleft()
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
-                    del flying[future]
+                    del running[future]
                     yield result
-        for future, job in flying.items():  # none, unless a process died
+        for future, job in running.items():  # none, unless a process died
             yield _alone(job) if future.exception() else future.result()
 
 
@@ -193,32 +205,29 @@ def make(job: Job) -> Result:
         with job.path.open("rb") as source:
             about = os.fstat(source.fileno())
             size = about.st_size
-            stamp = _stamp(job, about)
-            if current := _current(job, stamp):
+            marks = _marks(job, about)
+            if current := _current(job, marks):
                 return Result(job.path, State.CURRENT, size, current)
             head = source.read(HEAD_BYTES)
-            if identify(head) is None:
-                open_image(head, job.memory_mb)  # tells what it is instead
-            refuse_over(size, f"A file of {size:,} bytes", job.memory_mb)
+            check_supported(head)
+            check_file_size(size, job.memory_mb)
             data = head + source.read()
-        made = make_thumbnails(
-            data,
-            job.settings.widths,
-            job.settings.quality,
-            job.memory_mb,
-            animated=job.settings.animated,
-        )
+        made = make_thumbnails(data, job.settings.specs, job.memory_mb)
         written = {}
-        for thumbnail in made.thumbnails:
-            path = job.targets[thumbnail.width]
-            body = stamped(thumbnail.data, stamp)
+        for spec, _, encoded in made.thumbnails:
+            path = job.targets[spec]
+            body = ENCODERS[spec.format].mark(encoded, marks[spec])
             _write(job.out, path, body)
-            written[thumbnail.width] = (path, len(body))
+            written[spec.size] = (path, len(body))
     except (PipelineError, OSError) as error:
-        release_frames(error)  # and the picture: the process goes on to the next one
+        clear_tracebacks(error)  # they hold the picture, and the next one needs the memory
         if isinstance(error, UnsupportedImage) and not job.named and not _is_named_image(job.path):
             return Result(job.path, State.SKIPPED, size)
         message = str(error)
+        if isinstance(error, ImageTooLarge):
+            message += (
+                " Use fewer --workers: each of them then may use more of this machine's memory."
+            )
         if isinstance(error, OSError):
             message = printable(f"{error.strerror}: {error.filename}")
         return Result(
@@ -234,9 +243,9 @@ def make(job: Job) -> Result:
 
 @contextlib.contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Have `out` for oneself for the block, without what a killed run left half-written.
+    """Lock `out` for the block, and remove what a killed run left half-written.
 
-    Raises CommandError where another run has it.
+    Raises CommandError where another run holds the lock.
     """
     out.mkdir(parents=True, exist_ok=True)
     work = out / WORK
@@ -257,7 +266,7 @@ def writing_to(out: Path) -> Iterator[None]:
 
 
 def record_failures(out: Path, failures: Sequence[Result]) -> None:
-    """Write failed.jsonl, a JSON object a line; where nothing failed there is none."""
+    """Write failed.jsonl, one JSON object in each line; remove it where nothing failed."""
     path = out / FAILED
     if not failures:
         path.unlink(missing_ok=True)
@@ -267,12 +276,12 @@ def record_failures(out: Path, failures: Sequence[Result]) -> None:
 
 
 def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
-    """Jobs, and results of those whose thumbnails a newer file has: `a.png` beside `a.jpg`."""
+    """Separate the files whose thumbnails belong to a newer file: `a.png` and `a.jpg`."""
     owners: dict[Path, tuple[int, str, Job]] = {}
     for job in jobs:
         try:
             rank = (job.path.stat().st_mtime_ns, job.key)
-        except OSError:  # gone, or not to be read: `make` says it
+        except OSError:  # gone or unreadable: `make` reports it
             rank = (0, job.key)
         for target in job.targets.values():
             if target not in owners or owners[target][:2] < rank:
@@ -281,7 +290,7 @@ def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
     for job in jobs:
         newer = {owners[target][2].path for target in job.targets.values()} - {job.path}
         if newer:
-            note = (f"{printable(str(min(newer)))} is newer and has the same thumbnails",)
+            note = (f"{printable(str(min(newer)))} is newer and has the same thumbnail names",)
             superseded.append(Result(job.path, State.SUPERSEDED, notes=note))
         else:
             taken.append(job)
@@ -290,7 +299,7 @@ def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Neither fork, which threads forbid, nor spawn, which imports everything again for each.
+    # Not fork, which is unsafe with threads; not spawn, which imports everything for each worker.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, context, initializer=_begin)
@@ -301,7 +310,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """Prepare a worker: it is stopped by the process that started it, and ends with it at least."""
+    """Prepare a worker: only its parent stops it, and it never outlives its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
 
     def end() -> None:
@@ -313,7 +322,7 @@ def _begin() -> None:
 
 
 def _alone(job: Job) -> Result:
-    """Make one file's thumbnails in a process of its own, to see whether it is what kills it."""
+    """Make one file's thumbnails in a process of its own, to find the file that kills it."""
     with _pool(1) as pool:
         try:
             return pool.submit(make, job).result()
@@ -322,21 +331,25 @@ def _alone(job: Job) -> Result:
                 job.path,
                 State.FAILED,
                 error_type="ProcessDied",
-                error_message="its process was killed: too little memory? Try fewer --workers",
+                error_message="Its process was killed: too little memory? Use fewer --workers.",
             )
 
 
-def _stamp(job: Job, about: os.stat_result) -> bytes:
+def _marks(job: Job, about: os.stat_result) -> dict[ThumbnailSpec, bytes]:
+    """Return the mark of each thumbnail."""
     modified = datetime.fromtimestamp(about.st_mtime, UTC)
     etag = f"{about.st_size:x}-{about.st_mtime_ns:x}"
-    return Provenance(printable(job.key), etag, modified, job.settings.recipe).digest()
+    return {
+        spec: Provenance(printable(job.key), etag, modified, fingerprint(spec)).digest()
+        for spec in job.settings.specs
+    }
 
 
-def _current(job: Job, stamp: bytes) -> dict[int, tuple[Path, int]] | None:
-    """Paths and bytes of the thumbnails, if each ends in `stamp`."""
-    ending = STAMP + len(stamp).to_bytes(4, "little") + stamp
+def _current(job: Job, marks: Mapping[ThumbnailSpec, bytes]) -> dict[Size, tuple[Path, int]] | None:
+    """Return path and bytes of each thumbnail, if all end with their mark."""
     found = {}
-    for width, path in job.targets.items():
+    for spec, path in job.targets.items():
+        ending = ENCODERS[spec.format].mark_ending(marks[spec])
         try:
             with path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -345,12 +358,12 @@ def _current(job: Job, stamp: bytes) -> dict[int, tuple[Path, int]] | None:
                     return None
         except (FileNotFoundError, NotADirectoryError):
             return None
-        found[width] = (path, size)
+        found[spec.size] = (path, size)
     return found
 
 
 def _write(out: Path, path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     part = out / WORK / f"{os.getpid()}.part"
     try:
         part.write_bytes(data)
