@@ -17,7 +17,7 @@ from thumbnailer.errors import InvalidEvent
 
 EXPECTED: Final = (
     'an S3 notification ({"Records": [{"eventSource": "aws:s3", …}]}), one in SQS or SNS, '
-    'an EventBridge "Object Created" or "Object Deleted", a dead letter, an OnFailure record, '
+    'an EventBridge "Object Created" or "Object Deleted", a dead-letter message, an OnFailure record, '
     'or {"uploads": [{"bucket": …, "key": …}]}'
 )
 MAX_NESTING: Final = 4
@@ -157,7 +157,7 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
             attempts = _field(event, "attempts")
             if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
                 raise InvalidEvent(f'"attempts" must be a count, not {attempts!r}')
-            yield _upload(event, "the dead letter", bucket, key)._replace(attempts=attempts)
+            yield _upload(event, "the dead-letter message", bucket, key)._replace(attempts=attempts)
         case {"requestContext": _, "requestPayload": payload}:  # OnFailure: no earlier message
             for upload in _uploads_of_payload(payload, depth):
                 yield upload._replace(attempts=upload.attempts + 1)

@@ -1,15 +1,14 @@
 """The manifest of an image: JSON about its source and thumbnails (docs/manifest.schema.json)."""
 
 import base64
-import io
 import json
 from collections.abc import Mapping
 from typing import Final
 
 import thumbhash  # type: ignore[import-untyped]
-from PIL import Image, WebPImagePlugin
+from PIL import Image
 
-from thumbnailer.imaging import Made, Size
+from thumbnailer.imaging import ENCODERS, Made, Size
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import MANIFEST_VERSION
 from thumbnailer.srcset import srcset
@@ -40,7 +39,7 @@ def manifest(
         for thumbnail in made.thumbnails
     ]
     smallest = min(made.thumbnails, key=lambda thumbnail: thumbnail.spec.size.width)
-    picture = WebPImagePlugin.WebPImageFile(io.BytesIO(smallest.data)).convert("RGBA")
+    picture = ENCODERS[smallest.spec.format].open(smallest.data).convert("RGBA")
     content = {
         "version": MANIFEST_VERSION,
         "recipe": source.fingerprint,

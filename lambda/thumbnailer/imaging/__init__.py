@@ -4,13 +4,14 @@ This is the public face of the package: nothing outside imports its modules (imp
 """
 
 from thumbnailer.imaging.decode import check_supported, identify, upright_size
-from thumbnailer.imaging.encoders import ENCODERS
+from thumbnailer.imaging.encoders import ENCODERS, HEAD_BYTES
 from thumbnailer.imaging.limits import check_file_size
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
 
 __all__ = [
     "ENCODERS",
+    "HEAD_BYTES",
     "Made",
     "PixelSize",
     "Size",

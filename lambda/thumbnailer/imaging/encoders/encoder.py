@@ -1,11 +1,14 @@
 """What the rest of the image code knows about an output format."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from PIL import Image
 
-from thumbnailer.imaging.spec import ThumbnailSpec
+from thumbnailer.imaging.spec import PixelSize, ThumbnailSpec
+
+HEAD_BYTES: Final = 64
+"""Bytes of a thumbnail that are enough to read its size."""
 
 
 class Encoder(NamedTuple):
@@ -22,6 +25,9 @@ class Encoder(NamedTuple):
 
     `mark(data, mark)` adds the provenance mark (eight bytes) at the end of an encoded picture,
     where decoders ignore it. The marked file ends with `mark_ending(mark)`.
+
+    `open(data)` decodes a thumbnail again. `size_of(head)` reads its size from its first
+    HEAD_BYTES, or returns None.
     """
 
     content_type: str
@@ -31,3 +37,5 @@ class Encoder(NamedTuple):
     memory_bytes: Callable[[int, bool], float]
     mark: Callable[[bytes, bytes], bytes]
     mark_ending: Callable[[bytes], bytes]
+    open: Callable[[bytes], Image.Image]
+    size_of: Callable[[bytes], PixelSize | None]

@@ -5,9 +5,10 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from PIL import Image, WebPImagePlugin  # noqa: F401 - registers the encoder
+from PIL import Image, WebPImagePlugin
 
 from thumbnailer.imaging.encoders.encoder import Encoder
+from thumbnailer.imaging.formats.webp import size_of
 from thumbnailer.imaging.spec import ThumbnailSpec
 
 MAX_SIDE: Final = 16_383
@@ -85,6 +86,11 @@ def mark_ending(mark: bytes) -> bytes:
     return _chunk(MARK_CHUNK, mark)
 
 
+def open_webp(data: bytes) -> Image.Image:
+    """Decode a thumbnail: see `Encoder`."""
+    return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+
+
 def _straight_alpha(picture: Image.Image) -> Image.Image:
     return picture.convert("RGBA") if picture.mode == "RGBa" else picture
 
@@ -107,4 +113,6 @@ WEBP: Final = Encoder(
     memory_bytes=memory_bytes,
     mark=mark,
     mark_ending=mark_ending,
+    open=open_webp,
+    size_of=size_of,
 )
