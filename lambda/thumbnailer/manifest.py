@@ -3,9 +3,8 @@
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote
 
 import thumbhash  # type: ignore[import-untyped]
 from PIL import Image, WebPImagePlugin
@@ -13,6 +12,7 @@ from PIL import Image, WebPImagePlugin
 from thumbnailer.imaging.thumbnails import Made
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import MANIFEST_VERSION
+from thumbnailer.srcset import srcset
 
 CONTENT_TYPE: Final = "application/json"
 
@@ -59,21 +59,6 @@ def manifest(
         "thumbhash": thumb_hash(picture),
     }
     return json.dumps(told, ensure_ascii=False, indent=2).encode()
-
-
-def srcset(thumbnails: Sequence[tuple[str, int]]) -> str:
-    """The attribute's value, of keys and real widths in pixels, by width, each width once.
-
-    URLs are relative to the bucket's root and percent-encoded, commas and blanks too, which would
-    end them (https://html.spec.whatwg.org/multipage/images.html#srcset-attributes).
-    """
-    by_width: dict[int, str] = {}
-    for key, width in sorted(thumbnails, key=lambda each: each[1]):
-        url = quote(key)
-        if url.startswith("/"):
-            url = "%2F" + url[1:]  # else a path of the host, or even another host
-        by_width.setdefault(width, url)
-    return ", ".join(f"{url} {width}w" for width, url in by_width.items())
 
 
 def dominant_colour(picture: Image.Image) -> str:
