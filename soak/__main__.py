@@ -26,7 +26,7 @@ from image_pipeline.cli.common import (
     start,
     stopped_by_signals,
 )
-from image_pipeline.console.metrics import Figures
+from image_pipeline.console.metrics import Metrics
 from image_pipeline.local.runtime_emulator import free_ports
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.stack import executions, replay
@@ -168,7 +168,7 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
 ) -> Report:
     target = local.stack()
     folders = list(drawn(images, seed, target.settings.input_prefix))
-    figures = Figures(target)
+    metrics = Metrics(target)
     began = time.monotonic()
     with bar() as shown:
         task = shown.add_task("Uploads", total=images)
@@ -177,7 +177,7 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
         def progress(count: int) -> None:
             shown.advance(task, count)
             told(count)
-            figures.read()
+            metrics.read()
 
         send(target, folders, seed, PATIENCE, progress)
     seconds = time.monotonic() - began
@@ -188,7 +188,7 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
     with err.status("Replaying what failed for now, accounting for everything"):
         uploads = [each for folder in folders for each in folder]
         accounts = accounted(target, uploads, disturbed=bool(proxy or killer))
-    while (found := figures.read()).behind:
+    while (found := metrics.read()).incomplete:
         pass
     log = (local.directory / "requests.log").read_text(errors="replace")
     requests = Counter(method for method, _ in REQUEST.findall(log))

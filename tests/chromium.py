@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's Chromium, or whichever is installed."""
+"""A real browser for tests: Chromium or Chrome, if one is installed."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-QUIET: Final = (
+OFFLINE_ARGUMENTS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
@@ -18,22 +18,22 @@ QUIET: Final = (
     "--disable-sync",
     "--no-first-run",
 )
-"""What keeps it from asking for anything but the pages that it is sent to."""
+"""Arguments that keep the browser from requests of its own."""
 
 
 def executable() -> str | None:
-    """Path of the browser; the variable CHROMIUM goes before what is found."""
-    found = (shutil.which(name) for name in NAMES)
-    return os.environ.get("CHROMIUM") or next(filter(None, found), None)
+    """Return the browser's path, or None: the variable CHROMIUM, or the first of NAMES."""
+    installed = (shutil.which(name) for name in NAMES)
+    return os.environ.get("CHROMIUM") or next(filter(None, installed), None)
 
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """Run the browser for the block. Root may only run it without its sandbox."""
+    """Run the browser for the block. Its sandbox does not work for root."""
     sandbox = os.geteuid() != 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable(), args=list(QUIET), chromium_sandbox=sandbox
+            executable_path=executable(), args=list(OFFLINE_ARGUMENTS), chromium_sandbox=sandbox
         )
         try:
             yield browser

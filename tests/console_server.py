@@ -1,4 +1,4 @@
-"""The console served for tests, and asked as its own pages ask it."""
+"""The console served for tests, and a client that sends requests as its pages do."""
 
 import re
 import threading
@@ -12,12 +12,12 @@ from image_pipeline.console.command import listening, serve
 from image_pipeline.console.guard import TOKEN_HEADER
 from image_pipeline.stack.deployed import Stack
 
-SECRET = "opens-it"
+SECRET = "console-secret"
 
 
 @contextmanager
 def serving(stack: Stack) -> Iterator[str]:
-    """Serve the console of `stack` for the block, at this URL; SECRET opens it."""
+    """Serve the console of `stack` for the block, and yield its URL; SECRET opens it."""
     ended = threading.Event()
     with listening(0) as listener:
         thread = threading.Thread(target=serve, args=(stack, listener, SECRET, ended))
@@ -30,7 +30,7 @@ def serving(stack: Stack) -> Iterator[str]:
 
 
 class Pages:
-    """What a page of the console at `url` can ask of it."""
+    """A client of the console at `url` that has opened a page."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -41,11 +41,11 @@ class Pages:
         self._headers = {"Origin": url, TOKEN_HEADER: token[1], "Accept": "text/html"}
 
     def get(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
-        """Ask for a page or a part of one."""
+        """Request a page or a fragment of one."""
         headers = {"Accept": "text/html"} | (headers or {})
         return self._session.get(self.url + path, headers=headers, timeout=10, **more)
 
     def post(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
-        """Ask for a change."""
+        """Send a POST request with the page's origin and token."""
         headers = self._headers | (headers or {})
         return self._session.post(self.url + path, headers=headers, timeout=10, **more)

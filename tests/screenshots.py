@@ -1,8 +1,8 @@
-"""Pictures of the console for the README, on a local stack with samples in it.
+"""Screenshots of the console for the README, of a local stack with sample images.
 
     make screenshots
 
-They go to docs/img: look at them before you commit them.
+They are written to docs/img. Check them before you commit them.
 """
 
 import re
@@ -20,8 +20,8 @@ from image_pipeline.local import samples
 from image_pipeline.local.stack import LocalStack
 
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "img"
-DESK, PHONE = (1100, 860), (390, 844)
-NAMES: Final = (
+DESKTOP, PHONE = (1100, 860), (390, 844)
+LANDSCAPES: Final = (
     "lake/morning.jpg",
     "lake/noon.jpg",
     "lake/evening.jpg",
@@ -31,26 +31,29 @@ NAMES: Final = (
 
 
 def draw(folder: Path) -> list[Path]:
-    """A landscape at five hours, a picture with transparency, an animation, and a broken file."""
-    for number, name in enumerate(NAMES):
+    """Draw landscapes, a transparent image, an animation and a file that is no image.
+
+    Returns what to upload: a folder, then files.
+    """
+    for number, name in enumerate(LANDSCAPES):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         samples.landscape((2400, 1600), night=number / 4).save(path, quality=92)
-    return [folder / "lake", *samples.draw(folder / "samples")[::-1]]  # the last comes on top
+    return [folder / "lake", *samples.draw(folder / "samples")[::-1]]  # the last one is shown first
 
 
 def upload(page: Page, files: list[Path]) -> None:
-    """Send them as a person does, and wait for what becomes of them."""
+    """Upload a folder and files, and wait for their outcomes."""
     page.goto("/")
     page.set_input_files("#folder", str(files[0]))
     page.set_input_files("#files", [str(each) for each in files[1:]])
     expect(page.locator("#uploads-summary")).to_have_text(
-        re.compile(r"^8 done.* 0 under way$"), timeout=60_000
+        re.compile(r"^8 done.* 0 in progress$"), timeout=60_000
     )
 
 
 def take(browser: Browser, url: str, files: list[Path]) -> None:
-    """One picture a view: light, dark, and as wide as a phone."""
+    """Take each screenshot: light, dark, and as wide as a phone."""
 
     def view(size: tuple[int, int], scheme: str) -> Page:
         width, height = size
@@ -68,31 +71,31 @@ def take(browser: Browser, url: str, files: list[Path]) -> None:
             image.evaluate("image => image.decode().catch(() => null)")
         path = IMAGES / f"console-{name}.png"
         page.screenshot(path=path)
-        with Image.open(path) as picture:  # a third of the bytes, for the repository's sake
+        with Image.open(path) as picture:  # a third of the bytes
             picture.convert("RGB").quantize(256).save(path, optimize=True)
 
-    light = view(DESK, "light")
+    light = view(DESKTOP, "light")
     upload(light, files)
     keep(light, "upload-light")
     light.goto("/image?key=uploads/balloon.png")
     keep(light, "image-light")
-    dark = view(DESK, "dark")
+    dark = view(DESKTOP, "dark")
     dark.goto("/")
     keep(dark, "gallery-dark")
-    for name in ("letters", "figures"):
-        phone = view(PHONE, "dark" if name == "figures" else "light")
+    for name, scheme in (("dead-letters", "light"), ("metrics", "dark")):
+        phone = view(PHONE, scheme)
         phone.goto(f"/{name}")
         expect(phone.locator("[data-load]")).to_have_attribute("aria-busy", "false")
         keep(phone, f"{name}-phone")
 
 
 def main() -> None:
-    """Deploy, upload, and take them all."""
+    """Start a local stack, upload the samples, and take all screenshots."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         local = LocalStack(Path(folder) / "stack")
         try:
-            local.start(free_port(), detach=False, report=lambda doing: print(f"{doing} …"))
+            local.start(free_port(), detach=False, report=lambda step: print(f"{step}…"))
             files = draw(Path(folder))
             with serving(local.stack()) as url, chromium.launched() as browser:
                 take(browser, url, files)

@@ -1,4 +1,4 @@
-"""The console without a browser: who may ask it, what it shows, and what it takes."""
+"""The console without a browser: who may use it, what its pages show, what its requests do."""
 
 import json
 import re
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from copy import replace
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from io import BytesIO
 from threading import Lock
 from typing import Any
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import pytest
 import requests
@@ -23,53 +25,53 @@ from pictures import jpeg, thumbnails_of
 from starlette.routing import Route
 
 from image_pipeline.console import app, gallery
-from image_pipeline.console.dead_letters import Letters
-from image_pipeline.console.gallery import Thumbnail, srcset
+from image_pipeline.console.dead_letters import DeadLetters
+from image_pipeline.console.gallery import Thumbnail, img_tag
 from image_pipeline.console.guard import TOKEN_HEADER
-from image_pipeline.console.metrics import LATE, Figures
+from image_pipeline.console.metrics import LATE_SECONDS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import replay
 from image_pipeline.stack.deployed import Stack, explained
 from thumbnailer import errors
-from thumbnailer.imaging.encoders import webp
+from thumbnailer.imaging import ENCODERS, HEAD_BYTES
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
 
 @pytest.fixture
 def stack(s3: Any, aws: str) -> Stack:
-    """Buckets and a queue, and nothing that runs."""
-    del s3  # the buckets are there
+    """Buckets and a queue, without a function."""
+    del s3  # it has created the buckets
     return moto_stack(aws)
 
 
 @pytest.fixture
 def pages(stack: Stack) -> Iterator[Pages]:
-    """The console of that stack, asked as its own pages ask it."""
+    """The console of that stack, requested as its own pages request it."""
     with serving(stack) as url:
         yield Pages(url)
 
 
 def put(stack: Stack, key: str, body: bytes = b"x") -> str:
-    """Upload an object; its etag."""
+    """Upload an object and return its ETag."""
     answer = stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     return answer["ETag"].strip('"')
 
 
-# --- who may ask --------------------------------------------------------------------------------
-CHANGING = ["/uploads", "/outcomes", "/replays"]
+# --- who may use it -----------------------------------------------------------------------------
+POST_ROUTES = ["/uploads", "/outcomes", "/replays"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1:1", ""])
 def test_other_host_names_are_refused(pages: Pages, host: str) -> None:
-    """A name of somebody else's that leads to 127.0.0.1 (DNS rebinding) reads nothing."""
+    """A page whose host name an attacker points to 127.0.0.1 (DNS rebinding) reads nothing."""
     answer = pages.get("/", headers={"Host": host})
     assert answer.status_code == 421
     assert INPUT not in answer.text
 
 
-@pytest.mark.parametrize("path", CHANGING)
+@pytest.mark.parametrize("path", POST_ROUTES)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -81,32 +83,32 @@ def test_other_host_names_are_refused(pages: Pages, host: str) -> None:
         {TOKEN_HEADER: "é".encode().decode("latin-1")},
     ],
 )
-def test_other_pages_change_nothing(pages: Pages, path: str, headers: dict[str, str]) -> None:
-    """Without the console's own origin and the token of its pages every change is refused."""
+def test_other_sites_change_nothing(pages: Pages, path: str, headers: dict[str, str]) -> None:
+    """A POST without the console's own origin and the token of its pages is refused."""
     assert pages.post(path, json={}, headers=headers).status_code == 403
 
 
-def test_every_method_that_is_not_for_reading_is_guarded(stack: Stack) -> None:
-    """The routes that change something are those tested above, and all of them."""
+def test_every_route_that_changes_something_is_tested(stack: Stack) -> None:
+    """The routes with other methods than GET and HEAD are exactly the ones tested above."""
     routes = [each for each in app.Console(stack, "token").routes if isinstance(each, Route)]
-    changing = [each.path for each in routes if (each.methods or set()) - {"GET", "HEAD"}]
-    assert changing == CHANGING
+    found = [each.path for each in routes if (each.methods or set()) - {"GET", "HEAD"}]
+    assert found == POST_ROUTES
 
 
-@pytest.mark.parametrize("path", ["/", "/image?key=a", "/letters/list", "/static/console.js"])
-@pytest.mark.parametrize("given", ["", "?secret=", "?secret=guessed"])
-def test_without_the_secret_nothing_is_shown(pages: Pages, path: str, given: str) -> None:
-    """Another user of this machine can reach the port, and gets no page, no token and no link."""
+@pytest.mark.parametrize("path", ["/", "/image?key=a", "/dead-letters/list", "/static/console.js"])
+@pytest.mark.parametrize("query", ["", "?secret=", "?secret=guessed"])
+def test_nothing_is_shown_without_the_secret(pages: Pages, path: str, query: str) -> None:
+    """Another user of this machine can reach the port, but gets no page, token or cookie."""
     answer = requests.get(
-        pages.url + path + given.replace("?", "&" if "?" in path else "?"), timeout=5
+        pages.url + path + query.replace("?", "&" if "?" in path else "?"), timeout=5
     )
     assert answer.status_code == 401
     assert "csrf" not in answer.text
     assert not answer.cookies
 
 
-def test_the_secret_becomes_a_cookie_for_this_site_alone(pages: Pages) -> None:
-    """It leaves the address at once; no script reads the cookie, no other site's page sends it."""
+def test_the_secret_becomes_a_cookie_for_this_site_only(pages: Pages) -> None:
+    """The secret leaves the URL; scripts cannot read the cookie, other sites cannot send it."""
     answer = requests.get(f"{pages.url}/?secret={SECRET}", timeout=5, allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
     cookie = answer.headers["Set-Cookie"].lower()
@@ -115,8 +117,8 @@ def test_the_secret_becomes_a_cookie_for_this_site_alone(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/image?key=none", "/static/console.js", "/nothing"])
-def test_every_answer_forbids_scripts_and_frames_of_others(pages: Pages, path: str) -> None:
-    """The policy allows the console's own files and S3 for pictures and uploads; no inline code."""
+def test_every_response_has_a_strict_security_policy(pages: Pages, path: str) -> None:
+    """The policy allows the console's files, and S3 for images and uploads; no inline script."""
     headers = pages.get(path).headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
@@ -129,15 +131,15 @@ def test_every_answer_forbids_scripts_and_frames_of_others(pages: Pages, path: s
 
 
 def test_no_page_names_another_host(pages: Pages) -> None:
-    """Pages, style and script need nothing from outside this machine."""
-    for path in ("/", "/letters", "/figures", "/static/console.js", "/static/console.css"):
+    """Pages, style sheet and script need nothing from outside this machine."""
+    for path in ("/", "/dead-letters", "/metrics", "/static/console.js", "/static/console.css"):
         hosts = re.findall(r"https?://([^/\s\"'&]+)", pages.get(path).text)
         assert {host.partition(":")[0] for host in hosts} <= {"127.0.0.1"}, path
 
 
-# --- what is shown ------------------------------------------------------------------------------
+# --- what pages show ----------------------------------------------------------------------------
 def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
-    """A key that is markup is escaped in the gallery, the detail view, outcomes and letters."""
+    """A key that is markup is escaped on every page and in every fragment."""
     etag = put(stack, MARKUP)
     letter_of(stack, MARKUP, etag)
     parts = [
@@ -146,7 +148,7 @@ def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
         pages.get("/", params={"prefix": "<img none"}).text,
         pages.get("/image", params={"key": MARKUP}).text,
         pages.get("/image", params={"key": MARKUP + "none"}).text,
-        pages.get("/letters/list").text,
+        pages.get("/dead-letters/list").text,
         pages.post("/outcomes", json={"keys": [MARKUP]}).json()["outcomes"][0]["html"],
     ]
     for part in parts:
@@ -159,134 +161,140 @@ def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
 def test_paging_shows_every_image_once(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Following "More images" meets all of them, however many: by time, or by name if too many."""
-    monkeypatch.setattr(gallery, "PAGE", 3)
-    monkeypatch.setattr(gallery, "SORTED", 10)
+    """Following "Next page" shows each image once: by time, or by name if there are too many."""
+    monkeypatch.setattr(gallery, "PAGE_SIZE", 3)
+    monkeypatch.setattr(gallery, "MAX_SORTED", 10)
     keys = [f"uploads/{n:02d} & more.jpg" for n in range(number)]
     for key in keys:
         put(stack, key)
-    put(stack, "uploads/folder/")  # a marker is no image
-    seen: list[str] = []
+    put(stack, "uploads/folder/")  # a folder marker is not an image
+    shown: list[str] = []
     page = "/"
     while True:
         text = pages.get(page).text
-        seen += re.findall(r'class="name">(.*?)</span>', text)
-        further = re.search(r'rel="next" href="(.*?)"', text)
-        if not further:
+        shown += re.findall(r'class="name" title=".*?">(.*?)</span>', text)
+        next_page = re.search(r'rel="next" href="(.*?)"', text)
+        if not next_page:
             break
-        page = further[1].replace("&amp;", "&")
-    assert sorted(seen) == [
-        key.removeprefix("uploads/").replace("&", "&amp;") for key in keys
-    ], "each once"
-    assert ("by name" in pages.get("/").text.lower()) == (number > 10)
+        page = next_page[1].replace("&amp;", "&")
+    assert sorted(shown) == [key.removeprefix("uploads/").replace("&", "&amp;") for key in keys]
+    assert ("Sorted by name" in pages.get("/").text) == (number > 10)
 
 
-def test_the_newest_comes_first(pages: Pages, stack: Stack) -> None:
-    """What was uploaded last is what people look for."""
+def test_the_newest_image_comes_first(pages: Pages, stack: Stack) -> None:
+    """Images are sorted by upload time, and objects outside the input prefix are not shown."""
     put(stack, "uploads/older.jpg")
-    time.sleep(1)  # S3 tells whole seconds
+    time.sleep(1)  # S3 has times in whole seconds
     put(stack, "uploads/a-newer.jpg")
     put(stack, "elsewhere/other.jpg")
-    assert re.findall(r'class="name">(.*?)<', pages.get("/").text) == ["a-newer.jpg", "older.jpg"]
+    assert re.findall(r'class="name" title=".*?">(.*?)<', pages.get("/").text) == [
+        "a-newer.jpg",
+        "older.jpg",
+    ]
 
 
 def test_search_is_by_prefix_and_survives_paging(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only names that begin so are shown, on all pages; nothing found is said."""
-    monkeypatch.setattr(gallery, "PAGE", 2)
+    """Every page shows only names with the prefix; a search without results says so."""
+    monkeypatch.setattr(gallery, "PAGE_SIZE", 2)
     for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg"):
         put(stack, f"uploads/{name}")
     first = pages.get("/", params={"prefix": "a/"}).text
     assert "b/1.jpg" not in first
-    further = re.search(r'rel="next" href="(.*?)"', first)
-    assert further
-    second = pages.get(further[1].replace("&amp;", "&")).text
+    next_page = re.search(r'rel="next" href="(.*?)"', first)
+    assert next_page
+    second = pages.get(next_page[1].replace("&amp;", "&")).text
     assert "a/" in second
     assert "b/1.jpg" not in second
-    assert "No name begins with" in pages.get("/", params={"prefix": "zzz"}).text
+    assert "No image's name starts with" in pages.get("/", params={"prefix": "zzz"}).text
 
 
 @pytest.mark.parametrize("skip", ["-1", "x", "9" * 30, "²"])
-def test_a_wrong_page_number_is_told(pages: Pages, skip: str) -> None:
-    """An address that was typed wrong is answered with what to do, not with a crash."""
+def test_an_invalid_page_number_is_an_error(pages: Pages, skip: str) -> None:
+    """A mistyped URL gets a 400 that says what to do, not a crash."""
     answer = pages.get("/", params={"skip": skip})
     assert answer.status_code == 400
-    assert "begin at Images" in answer.text
+    assert "invalid page number" in answer.text
 
 
-def test_the_detail_view_tells_all_about_an_image(
+def test_the_page_of_an_image_has_its_details(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Source facts, every size with what it saves, and a srcset; a photo on its side is upright."""
-    monkeypatch.setattr(gallery, "log", lambda *_: [])
-    picture = jpeg((900, 600), exif=_lying())
+    """The page shows the original, every thumbnail and an `<img>`; EXIF orientation is applied."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    picture = jpeg((900, 600), exif=_turned())
     made(stack, "uploads/trip/p+1.jpg", picture)
     text = pages.get("/image", params={"key": "uploads/trip/p+1.jpg"}).text
     assert "600 × 900" in text
     assert f"{len(picture):,}" in text
     assert "trip/p+1_512w.webp" in text
-    assert "/trip/p%2B1_128w.webp 128w, /trip/p%2B1_512w.webp 512w" in text
+    assert "trip/p%2B1_128w.webp 128w, trip/p%2B1_512w.webp 512w" in text
     assert re.search(r"128w · 128 × 192 · [\d,]+ bytes", text)
 
 
-def test_the_detail_view_shows_the_manifest(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where manifests are written it is there to read, and missed by nobody where it is not yet."""
-    monkeypatch.setattr(gallery, "log", lambda *_: [])
-    writing = replace(stack, settings=replace(stack.settings, write_manifest=True))
+def test_the_page_of_an_image_shows_the_manifest(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is shown, escaped, if there is one, even if it is not JSON."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    with_manifests = replace(stack, settings=replace(stack.settings, write_manifest=True))
     put(stack, "uploads/a/p.jpg", jpeg())
-    with serving(writing) as url:
+    with serving(with_manifests) as url:
         pages = Pages(url)
         path = "/image?key=uploads/a/p.jpg"
         assert "Manifest" not in pages.get(path).text
-        told = json.dumps({"dominant_colour": "#4a6b8c", "note": "<b>"})
-        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=told.encode())
+        manifest = json.dumps({"dominant_colour": "#4a6b8c", "note": "<b>"})
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=manifest.encode())
         text = pages.get(path).text
-        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=b"somebody else's")
-        assert "somebody else&#39;s" in pages.get(path).text
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key="a/p.json", Body=b"another program's")
+        assert "another program&#39;s" in pages.get(path).text
     assert "#4a6b8c" in text
     assert "<b>" not in text
 
 
-def test_an_image_that_is_gone_is_told(pages: Pages) -> None:
-    """A link to what was deleted says so."""
+def test_a_deleted_image_is_an_error(pages: Pages) -> None:
+    """The page of an image that does not exist is a 404 that names the key."""
     answer = pages.get("/image", params={"key": "uploads/gone.jpg"})
     assert answer.status_code == 404
-    assert "There is no uploads/gone.jpg" in answer.text
+    assert "uploads/gone.jpg is not in" in answer.text
 
 
 BOMB = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xfe\x3f\0\xfe\x3f\0"
-"""The head of a WebP of 16,383 × 16,383 pixels."""
+"""The header of a WebP of 16,383 × 16,383 pixels."""
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"text", jpeg()[:300], b"\xff\xd8\xff", b"RIFF1234WEBPVP8X", BOMB]
 )
-def test_any_bytes_have_a_detail_view(
+def test_a_file_that_is_no_image_has_a_page(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    """Empty, damaged and foreign files are shown like others, with their size unknown."""
-    monkeypatch.setattr(gallery, "log", lambda *_: [])
+    """Empty, damaged and unsupported files have a page like any other file."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
     put(stack, "uploads/odd.jpg", body)
     answer = pages.get("/image", params={"key": "uploads/odd.jpg"})
     assert answer.status_code == 200
-    assert "None yet" in answer.text
+    assert "No thumbnails yet" in answer.text
 
 
-def test_what_is_empty_says_so(pages: Pages) -> None:
-    """No images, no letters: each page says what to do, or that all is well."""
+def test_empty_lists_say_so(pages: Pages) -> None:
+    """Without images or failures, each list says that it is empty."""
     assert "No images yet" in pages.get("/").text
-    assert "No dead letters" in pages.get("/letters/list").text
+    assert "No failed uploads." in pages.get("/dead-letters/list").text
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "words"),
-    [(CommandError("it is down"), 502, "did not work"), (NotPermitted("no"), 403, "Not permitted")],
+    ("error", "status", "title"),
+    [
+        (CommandError("it is down"), 502, "Request failed"),
+        (NotPermitted("no"), 403, "Access denied"),
+    ],
 )
 def test_failures_and_missing_permissions_are_pages(
-    pages: Pages, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, words: str
+    pages: Pages, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, title: str
 ) -> None:
-    """A person gets a page that says what and what next, the script JSON with the same words."""
+    """A browser gets a page with the error and what to do; the script gets its text as JSON."""
 
     def refuse(*_: object) -> None:
         raise error
@@ -294,37 +302,35 @@ def test_failures_and_missing_permissions_are_pages(
     monkeypatch.setattr(gallery.Gallery, "page", refuse)
     page = pages.get("/")
     assert page.status_code == status
-    assert words in page.text
+    assert title in page.text
     assert str(error) in page.text
     assert ("s3:ListBucket" in page.text) == (status == 403)
     script = pages.get("/", headers={"Accept": "application/json"})
     assert script.json()["message"] == str(error)
 
 
-def test_a_missing_right_hides_only_what_it_is_for(
+def test_a_missing_permission_hides_only_what_it_protects(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without log or queue an image is shown all the same, and what is missing is said."""
+    """Without access to log or queue an image is still shown, together with the error."""
     made(stack, "uploads/a.jpg", jpeg())
     put(stack, "uploads/new.jpg")
 
     def refuse(*_: object) -> None:
-        raise NotPermitted("AWS denies logs and letters")
+        raise NotPermitted("AWS denies logs and queues")
 
-    monkeypatch.setattr(gallery, "log", refuse)
+    monkeypatch.setattr(gallery, "read_log", refuse)
     monkeypatch.setattr(replay, "letters", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
     assert "AWS denies" in text
-    told = pages.post("/outcomes", json={"keys": ["uploads/a.jpg", "uploads/new.jpg"]}).json()
-    assert [each["state"] for each in told["outcomes"]] == ["done", "unknown"]
-    assert "AWS denies" in told["problem"]
+    answer = pages.post("/outcomes", json={"keys": ["uploads/a.jpg", "uploads/new.jpg"]}).json()
+    assert [each["state"] for each in answer["outcomes"]] == ["done", "unknown"]
+    assert "AWS denies" in answer["error"]
 
 
-def test_a_fault_of_the_console_s_own_is_told(
-    pages: Pages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A 500 has words, and the same headers as any page."""
+def test_an_unexpected_error_is_a_page(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 500 has a message, and the same headers as any page."""
 
     def fail(*_: object) -> None:
         raise KeyError("unforeseen")
@@ -339,21 +345,21 @@ def test_a_fault_of_the_console_s_own_is_told(
 @pytest.mark.parametrize(
     "code", ["AccessDenied", "KMS.AccessDeniedException", "403", "KmsAccessDenied"]
 )
-def test_every_kind_of_denial_is_one(code: str) -> None:
-    """S3, a HEAD of S3, SQS with a key of one's own: all are "not permitted"."""
+def test_every_kind_of_denial_is_not_permitted(code: str) -> None:
+    """Error codes of S3, of HEAD requests and of KMS all become NotPermitted."""
     with pytest.raises(NotPermitted), explained():
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
 
 
-def test_no_page_leads_to_another_site(pages: Pages) -> None:
-    """What was typed as an address is no link to elsewhere."""
+def test_no_page_links_to_another_site(pages: Pages) -> None:
+    """The link of an error page back to its own URL cannot lead to another host."""
     answer = pages.get("//evil.example/login")
     assert answer.status_code == 404
     assert 'href="//' not in answer.text
 
 
-def test_a_bucket_that_is_gone_is_a_page(pages: Pages, stack: Stack) -> None:
-    """What S3 refuses is shown in its own words."""
+def test_a_deleted_bucket_is_an_error(pages: Pages, stack: Stack) -> None:
+    """The error page shows the error code of S3."""
     stack.aws.s3.delete_bucket(Bucket=INPUT)
     answer = pages.get("/")
     assert answer.status_code == 502
@@ -361,19 +367,19 @@ def test_a_bucket_that_is_gone_is_a_page(pages: Pages, stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", [each for each in vars(errors) if each[0].isupper()])
-def test_every_error_is_explained_in_words(name: str) -> None:
-    """The dead letters say what each class of error means; an unknown one is left as it is."""
+def test_every_error_type_is_explained(name: str) -> None:
+    """Each error class of the function has an explanation; an unknown type has none."""
     assert app.explanation(name).endswith((".", "with"))
     assert app.explanation("States.Timeout") == ""
     assert app.explanation("__doc__") == ""
 
 
-def test_letters_are_listed_with_error_attempts_and_time(pages: Pages, stack: Stack) -> None:
-    """Key, error in words and as it is, attempts, when: the newest first."""
+def test_failed_uploads_are_listed_with_error_attempts_and_time(pages: Pages, stack: Stack) -> None:
+    """Each row has key, explanation, error, attempts and time; the newest comes first."""
     for name in ("one", "two"):
         letter_of(stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode()))
         time.sleep(0.01)
-    text = pages.get("/letters/list").text
+    text = pages.get("/dead-letters/list").text
     assert re.findall(r"image\?key=uploads/(\w+)", text) == ["two", "one"]
     assert "cannot be decoded to the end" in text
     assert "CorruptImage: damaged" in text
@@ -381,10 +387,10 @@ def test_letters_are_listed_with_error_attempts_and_time(pages: Pages, stack: St
     assert "just now" in text
 
 
-# --- what is taken ------------------------------------------------------------------------------
+# --- what requests do ---------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["photo.jpg", "ä/b c+d&e?#%.jpg", "<b>.png", "no-ending"])
-def test_a_file_goes_straight_to_s3(pages: Pages, stack: Stack, name: str) -> None:
-    """The URL that a page gets takes the file under its key, with its type; the pages show it."""
+def test_a_file_is_uploaded_directly_to_s3(pages: Pages, stack: Stack, name: str) -> None:
+    """The presigned URL stores the file under its key and with its content type."""
     target = pages.post("/uploads", json={"name": name}).json()
     assert target["key"] == f"uploads/{name}"
     headers = {"Content-Type": target["content_type"]}
@@ -395,7 +401,7 @@ def test_a_file_goes_straight_to_s3(pages: Pages, stack: Stack, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "body",
     [
         {},
         [],
@@ -409,61 +415,61 @@ def test_a_file_goes_straight_to_s3(pages: Pages, stack: Stack, name: str) -> No
         {"name": "\ud800"},
     ],
 )
-def test_what_is_no_upload_is_refused(pages: Pages, asked: object) -> None:
-    """A clear 400, never a crash."""
-    answer = pages.post("/uploads", data=json.dumps(asked), headers={"Accept": "application/json"})
+def test_an_invalid_upload_is_refused(pages: Pages, body: object) -> None:
+    """Any other body than a name that S3 accepts gets a 400 with a message, never a crash."""
+    answer = pages.post("/uploads", data=json.dumps(body), headers={"Accept": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["message"]
     assert pages.post("/uploads", data=b"\xff{").status_code == 400
 
 
 @pytest.mark.parametrize("keys", ["a", [1], ["\ud800"], ["a"] * 101, None])
-def test_what_is_no_list_of_keys_is_refused(pages: Pages, keys: object) -> None:
-    """A clear 400 here too."""
+def test_an_invalid_list_of_keys_is_refused(pages: Pages, keys: object) -> None:
+    """Anything but a list of up to 100 strings gets a 400."""
     assert pages.post("/outcomes", data=json.dumps({"keys": keys})).status_code == 400
 
 
-def test_outcomes_tell_what_became_of_each(pages: Pages, stack: Stack) -> None:
-    """Done with thumbnails, failed with the reason, waiting, and gone, in one answer."""
+def test_outcomes_have_the_state_of_each_upload(pages: Pages, stack: Stack) -> None:
+    """One response has uploads that are done, failed, unknown and gone, in the requested order."""
     made(stack, "uploads/good.jpg", jpeg())
     letter_of(stack, "uploads/bad.jpg", put(stack, "uploads/bad.jpg", b"bad"))
     put(stack, "uploads/new.jpg", b"new")
     keys = [f"uploads/{name}.jpg" for name in ("good", "bad", "new", "gone")]
-    told = pages.post("/outcomes", json={"keys": keys}).json()["outcomes"]
-    assert [each["key"] for each in told] == keys
-    assert [each["state"] for each in told] == ["done", "failed", "unknown", "gone"]
-    assert "_512w.webp" in told[0]["html"]
-    assert "CorruptImage: damaged" in told[1]["html"]
+    outcomes = pages.post("/outcomes", json={"keys": keys}).json()["outcomes"]
+    assert [each["key"] for each in outcomes] == keys
+    assert [each["state"] for each in outcomes] == ["done", "failed", "unknown", "gone"]
+    assert "_512w.webp" in outcomes[0]["html"]
+    assert "CorruptImage: damaged" in outcomes[1]["html"]
 
 
-def test_an_unknown_replay_is_told(pages: Pages) -> None:
-    """A page that is left over from an earlier console learns it."""
+def test_an_unknown_replay_is_an_error(pages: Pages) -> None:
+    """A page that was loaded from an earlier console gets a 404."""
     assert pages.get("/replays/7", headers={"Accept": ""}).status_code == 404
 
 
 def test_a_replay_that_fails_says_why(stack: Stack) -> None:
-    """What stops a replay, here a stack without the state machine, reaches the page."""
-    letters = Letters(stack)
-    replays = Replays(stack, letters)
-    assert letters.read() == []
+    """The error that ends a replay, here of a stack without state machine, is in its state."""
+    dead_letters = DeadLetters(stack)
+    replays = Replays(stack, dead_letters)
+    assert dead_letters.read() == []
     letter_of(stack, "uploads/a.jpg", "e")
     replay = replays.start(None)
     while not replay.ended:
         time.sleep(0.01)
     assert "ReplayStateMachineArn" in str(replay.error)
-    assert len(letters.read()) == 1, "they are read again"
+    assert len(dead_letters.read()) == 1, "the queue is read again"
 
 
 @dataclass
-class Invoked:
-    """Answers of the function, one a call; an exception is raised."""
+class Function:
+    """A Lambda client whose function returns `answers` in turn, or raises those that are errors."""
 
     answers: list[Any]
     bodies: list[str] = field(default_factory=list)
 
-    def invoke(self, **asked: Any) -> dict[str, Any]:
-        """The next answer."""
-        self.bodies.append(json.loads(asked["Payload"])["letter"])
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        """Record the message's body, and return the next answer."""
+        self.bodies.append(json.loads(request["Payload"])["letter"])
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -486,76 +492,189 @@ class Invoked:
         (ReadTimeoutError(endpoint_url="http://x"), "left", True),
     ],
 )
-def test_a_letter_goes_only_when_it_is_settled(
+def test_a_replay_deletes_a_message_only_once_it_is_settled(
     stack: Stack, answer: Any, outcome: str, stays: bool  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """Done, or replaced by a new letter, it is deleted; whatever else happens it is there again."""
+    """A message is deleted if its upload is done or has a new message; else it stays queued."""
     letter_of(stack, "uploads/a.jpg", "e")
     letter_of(stack, "uploads/b.jpg", "e")
-    stack.aws.__dict__["invocations"] = invoked = Invoked([answer])
+    stack.aws.__dict__["invocations"] = function = Function([answer])
     one, other = replay.letters(stack, 10, None)
-    told = list(replay.replay_each(stack, [one.message_id], Lock()))
-    assert [(each.message_id, each.outcome) for each in told] == [(one.message_id, outcome)]
-    assert invoked.bodies == [one.body]
-    left = {each.message_id for each in replay.letters(stack, 10, None)}
-    assert left == {other.message_id} | ({one.message_id} if stays else set())
+    replayed = list(replay.replay_each(stack, [one.message_id], Lock()))
+    assert [(each.message_id, each.outcome) for each in replayed] == [(one.message_id, outcome)]
+    assert function.bodies == [one.body]
+    queued = {each.message_id for each in replay.letters(stack, 10, None)}
+    assert queued == {other.message_id} | ({one.message_id} if stays else set())
 
 
-def test_a_letter_that_is_not_there_is_told(stack: Stack) -> None:
-    """Somebody else was quicker: nothing is invoked, and the others go on."""
+def test_a_replay_reports_messages_that_are_gone(stack: Stack) -> None:
+    """A message that is not on the queue is reported as gone, and the others are replayed."""
     letter_of(stack, "uploads/a.jpg", "e")
     (one,) = replay.letters(stack, 10, None)
-    stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
-    told = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
-    assert {each.message_id: each.outcome for each in told} == {
+    stack.aws.__dict__["invocations"] = Function([{"processed": 1, "failed": 0}])
+    replayed = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
+    assert {each.message_id: each.outcome for each in replayed} == {
         one.message_id: "done",
         "no-such-message": "gone",
     }
 
 
-def test_a_look_waits_for_the_search_of_a_replay(stack: Stack) -> None:
-    """While letters are searched for no other look of this console hides them."""
-    letters = Letters(stack)
+def test_a_replay_holds_the_lock_only_while_it_receives_messages(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No page can hide the messages that a replay receives, and pages can read during the rest."""
+    dead_letters = DeadLetters(stack)
     letter_of(stack, "uploads/a.jpg", "e")
-    (one,) = letters.read()
-    letters.forget()
-    looks: list[bool] = []
-    stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
+    (one,) = dead_letters.read()
+    held_while_receiving: list[bool] = []
+    held_while_invoking: list[bool] = []
+    receive = stack.aws.sqs.receive_message
 
-    class Watched:
-        """The lock, asked whether it is held when messages are received."""
+    def watched_receive(**request: Any) -> Any:
+        held_while_receiving.append(dead_letters.lock.locked())
+        return receive(**request)
 
-        def __enter__(self) -> None:
-            letters.lock.acquire()
-            looks.append(letters.lock.locked())
+    class WatchedFunction(Function):
+        """A function that notes whether the lock is held."""
 
-        def __exit__(self, *_: object) -> None:
-            letters.lock.release()
+        def invoke(self, **request: Any) -> dict[str, Any]:
+            held_while_invoking.append(dead_letters.lock.locked())
+            return super().invoke(**request)
 
-    told = list(replay.replay_each(stack, [one.message_id], Watched()))
-    assert [each.outcome for each in told] == ["done"]
-    assert looks == [True]
-    assert not letters.lock.locked(), "it is free while the function works"
+    monkeypatch.setattr(stack.aws.sqs, "receive_message", watched_receive)
+    stack.aws.__dict__["invocations"] = WatchedFunction([{"processed": 1, "failed": 0}])
+    replayed = list(replay.replay_each(stack, [one.message_id], dead_letters.lock))
+    assert [each.outcome for each in replayed] == ["done"]
+    assert set(held_while_receiving) == {True}
+    assert held_while_invoking == [False]
 
 
-# --- srcset and figures -------------------------------------------------------------------------
+# --- markup for web pages -----------------------------------------------------------------------
+HOSTILE_KEYS = [
+    "/evil.example/x.webp",
+    "//evil.example/x.webp",
+    "///evil.example/x.webp",
+    "/\\evil.example/x.webp",
+    "\\\\evil.example/x.webp",
+    "https://evil.example/x.webp",
+    "javascript:alert(1)",
+    "../../x.webp",
+    "a//b.webp",
+    '"><script>alert(1)</script>.webp',
+    "' onerror='alert(1).webp",
+    "&quot; onerror=alert(1).webp",
+    "a, //evil.example/b 9w, c.webp",
+    " leading and trailing ",
+    "line\nbreak\tand tab.webp",
+    "query?x=1#fragment.webp",
+    "100%2F.webp",
+    "日本語 ä é 🎈.webp",
+]
+
+
+class Tags(HTMLParser):
+    """The start tags of HTML with their attributes, and the text of the element `pre#img-tag`."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.img_tag = ""
+        self._inside = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Record a tag."""
+        self.found.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id") == "img-tag"
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave the element."""
+        self._inside &= tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        """Record the element's text."""
+        if self._inside:
+            self.img_tag += data
+
+
+def keys_of(markup: str) -> tuple[str, list[tuple[str, int]]]:
+    """Read an `<img>` as a browser does: the key of `src`, and keys and widths of `srcset`.
+
+    Fails if there is any other tag or attribute, or a URL that leaves the page's host.
+    """
+    ((tag, attributes),) = Tags(markup).found
+    assert tag == "img"
+    assert set(attributes) == {"src", "srcset", "sizes", "width", "height", "alt", "loading"}
+
+    def key(url: str) -> str:
+        page = "https://page.example/blog/post.html"
+        assert urljoin(page, url).startswith("https://page.example/")
+        assert urlsplit(url) == ("", "", url, "", "")
+        return unquote(url)
+
+    candidates = [each.split(" ") for each in str(attributes["srcset"]).split(", ")]
+    return key(str(attributes["src"])), [
+        (key(url), int(width.removesuffix("w"))) for url, width in candidates
+    ]
+
+
+def thumbnail(key: str, width: int) -> Thumbnail:
+    """A square thumbnail."""
+    return Thumbnail(width, (width, width), key, 1, 0, "")
+
+
+@pytest.mark.parametrize("key", HOSTILE_KEYS)
+def test_an_img_tag_never_leaves_the_page_s_host(key: str) -> None:
+    """Whatever the keys are, `src` and `srcset` name the thumbnails, and nothing else is markup."""
+    markup = img_tag([thumbnail(key, 128), thumbnail(f"{key}_512w", 512)])
+    assert keys_of(markup) == (f"{key}_512w", [(key, 128), (f"{key}_512w", 512)])
+
+
 @given(
-    st.lists(
-        st.tuples(st.integers(1, 99), st.integers(1, 99), st.text(min_size=1, max_size=5)),
-        max_size=6,
-    )
+    st.lists(st.tuples(st.integers(1, 99), st.text(min_size=1, max_size=9)), min_size=1, max_size=6)
 )
-def test_a_srcset_names_each_real_width_once(made: list[tuple[int, int, str]]) -> None:
-    """The browser chooses by width, so none is there twice, and any key is a URL."""
-    thumbnails = [Thumbnail(width, (width, height), key, 1, 0, "") for width, height, key in made]
-    text = srcset(thumbnails)
-    widths = [int(each) for each in re.findall(r" (\d+)w\b", text)]
-    assert widths == sorted({width for width, _, _ in made})
-    assert (text == "") == (not made)
-    assert not re.search(r"[<>&]", text.strip("<>"))
+def test_an_img_tag_has_each_real_width_once(made: list[tuple[int, str]]) -> None:
+    """Of thumbnails with the same real width the first is named, for any keys; `src` is largest."""
+    first_of_width: dict[int, str] = {}
+    for width, key in made:
+        first_of_width.setdefault(width, key)
+    src, srcset = keys_of(img_tag([thumbnail(key, width) for width, key in made]))
+    assert srcset == [(key, width) for width, key in sorted(first_of_width.items())]
+    assert src == srcset[-1][0]
 
 
-def _lying() -> bytes:
+def test_without_thumbnails_there_is_no_img_tag() -> None:
+    """No thumbnails, or none of a known size: no markup."""
+    assert img_tag([]) == ""
+    assert img_tag([Thumbnail(128, None, "a", 1, 0, "")]) == ""
+
+
+# moto cannot store a key with a line break.
+@pytest.mark.parametrize("key", [key for key in HOSTILE_KEYS if "\n" not in key])
+def test_no_page_of_a_hostile_key_leads_to_another_host(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Every link and image of the gallery and an image's page is the console's or in S3."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    made(stack, f"uploads/{key}.jpg", jpeg())
+    gallery_tags, image_tags = (
+        Tags(pages.get(path).text)
+        for path in ("/", f"/image?{urlencode({'key': f'uploads/{key}.jpg'})}")
+    )
+    hosts = {urlsplit(pages.url).netloc, urlsplit(str(stack.aws.endpoint_url)).netloc}
+    for tag, attributes in gallery_tags.found + image_tags.found:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert tag != "script" or attributes["src"] == "/static/console.js"
+        for name in ("href", "src", "action"):
+            if url := attributes.get(name):
+                assert urlsplit(urljoin(pages.url, url)).netloc in hosts
+    src, _ = keys_of(image_tags.img_tag)
+    assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", 512)
+
+
+# --- metrics ------------------------------------------------------------------------------------
+def _turned() -> bytes:
     from PIL import Image  # noqa: PLC0415
 
     exif = Image.Exif()
@@ -565,13 +684,13 @@ def _lying() -> bytes:
 
 @dataclass
 class Log:
-    """What is asked of CloudWatch Logs: events from a time on, a page of at most two each."""
+    """A client of CloudWatch Logs that returns two events a page."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     refusing: bool = False
 
     def add(self, when: datetime, message: str, stream: str = "s") -> None:
-        """Log a line."""
+        """Log a message."""
         milliseconds = int(when.timestamp() * 1000)
         name = f"{stream} {len(self.events)}"
         self.events.append(
@@ -579,117 +698,120 @@ class Log:
             | {"timestamp": milliseconds, "message": message}
         )
 
-    def filter_log_events(self, **asked: Any) -> dict[str, Any]:
-        """A page, and the token of the next."""
+    def filter_log_events(self, **request: Any) -> dict[str, Any]:
+        """Return a page, and the token of the next one."""
         if self.refusing:
             raise ClientError({"Error": {"Code": "InvalidParameter", "Message": "token"}}, "Filter")
-        found = [each for each in self.events if each["timestamp"] >= asked["startTime"]]
-        first = int(asked.get("nextToken", 0))
-        more = {"nextToken": str(first + 2)} if len(found) > first + 2 else {}
-        return {"events": found[first : first + 2], **more}
+        found = [each for each in self.events if each["timestamp"] >= request["startTime"]]
+        first = int(request.get("nextToken", 0))
+        token = {"nextToken": str(first + 2)} if len(found) > first + 2 else {}
+        return {"events": found[first : first + 2], **token}
 
     class exceptions:  # noqa: N801, D106 - as boto3 has it
         class ResourceNotFoundException(Exception):  # noqa: D106
             pass
 
 
-def metrics(duration: float, *, failed: int = 0, cold: int = 0) -> str:
-    """A line of an invocation, as telemetry.py flushes it."""
-    told = {"_aws": {"Timestamp": 1}, "duration_ms": [duration], "size_in_bytes": [1000.0]}
-    return json.dumps(told | {"size_out_bytes": 100, "failed_count": failed, "cold_starts": cold})
+def metrics_line(duration: float, *, failed: int = 0, cold: int = 0) -> str:
+    """Return a log line of one invocation, as telemetry.py writes it."""
+    line = {"_aws": {"Timestamp": 1}, "duration_ms": [duration], "size_in_bytes": [1000.0]}
+    return json.dumps(line | {"size_out_bytes": 100, "failed_count": failed, "cold_starts": cold})
 
 
-def test_figures_count_every_line_once(stack: Stack) -> None:
-    """However often they are read, and whatever comes late; other lines are passed over."""
-    now = datetime.now(UTC)
+@pytest.fixture
+def log(stack: Stack) -> Log:
+    """The stack's log, which is empty."""
     log = Log()
     stack.aws.__dict__["logs"] = log
-    figures = Figures(stack)
-    assert figures.read().images == 0
+    return log
+
+
+def test_metrics_count_every_line_once(stack: Stack, log: Log) -> None:
+    """Repeated reads and late events count each line once; lines without metrics are ignored."""
+    now = datetime.now(UTC)
+    metrics = Metrics(stack)
+    assert metrics.read().images == 0
     for number in range(5):
-        log.add(now - timedelta(seconds=number), metrics(100 + number), str(number))
+        log.add(now - timedelta(seconds=number), metrics_line(100 + number), str(number))
     log.add(now, '{"message": "start"}')
     log.add(now, "REPORT _aws")
     for _ in range(3):
-        assert figures.read().images == 5
-    log.add(now - timedelta(seconds=LATE / 2), metrics(500, failed=2, cold=1))
-    log.add(now - timedelta(hours=2), metrics(9000))
-    found = figures.read()
+        assert metrics.read().images == 5
+    log.add(now - timedelta(seconds=LATE_SECONDS / 2), metrics_line(500, failed=2, cold=1))
+    log.add(now - timedelta(hours=2), metrics_line(9000))
+    found = metrics.read()
     assert (found.images, found.failed, found.cold_starts) == (6, 2, 1)
     assert found.p50 == pytest.approx(102.5)
     assert found.saved == 6 * 900
-    assert found.images_a_minute == pytest.approx(6 / 5)
+    assert found.images_per_minute == pytest.approx(6 / 5)
     assert found.cost > 0
 
 
-def test_a_long_log_is_read_in_parts(stack: Stack) -> None:
-    """The page comes at once, says that it is not all yet, and is whole in the end."""
-    log = Log()
-    stack.aws.__dict__["logs"] = log
+def test_a_long_log_is_read_in_parts(stack: Stack, log: Log) -> None:
+    """One read covers a limited number of pages and says so; further reads cover the rest."""
     for number in range(30):
-        log.add(datetime.now(UTC), metrics(100), str(number))
-    figures = Figures(stack)
-    first = figures.read()
-    assert first.behind
+        log.add(datetime.now(UTC), metrics_line(100), str(number))
+    metrics = Metrics(stack)
+    first = metrics.read()
+    assert first.incomplete
     assert first.images == 10
-    while (found := figures.read()).behind:
+    while (found := metrics.read()).incomplete:
         pass
     assert found.images == 30
 
 
-def test_a_refused_look_at_the_log_is_begun_anew(stack: Stack) -> None:
-    """A token that has expired is not used for ever."""
-    log = Log()
-    stack.aws.__dict__["logs"] = log
+def test_reading_the_log_starts_again_after_an_error(stack: Stack, log: Log) -> None:
+    """An expired page token is dropped, so that the next read succeeds."""
     for number in range(30):
-        log.add(datetime.now(UTC), metrics(100), str(number))
-    figures = Figures(stack)
-    assert figures.read().behind
+        log.add(datetime.now(UTC), metrics_line(100), str(number))
+    metrics = Metrics(stack)
+    assert metrics.read().incomplete
     log.refusing = True
     with pytest.raises(CommandError):
-        figures.read()
+        metrics.read()
     log.refusing = False
-    while (found := figures.read()).behind:
+    while (found := metrics.read()).incomplete:
         pass
     assert found.images == 30
 
 
-def test_many_pages_look_at_the_log_once(stack: Stack) -> None:
-    """A glance within two seconds costs no request."""
-    log = Log()
-    stack.aws.__dict__["logs"] = log
-    figures = Figures(stack)
-    assert figures.glance().images == 0
-    log.add(datetime.now(UTC), metrics(100))
-    assert figures.glance().images == 0
-    assert figures.read().images == 1
+def test_open_pages_share_one_read_of_the_log(stack: Stack, log: Log) -> None:
+    """Current metrics that were read less than two seconds ago are reused."""
+    metrics = Metrics(stack)
+    assert metrics.current().images == 0
+    log.add(datetime.now(UTC), metrics_line(100))
+    assert metrics.current().images == 0
+    assert metrics.read().images == 1
 
 
+# --- limits and formats -------------------------------------------------------------------------
 @pytest.mark.parametrize("key", ["uploads/" + "x" * 1000, 'uploads/"' * 100, "\x01" * 1000])
-def test_a_pattern_for_the_log_fits_whatever_the_key(key: str) -> None:
-    """CloudWatch takes 1,024 characters."""
-    assert len(gallery._pattern(key)) <= 1024  # noqa: SLF001
-    assert gallery._pattern("a*") == '{ $.key = "a*" }'  # noqa: SLF001
+def test_a_filter_pattern_has_at_most_1024_characters(key: str) -> None:
+    """The pattern for any key is one that CloudWatch accepts; short keys are matched exactly."""
+    assert len(gallery._filter_pattern(key)) <= 1024  # noqa: SLF001
+    assert gallery._filter_pattern("a*") == '{ $.key = "a*" }'  # noqa: SLF001
 
 
-def test_a_thumbnail_s_size_is_read_from_its_head() -> None:
-    """64 bytes tell the pixels of every kind of WebP that is written here."""
-    (made,) = thumbnails_of(jpeg((300, 200)), [128], 85, 512).thumbnails
-    assert webp.size_of(webp.ENCODERS["webp"].mark(made.data, b"12345678")[:64]) == (128, 85)
+def test_a_thumbnail_s_size_is_read_from_its_first_bytes() -> None:
+    """The first HEAD_BYTES have the size of a thumbnail, marked or not."""
+    (made,) = thumbnails_of(jpeg((300, 200)), [128]).thumbnails
+    encoder = ENCODERS[made.spec.format]
+    for data in (made.data, encoder.mark(made.data, b"12345678")):
+        assert encoder.size_of(data[:HEAD_BYTES]) == (128, 85)
 
 
 @pytest.mark.parametrize(
-    ("size", "words"),
+    ("size", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_234_567, "1.23 MB"), (-5e6, "-5 MB")],
 )
-def test_bytes_are_for_people(size: float, words: str) -> None:
-    """Three digits and a unit."""
-    assert app.filesize(size) == words
+def test_file_sizes_have_three_digits_and_a_unit(size: float, text: str) -> None:
+    """Units are powers of 1,000."""
+    assert app.filesize(size) == text
 
 
-def test_times_are_for_people() -> None:
-    """The largest unit that fits."""
-    for seconds, words in ((5, "just now"), (61, "1 minute ago"), (7300, "2 hours ago")):
-        assert app.ago(datetime.now(UTC) - timedelta(seconds=seconds)) == words
+def test_times_have_the_largest_unit_that_fits() -> None:
+    """Minutes, hours or days; a time in the future is "just now"."""
+    for seconds, text in ((5, "just now"), (61, "1 minute ago"), (7300, "2 hours ago")):
+        assert app.ago(datetime.now(UTC) - timedelta(seconds=seconds)) == text
     assert app.ago(datetime.now(UTC) - timedelta(days=3)) == "3 days ago"
     assert app.ago(datetime.now(UTC) + timedelta(days=3)) == "just now"

@@ -1,1 +1,1 @@
-"""The web console: uploads, gallery, dead letters and figures of a stack, on loopback."""
+"""The web console of a stack, on loopback: uploads, images, failed uploads and metrics."""

@@ -1,13 +1,15 @@
-"""The console: its pages, and what they ask for.
+"""The console's pages, and the JSON endpoints that its script calls.
 
-Pages are rendered here, whole or as parts that the script (static/console.js) puts in. Every name
-and message goes through the templates' escaping, or into JSON that the script shows as text.
+Pages are rendered on the server, whole or as fragments that the script (static/console.js) inserts.
+Every name and message is escaped by the templates, or sent as JSON that the script shows as text.
 """
 
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -23,18 +25,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
-from image_pipeline.console.dead_letters import MOST, Letters
+from image_pipeline.console.dead_letters import MAX_FAILURES, DeadLetters
 from image_pipeline.console.gallery import (
-    LINK_SECONDS,
-    MISSING,
+    URL_SECONDS,
     Gallery,
     detail,
-    link,
-    thumbnails,
-    unless_refused,
+    is_missing,
+    presigned_url,
+    read_or_default,
+    thumbnails_of,
 )
 from image_pipeline.console.guard import Guard, origins
-from image_pipeline.console.metrics import Figures
+from image_pipeline.console.metrics import Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import uploads
@@ -45,29 +47,30 @@ from thumbnailer import errors
 from thumbnailer.settings import MAX_KEY_BYTES
 
 HERE: Final = Path(__file__).parent
-AT_ONCE: Final = 100
-"""Most files in one request of a page."""
+
+MAX_LIST_LENGTH: Final = 100
+"""Maximum keys or message ids in one request. static/console.js sends up to 50."""
 
 
 class Console:
-    """The pages of one stack, and what they remember of it."""
+    """The pages of one stack."""
 
     def __init__(self, stack: Stack, token: str) -> None:
         self._stack = stack
         self._gallery = Gallery(stack)
-        self._letters = Letters(stack)
-        self._figures = Figures(stack)
-        self._replays = Replays(stack, self._letters)
-        self._pages = Jinja2Templates(HERE / "pages")
-        self._pages.env.globals |= {"stack": stack, "token": token, "explain": explanation}
-        self._pages.env.filters |= {"filesize": filesize, "ago": ago, "duration": duration}
+        self._dead_letters = DeadLetters(stack)
+        self._metrics = Metrics(stack)
+        self._replays = Replays(stack, self._dead_letters)
+        self._templates = Jinja2Templates(HERE / "pages")
+        self._templates.env.globals |= {"stack": stack, "token": token, "explain": explanation}
+        self._templates.env.filters |= {"filesize": filesize, "ago": ago, "duration": duration}
         self.routes = [
             Route("/", self.images),
             Route("/image", self.image),
-            Route("/letters", self.letters),
-            Route("/letters/list", self.letters_list),
-            Route("/figures", self.figures),
-            Route("/figures/now", self.figures_now),
+            Route("/dead-letters", self.dead_letters),
+            Route("/dead-letters/list", self.dead_letters_list),
+            Route("/metrics", self.metrics),
+            Route("/metrics/current", self.metrics_current),
             Route("/uploads", self.start_upload, methods=["POST"]),
             Route("/outcomes", self.outcomes, methods=["POST"]),
             Route("/replays", self.start_replay, methods=["POST"]),
@@ -77,12 +80,12 @@ class Console:
 
     # --- pages ----------------------------------------------------------------------------------
     def images(self, request: Request) -> Response:
-        """Show where to drop files, and the gallery."""
+        """Show the upload form and the gallery."""
         prefix = request.query_params.get("prefix", "")
         after = request.query_params.get("after", "")
         skip = request.query_params.get("skip", "0")
         if not (skip.isascii() and skip.isdigit() and len(skip) < 10):  # noqa: PLR2004
-            raise HTTPException(400, "The address has a wrong number in it: begin at Images.")
+            raise HTTPException(400, "This URL has an invalid page number. Go back to Images.")
         page = self._gallery.page(prefix, int(skip), after)
         search = {"prefix": prefix} if prefix else {}
         return self._page(
@@ -90,170 +93,185 @@ class Console:
             "images.html",
             page=page,
             prefix=prefix,
-            first=not after and skip == "0",
+            is_first_page=not after and skip == "0",
             first_page=f"/?{urlencode(search)}",
-            next_page=page.older and f"/?{urlencode(search | page.older)}",
+            next_page=page.next_query and f"/?{urlencode(search | page.next_query)}",
         )
 
     def image(self, request: Request) -> Response:
-        """Show all about the image `key`."""
+        """Show the details of the image `key`."""
         key = request.query_params.get("key", "")
-        found = detail(self._stack, key, self._letters.read)
+        found = detail(self._stack, key, self._dead_letters.read)
         if found is None:
-            raise HTTPException(404, f"There is no {key} in {self._stack.input_bucket} (any more).")
+            raise HTTPException(
+                404, f"{key} is not in {self._stack.input_bucket}. It may have been deleted."
+            )
         return self._page(request, "image.html", detail=found)
 
-    def letters(self, request: Request) -> Response:
-        """Show the dead letters, which come as a part of their own, for they take a moment."""
-        return self._page(request, "letters.html")
+    def dead_letters(self, request: Request) -> Response:
+        """Show the page of failed uploads. Their list is loaded by the page: reading it is slow."""
+        return self._page(request, "dead_letters.html")
 
-    def letters_list(self, request: Request) -> Response:
-        """Give the list of dead letters, the newest first."""
-        found = self._letters.read()[::-1]
-        unseen = max(waiting(self._stack) - len({each.message_id for each in found}), 0)
-        hidden = unseen if len(found) < MOST else 0  # beyond MOST they are merely not read
-        return self._page(request, "letters_list.html", letters=found, hidden=hidden, unseen=unseen)
+    def dead_letters_list(self, request: Request) -> Response:
+        """Return the list of failed uploads, newest first."""
+        failures = self._dead_letters.read()[::-1]
+        unread = max(waiting(self._stack) - len({each.message_id for each in failures}), 0)
+        limited = len(failures) >= MAX_FAILURES  # then they are unread, not in flight
+        return self._page(
+            request,
+            "dead_letters_list.html",
+            failures=failures,
+            total=len(failures) + unread if limited else None,
+            in_flight=0 if limited else unread,
+        )
 
-    def figures(self, request: Request) -> Response:
-        """Show what the function does, which comes as a part of its own, again and again."""
-        return self._page(request, "figures.html")
+    def metrics(self, request: Request) -> Response:
+        """Show the page of metrics, which loads the current ones again and again."""
+        return self._page(request, "metrics.html")
 
-    def figures_now(self, request: Request) -> Response:
-        """Give the figures of the last hour as they are now."""
-        return self._page(request, "figures_now.html", now=self._figures.glance())
+    def metrics_current(self, request: Request) -> Response:
+        """Return the metrics of the last hour."""
+        return self._page(request, "metrics_current.html", metrics=self._metrics.current())
 
-    # --- what pages ask for ---------------------------------------------------------------------
+    # --- what the script asks for ---------------------------------------------------------------
     async def start_upload(self, request: Request) -> Response:
-        """`{"name": ...}` → `{"key", "url", "content_type"}`, for an upload that begins now.
+        """`{"name": ...}` → `{"key", "url", "content_type"}`.
 
-        The file is PUT to the URL with its content type, straight to S3.
+        The script PUTs the file to the presigned `url` with the content type, directly to S3.
         """
-        name = (await body_of(request)).get("name")
+        name = (await json_object(request)).get("name")
         key = f"{self._stack.settings.input_prefix}{name}"
         if not is_text(name) or not name or name.endswith("/") or len(key.encode()) > MAX_KEY_BYTES:
-            raise HTTPException(400, f"S3 takes no object of the name {name!r}.")
+            raise HTTPException(
+                400,
+                "Invalid file name: it must not be empty, end with a slash, or make the key longer "
+                f"than {MAX_KEY_BYTES:,} bytes.",
+            )
         return JSONResponse(await run_in_threadpool(self._upload, key))
 
     def _upload(self, key: str) -> dict[str, str]:
         content_type = uploads.content_type(key)
-        given = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
-        with explained():  # it may need new credentials
+        parameters = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
+        with explained():  # signing may have to renew the credentials
             url = self._stack.aws.s3_links.generate_presigned_url(
-                "put_object", Params=given, ExpiresIn=LINK_SECONDS
+                "put_object", Params=parameters, ExpiresIn=URL_SECONDS
             )
         return {"key": key, "url": url, "content_type": content_type}
 
     async def outcomes(self, request: Request) -> Response:
-        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html"}], "problem"}`.
+        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html"}], "error"}`.
 
-        What became of each; the problem, if any, is that dead letters cannot be read.
+        `outcomes` are in the order of `keys`. `error` is a string if the failed uploads cannot be
+        read, else null.
         """
-        keys = await listed(request, "keys")
+        keys = await string_list(request, "keys")
         return JSONResponse(await run_in_threadpool(self._outcomes, keys))
 
     def _outcomes(self, keys: Sequence[str]) -> dict[str, Any]:
-        problems: list[str] = []
-
-        def letters() -> list[Failure]:
-            return unless_refused(problems, self._letters.read, list[Failure]())
-
+        found: list[str] = []
+        failures = partial(read_or_default, found, self._dead_letters.read, list[Failure]())
         with explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
-            outcomes = list(pool.map(lambda key: self._outcome(key, letters), keys))
-        return {"outcomes": outcomes, "problem": problems[0] if problems else None}
+            outcomes = list(pool.map(lambda key: self._outcome(key, failures), keys))
+        return {"outcomes": outcomes, "error": found[0] if found else None}
 
-    def _outcome(self, key: str, letters: Callable[[], list[Failure]]) -> dict[str, str]:
+    def _outcome(self, key: str, failures: Callable[[], list[Failure]]) -> dict[str, str]:
         try:
-            upload = uploads.look(self._stack, letters, uploads.stored(self._stack, key))
+            upload = uploads.look(self._stack, failures, uploads.stored(self._stack, key))
         except ClientError as error:
-            if error.response["Error"]["Code"] not in MISSING:
+            if not is_missing(error):
                 raise
-            return {"key": key, "state": "gone", "html": self._part("outcome.html", upload=None)}
-        made = thumbnails(self._stack, upload)
+            return {"key": key, "state": "gone", "html": self._render("outcome.html", upload=None)}
+        thumbnails = thumbnails_of(self._stack, upload)
         return {
             "key": key,
             "state": upload.state,
-            "html": self._part("outcome.html", upload=upload, thumbnails=made),
+            "html": self._render("outcome.html", upload=upload, thumbnails=thumbnails),
         }
 
     async def start_replay(self, request: Request) -> Response:
-        """`{"messages": [id, ...]}`, or null for all → the replay as it begins."""
-        asked = await body_of(request)
-        messages = None if asked.get("messages", "") is None else await listed(request, "messages")
+        """`{"messages": [id, ...]}`, or null for all messages → the state of the new replay."""
+        body = await json_object(request)
+        everything = "messages" in body and body["messages"] is None
+        messages = None if everything else await string_list(request, "messages")
         started = await run_in_threadpool(self._replays.start, messages)
         return JSONResponse(started.to_json())
 
     def replay(self, request: Request) -> Response:
-        """Tell how far a replay is."""
+        """Return the state of a replay."""
         found = self._replays.get(request.path_params["number"])
         if found is None:
-            raise HTTPException(404, "That replay was started by an earlier console.")
+            raise HTTPException(404, "This replay was started by a console that has since stopped.")
         return JSONResponse(found.to_json())
 
-    # --- answers --------------------------------------------------------------------------------
-    def failed(self, request: Request, error: Exception) -> Response:
-        """Say what went wrong: as a page, or to the script as JSON."""
+    # --- responses ------------------------------------------------------------------------------
+    def error(self, request: Request, error: Exception) -> Response:
+        """Return an error as a page or, to the script, as `{"title", "message"}`."""
         match error:
             case HTTPException():
-                status, title, message = error.status_code, "Not here", error.detail
+                status, phrase = error.status_code, HTTPStatus(error.status_code).phrase
+                title, message = phrase.capitalize(), error.detail
+                if message == phrase:  # Starlette's own answer to an unknown URL
+                    message = "The console has no such page."
             case NotPermitted():
-                status, title, message = 403, "Not permitted", str(error)
+                status, title, message = 403, "Access denied", str(error)
             case CommandError():
-                status, title, message = 502, "It did not work", str(error)
-            case _:  # a fault of the console's own; the traceback is in its log
-                status, title = 500, "The console failed"
+                status, title, message = 502, "Request failed", str(error)
+            case _:  # a bug; uvicorn logs the traceback
+                status, title = 500, "Internal error"
                 message = f"{type(error).__name__}: {error}"
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"title": title, "message": message}, status)
-        about = {"title": title, "message": message, "denied": isinstance(error, NotPermitted)}
-        return self._pages.TemplateResponse(request, "problem.html", about, status)
+        context = {"title": title, "message": message, "denied": isinstance(error, NotPermitted)}
+        return self._templates.TemplateResponse(request, "error.html", context, status)
 
-    def _page(self, request: Request, name: str, **values: Any) -> Response:
-        return self._pages.TemplateResponse(request, name, values)
+    def _page(self, request: Request, name: str, **context: Any) -> Response:
+        return self._templates.TemplateResponse(request, name, context)
 
-    def _part(self, name: str, **values: Any) -> str:
-        return self._pages.get_template(name).render(values)
+    def _render(self, name: str, **context: Any) -> str:
+        return self._templates.get_template(name).render(context)
 
 
 def application(stack: Stack, port: int, secret: str) -> ASGIApp:
-    """Make the web application of `stack`, to be served on `port` of 127.0.0.1.
+    """Return the web application of `stack`, to be served on `port` of 127.0.0.1.
 
-    `secret` opens it: whoever has it acts with the user's rights.
+    Whoever knows `secret` acts with the user's AWS credentials.
     """
     token = secrets.token_urlsafe()
     console = Console(stack, token)
-    examples = (
-        link(stack, bucket, "x") for bucket in (stack.input_bucket, stack.settings.output_bucket)
+    s3_urls = (
+        presigned_url(stack, bucket, "x")
+        for bucket in (stack.input_bucket, stack.settings.output_bucket)
     )
     handled = (CommandError, HTTPException, Exception)
     pages = Starlette(
-        routes=console.routes, exception_handlers=dict.fromkeys(handled, console.failed)
+        routes=console.routes, exception_handlers=dict.fromkeys(handled, console.error)
     )
-    return Guard(pages, port=port, secret=secret, token=token, sources=origins(examples))
+    return Guard(pages, port=port, secret=secret, token=token, sources=origins(s3_urls))
 
 
-async def body_of(request: Request) -> dict[str, Any]:
-    """Read a JSON object. Raises HTTPException for anything else."""
+async def json_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body. Raises HTTPException for any other body."""
     try:
-        told = await request.json()
+        body = await request.json()
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise HTTPException(400, "A JSON object was expected.")
-    return told
+        body = None
+    if not isinstance(body, dict):
+        raise HTTPException(400, "The request body must be a JSON object.")
+    return body
 
 
-async def listed(request: Request, name: str) -> list[str]:
-    """Read a list of up to AT_ONCE strings. Raises HTTPException for anything else."""
-    found = (await body_of(request)).get(name)
+async def string_list(request: Request, name: str) -> list[str]:
+    """Return up to MAX_LIST_LENGTH strings from the body. Raises HTTPException for other values."""
+    found = (await json_object(request)).get(name)
     if not (isinstance(found, list) and all(map(is_text, found))):
         raise HTTPException(400, f'"{name}" must be a list of strings.')
-    if len(found) > AT_ONCE:
-        raise HTTPException(400, f'"{name}" may have {AT_ONCE} entries at most.')
+    if len(found) > MAX_LIST_LENGTH:
+        raise HTTPException(400, f'"{name}" must have at most {MAX_LIST_LENGTH} entries.')
     return found
 
 
 def explanation(error_type: str) -> str:
-    """What an error means, in the words of its class."""
+    """Return the first line of an error class's docstring, or "" if there is no such class."""
     found = getattr(errors, error_type, None)
     if isinstance(found, type) and issubclass(found, errors.PipelineError):
         return str(found.__doc__).partition("\n")[0]
@@ -261,7 +279,7 @@ def explanation(error_type: str) -> str:
 
 
 def filesize(size: float) -> str:
-    """Bytes for people, in powers of 1,000."""
+    """Format bytes in powers of 1,000, with three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(size) < 1000:  # noqa: PLR2004
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
@@ -270,7 +288,7 @@ def filesize(size: float) -> str:
 
 
 def ago(then: datetime) -> str:
-    """How long since, in one unit."""
+    """Format the time since `then` in the largest unit that fits."""
     seconds = max((datetime.now(UTC) - then).total_seconds(), 0)
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
@@ -280,7 +298,7 @@ def ago(then: datetime) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
-    """Milliseconds for people."""
+    """Format milliseconds as ms or s; None is an en dash."""
     if milliseconds is None:
         return "–"
     if milliseconds < 1000:  # noqa: PLR2004
@@ -289,5 +307,5 @@ def duration(milliseconds: float | None) -> str:
 
 
 def is_text(value: object) -> bool:
-    """Whether this is a string that can be written, which half a surrogate pair cannot."""
+    """Return whether `value` is a string that has a UTF-8 encoding: no half a surrogate pair."""
     return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)

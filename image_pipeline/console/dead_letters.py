@@ -1,4 +1,8 @@
-"""Dead letters for pages: read by one at a time, for a look hides messages from the others."""
+"""The failed uploads on a stack's dead-letter queues, shared by all requests to the console.
+
+Reading a queue hides its messages from other readers for a moment, so only one thread reads at a
+time, and the result is reused for a while.
+"""
 
 import threading
 import time
@@ -8,35 +12,41 @@ from image_pipeline.stack import replay
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 
-LEAST_SECONDS: Final = 2.0
-"""For so long a look is good: pages that wait for uploads ask often."""
+MIN_REUSE_SECONDS: Final = 2.0
+"""Minimum time that a result is reused: pages that wait for uploads ask often."""
 
-RESTING: Final = 10
-"""Times as long as a look took it is good: thousands of letters are not read without a pause."""
+REUSE_FACTOR: Final = 10
+"""A result is reused for this many times as long as reading it took, so that the console spends at
+most a tenth of its time reading a queue of thousands of messages."""
 
-MOST: Final = 1000
+MAX_FAILURES: Final = 1000
+"""Maximum failures to read: 100 requests, because SQS returns up to ten messages in each
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html)."""
 
 
-class Letters:
-    """The failures on all queues of a stack; `lock` is held by whoever receives messages."""
+class DeadLetters:
+    """The failures on all queues of a stack. Whoever receives messages holds `lock`."""
 
     def __init__(self, stack: Stack) -> None:
         self.lock = threading.Lock()
         self._stack = stack
-        self._found: list[Failure] = []
-        self._good_until = float("-inf")
+        self._failures: list[Failure] = []
+        self._reuse_until = float("-inf")
 
     def read(self) -> list[Failure]:
-        """Up to MOST failures, oldest first, as they were a moment ago."""
+        """Return up to MAX_FAILURES failures, oldest first; the result may be seconds old.
+
+        Raises CommandError if AWS refuses.
+        """
         with self.lock:
-            began = time.monotonic()
-            if began > self._good_until:
-                self._found = replay.letters(self._stack, MOST, None)
-                took = time.monotonic() - began
-                self._good_until = time.monotonic() + max(LEAST_SECONDS, RESTING * took)
-            return self._found
+            started = time.monotonic()
+            if started > self._reuse_until:
+                self._failures = replay.letters(self._stack, MAX_FAILURES, None)
+                now = time.monotonic()
+                self._reuse_until = now + max(MIN_REUSE_SECONDS, REUSE_FACTOR * (now - started))
+            return self._failures
 
     def forget(self) -> None:
-        """Read again next time: a replay has ended."""
+        """Make the next `read` read the queues, for example because a replay has ended."""
         with self.lock:
-            self._good_until = float("-inf")
+            self._reuse_until = float("-inf")

@@ -1,4 +1,4 @@
-"""What is in the buckets, for people to look at: pages of images, and all about one."""
+"""What the buckets contain: pages of uploaded images, and the details of one image."""
 
 import json
 import threading
@@ -9,55 +9,59 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 from botocore.exceptions import ClientError
-from PIL import Image
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack, explained
 from image_pipeline.stack.uploads import Outcome
-from thumbnailer.errors import PipelineError
-from thumbnailer.imaging.decode import open_image
-from thumbnailer.imaging.encoders.webp import size_of
-from thumbnailer.imaging.limits import LARGEST_MB
-from thumbnailer.imaging.sniff import DECODER_ERRORS, identify
+from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, identify, upright_size
+from thumbnailer.srcset import srcset, url_path
 
-PAGE: Final = 48
-"""Images on a page."""
+PAGE_SIZE: Final = 48
+"""Images on a page. Divisible by 2, 3, 4 and 6, so that most grids end with a full row."""
 
-SORTED: Final = 10_000
-"""So many objects are put in the order of time; S3 lists by name only, 1,000 a request."""
+MAX_SORTED: Final = 10_000
+"""Maximum objects under a prefix to sort by time. S3 lists by name only, 1,000 objects a request
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html), so this is ten requests.
+"""
 
-REMEMBERED: Final = 60.0
-"""Seconds for which the listing of a first page is good for the next ones."""
+LISTING_SECONDS: Final = 60.0
+"""How long the listing behind the first page is reused for the next pages."""
 
-LINK_SECONDS: Final = 3600
-"""How long a page's presigned URLs last."""
+URL_SECONDS: Final = 3600
+"""How long a presigned URL is valid."""
 
-SHOWN_WIDTH: Final = 256
-"""Pixels that a card of the gallery has: the smallest thumbnail of at least so many is shown."""
+MIN_CARD_WIDTH: Final = 256
+"""Pixels. A card shows the smallest configured thumbnail that is at least this wide."""
 
-WEBP_HEAD: Final = "bytes=0-63"
-SOURCE_HEAD: Final = "bytes=0-262143"
-"""Enough of a file to tell its size in pixels."""
+THUMBNAIL_RANGE: Final = f"bytes=0-{HEAD_BYTES - 1}"
+"""The HTTP range that has a WebP's size: its first 30 bytes
+(https://developers.google.com/speed/webp/docs/riff_container)."""
 
-LOG_PAGES: Final = 10
-"""Requests for log lines at most: an answer of CloudWatch's may be empty and not the last."""
+SOURCE_RANGE: Final = "bytes=0-262143"
+"""The HTTP range from which an original's format and size are read: 256 KiB, because a JPEG's EXIF
+data and ICC profile, segments of up to 64 KiB each, come before its size (ITU-T T.81, B.1.1.4)."""
 
-LONGEST_QUOTED: Final = 1000
-LONGEST_PART: Final = 150
-"""Characters, each of which may be escaped as six: a pattern has 1,024 at most."""
+MAX_LOG_PAGES: Final = 10
+"""Maximum requests for log entries: CloudWatch may return empty pages before the last one."""
 
-MISSING: Final = ("404", "NoSuchKey", "NotFound")
-EMPTY: Final = "InvalidRange"
-"""What S3 answers to a range of an object of no bytes."""
+MAX_QUOTED_KEY: Final = 1000
+"""Maximum characters of a quoted key in a filter pattern, which has at most 1,024
+(https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html)."""
+
+MAX_KEY_PREFIX: Final = 150
+"""Characters of a longer key that the pattern has: JSON may escape each one as six."""
+
+
+MAX_MEMORY_MB: Final = 10_240
+"""For reading an original's header: as much as a function can have, because no pixel is decoded."""
 
 
 class Object(NamedTuple):
-    """An upload as S3 lists it; `size` in bytes."""
+    """An uploaded object as S3 lists it; `size` is in bytes."""
 
     modified: datetime
     key: str
@@ -66,7 +70,10 @@ class Object(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An image of the gallery: `thumbnail` is a URL, whether or not there is one."""
+    """An image in the gallery; `size` is in bytes.
+
+    `thumbnail` is a presigned URL. It is set whether or not the thumbnail exists.
+    """
 
     key: str
     name: str
@@ -77,43 +84,49 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the gallery; `by_time` is the newest first, else it is by name.
+    """A page of the gallery, sorted newest first if `by_time`, else by name.
 
-    `total` is None where there are more than are counted; `older` is what to ask for next.
+    `total` is the number of images, or None if there are more than MAX_SORTED. `next_query` has
+    the query parameters of the next page, or is None on the last one.
     """
 
     cards: list[Card]
     by_time: bool
     total: int | None
-    older: dict[str, str] | None
+    next_query: dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail: `width` is the one asked for, `pixels` the real (width, height)."""
+    """A thumbnail: `width` is the configured one, `pixels` the real (width, height).
+
+    `size` is in bytes. `saving` is the percentage of the original's bytes that the thumbnail saves;
+    it is negative for a thumbnail that is larger. `url` is presigned.
+    """
 
     width: int
-    pixels: tuple[int, int] | None
+    pixels: PixelSize | None
     key: str
     size: int
     saving: int
-    """Percent of the original's bytes."""
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Lines of the function's log, oldest first; `whole` is False where there may be more."""
+    """Entries of the function's log, oldest first; `complete` is False if there may be more."""
 
-    lines: list[dict[str, Any]]
-    whole: bool = True
+    entries: list[dict[str, Any]]
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """All about one image; `format` is what its bytes are, `content_type` what its headers say.
+    """The details of one image.
 
-    `problems` say what could not be looked at: one right that is missing must not hide the rest.
+    `format` is detected from the bytes and None if they are not a supported image; `content_type`
+    is the object's header. `original` is a presigned URL. `errors` says what could not be read: a
+    missing permission hides only what it protects.
     """
 
     upload: Outcome
@@ -122,13 +135,13 @@ class Detail:
     original: str
     thumbnails: list[Thumbnail]
     manifest: str | None
-    srcset: str
+    img_tag: str
     log: Log
-    problems: list[str]
+    errors: list[str]
 
 
 class Gallery:
-    """Pages of the input bucket."""
+    """The images in a stack's input bucket, by page."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -136,51 +149,58 @@ class Gallery:
         self._listings: dict[str, tuple[float, list[Object], bool]] = {}
 
     def page(self, prefix: str, skip: int = 0, after: str = "") -> Page:
-        """Images under `prefix` of the input prefix: the newest first, `skip` of them left out.
+        """Return a page of the images whose names start with `prefix`.
 
-        Where there are too many for that, by name, beginning behind the key `after`.
+        The newest come first, without the first `skip`. If there are more than MAX_SORTED, they are
+        sorted by name and start after the key `after`. Raises CommandError if AWS refuses.
         """
         with explained():
             return self._page(self._stack.settings.input_prefix + prefix, skip, after)
 
-    def _page(self, within: str, skip: int, after: str) -> Page:
+    def _page(self, key_prefix: str, skip: int, after: str) -> Page:
         if after:
-            objects, more = self._list(within, after, PAGE)
+            objects, more = self._list(key_prefix, after, PAGE_SIZE)
         else:
-            objects, more = self._listing(within, anew=not skip)
+            objects, more = self._listing(key_prefix, refresh=not skip)
             if not more:
-                shown = objects[skip : skip + PAGE]
-                older = {"skip": str(skip + PAGE)} if len(objects) > skip + PAGE else None
-                return Page(self._cards(shown), by_time=True, total=len(objects), older=older)
-        shown = objects[:PAGE]
-        older = {"after": shown[-1].key} if more else None
-        return Page(self._cards(shown), by_time=False, total=None, older=older)
+                shown = objects[skip : skip + PAGE_SIZE]
+                end = skip + PAGE_SIZE
+                next_query = {"skip": str(end)} if len(objects) > end else None
+                return Page(
+                    self._cards(shown), by_time=True, total=len(objects), next_query=next_query
+                )
+        shown = objects[:PAGE_SIZE]
+        next_query = {"after": shown[-1].key} if more else None
+        return Page(self._cards(shown), by_time=False, total=None, next_query=next_query)
 
-    def _listing(self, prefix: str, *, anew: bool) -> tuple[list[Object], bool]:
-        """Objects under `prefix`, the newest first; by name if there are more than SORTED.
+    def _listing(self, key_prefix: str, *, refresh: bool) -> tuple[list[Object], bool]:
+        """Return objects, newest first, or by name if there are more than MAX_SORTED.
 
-        A listing that is remembered is good enough unless it is to be made `anew`.
+        The second value says whether there are more. A recent listing is reused unless `refresh`.
         """
         with self._lock:
             now = time.monotonic()
             self._listings = {
-                name: each for name, each in self._listings.items() if now - each[0] < REMEMBERED
+                prefix: listing
+                for prefix, listing in self._listings.items()
+                if now - listing[0] < LISTING_SECONDS
             }
-            if anew or prefix not in self._listings:
-                objects, more = self._list(prefix, "", SORTED)
+            if refresh or key_prefix not in self._listings:
+                objects, more = self._list(key_prefix, "", MAX_SORTED)
                 if not more:
                     objects.sort(reverse=True)
-                self._listings[prefix] = (now, objects, more)
-            return self._listings[prefix][1:]
+                self._listings[key_prefix] = (now, objects, more)
+            return self._listings[key_prefix][1:]
 
-    def _list(self, prefix: str, after: str, number: int) -> tuple[list[Object], bool]:
-        """Up to `number` objects by name, folder markers left out, and whether there are more."""
-        found = list(islice(self._objects(prefix, after), number + 1))
-        return found[:number], len(found) > number
+    def _list(self, key_prefix: str, after: str, limit: int) -> tuple[list[Object], bool]:
+        """Return up to `limit` objects by name, and whether there are more."""
+        found = list(islice(self._objects(key_prefix, after), limit + 1))
+        return found[:limit], len(found) > limit
 
-    def _objects(self, prefix: str, after: str) -> Iterator[Object]:
+    def _objects(self, key_prefix: str, after: str) -> Iterator[Object]:
+        """Yield objects by name, without folder markers."""
         pages = self._stack.aws.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._stack.input_bucket, Prefix=prefix, StartAfter=after
+            Bucket=self._stack.input_bucket, Prefix=key_prefix, StartAfter=after
         )
         for page in pages:
             for each in page.get("Contents", []):
@@ -189,157 +209,162 @@ class Gallery:
 
     def _cards(self, objects: Sequence[Object]) -> list[Card]:
         settings = self._stack.settings
-        wide = [width for width in settings.widths if width >= SHOWN_WIDTH]
-        width = min(wide) if wide else max(settings.widths)
+        by_width = sorted(settings.sizes, key=lambda size: size.width)
+        wide_enough = [size for size in by_width if size.width >= MIN_CARD_WIDTH]
+        size = wide_enough[0] if wide_enough else by_width[-1]
         return [
             Card(
                 each.key,
                 each.key.removeprefix(settings.input_prefix),
                 each.size,
                 each.modified,
-                link(self._stack, settings.output_bucket, settings.thumbnail_key(each.key, width)),
+                presigned_url(
+                    self._stack, settings.output_bucket, settings.thumbnail_key(each.key, size)
+                ),
             )
             for each in objects
         ]
 
 
-def link(stack: Stack, bucket: str, key: str) -> str:
-    """A URL that shows an object to who has it, for LINK_SECONDS."""
+def presigned_url(stack: Stack, bucket: str, key: str) -> str:
+    """Return a URL that anyone can read the object with for URL_SECONDS."""
     return stack.aws.s3_links.generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=LINK_SECONDS
+        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=URL_SECONDS
     )
 
 
-def thumbnails(stack: Stack, outcome: Outcome) -> list[Thumbnail]:
-    """The thumbnails of an upload that has them, with links."""
+def is_missing(error: ClientError) -> bool:
+    """Return whether S3 says that an object does not exist; HEAD requests have only the status."""
+    return error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}
+
+
+def thumbnails_of(stack: Stack, upload: Outcome) -> list[Thumbnail]:
+    """Return the thumbnails of an upload that is done; none for any other."""
     found = []
     bucket = stack.settings.output_bucket
-    for each in outcome.thumbnails:
-        pixels = size_of(_head_bytes(stack, bucket, each.key, WEBP_HEAD))
-        saving = (outcome.size - each.size) * 100 // max(outcome.size, 1)
-        url = link(stack, bucket, each.key)
+    for each in upload.thumbnails:
+        encoder = ENCODERS["webp"]
+        pixels = encoder.size_of(_read_range(stack, bucket, each.key, THUMBNAIL_RANGE))
+        saving = (upload.size - each.size) * 100 // max(upload.size, 1)
+        url = presigned_url(stack, bucket, each.key)
         found.append(Thumbnail(each.width, pixels, each.key, each.size, saving, url))
     return found
 
 
-def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Detail | None:
-    """Look at everything about one image, or tell None where it is not there."""
+def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Detail | None:
+    """Return the details of the image `key`, or None if it is not in the input bucket.
+
+    `failures` reads the failed uploads. Raises CommandError if AWS refuses to read the image.
+    """
     with explained():
         try:
             stored = uploads.stored(stack, key)
-            head = _head_bytes(stack, stack.input_bucket, key, SOURCE_HEAD)
+            head = _read_range(stack, stack.input_bucket, key, SOURCE_RANGE)
         except ClientError as error:
-            if error.response["Error"]["Code"] in MISSING:
+            if is_missing(error):
                 return None
             raise
-        problems: list[str] = []
-        lines = unless_refused(problems, partial(log, stack, key, stored.uploaded_at), Log([]))
+        errors: list[str] = []
+        log = read_or_default(errors, partial(read_log, stack, key, stored.uploaded_at), Log([]))
         upload = uploads.look(
-            stack, lambda: unless_refused(problems, letters, list[Failure]()), stored
+            stack, partial(read_or_default, errors, failures, list[Failure]()), stored
         )
-        made = thumbnails(stack, upload)
+        thumbnails = thumbnails_of(stack, upload)
         return Detail(
-            replace(upload, pixels=_pixels(head)),
+            replace(upload, pixels=upright_size(head, MAX_MEMORY_MB)),
             identify(head),
             stored.content_type,
-            link(stack, stack.input_bucket, key),
-            made,
+            presigned_url(stack, stack.input_bucket, key),
+            thumbnails,
             _manifest(stack, key),
-            srcset(made),
-            lines,
-            problems,
+            img_tag(thumbnails),
+            log,
+            errors,
         )
 
 
-def unless_refused[T](problems: list[str], look: Callable[[], T], otherwise: T) -> T:
-    """What `look` gives, or `otherwise`, and why, where AWS refuses it."""
+def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> T:
+    """Return what `read` returns; if AWS refuses, add the reason to `errors`, return `default`."""
     try:
         with explained():
-            return look()
+            return read()
     except CommandError as error:
-        problems.append(str(error))
-        return otherwise
+        errors.append(str(error))
+        return default
 
 
-def srcset(made: Sequence[Thumbnail]) -> str:
-    """An `<img>` with all thumbnails, to copy; `w` is a file's real width (HTML, 4.8.4.2.1)."""
-    sized = [(each.pixels, each.key) for each in made if each.pixels]
+def img_tag(thumbnails: Sequence[Thumbnail]) -> str:
+    """Return an `<img>` with all thumbnails, or an empty string if there are none.
+
+    URLs are relative to the output bucket's root. `url_path` leaves no character in them that HTML
+    would need escaped.
+    """
+    sized = [(each.key, *each.pixels) for each in thumbnails if each.pixels]
     if not sized:
         return ""
-    (width, height), largest = max(sized)
-    # Two widths that are larger than the picture have files of the same size: one is enough.
-    by_width = {pixels[0]: key for pixels, key in reversed(sized)}
-    listed = ", ".join(f"/{quote(key)} {real}w" for real, key in sorted(by_width.items()))
+    largest, width, height = max(sized, key=lambda each: each[1])
     return (
-        f'<img src="/{quote(largest)}" srcset="{listed}" sizes="100vw" '
+        f'<img src="{url_path(largest)}" '
+        f'srcset="{srcset([(key, real_width) for key, real_width, _ in sized])}" sizes="100vw" '
         f'width="{width}" height="{height}" alt="" loading="lazy">'
     )
 
 
-def log(stack: Stack, key: str, since: datetime) -> Log:
-    """What the function logged about a key since its upload.
+def read_log(stack: Stack, key: str, since: datetime) -> Log:
+    """Return what the function logged about `key` since its upload.
 
-    Its lines are near the beginning of that, so not the whole log is searched.
+    At most MAX_LOG_PAGES pages of the log are searched: entries about an upload are near its time.
     """
     pages = stack.aws.logs.get_paginator("filter_log_events").paginate(
         logGroupName=f"/aws/lambda/{stack.function_name}",
         startTime=int((since - timedelta(minutes=1)).timestamp() * 1000),
-        filterPattern=_pattern(key),
+        filterPattern=_filter_pattern(key),
     )
-    lines: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     searched = 0
     try:
-        for page in islice(pages, LOG_PAGES):
+        for page in islice(pages, MAX_LOG_PAGES):
             searched += 1
-            lines += _about(key, [event["message"] for event in page["events"]])
+            entries += _entries_about(key, [event["message"] for event in page["events"]])
     except stack.aws.logs.exceptions.ResourceNotFoundException:
-        pass  # the group of a function that never ran
-    return Log(lines, whole=searched < LOG_PAGES)
+        pass  # the first invocation creates the log group
+    return Log(entries, complete=searched < MAX_LOG_PAGES)
 
 
-def _pattern(key: str) -> str:
-    """A filter for lines about a key, or about its beginning: a filter is bounded.
+def _filter_pattern(key: str) -> str:
+    """Return a filter for entries about `key`, or about keys that begin like a very long one.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
     """
     quoted = json.dumps(key, ensure_ascii=False)
-    if len(quoted) > LONGEST_QUOTED:
-        quoted = json.dumps(key[:LONGEST_PART] + "*", ensure_ascii=False)
+    if len(quoted) > MAX_QUOTED_KEY:
+        quoted = json.dumps(key[:MAX_KEY_PREFIX] + "*", ensure_ascii=False)
     return f"{{ $.key = {quoted} }}"
 
 
-def _about(key: str, messages: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _entries_about(key: str, messages: Sequence[str]) -> Iterator[dict[str, Any]]:
     for message in messages:
         try:
-            line = json.loads(message)
+            entry = json.loads(message)
         except ValueError:
             continue
-        # A pattern's * stands for anything, and a key may have one.
-        if isinstance(line, dict) and line.get("key") == key:
-            yield line
+        # The pattern may also match other keys: an asterisk in it is a wildcard.
+        if isinstance(entry, dict) and entry.get("key") == key:
+            yield entry
 
 
-def _head_bytes(stack: Stack, bucket: str, key: str, span: str) -> bytes:
-    """The beginning of an object, as the HTTP range `span`."""
+def _read_range(stack: Stack, bucket: str, key: str, http_range: str) -> bytes:
+    """Return a range of an object's bytes; of an empty object, none."""
     try:
-        return stack.aws.s3.get_object(Bucket=bucket, Key=key, Range=span)["Body"].read()
+        return stack.aws.s3.get_object(Bucket=bucket, Key=key, Range=http_range)["Body"].read()
     except ClientError as error:
-        if error.response["Error"]["Code"] == EMPTY:
+        if error.response["Error"]["Code"] == "InvalidRange":  # an empty object has no range
             return b""
         raise
 
 
-def _pixels(head: bytes) -> tuple[int, int] | None:
-    """Width and height that a file's beginning tells, upright, or None."""
-    try:
-        image = open_image(head, LARGEST_MB)
-        turned = image.format == "JPEG" and uploads.lies(image)
-    except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
-        return None
-    return image.size[::-1] if turned else image.size
-
-
 def _manifest(stack: Stack, key: str) -> str | None:
+    """Return the manifest of the image `key`, indented, or None if there is none."""
     if not stack.settings.write_manifest:
         return None
     try:
@@ -347,11 +372,11 @@ def _manifest(stack: Stack, key: str) -> str | None:
             Bucket=stack.settings.output_bucket, Key=stack.settings.manifest_key(key)
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] in MISSING:
+        if is_missing(error):
             return None
         raise
     text = found["Body"].read().decode(errors="replace")
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:  # of somebody else's
+    except ValueError:  # not written by the pipeline
         return text

@@ -1,6 +1,7 @@
-"""What the function does, minute by minute, from the metrics that it logs.
+"""The function's metrics of the last hour, by minute, from its log.
 
-The log, and not CloudWatch's metrics, is read: it is there at once, and a local AWS has it too.
+They are read from the log and not from CloudWatch metrics, because the log is up to date within
+seconds and a local AWS has it too.
 """
 
 import json
@@ -16,22 +17,24 @@ from image_pipeline.stack import costs
 from image_pipeline.stack.deployed import Stack, explained
 
 MINUTES: Final = 60
-RECENT: Final = 5
-"""Minutes, the current one included, that images a minute are reckoned from."""
 
-MOST_PAGES: Final = 5
-"""Pages of log events in one look; what is left comes with the next ones."""
+RECENT_MINUTES: Final = 5
+"""Minutes, including the current one, that the images per minute are averaged over."""
 
-REMEMBERED: Final = 2.0
-"""Seconds for which a summary is good for all pages that look."""
+MAX_LOG_PAGES: Final = 5
+"""Maximum requests for log events in one read, so that a page answers soon. The next read continues
+where this one stopped."""
 
-LATE: Final = 30
-"""Seconds by which a line may come into the log later than others."""
+REUSE_SECONDS: Final = 2.0
+"""How long a summary is reused for all pages that ask."""
+
+LATE_SECONDS: Final = 30
+"""How much later than newer events an event may still appear in the log."""
 
 
 @dataclass(slots=True)
 class Minute:
-    """What was done in a minute; durations in milliseconds, sizes in bytes."""
+    """What the function did in one minute: durations in milliseconds, sizes in bytes."""
 
     durations: list[float] = field(default_factory=list)
     failed: int = 0
@@ -42,7 +45,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A minute in a chart: heights are shares of the largest, 0 to 1."""
+    """One minute in a chart: each height is a share of the tallest bar's, from 0 to 1."""
 
     minutes_ago: int
     images_share: float
@@ -53,13 +56,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The last hour: durations in milliseconds, saved bytes, cost in dollars.
+    """The last hour: durations in milliseconds, saved bytes, cost in US dollars.
 
-    `images_a_minute` is of the last five minutes; `behind` says that older lines are still read.
+    `images_per_minute` is the average of the last five minutes. `incomplete` means that a part of
+    the log has not been read yet. `bars` are the minutes, oldest first.
     """
 
     images: int
-    images_a_minute: float
+    images_per_minute: float
     p50: float | None
     p95: float | None
     p99: float | None
@@ -67,107 +71,110 @@ class Summary:
     failed: int
     saved: int
     cost: float
-    behind: bool
+    incomplete: bool
     bars: list[Bar]
-    most: int
-    """Images, or failures, of the minute with the most."""
-    slowest: float
-    """The 95th percentile of the slowest minute."""
+    max_count: int
+    """Images or failures, whichever is more, of the minute with the most."""
+    max_p95: float
+    """The highest 95th percentile of a minute."""
 
 
-class Figures:
-    """Reads the log from where it was read to before; one for all pages that look."""
+class Metrics:
+    """The metrics of a stack. Each read continues where the last one stopped."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._lock = threading.Lock()
         self._minutes: dict[int, Minute] = {}
         self._seen: dict[str, int] = {}
-        """Events' ids, and when they were."""
-        self._summed: Summary | None = None
-        self._good_until = 0.0
-        self._last = 0
+        """Timestamps of the counted events, by event id."""
+        self._summary: Summary | None = None
+        self._reuse_until = 0.0
+        self._newest = 0
         self._token: str | None = None
         self._start = 0
 
-    def glance(self) -> Summary:
-        """The last hour as it was a moment ago: enough for a page, however many look."""
+    def current(self) -> Summary:
+        """Return the last hour; the summary may be REUSE_SECONDS old.
+
+        Raises CommandError if AWS refuses.
+        """
         with self._lock:
-            if self._summed is None or time.time() > self._good_until:
-                self._read()
-            assert self._summed  # noqa: S101 - it was just read
-            return self._summed
+            if self._summary is None or time.time() > self._reuse_until:
+                return self._read()
+            return self._summary
 
     def read(self) -> Summary:
-        """Take what is new in the log, and sum the last hour up."""
+        """Read new log events and return the last hour. Raises CommandError if AWS refuses."""
         with self._lock:
             return self._read()
 
     def _read(self) -> Summary:
         now = time.time()
-        behind = self._follow(now)
+        incomplete = self._read_log(now)
         oldest = int(now // 60) - MINUTES
         self._minutes = {m: each for m, each in self._minutes.items() if m > oldest}
-        self._summed = self._summary(int(now // 60), behind=behind)
-        self._good_until = time.time() + REMEMBERED
-        return self._summed
+        self._summary = self._summarise(int(now // 60), incomplete=incomplete)
+        self._reuse_until = time.time() + REUSE_SECONDS
+        return self._summary
 
-    def _follow(self, now: float) -> bool:
-        """Read some pages; whether there are more."""
+    def _read_log(self, now: float) -> bool:
+        """Count the events on up to MAX_LOG_PAGES pages. Return whether there are more pages."""
         earliest = int(now - MINUTES * 60) * 1000
-        if self._token is None or self._start < earliest - LATE * 1000:
-            self._token = None  # of a page that was left alone for long: too far back, or expired
-            self._start = max(earliest, self._last - LATE * 1000)
-            self._seen = {name: at for name, at in self._seen.items() if at >= self._start}
-        for _ in range(MOST_PAGES):
-            more: Any = {"nextToken": self._token} if self._token else {}
+        if self._token is None or self._start < earliest - LATE_SECONDS * 1000:
+            # A token from long ago has expired, or would begin too long ago.
+            self._token = None
+            self._start = max(earliest, self._newest - LATE_SECONDS * 1000)
+            self._seen = {event_id: at for event_id, at in self._seen.items() if at >= self._start}
+        for _ in range(MAX_LOG_PAGES):
+            token: Any = {"nextToken": self._token} if self._token else {}
             with explained():
                 try:
-                    answer = self._stack.aws.logs.filter_log_events(
+                    page = self._stack.aws.logs.filter_log_events(
                         logGroupName=f"/aws/lambda/{self._stack.function_name}",
                         startTime=self._start,
                         filterPattern="{ $._aws.Timestamp > 0 }",
-                        **more,
+                        **token,
                     )
                 except self._stack.aws.logs.exceptions.ResourceNotFoundException:
                     return False
                 except ClientError:
-                    self._token = None  # it may be what is refused: begin anew next time
+                    self._token = None  # it may be the reason, so the next read starts again
                     raise
-            for event in answer["events"]:
+            for event in page["events"]:
                 stream, at = event["logStreamName"], event["timestamp"]
-                # A local AWS gives its events no ids.
-                name = event.get("eventId") or f"{stream} {at} {hash(event['message'])}"
-                if name not in self._seen:
-                    self._seen[name] = at
-                    self._last = max(self._last, event["timestamp"])
-                    self._count(event["timestamp"], event["message"])
-            self._token = answer.get("nextToken")
+                # Events of a local AWS have no id.
+                event_id = event.get("eventId") or f"{stream} {at} {hash(event['message'])}"
+                if event_id not in self._seen:
+                    self._seen[event_id] = at
+                    self._newest = max(self._newest, at)
+                    self._count(at, event["message"])
+            self._token = page.get("nextToken")
             if not self._token:
                 return False
         return True
 
     def _count(self, timestamp: int, message: str) -> None:
-        metrics = _metrics(message)
+        metrics = _parse(message)
         if metrics is None:
             return
         minute = self._minutes.setdefault(timestamp // 60_000, Minute())
-        minute.durations += _numbers(metrics, "duration_ms")
-        minute.failed += int(sum(_numbers(metrics, "failed_count")))
-        minute.cold_starts += int(sum(_numbers(metrics, "cold_starts")))
-        minute.size_in += sum(_numbers(metrics, "size_in_bytes"))
-        minute.size_out += sum(_numbers(metrics, "size_out_bytes"))
+        minute.durations += _values(metrics, "duration_ms")
+        minute.failed += int(sum(_values(metrics, "failed_count")))
+        minute.cold_starts += int(sum(_values(metrics, "cold_starts")))
+        minute.size_in += sum(_values(metrics, "size_in_bytes"))
+        minute.size_out += sum(_values(metrics, "size_out_bytes"))
 
-    def _summary(self, current: int, *, behind: bool) -> Summary:
+    def _summarise(self, current: int, *, incomplete: bool) -> Summary:
         minutes = [self._minutes.get(current - ago, Minute()) for ago in range(MINUTES)]
         durations = [each for minute in minutes for each in minute.durations]
-        recent = [len(minute.durations) for minute in minutes[:RECENT]]
+        recent = [len(minute.durations) for minute in minutes[:RECENT_MINUTES]]
         rates = costs.Rates.of(self._stack, statistics.fmean(durations) if durations else None)
-        most = max(max(len(each.durations), each.failed) for each in minutes)
-        slowest = max(_percentile(each.durations, 95) or 0 for each in minutes)
+        max_count = max(max(len(each.durations), each.failed) for each in minutes)
+        max_p95 = max(_percentile(each.durations, 95) or 0 for each in minutes)
         return Summary(
             images=len(durations),
-            images_a_minute=statistics.fmean(recent),
+            images_per_minute=statistics.fmean(recent),
             p50=_percentile(durations, 50),
             p95=_percentile(durations, 95),
             p99=_percentile(durations, 99),
@@ -175,21 +182,21 @@ class Figures:
             failed=sum(each.failed for each in minutes),
             saved=int(sum(each.size_in - each.size_out for each in minutes)),
             cost=sum(costs.of_images(rates, len(durations)).values()),
-            behind=behind,
-            bars=[_bar(ago, minutes[ago], most, slowest) for ago in reversed(range(MINUTES))],
-            most=most,
-            slowest=slowest,
+            incomplete=incomplete,
+            bars=[_bar(ago, minutes[ago], max_count, max_p95) for ago in reversed(range(MINUTES))],
+            max_count=max_count,
+            max_p95=max_p95,
         )
 
 
-def _bar(ago: int, minute: Minute, most: int, slowest: float) -> Bar:
+def _bar(ago: int, minute: Minute, max_count: int, max_p95: float) -> Bar:
     p50, p95 = (_percentile(minute.durations, percent) or 0 for percent in (50, 95))
-    images, failed = (count / max(most, 1) for count in (len(minute.durations), minute.failed))
-    return Bar(ago, images, failed, p50 / (slowest or 1), p95 / (slowest or 1))
+    images, failed = (count / max(max_count, 1) for count in (len(minute.durations), minute.failed))
+    return Bar(ago, images, failed, p50 / (max_p95 or 1), p95 / (max_p95 or 1))
 
 
-def _metrics(message: str) -> dict[str, Any] | None:
-    """A line in the embedded metric format, or None for any other."""
+def _parse(message: str) -> dict[str, Any] | None:
+    """Return a log line in the embedded metric format, or None for any other line."""
     if '"_aws"' not in message:
         return None
     try:
@@ -199,14 +206,14 @@ def _metrics(message: str) -> dict[str, Any] | None:
     return line if isinstance(line, dict) and "_aws" in line else None
 
 
-def _numbers(metrics: dict[str, Any], name: str) -> list[float]:
-    """Values of a metric; the format has one number, or a list of them."""
+def _values(metrics: dict[str, Any], name: str) -> list[float]:
+    """Return the values of a metric: the format has a number or a list of numbers."""
     value = metrics.get(name, [])
     return [float(each) for each in value] if isinstance(value, list) else [float(value)]
 
 
 def _percentile(values: list[float], percent: int) -> float | None:
-    """Percentile, interpolated; None of nothing."""
-    if len(values) < 2:  # noqa: PLR2004 - what `quantiles` needs
+    """Return the interpolated percentile, or None if there are no values."""
+    if len(values) < 2:  # noqa: PLR2004 - `quantiles` needs two values
         return values[0] if values else None
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

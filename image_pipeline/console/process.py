@@ -1,8 +1,8 @@
-"""The local stack's own console: a process beside it, started by `up` and stopped by `down`.
+"""The local stack's console: a process that `up` starts and `down` stops.
 
-It holds a lock for life, so as with the stack itself (local_stack.py) a lock that is free says that
-it is gone, and a recycled process id is never signalled. If it is not stopped it ends by itself
-soon after the stack.
+Like the local stack (local/stack.py), the process holds a file lock for as long as it lives. A free
+lock means that the process is gone, so a process id that the system has reused is never signalled.
+The console also exits by itself soon after the stack does.
 """
 
 import contextlib
@@ -21,14 +21,19 @@ from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import HOST, check_port
 from image_pipeline.locks import locked
 
-SECRET: Final = "secret"  # noqa: S105 - its name
-"""Parameter of the address that opens a console; a cookie takes its place."""
+SECRET: Final = "secret"  # noqa: S105 - the name of the parameter
+"""The query parameter of the URL that opens a console; a cookie replaces it."""
 
-SECRET_VARIABLE: Final = "IMAGE_PIPELINE_CONSOLE_SECRET"  # noqa: S105 - its name
-"""By which a console is told its secret: a process's environment is for its owner's eyes."""
+SECRET_VARIABLE: Final = "IMAGE_PIPELINE_CONSOLE_SECRET"  # noqa: S105 - the variable's name
+"""The environment variable with a console's secret. Other users can read a process's arguments,
+but not its environment."""
 
 START_SECONDS: Final = 20.0
+"""Maximum time until a new console listens: Python starts, and the stack is described, within two
+seconds on an idle laptop."""
+
 STOP_SECONDS: Final = 5.0
+"""Maximum time to stop after SIGTERM. The console itself takes up to two seconds."""
 
 
 class ConsoleProcess:
@@ -42,22 +47,22 @@ class ConsoleProcess:
 
     @property
     def url(self) -> str | None:
-        """Where it answers, or None where it does not run."""
-        told = self._running()
-        return address(told["port"], told["secret"]) if told else None
+        """The URL that opens the console, or None if it is not running."""
+        state = self._running()
+        return address(state["port"], state["secret"]) if state else None
 
     def start(self, port: int) -> str:
-        """Start it on `port` of loopback, or another one if that is taken, and tell its URL.
+        """Start the console on `port` of loopback, or a free one if that is taken; return its URL.
 
-        Raises CommandError with the end of its log.
+        Raises CommandError if a console is running or does not start; the message has its log.
         """
         with locked(self._lock) as lock:
             if lock is None:
-                raise CommandError("A console of this stack runs already.")
-            self._state.unlink(missing_ok=True)  # of an earlier one, whose number may be another's
+                raise CommandError("The console of this stack is already running.")
+            self._state.unlink(missing_ok=True)  # its process id may be reused by now
             port, secret = free_port(port), secrets.token_urlsafe()
             with self._log.open("wb") as log:
-                process = subprocess.Popen(  # noqa: S603 - our own command
+                process = subprocess.Popen(  # noqa: S603 - this package's own command
                     [
                         *(sys.executable, "-m", "image_pipeline.cli.app", "console", "--local"),
                         *("--no-browser", "--port", str(port)),
@@ -70,9 +75,9 @@ class ConsoleProcess:
                     pass_fds=[lock],
                     start_new_session=True,
                 )
-            told = {"pid": process.pid, "port": port, "secret": secret}
-            self._state.touch(mode=0o600)  # for its owner's eyes
-            self._state.write_text(json.dumps(told) + "\n")
+            state = {"pid": process.pid, "port": port, "secret": secret}
+            self._state.touch(mode=0o600)  # before the secret is in it
+            self._state.write_text(json.dumps(state) + "\n")
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
@@ -81,36 +86,36 @@ class ConsoleProcess:
         raise CommandError(f"The console did not start.\n{self._log.read_text(errors='replace')}")
 
     def stop(self) -> None:
-        """End it, if it runs."""
+        """Stop the console if it is running; kill it after STOP_SECONDS."""
         deadline = time.monotonic() + STOP_SECONDS
-        number: int = signal.SIGTERM
-        while told := self._running():
+        signal_number: int = signal.SIGTERM
+        while state := self._running():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(told["pid"], number)
+                os.kill(state["pid"], signal_number)
             time.sleep(0.05)
             if time.monotonic() > deadline:
-                number = signal.SIGKILL
+                signal_number = signal.SIGKILL
         self._state.unlink(missing_ok=True)
 
     def _running(self) -> dict[str, Any] | None:
-        """Its process id, port and secret, or None where it does not run."""
+        """Return the console's "pid", "port" and "secret", or None if it is not running."""
         if not self._directory.is_dir():
             return None
         with locked(self._lock) as free:
             try:
-                told: dict[str, Any] = json.loads(self._state.read_text())
+                state: dict[str, Any] = json.loads(self._state.read_text())
             except (OSError, ValueError):
                 return None
-            return told if free is None else None
+            return state if free is None else None
 
 
 def address(port: int, secret: str) -> str:
-    """What opens a console."""
+    """Return the URL that opens the console on `port`."""
     return f"http://{HOST}:{port}/?{SECRET}={secret}"
 
 
 def free_port(port: int) -> int:
-    """`port` of loopback, or one that is free where it is taken, or there is none such."""
+    """Return `port` if it is valid and free on loopback, else a port that is."""
     try:
         check_port(port)
     except (CommandError, OverflowError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from image_pipeline.console.dead_letters import Letters
+from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import executions
 from image_pipeline.stack.deployed import Stack
@@ -43,9 +43,9 @@ class Replay:
 class Replays:
     """All replays of this console, by number."""
 
-    def __init__(self, stack: Stack, letters: Letters) -> None:
+    def __init__(self, stack: Stack, dead_letters: DeadLetters) -> None:
         self._stack = stack
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._numbers = itertools.count(1)
         self._started: dict[int, Replay] = {}
 
@@ -66,7 +66,7 @@ class Replays:
             if message_ids is None:
                 self._all(replay)
             else:
-                for each in replay_each(self._stack, message_ids, self._letters.lock):
+                for each in replay_each(self._stack, message_ids, self._dead_letters.lock):
                     replay.counts[each.outcome] += 1
                     replay.outcomes[each.message_id] = {"outcome": each.outcome, "why": each.why}
         except CommandError as error:
@@ -75,7 +75,7 @@ class Replays:
             replay.error = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._letters.forget()
+            self._dead_letters.forget()
             replay.ended = True
 
     def _all(self, replay: Replay) -> None:

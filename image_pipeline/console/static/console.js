@@ -1,17 +1,17 @@
-// What the pages cannot do alone: send files to S3, wait for outcomes, replay, look again.
-// Names and messages become text, never markup; markup comes from the console itself, escaped.
+// What pages cannot do without a script: upload files to S3, wait for outcomes, replay, refresh.
+// Names and messages are inserted as text. HTML comes only from the console, which escapes it.
 
-const AT_ONCE = 4; // uploads at a time
-const BATCH = 50; // keys or letters in a request
-const TRIES = 3; // of an upload
-const FIRST_MS = 300;
-const LAST_MS = 8000; // between two looks, when nothing changes
+const MAX_CONCURRENT_UPLOADS = 4;
+const BATCH_SIZE = 50; // keys or messages in one request
+const MAX_ATTEMPTS = 3; // per upload
+const MIN_DELAY_MS = 300;
+const MAX_DELAY_MS = 8000; // between two polls while nothing changes
 
 const token = document.querySelector("meta[name=csrf-token]").content;
 const byId = (id) => document.getElementById(id);
-const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function ask(path, body) {
+async function request(path, body) {
   const options = { headers: { Accept: "application/json" } };
   if (body !== undefined) {
     options.method = "POST";
@@ -19,85 +19,85 @@ async function ask(path, body) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, options);
+    response = await fetch(path, options);
   } catch {
-    throw new Error("The console does not answer. Is it still running?");
+    throw new Error("The console does not respond. Is it still running?");
   }
-  if (answer.ok) return answer;
-  const text = await answer.text();
-  let told = text;
+  if (response.ok) return response;
+  let text = await response.text();
   try {
     const { title, message } = JSON.parse(text);
-    told = `${title}: ${message}`;
+    text = `${title}: ${message}`;
   } catch {
-    // not JSON: the text is the message
+    // A refusal of the console's guard is plain text.
   }
-  throw Object.assign(new Error(told), { status: answer.status });
+  throw Object.assign(new Error(text), { status: response.status });
 }
 
-// --- parts that come, and come again -------------------------------------------------------------
-const shown = new Map(); // part → what it shows
+// --- fragments: elements whose content is loaded after the page, once or repeatedly --------------
+const content = new Map(); // fragment → the HTML or error that it shows
 
-async function load(part) {
-  part.setAttribute("aria-busy", "true");
+async function load(fragment) {
+  fragment.setAttribute("aria-busy", "true");
   try {
-    const html = await (await ask(part.dataset.load)).text();
-    if (html === shown.get(part)) return; // whoever reads or points at it is left alone
-    shown.set(part, html);
-    part.innerHTML = html;
-    part.dispatchEvent(new Event("loaded"));
+    const html = await (await request(fragment.dataset.load)).text();
+    if (html === content.get(fragment)) return; // keeps focus and selection
+    content.set(fragment, html);
+    fragment.innerHTML = html;
+    fragment.dispatchEvent(new Event("loaded"));
   } catch (error) {
-    if (error.message === shown.get(part)) return;
-    shown.set(part, error.message);
-    problem(part, error.message, () => load(part));
+    if (error.message === content.get(fragment)) return;
+    content.set(fragment, error.message);
+    showError(fragment, error.message, () => load(fragment));
   } finally {
-    part.setAttribute("aria-busy", "false");
+    fragment.setAttribute("aria-busy", "false");
   }
 }
 
-async function again(part) {
-  let pause = Number(part.dataset.every) * 1000;
-  const least = pause;
+async function poll(fragment) {
+  const minDelay = Number(fragment.dataset.every) * 1000;
+  let delay = minDelay;
   for (;;) {
-    const before = shown.get(part);
-    if (!document.hidden) await load(part);
-    pause = shown.get(part) === before ? Math.min(pause * 1.5, 10 * least) : least;
-    await sleep(pause);
+    const before = content.get(fragment);
+    if (!document.hidden) await load(fragment);
+    const changed = content.get(fragment) !== before;
+    delay = changed ? minDelay : Math.min(delay * 1.5, 10 * minDelay);
+    await sleep(delay);
   }
 }
 
-function problem(place, message, retry) {
+function showError(element, message, retry) {
   const text = document.createElement("p");
-  text.className = "problem";
+  text.className = "error";
   text.setAttribute("role", "alert");
   text.textContent = message;
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Try again";
   button.addEventListener("click", retry);
-  place.replaceChildren(text, button);
+  element.replaceChildren(text, button);
 }
 
-for (const part of document.querySelectorAll("[data-load]")) {
-  if (part.dataset.every) again(part);
-  else load(part);
+for (const fragment of document.querySelectorAll("[data-load]")) {
+  if (fragment.dataset.every) poll(fragment);
+  else load(fragment);
 }
 
-// --- pictures that are not there, or that a browser cannot show ----------------------------------
-function otherwise(image) {
+// --- images that do not exist, or that the browser cannot show ----------------------------------
+function showFallback(image) {
   const text = document.createElement("span");
-  text.className = "none";
-  text.textContent = image.dataset.otherwise;
+  text.className = "no-image";
+  text.textContent = image.dataset.fallback;
   image.replaceWith(text);
 }
 
 document.addEventListener("error", ({ target }) => {
-  if (target.matches?.("img[data-otherwise]")) otherwise(target);
+  if (target.matches?.("img[data-fallback]")) showFallback(target);
 }, true);
-for (const image of document.querySelectorAll("img[data-otherwise]")) {
-  if (image.complete && !image.naturalWidth) otherwise(image); // failed before this script ran
+for (const image of document.querySelectorAll("img[data-fallback]")) {
+  if (image.complete && !image.naturalWidth) showFallback(image); // failed before this script ran
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -107,263 +107,270 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       button.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(byId(button.dataset.copy));
-      button.textContent = "Selected: copy it";
+      button.textContent = "Press Ctrl+C or ⌘C to copy";
     }
   });
 }
 
 // --- uploads -------------------------------------------------------------------------------------
-const WAITING = "Waiting for thumbnails …";
-const uploads = new Map(); // name → its list item and state
+// An upload's state is queued, uploading, upload-failed, unknown (uploaded; waiting for an outcome),
+// outcome-unavailable, or an outcome of the console's: done, failed, superseded, gone.
+const IN_PROGRESS = ["queued", "uploading", "unknown"];
+const SUCCEEDED = ["done", "superseded"];
+const WAITING = "Waiting for thumbnails…";
+const uploads = new Map(); // name → upload
 const queue = [];
-let sending = 0;
-let looking = false;
+let active = 0; // files being uploaded
+let polling = false;
 
-if (byId("drop")) {
-  const drop = byId("drop");
+if (byId("dropzone")) {
+  const dropzone = byId("dropzone");
   for (const input of [byId("files"), byId("folder")]) {
     input.addEventListener("change", () => {
-      add([...input.files].map((file) => [file.webkitRelativePath || file.name, file]));
+      addFiles([...input.files].map((file) => [file.webkitRelativePath || file.name, file]));
       input.value = ""; // so that the same file can be chosen again
     });
   }
   addEventListener("dragover", (event) => {
     event.preventDefault();
-    drop.classList.toggle("over", drop.contains(event.target));
+    dropzone.classList.toggle("dragover", dropzone.contains(event.target));
   });
   addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) drop.classList.remove("over");
+    if (!event.relatedTarget) dropzone.classList.remove("dragover");
   });
   addEventListener("drop", async (event) => {
     event.preventDefault();
-    drop.classList.remove("over");
-    // All at once: after the first pause the browser forgets what was dropped.
-    const dropped = [...event.dataTransfer.items].map((item) => [
+    dropzone.classList.remove("dragover");
+    // Read all items before the first await: afterwards the browser empties the list.
+    const items = [...event.dataTransfer.items].map((item) => [
       item.webkitGetAsEntry(), item.getAsFile(),
     ]);
     const found = [];
-    for (const [entry, file] of dropped) {
-      if (entry) await collect(entry, found);
+    for (const [entry, file] of items) {
+      if (entry) await collectFiles(entry, found);
       else if (file) found.push([file.name, file]); // not from a file system
     }
-    add(found);
+    addFiles(found);
   });
   addEventListener("beforeunload", (event) => {
-    if (sending || queue.length) event.preventDefault(); // "Leave site?"
+    if (active || queue.length) event.preventDefault(); // asks "Leave site?"
   });
 }
 
-async function collect(entry, found) {
+async function collectFiles(entry, found) {
   if (entry.name.startsWith(".")) return;
   try {
     if (entry.isFile) {
-      const file = await new Promise((done, failed) => entry.file(done, failed));
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
       found.push([entry.fullPath.slice(1), file]);
       return;
     }
     const reader = entry.createReader();
     for (;;) {
-      const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
       if (!some.length) return;
-      for (const each of some) await collect(each, found);
+      for (const each of some) await collectFiles(each, found);
     }
   } catch (error) {
-    found.push([entry.fullPath.slice(1), null, error.message]); // the others go on
+    found.push([entry.fullPath.slice(1), null, error.message]); // and go on with the others
   }
 }
 
-function add(files) {
-  const chosen = files.filter(([name]) => !name.split("/").some((part) => part.startsWith(".")));
-  if (!chosen.length) return;
+function addFiles(found) {
+  const visible = found.filter(([name]) => !name.split("/").some((part) => part.startsWith(".")));
+  if (!visible.length) return;
   byId("uploads").hidden = false;
-  for (const [name, file, fault] of chosen) {
-    const before = uploads.get(name);
-    if (before && ["queued", "sending"].includes(before.state)) {
-      fail(listed(name, file), "Another file of this name is on its way: one would be lost.");
+  for (const [name, file, error] of visible) {
+    const previous = uploads.get(name);
+    if (previous && ["queued", "uploading"].includes(previous.state)) {
+      failUpload(createUpload(name, file), "A file with this name is already being uploaded.");
       continue;
     }
-    before?.element.remove(); // uploaded again: one line, the newer
-    const item = listed(name, file);
-    uploads.set(name, item);
-    if (fault) fail(item, fault);
-    else queue.push(item);
+    previous?.element.remove(); // the newer upload replaces it
+    const upload = createUpload(name, file);
+    uploads.set(name, upload);
+    if (error) failUpload(upload, error);
+    else queue.push(upload);
   }
-  pump();
+  startUploads();
 }
 
-// A preview is read when it comes into view: thousands of photos are not to be in memory.
-const previews = new IntersectionObserver((seen) => {
-  for (const { target, isIntersecting } of seen) {
+// A preview is loaded when it scrolls into view: thousands of photos do not fit in memory.
+const previews = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     previews.unobserve(target);
-    preview(target, files.get(target));
+    showPreview(target, previewFiles.get(target));
   }
 });
-const files = new WeakMap(); // figure → its file
+const previewFiles = new WeakMap(); // figure → file
 
-function preview(figure, file) {
+function showPreview(figure, file) {
   const image = figure.querySelector("img");
   const url = URL.createObjectURL(file);
-  const end = (worked) => {
+  const finish = (loaded) => {
     URL.revokeObjectURL(url);
-    image.hidden = !worked;
-    if (worked) figure.querySelector(".none").remove();
+    image.hidden = !loaded;
+    if (loaded) figure.querySelector(".no-image").remove();
   };
-  image.addEventListener("load", () => end(true), { once: true });
-  image.addEventListener("error", () => end(false), { once: true });
+  image.addEventListener("load", () => finish(true), { once: true });
+  image.addEventListener("error", () => finish(false), { once: true });
   image.src = url;
 }
 
-function listed(name, file) {
+function createUpload(name, file) {
   const element = byId("upload-template").content.cloneNode(true).firstElementChild;
   element.querySelector("h3").textContent = name;
-  element.querySelector(".size").textContent = file ? bytes(file.size) : "";
+  element.querySelector(".size").textContent = file ? formatBytes(file.size) : "";
   element.querySelector("progress").setAttribute("aria-label", `Upload of ${name}`);
   byId("uploads-list").prepend(element);
-  const item = { name, element, file, state: "queued", tries: 0 };
+  const upload = { name, element, file, state: "queued", attempts: 0 };
   if (file) {
     const figure = element.querySelector("figure");
-    files.set(figure, file);
+    previewFiles.set(figure, file);
     previews.observe(figure);
     element.querySelector(".retry").addEventListener("click", () => {
-      Object.assign(item, { state: "queued", tries: 0 });
-      queue.push(item);
-      pump();
+      Object.assign(upload, { state: "queued", attempts: 0 });
+      queue.push(upload);
+      startUploads();
     });
   }
-  state(item, "", "Waiting to be sent …");
-  return item;
+  showStatus(upload, "", "Queued");
+  return upload;
 }
 
-function fail(item, why) {
-  item.state = "unsent";
-  item.element.querySelector("progress").hidden = true;
-  state(item, "bad", `Not uploaded: ${why}`);
-  item.element.querySelector(".retry").hidden = !item.file;
+function failUpload(upload, reason) {
+  upload.state = "upload-failed";
+  upload.element.querySelector("progress").hidden = true;
+  showStatus(upload, "error-text", `Upload failed: ${reason}`);
+  upload.element.querySelector(".retry").hidden = !upload.file;
 }
 
-function pump() {
-  while (sending < AT_ONCE && queue.length) {
-    const item = queue.shift();
-    sending += 1;
-    send(item).finally(() => {
-      sending -= 1;
-      summary();
-      pump();
+function startUploads() {
+  while (active < MAX_CONCURRENT_UPLOADS && queue.length) {
+    const upload = queue.shift();
+    active += 1;
+    uploadFile(upload).finally(() => {
+      active -= 1;
+      showSummary();
+      startUploads();
     });
   }
-  summary();
+  showSummary();
 }
 
-async function send(item) {
-  const bar = item.element.querySelector("progress");
-  item.state = "sending";
-  bar.hidden = false;
-  item.element.querySelector(".retry").hidden = true;
-  state(item, "", "Sending …");
+async function uploadFile(upload) {
+  const progress = upload.element.querySelector("progress");
+  upload.state = "uploading";
+  progress.hidden = false;
+  upload.element.querySelector(".retry").hidden = true;
+  showStatus(upload, "", "Uploading…");
   for (;;) {
-    item.tries += 1;
-    let refusal;
+    upload.attempts += 1;
+    let failure;
     try {
-      // Signed only now: a signature lasts an hour, or as long as the credentials.
-      Object.assign(item, await (await ask("/uploads", { name: item.name })).json());
-      refusal = await put(item, (share) => { bar.value = share * 100; });
+      // Each attempt has a new URL: it is valid for an hour, or until the credentials expire.
+      Object.assign(upload, await (await request("/uploads", { name: upload.name })).json());
+      failure = await putObject(upload, (share) => { progress.value = share * 100; });
     } catch (error) {
-      refusal = { why: error.message, final: error.status < 500 };
+      failure = { reason: error.message, permanent: error.status < 500 };
     }
-    if (!refusal) break;
-    if (refusal.final || item.tries >= TRIES) return fail(item, refusal.why);
-    await sleep(FIRST_MS * 2 ** item.tries);
+    if (!failure) break;
+    if (failure.permanent || upload.attempts >= MAX_ATTEMPTS) {
+      return failUpload(upload, failure.reason);
+    }
+    await sleep(MIN_DELAY_MS * 2 ** upload.attempts);
   }
-  bar.hidden = true;
-  item.state = "unknown";
-  state(item, "", WAITING);
-  look();
+  progress.hidden = true;
+  upload.state = "unknown";
+  showStatus(upload, "", WAITING);
+  pollOutcomes();
 }
 
-function put(item, progress) {
-  return new Promise((settle) => {
-    const request = new XMLHttpRequest(); // fetch tells no progress of what it sends
-    request.open("PUT", item.url);
-    request.setRequestHeader("Content-Type", item.content_type);
-    request.upload.addEventListener("progress", (event) => {
-      if (event.lengthComputable) progress(event.loaded / event.total);
+// PUTs the file to S3. Resolves to null, or to { reason, permanent } if that fails.
+function putObject(upload, onProgress) {
+  return new Promise((resolve) => {
+    const put = new XMLHttpRequest(); // fetch does not report the progress of uploads
+    put.open("PUT", upload.url);
+    put.setRequestHeader("Content-Type", upload.content_type);
+    put.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
-    request.addEventListener("load", () => {
-      if (request.status < 300) return settle(null);
-      const why = request.responseXML?.querySelector("Message")?.textContent ?? request.statusText;
-      const final = request.status < 500 && request.status !== 403; // that may be its signature
-      settle({ why: `S3 answered ${request.status} ${why}`, final });
+    put.addEventListener("load", () => {
+      if (put.status < 300) return resolve(null);
+      const reason = put.responseXML?.querySelector("Message")?.textContent ?? put.statusText;
+      const permanent = put.status < 500 && put.status !== 403; // the signature may have expired
+      resolve({ reason: `S3 returned ${put.status} ${reason}`, permanent });
     });
-    request.addEventListener("error", () => settle({
-      why: "S3 cannot be reached from this page. Is the network up, and does the bucket's CORS "
-        + "configuration allow this page (parameter UploadOrigins)?",
+    put.addEventListener("error", () => resolve({
+      reason: "Cannot reach S3 from this page. Check the network, and that the bucket's CORS "
+        + "configuration allows this page (parameter UploadOrigins).",
     }));
-    request.send(item.file);
+    put.send(upload.file);
   });
 }
 
-async function look() {
-  if (looking) return;
-  looking = true;
-  let pause = FIRST_MS;
+async function pollOutcomes() {
+  if (polling) return;
+  polling = true;
+  let delay = MIN_DELAY_MS;
   for (;;) {
-    const waiting = [...uploads.values()].filter((item) => item.state === "unknown");
+    const waiting = [...uploads.values()].filter((upload) => upload.state === "unknown");
     if (!waiting.length) break;
     let changed = false;
-    for (let start = 0; start < waiting.length; start += BATCH) {
-      changed = await ask_about(waiting.slice(start, start + BATCH)) || changed;
+    for (let start = 0; start < waiting.length; start += BATCH_SIZE) {
+      changed = await updateOutcomes(waiting.slice(start, start + BATCH_SIZE)) || changed;
     }
-    summary();
-    pause = changed ? FIRST_MS : Math.min(pause * 1.5, LAST_MS);
-    await sleep(pause);
+    showSummary();
+    delay = changed ? MIN_DELAY_MS : Math.min(delay * 1.5, MAX_DELAY_MS);
+    await sleep(delay);
   }
-  looking = false;
-  summary();
+  polling = false;
+  showSummary();
 }
 
-async function ask_about(items) {
+// Shows the outcomes that are known by now. Resolves to whether there are any.
+async function updateOutcomes(waiting) {
   let changed = false;
   try {
-    const told = await (await ask("/outcomes", { keys: items.map((item) => item.key) })).json();
-    told.outcomes.forEach((outcome, index) => {
-      const item = items[index];
+    const keys = waiting.map((upload) => upload.key);
+    const { outcomes, error } = await (await request("/outcomes", { keys })).json();
+    outcomes.forEach((outcome, index) => {
+      const upload = waiting[index];
       if (outcome.state === "unknown") {
-        state(item, told.problem ? "warn" : "", told.problem ?? WAITING);
+        showStatus(upload, error ? "warning-text" : "", error ?? WAITING);
       } else {
-        item.state = outcome.state;
-        item.element.querySelector(".outcome").innerHTML = outcome.html;
+        upload.state = outcome.state;
+        upload.element.querySelector(".outcome").innerHTML = outcome.html;
         changed = true;
       }
     });
   } catch (error) {
-    const final = error.status >= 400 && error.status < 500; // of an earlier console: no use
-    for (const item of items) {
-      if (final) item.state = "untold";
-      state(item, "warn", final ? error.message : `${error.message} Trying again …`);
+    const permanent = error.status >= 400 && error.status < 500; // the console was restarted
+    for (const upload of waiting) {
+      if (permanent) upload.state = "outcome-unavailable";
+      showStatus(upload, "warning-text", permanent ? error.message : `${error.message} Retrying…`);
     }
   }
   return changed;
 }
 
-function state(item, kind, text) {
-  const place = item.element.querySelector(".outcome .state");
-  place.className = `state ${kind}`;
-  place.textContent = text;
+function showStatus(upload, className, text) {
+  const status = upload.element.querySelector(".outcome .status");
+  status.className = `status ${className}`;
+  status.textContent = text;
 }
 
-function summary() {
-  const counts = { done: 0, failed: 0, waiting: 0 };
-  for (const { state: now } of uploads.values()) {
-    if (now === "done" || now === "superseded") counts.done += 1;
-    else if (["failed", "unsent", "gone", "untold"].includes(now)) counts.failed += 1;
-    else counts.waiting += 1;
-  }
-  byId("uploads-summary").textContent = `${counts.done} done, ${counts.failed} failed, `
-    + `${counts.waiting} under way`;
+function showSummary() {
+  const states = [...uploads.values()].map((upload) => upload.state);
+  const inProgress = states.filter((state) => IN_PROGRESS.includes(state)).length;
+  const succeeded = states.filter((state) => SUCCEEDED.includes(state)).length;
+  const failed = states.length - inProgress - succeeded;
+  byId("uploads-summary").textContent =
+    `${succeeded} done, ${failed} failed, ${inProgress} in progress`;
 }
 
-function bytes(size) {
+function formatBytes(size) {
   const units = ["B", "kB", "MB", "GB"];
   let unit = 0;
   while (size >= 1000 && unit < units.length - 1) {
@@ -373,97 +380,100 @@ function bytes(size) {
   return `${unit ? size.toPrecision(3) : size} ${units[unit]}`;
 }
 
-// --- dead letters --------------------------------------------------------------------------------
-const OUTCOMES = {
-  done: "Done: its thumbnails are right now",
-  failed_again: "Failed again: there is a new letter",
-  left: "Left as it is",
-  unreadable: "None of our messages: left as it is",
-  gone: "Not found on the queue",
+// --- failed uploads ------------------------------------------------------------------------------
+const REPLAY_OUTCOMES = {
+  done: { count: "done", text: "Done: the thumbnails are up to date." },
+  failed_again: { count: "failed again", text: "Failed again." },
+  left: { count: "not replayed", text: "Not replayed. The message stays on the queue." },
+  unreadable: { count: "unreadable", text: "Unreadable. The message stays on the queue." },
+  gone: { count: "not found", text: "No longer on the queue." },
 };
 
-byId("letters")?.addEventListener("loaded", () => {
+byId("dead-letters")?.addEventListener("loaded", () => {
   const form = byId("replay-form");
   if (!form) return;
   const boxes = [...form.querySelectorAll("input[name=message]")];
-  const selected = form.querySelector("button[value=selected]");
+  const replaySelected = form.querySelector("button[value=selected]");
   form.addEventListener("change", ({ target }) => {
     if (target.id === "select-all") for (const box of boxes) box.checked = target.checked;
     const count = boxes.filter((box) => box.checked).length;
     byId("select-all").checked = count === boxes.length;
     byId("select-all").indeterminate = count > 0 && count < boxes.length;
-    selected.disabled = !count;
-    selected.textContent = count ? `Replay ${count} selected` : "Replay selected";
+    replaySelected.disabled = !count;
+    replaySelected.textContent = count ? `Replay ${count} selected` : "Replay selected";
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const what = event.submitter.value;
-    const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
-    replay(form, what === "all" ? null : what === "selected" ? [...new Set(chosen)] : [what]);
+    const what = event.submitter.value; // "all", "selected", or the id of a message
+    const selected = boxes.filter((box) => box.checked).map((box) => box.value);
+    replay(form, what === "all" ? null : what === "selected" ? [...new Set(selected)] : [what]);
   });
 });
 
+// Replays messages by id, or all with null, and then loads the list again.
 async function replay(form, messages) {
   const status = byId("replay-status");
   const rows = [...form.querySelectorAll("tr[data-message]")];
   for (const control of form.querySelectorAll("button, input")) control.disabled = true;
-  const chosen = rows.filter((row) => !messages || messages.includes(row.dataset.message));
-  for (const row of chosen) row.querySelector(".result").textContent = "Replaying …";
+  const replayed = rows.filter((row) => !messages || messages.includes(row.dataset.message));
+  for (const row of replayed) row.querySelector(".result").textContent = "Replaying…";
   status.className = "";
-  status.textContent = "Replaying …";
-  status.focus(); // the button that had it will be another one
-  const results = new Map(); // message → why it is still there
+  status.textContent = "Replaying…";
+  status.focus(); // the focused button is about to be replaced
+  const results = new Map(); // message → text of its outcome
   try {
-    const parts = messages ? [] : [null];
-    for (let start = 0; start < (messages ?? []).length; start += BATCH) {
-      parts.push(messages.slice(start, start + BATCH));
+    const batches = messages ? [] : [null];
+    for (let start = 0; start < (messages ?? []).length; start += BATCH_SIZE) {
+      batches.push(messages.slice(start, start + BATCH_SIZE));
     }
     let counts = {};
-    for (const part of parts) counts = await follow(part, rows, counts, results);
-    status.textContent = `Replayed: ${told(counts)}.`;
-    await sleep(FIRST_MS * 4); // long enough to see what became of each
+    for (const batch of batches) counts = await replayBatch(batch, rows, counts, results);
+    status.textContent = `Replay finished: ${formatCounts(counts)}.`;
+    await sleep(MIN_DELAY_MS * 4); // so that the outcome of each row can be read
   } catch (error) {
-    status.className = "problem";
+    status.className = "error";
     status.textContent = error.message;
   }
-  shown.delete(byId("letters"));
-  await load(byId("letters"));
-  for (const row of byId("letters").querySelectorAll("tr[data-message]")) {
+  content.delete(byId("dead-letters"));
+  await load(byId("dead-letters"));
+  for (const row of byId("dead-letters").querySelectorAll("tr[data-message]")) {
     row.querySelector(".result").textContent = results.get(row.dataset.message) ?? "";
   }
 }
 
-async function follow(messages, rows, before, results) {
+// Resolves to the counts of this batch added to `earlier`, once the replay has ended.
+async function replayBatch(messages, rows, earlier, results) {
   const status = byId("replay-status");
-  let now = await (await ask("/replays", { messages })).json();
-  let pause = FIRST_MS;
+  let progress = await (await request("/replays", { messages })).json();
+  let delay = MIN_DELAY_MS;
   for (;;) {
     for (const row of rows) {
-      const outcome = now.outcomes[row.dataset.message];
+      const outcome = progress.outcomes[row.dataset.message];
       if (!outcome) continue;
-      const text = `${OUTCOMES[outcome.outcome]}. ${outcome.why}`;
+      const text = `${REPLAY_OUTCOMES[outcome.outcome].text} ${outcome.why}`.trim();
       row.querySelector(".result").textContent = text;
       results.set(row.dataset.message, text);
     }
-    const counts = added(before, now.counts);
-    if (now.error) throw new Error(now.error);
-    if (now.ended) return counts;
-    const left = now.waiting === null ? "" : `; ${now.waiting} on the queue`;
-    status.textContent = `Replaying ${now.total}: ${told(counts)}${left} …`;
-    await sleep(pause);
-    pause = Math.min(pause * 1.2, LAST_MS / 4);
-    now = await (await ask(`/replays/${now.number}`)).json();
+    const counts = addCounts(earlier, progress.counts);
+    if (progress.error) throw new Error(progress.error);
+    if (progress.ended) return counts;
+    const waiting = progress.waiting === null ? "" : `; ${progress.waiting} on the queue`;
+    status.textContent = `Replaying ${progress.total}: ${formatCounts(counts)}${waiting}…`;
+    await sleep(delay);
+    delay = Math.min(delay * 1.2, MAX_DELAY_MS / 4);
+    progress = await (await request(`/replays/${progress.number}`)).json();
   }
 }
 
-function added(one, other) {
+function addCounts(one, other) {
   const sum = { ...one };
   for (const [name, count] of Object.entries(other)) sum[name] = (sum[name] ?? 0) + count;
   return sum;
 }
 
-function told(counts) {
-  const words = { done: "done", failed_again: "failed again", left: "left", unreadable: "unreadable", gone: "gone" };
-  const some = Object.entries(words).filter(([name]) => counts[name]);
-  return some.map(([name, word]) => `${counts[name]} ${word}`).join(", ") || "none yet";
+function formatCounts(counts) {
+  const parts = Object.entries(REPLAY_OUTCOMES)
+    .filter(([name]) => counts[name])
+    .map(([name, { count }]) => `${counts[name]} ${count}`);
+  return parts.join(", ") || "0 done";
 }

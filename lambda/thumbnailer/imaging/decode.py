@@ -46,10 +46,15 @@ def identify(data: bytes) -> str | None:
 
 
 def upright_size(data: bytes, memory_mb: int) -> PixelSize | None:
-    """Read the size of the upright picture from the beginning of a file; None if that fails."""
+    """Read the size of the upright picture from the beginning of a file; None if that fails.
+
+    An orientation that follows the pixels, as in PNG, is not read.
+    """
     try:
         image = open_image(data, memory_mb)
-        turned = swaps_sides(load(str(image.format)).orientation(image))
+        file_format = load(str(image.format))
+        late = file_format.exif_follows_pixels
+        turned = not late and swaps_sides(file_format.orientation(image))
     except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
         return None
     return image.size[::-1] if turned else image.size
