@@ -15,23 +15,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline.cli.common import (
-    Json,
-    bar,
-    err,
-    main,
-    new_app,
-    out,
-    print_json,
-    start,
-    stopped_by_signals,
-)
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json, progress_bar
+from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.cli.targets import start
 from image_pipeline.console.metrics import Figures
 from image_pipeline.local.runtime_emulator import free_ports
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.stack import executions, replay
+from image_pipeline.stack.dead_letters import failures
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.executions import Execution
+from image_pipeline.stack.replay import replay_all
 from soak.environments import Environments, Killer
 from soak.faults import FaultyProxy
 from soak.load import send, settle
@@ -170,7 +164,7 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
     folders = list(drawn(images, seed, target.settings.input_prefix))
     figures = Figures(target)
     began = time.monotonic()
-    with bar() as shown:
+    with progress_bar() as shown:
         task = shown.add_task("Uploads", total=images)
         told = Told(images)
 
@@ -216,25 +210,19 @@ def accounted(stack: Stack, uploads: Sequence[Upload], *, disturbed: bool) -> Ac
     deadline = time.monotonic() + SILENT_SECONDS
     while True:
         if disturbed:
-            replay_all(stack)
+            replay_transient(stack)
             settle(stack, REST_SECONDS)
         accounts = reconcile(stack, uploads)
         if not disturbed or not accounts.faults or time.monotonic() > deadline:
             return accounts
 
 
-def replay_all(stack: Stack) -> None:
-    """Replay until no letter is left that trying again may help; the faults go on meanwhile."""
-    states = stack.aws.states
-
-    def follow(execution: Execution) -> Execution:
-        return executions.follow(states, execution.arn, lambda: None)
-
+def replay_transient(stack: Stack) -> None:
+    """Replay until all failures left are permanent; the faults continue meanwhile."""
     for _ in range(REPLAYS):
-        letters = replay.letters(stack, MOST_LETTERS, None)
-        if all(each.permanent for each in letters):
+        if all(each.permanent for each in failures(stack, MOST_LETTERS)):
             return
-        for _ in replay.replays(stack, None, None, None, follow):
+        for _ in replay_all(stack):
             pass
 
 
@@ -286,4 +274,4 @@ def show(report: Report) -> None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

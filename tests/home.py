@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from image_pipeline.cli import app
+from image_pipeline.cli import main
 
 COMMAND = Path(sys.executable).parent / "image-pipeline"
 
@@ -33,7 +33,7 @@ class Home:
         return os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self.directory), "COLUMNS": "100"}
 
     def run(self, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end: in this process, for its imports take a second."""
+        """Run the command to its end: in this process, because its imports take a second."""
         arguments = ["image-pipeline", *map(str, words)]
         with (
             patch.dict(os.environ, self.environment | variables),
@@ -42,7 +42,7 @@ class Home:
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            app.main()
+            main()
         code = left.value.code
         assert isinstance(code, int)
         return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())

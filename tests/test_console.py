@@ -29,8 +29,9 @@ from image_pipeline.console.guard import TOKEN_HEADER
 from image_pipeline.console.metrics import LATE, Figures
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import replay
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack import dead_letters, replay
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
 from thumbnailer.imaging.encoders import webp
 from thumbnailer.imaging.thumbnails import make_thumbnails
@@ -313,7 +314,7 @@ def test_a_missing_right_hides_only_what_it_is_for(
         raise NotPermitted("AWS denies logs and letters")
 
     monkeypatch.setattr(gallery, "log", refuse)
-    monkeypatch.setattr(replay, "letters", refuse)
+    monkeypatch.setattr(dead_letters, "failures", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
     assert "AWS denies" in text
@@ -342,7 +343,7 @@ def test_a_fault_of_the_console_s_own_is_told(
 )
 def test_every_kind_of_denial_is_one(code: str) -> None:
     """S3, a HEAD of S3, SQS with a key of one's own: all are "not permitted"."""
-    with pytest.raises(NotPermitted), explained():
+    with pytest.raises(NotPermitted), aws_errors_explained():
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
 
 
@@ -494,18 +495,18 @@ def test_a_letter_goes_only_when_it_is_settled(
     letter_of(stack, "uploads/a.jpg", "e")
     letter_of(stack, "uploads/b.jpg", "e")
     stack.aws.__dict__["invocations"] = invoked = Invoked([answer])
-    one, other = replay.letters(stack, 10, None)
+    one, other = dead_letters.failures(stack, 10)
     told = list(replay.replay_each(stack, [one.message_id], Lock()))
     assert [(each.message_id, each.outcome) for each in told] == [(one.message_id, outcome)]
     assert invoked.bodies == [one.body]
-    left = {each.message_id for each in replay.letters(stack, 10, None)}
+    left = {each.message_id for each in dead_letters.failures(stack, 10)}
     assert left == {other.message_id} | ({one.message_id} if stays else set())
 
 
 def test_a_letter_that_is_not_there_is_told(stack: Stack) -> None:
     """Somebody else was quicker: nothing is invoked, and the others go on."""
     letter_of(stack, "uploads/a.jpg", "e")
-    (one,) = replay.letters(stack, 10, None)
+    (one,) = dead_letters.failures(stack, 10)
     stack.aws.__dict__["invocations"] = Invoked([{"processed": 1, "failed": 0}])
     told = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
     assert {each.message_id: each.outcome for each in told} == {

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from botocore.exceptions import ClientError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -26,7 +25,6 @@ from starlette.types import ASGIApp
 from image_pipeline.console.dead_letters import MOST, Letters
 from image_pipeline.console.gallery import (
     LINK_SECONDS,
-    MISSING,
     Gallery,
     detail,
     link,
@@ -38,9 +36,9 @@ from image_pipeline.console.metrics import Figures
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import uploads
-from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import CONNECTIONS, Stack, explained
-from image_pipeline.stack.replay import waiting
+from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
+from image_pipeline.stack.dead_letters import Failure, count_messages
+from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
 from thumbnailer.settings import MAX_KEY_BYTES
 
@@ -110,7 +108,7 @@ class Console:
     def letters_list(self, request: Request) -> Response:
         """Give the list of dead letters, the newest first."""
         found = self._letters.read()[::-1]
-        unseen = max(waiting(self._stack) - len({each.message_id for each in found}), 0)
+        unseen = max(count_messages(self._stack) - len({each.message_id for each in found}), 0)
         hidden = unseen if len(found) < MOST else 0  # beyond MOST they are merely not read
         return self._page(request, "letters_list.html", letters=found, hidden=hidden, unseen=unseen)
 
@@ -137,7 +135,7 @@ class Console:
     def _upload(self, key: str) -> dict[str, str]:
         content_type = uploads.content_type(key)
         given = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
-        with explained():  # it may need new credentials
+        with aws_errors_explained():  # it may need new credentials
             url = self._stack.aws.s3_links.generate_presigned_url(
                 "put_object", Params=given, ExpiresIn=LINK_SECONDS
             )
@@ -157,17 +155,15 @@ class Console:
         def letters() -> list[Failure]:
             return unless_refused(problems, self._letters.read, list[Failure]())
 
-        with explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
+        with aws_errors_explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
             outcomes = list(pool.map(lambda key: self._outcome(key, letters), keys))
         return {"outcomes": outcomes, "problem": problems[0] if problems else None}
 
     def _outcome(self, key: str, letters: Callable[[], list[Failure]]) -> dict[str, str]:
-        try:
-            upload = uploads.look(self._stack, letters, uploads.stored(self._stack, key))
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in MISSING:
-                raise
+        stored = uploads.describe(self._stack, key)
+        if stored is None:
             return {"key": key, "state": "gone", "html": self._part("outcome.html", upload=None)}
+        upload = uploads.outcome_of(self._stack, stored, letters)
         made = thumbnails(self._stack, upload)
         return {
             "key": key,

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Final
 
-from image_pipeline.stack import replay
+from image_pipeline.stack import dead_letters
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 
@@ -31,7 +31,7 @@ class Letters:
         with self.lock:
             began = time.monotonic()
             if began > self._good_until:
-                self._found = replay.letters(self._stack, MOST, None)
+                self._found = dead_letters.failures(self._stack, MOST)
                 took = time.monotonic() - began
                 self._good_until = time.monotonic() + max(LEAST_SECONDS, RESTING * took)
             return self._found

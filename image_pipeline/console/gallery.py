@@ -16,8 +16,9 @@ from PIL import Image
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
+from image_pipeline.stack.aws import aws_errors_explained, is_missing
 from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging.decode import open_image
@@ -51,7 +52,6 @@ LONGEST_QUOTED: Final = 1000
 LONGEST_PART: Final = 150
 """Characters, each of which may be escaped as six: a pattern has 1,024 at most."""
 
-MISSING: Final = ("404", "NoSuchKey", "NotFound")
 EMPTY: Final = "InvalidRange"
 """What S3 answers to a range of an object of no bytes."""
 
@@ -140,7 +140,7 @@ class Gallery:
 
         Where there are too many for that, by name, beginning behind the key `after`.
         """
-        with explained():
+        with aws_errors_explained():
             return self._page(self._stack.settings.input_prefix + prefix, skip, after)
 
     def _page(self, within: str, skip: int, after: str) -> Page:
@@ -224,18 +224,20 @@ def thumbnails(stack: Stack, outcome: Outcome) -> list[Thumbnail]:
 
 def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Detail | None:
     """Look at everything about one image, or tell None where it is not there."""
-    with explained():
+    with aws_errors_explained():
         try:
-            stored = uploads.stored(stack, key)
+            stored = uploads.describe(stack, key)
+            if stored is None:
+                return None
             head = _head_bytes(stack, stack.input_bucket, key, SOURCE_HEAD)
         except ClientError as error:
-            if error.response["Error"]["Code"] in MISSING:
+            if is_missing(error):
                 return None
             raise
         problems: list[str] = []
         lines = unless_refused(problems, partial(log, stack, key, stored.uploaded_at), Log([]))
-        upload = uploads.look(
-            stack, lambda: unless_refused(problems, letters, list[Failure]()), stored
+        upload = uploads.outcome_of(
+            stack, stored, lambda: unless_refused(problems, letters, list[Failure]())
         )
         made = thumbnails(stack, upload)
         return Detail(
@@ -254,7 +256,7 @@ def detail(stack: Stack, key: str, letters: Callable[[], list[Failure]]) -> Deta
 def unless_refused[T](problems: list[str], look: Callable[[], T], otherwise: T) -> T:
     """What `look` gives, or `otherwise`, and why, where AWS refuses it."""
     try:
-        with explained():
+        with aws_errors_explained():
             return look()
     except CommandError as error:
         problems.append(str(error))
@@ -333,7 +335,7 @@ def _pixels(head: bytes) -> tuple[int, int] | None:
     """Width and height that a file's beginning tells, upright, or None."""
     try:
         image = open_image(head, LARGEST_MB)
-        turned = image.format == "JPEG" and uploads.lies(image)
+        turned = image.format == "JPEG" and uploads.is_sideways(image)
     except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
         return None
     return image.size[::-1] if turned else image.size
@@ -347,7 +349,7 @@ def _manifest(stack: Stack, key: str) -> str | None:
             Bucket=stack.settings.output_bucket, Key=stack.settings.manifest_key(key)
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] in MISSING:
+        if is_missing(error):
             return None
         raise
     text = found["Body"].read().decode(errors="replace")

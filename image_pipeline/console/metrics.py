@@ -13,7 +13,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from image_pipeline.stack import costs
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import Stack
 
 MINUTES: Final = 60
 RECENT: Final = 5
@@ -121,7 +122,7 @@ class Figures:
             self._seen = {name: at for name, at in self._seen.items() if at >= self._start}
         for _ in range(MOST_PAGES):
             more: Any = {"nextToken": self._token} if self._token else {}
-            with explained():
+            with aws_errors_explained():
                 try:
                     answer = self._stack.aws.logs.filter_log_events(
                         logGroupName=f"/aws/lambda/{self._stack.function_name}",

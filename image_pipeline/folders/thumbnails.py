@@ -24,8 +24,8 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
+from image_pipeline import files
 from image_pipeline.errors import CommandError
-from image_pipeline.stack import uploads
 from thumbnailer.errors import PermanentError, PipelineError, UnsupportedImage, release_frames
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.encoders.webp import STAMP, stamped
@@ -151,7 +151,7 @@ def plan(
     memory_mb = memory_of_worker(workers)
     return [
         Job(file.path, file.key, file.path in named, out, settings, memory_mb)
-        for file in uploads.plan(paths, settings.input_prefix, may_be_empty=may_be_empty)
+        for file in files.plan(paths, settings.input_prefix, may_be_empty=may_be_empty)
         if file.path in named or not file.path.resolve().is_relative_to(target)
     ]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 
-from image_pipeline.local.stack import HOST, MINISTACK, REPOSITORY, LocalStack
-from image_pipeline.stack.deployed import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.local.stack import HOST, MINISTACK, PATCHES, LocalStack
+from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
 """Seconds before the first retry of a failed event; the second waits twice as long."""
@@ -71,10 +71,9 @@ def ministack(
     environment = LocalStack(directory, variables=QUICK_RETRIES | variables).environment(port)
     (directory / "tmp").mkdir()
     options = [word for patch in without for word in ("--without", patch)]
-    patches = REPOSITORY / "image_pipeline" / "ministack_patches.py"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own tool
-            [str(MINISTACK), "-P", str(patches), "--end-with-stdin", *options],
+            [str(MINISTACK), "-P", str(PATCHES), "--end-with-stdin", *options],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

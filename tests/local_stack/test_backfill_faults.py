@@ -14,7 +14,7 @@ from serving import create_function, ministack
 from test_services_patches import create, run
 
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.aws import Aws
 from image_pipeline.stack.executions import Execution
 
 pytestmark = pytest.mark.local_stack
@@ -92,7 +92,7 @@ def test_one_image_that_ends_the_function_fails_alone(aws: Aws) -> None:
     assert execution.status == "SUCCEEDED"
     assert counts(told) == [{"made": 2, "current": 0, "skipped": 0, "failed": 1}]
     queue = aws.sqs.get_queue_url(QueueName="crash")["QueueUrl"]
-    (letter,) = dead_letters.look(aws.sqs, queue)
+    (letter,) = dead_letters.read(aws.sqs, queue)
     assert (letter.bucket, letter.key) == ("crash", "uploads/crash é+1.jpg")
     assert letter.etag == "9dd4e461268c8034f5c8564e155c67a6"  # MD5 of what was put
     assert letter.error_type == "Runtime.ExitError"
@@ -105,7 +105,7 @@ def test_an_image_that_never_has_the_time_gets_a_letter(aws: Aws) -> None:
     assert execution.status == "SUCCEEDED"
     assert counts(told) == [{"made": 1, "current": 0, "skipped": 0, "failed": 1}]
     queue = aws.sqs.get_queue_url(QueueName="never")["QueueUrl"]
-    (letter,) = dead_letters.look(aws.sqs, queue)
+    (letter,) = dead_letters.read(aws.sqs, queue)
     assert (letter.key, letter.error_type) == ("uploads/never.jpg", "OutOfTime")
 
 

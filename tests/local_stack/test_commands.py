@@ -19,7 +19,7 @@ from pictures import jpeg
 from PIL import Image
 from serving import free_port, processes_of, until
 
-from image_pipeline.cli import app
+from image_pipeline.cli.app import COMMANDS
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples
@@ -28,20 +28,16 @@ from image_pipeline.local.stack import CREDENTIALS, HOST, LocalStack
 
 pytestmark = pytest.mark.local_stack
 
-COMMANDS = sorted(
-    command.callback.__name__.replace("_", "-") for command in app.app.registered_commands
-)
-
 UP_WITHOUT_FUNCTION = """
-import sys
-from image_pipeline.cli import app as cli
+from image_pipeline.cli import main
+from image_pipeline.cli.commands import up
 from image_pipeline.local import stack as local_stack
 local_stack.LocalStack.build = lambda self: None
 local_stack.LocalStack.deploy = lambda self, server: None
 local_stack.LocalStack.stack = lambda self: None
-cli.ConsoleProcess.start = lambda self, port: None
-cli.show_local = lambda *_, **__: print("up", flush=True)
-cli.main()
+up.ConsoleProcess.start = lambda self, port: None
+up.show = lambda *_, **__: print("up", flush=True)
+main()
 """
 """`up` less what takes long: enough to be stopped in every way."""
 

@@ -8,7 +8,7 @@ import pytest
 from serving import ministack
 
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.aws import Aws
 
 pytestmark = pytest.mark.local_stack
 
@@ -56,12 +56,12 @@ def test_a_look_sees_all_and_takes_nothing(aws: Aws, queue: str) -> None:
     for number in range(25):
         aws.sqs.send_message(QueueUrl=queue, MessageBody=letter(f"uploads/{number}.jpg"))
     for _ in range(2):
-        found = dead_letters.look(aws.sqs, queue)
+        found = dead_letters.read(aws.sqs, queue)
         assert sorted(each.key for each in found) == sorted(
             f"uploads/{number}.jpg" for number in range(25)
         )
     assert dead_letters.depth(aws.sqs, queue) == 25
-    assert len(dead_letters.look(aws.sqs, queue, limit=10)) == 10
+    assert len(dead_letters.read(aws.sqs, queue, limit=10)) == 10
     visible = aws.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
     assert len(visible) == 10, "nothing stays hidden"
 
@@ -69,7 +69,7 @@ def test_a_look_sees_all_and_takes_nothing(aws: Aws, queue: str) -> None:
 def test_a_letter_is_read(aws: Aws, queue: str) -> None:
     """Everything that the function says of a failure is told."""
     aws.sqs.send_message(QueueUrl=queue, MessageBody=letter("uploads/ü x.jpg", attempts=3))
-    (found,) = dead_letters.look(aws.sqs, queue)
+    (found,) = dead_letters.read(aws.sqs, queue)
     assert (found.bucket, found.key, found.etag, found.attempts, found.permanent) == (
         "in",
         "uploads/ü x.jpg",
@@ -89,7 +89,7 @@ def test_an_on_failure_record_tells_every_upload_of_its_event(aws: Aws, queue: s
         "responsePayload": {"errorType": "StorageUnavailable", "errorMessage": "S3 is away"},
     }
     aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(record))
-    found = dead_letters.look(aws.sqs, queue)
+    found = dead_letters.read(aws.sqs, queue)
     assert [each.key for each in found] == ["uploads/a 1.jpg", "uploads/b 1.jpg"]
     assert {(each.error_type, each.attempts, each.permanent) for each in found} == {
         ("StorageUnavailable", 3, None)
@@ -109,7 +109,7 @@ def test_an_on_failure_record_without_an_error_type_tells_its_condition(
         "responsePayload": response,
     }
     aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(record))
-    *_, found = dead_letters.look(aws.sqs, queue)
+    *_, found = dead_letters.read(aws.sqs, queue)
     assert (found.key, found.error_type, found.attempts) == ("", "EventAgeExceeded", 2)
 
 
@@ -117,6 +117,6 @@ def test_an_on_failure_record_without_an_error_type_tells_its_condition(
 def test_what_cannot_be_read_is_shown_as_it_is(aws: Aws, queue: str, body: str) -> None:
     """A stranger's message is not hidden, and harms nothing."""
     aws.sqs.send_message(QueueUrl=queue, MessageBody=body)
-    *_, found = dead_letters.look(aws.sqs, queue)
+    *_, found = dead_letters.read(aws.sqs, queue)
     assert (found.error_type, found.key) == ("Unreadable", "")
     assert body in found.error_message

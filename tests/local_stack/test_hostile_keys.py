@@ -4,7 +4,7 @@ import pytest
 from pictures import jpeg
 from serving import until
 
-from image_pipeline.stack import replay
+from image_pipeline.stack import dead_letters
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.provenance import Provenance
 
@@ -55,7 +55,7 @@ def test_a_name_without_room_for_its_thumbnails_becomes_a_letter(stack: Stack) -
     """A key of 1,024 bytes whose thumbnails' keys would be longer: one letter that says so."""
     stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=TOO_LONG, Body=jpeg((200, 100)))
     found = until(
-        lambda: [each for each in replay.letters(stack, 1000, None) if each.key == TOO_LONG]
+        lambda: [each for each in dead_letters.failures(stack, 1000) if each.key == TOO_LONG]
     )
     assert [each.error_type for each in found] == ["KeyTooLong"]
 

@@ -105,7 +105,7 @@ def letters_waiting(stack: Stack) -> int:
 
 def letters(stack: Stack) -> list[Failure]:
     """What the queue says."""
-    return dead_letters.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+    return dead_letters.read(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
 @contextmanager
@@ -322,7 +322,7 @@ def run(stack: Stack, machine: str, **given: Any) -> executions.Execution:
     """Run a state machine to its end."""
     arn = executions.start(stack.aws.states, machine, given).arn
     return until(
-        lambda: (None if (found := executions.look(stack.aws.states, arn)).runs else found),
+        lambda: (None if (found := executions.describe(stack.aws.states, arn)).running else found),
         60,
     )  # type: ignore[return-value]  # `until` answers what is true
 
@@ -421,7 +421,7 @@ def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) ->
     )
     until(lambda: count(stack) > 0)
     executions.stop(stack.aws.states, started.arn)
-    assert executions.look(stack.aws.states, started.arn).status == "ABORTED"
+    assert executions.describe(stack.aws.states, started.arn).status == "ABORTED"
     settle(stack)
     made = count(stack)
     assert 0 < made < 200 * PER_IMAGE

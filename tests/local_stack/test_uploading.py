@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from image_pipeline.errors import CommandError
-from image_pipeline.stack.uploads import Outcome, Thumbnail, download, plan
+from image_pipeline.files import plan
+from image_pipeline.stack.uploads import Outcome, Thumbnail, download
 
 
 @pytest.fixture
