@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "dead-letters": "Show the uploads that failed, and why. Nothing is taken off the queue.",
     "replay": "Retry failed uploads: messages that now succeed are deleted, others stay queued.",
     "backfill": "Make the thumbnails of images that were uploaded earlier or with other settings.",
+    "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
     "smoke": "Check that a stack works: an image gets thumbnails, a broken file a dead letter.",
     "record": "Save the deployed template and parameters, so that they can be deployed again.",
