@@ -31,19 +31,19 @@ def stack(s3: Any, aws: str) -> Stack:
     return moto_stack(aws)
 
 
-def described(stack: Stack, key: str = KEY) -> Outcome:
+def describe(stack: Stack, key: str = KEY) -> Outcome:
     """An upload as it is in the input bucket."""
     found = uploads.describe(stack, key)
     assert found
     return found
 
 
-def test_a_thumbnail_s_standing_is_told_by_one_request(stack: Stack) -> None:
+def test_one_request_finds_how_a_thumbnail_stands(stack: Stack) -> None:
     """Missing, current, outdated by bytes or settings, superseded by a newer source's, foreign."""
     fingerprint = stack.settings.recipe
     name = stack.settings.thumbnail_key(KEY, 128)
     made(stack, KEY, jpeg())
-    upload = described(stack)
+    upload = describe(stack)
     source = Provenance(KEY, upload.etag, upload.uploaded_at, "")
     later = source.modified + timedelta(seconds=1)
     earlier = source.modified - timedelta(seconds=1)
@@ -83,14 +83,14 @@ def test_each_outcome_is_passed_on_once(stack: Stack, monkeypatch: pytest.Monkey
     made(stack, "uploads/done.jpg", jpeg())
     for name in ("failed", "late", "never"):
         stack.aws.s3.put_object(Bucket=INPUT, Key=f"uploads/{name}.jpg", Body=name.encode())
-    failed = described(stack, "uploads/failed.jpg")
+    failed = describe(stack, "uploads/failed.jpg")
     letter_of(stack, failed.key, failed.etag)
     keys = [f"uploads/{name}.jpg" for name in ("never", "late", "failed", "done")]
-    sent = [described(stack, key) for key in keys]
+    sent = [describe(stack, key) for key in keys]
     outcomes = uploads.wait(stack, sent, 3)
     first = {each.key: each.state for each in (next(outcomes), next(outcomes))}
     assert first == {"uploads/failed.jpg": State.FAILED, "uploads/done.jpg": State.DONE}
-    late = described(stack, "uploads/late.jpg")
+    late = describe(stack, "uploads/late.jpg")
     letter_of(stack, late.key, late.etag)
     assert next(outcomes).key == "uploads/late.jpg"
     assert [(each.key, each.state) for each in outcomes] == [("uploads/never.jpg", State.UNKNOWN)]
@@ -104,7 +104,7 @@ def test_files_are_uploaded_in_order_with_their_types(stack: Stack, tmp_path: Pa
     sent = list(uploads.upload(stack, files))
     assert [each.key for each in sent] == [file.key for file in files]
     assert {(each.content_type, each.state) for each in sent} == {("image/jpeg", State.UNKNOWN)}
-    assert all(each.etag == described(stack, each.key).etag for each in sent)
+    assert all(each.etag == describe(stack, each.key).etag for each in sent)
 
 
 def test_a_survey_grows_to_its_last_sums(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,17 +31,17 @@ ROLE = "arn:aws:iam::000000000000:role/test"
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that is not in use."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def until[T](look: Callable[[], T], seconds: float = 20) -> T:
-    """What `look` answers once it is true; fails when it is not within `seconds`."""
+def until[T](check: Callable[[], T], seconds: float = 20) -> T:
+    """Wait until `check` returns something true, and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s: last saw {found!r}"
         time.sleep(0.05)
     return found
@@ -107,7 +107,7 @@ def create_function(aws: Aws, name: str, source: str, **configuration: Any) -> N
 
 
 def invoke(aws: Aws, name: str, event: object = None) -> Any:
-    """The answer of a synchronous invocation, decoded."""
+    """Invoke a function synchronously; its result, decoded."""
     answer = aws.functions.invoke(FunctionName=name, Payload=json.dumps(event))
     return json.loads(answer["Payload"].read())
 
@@ -115,7 +115,7 @@ def invoke(aws: Aws, name: str, event: object = None) -> Any:
 def client(
     aws: Aws, service: str, key: str = LOCAL_ACCESS_KEY, secret: str = LOCAL_ACCESS_KEY
 ) -> Any:
-    """A client of a service that the command itself does not use, or of another user's."""
+    """A client of a service that the command does not use, or with another user's key."""
     return boto3.client(
         service,  # type: ignore[call-overload]
         endpoint_url=aws.endpoint_url,
