@@ -103,7 +103,7 @@ chromium:
 	  echo "No Chromium, and none could be installed: tests of the console's pages are skipped" >&2
 
 commands: $(DEV) ## Write docs/commands.md again, from the commands themselves
-	typer image_pipeline.cli.app utils docs --name image-pipeline --title "Commands" --output docs/commands.md
+	python -m tools.command_docs docs/commands.md
 
 clean: ## Remove what the other targets made
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down

@@ -28,7 +28,9 @@ from rich.table import Table
 from bench.engine_inputs import AS_PUBLISHED, Case, cases, reference
 from bench.engine_report import markdown, plot
 from bench.experiment import REPOSITORY, RESULTS, Spread, commit, machine
-from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out
 from image_pipeline.errors import CommandError
 
 RESULT: Final = RESULTS / "engine.json"
@@ -458,4 +460,4 @@ def engine(
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

@@ -24,7 +24,9 @@ from rich.table import Table
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
 from bench.experiment import RESULTS, Photo, Spread, commit, machine, photo_of
 from bench.limits import LimitUnavailable, limited
-from image_pipeline.cli.common import Json, err, main, new_app, out, print_json
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import Invocation, RuntimeEmulator
 from image_pipeline.stack import costs
@@ -328,4 +330,4 @@ def show(
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

@@ -12,7 +12,9 @@ from PIL import Image
 from rich.progress import Progress
 from rich.table import Table
 
-from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out
 from image_pipeline.local.samples import landscape
 from thumbnailer.imaging.limits import BASE_MB
 
@@ -159,4 +161,4 @@ def memory(
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

@@ -11,7 +11,8 @@ from typing import Any, Final
 import jinja2
 
 from bench.experiment import REPOSITORY, RESULTS
-from image_pipeline.cli.common import main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
 
 TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")
@@ -115,4 +116,4 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

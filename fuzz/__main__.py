@@ -16,7 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fuzz.worker import MEMORY_MB, SECONDS, Case, Told, attempt, case, found, work
-from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out
 from image_pipeline.errors import CommandError
 
 FINDINGS: Final = Path("fuzz/findings")
@@ -186,4 +188,4 @@ def show(counts: Counter[tuple[str, str]], kept: list[str], seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

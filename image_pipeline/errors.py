@@ -1,9 +1,9 @@
-"""The one error that a person is shown without a traceback."""
+"""Errors that the command reports as one message, without a traceback."""
 
 
 class CommandError(Exception):
-    """The command cannot go on; the message says why and what to do next, in one paragraph."""
+    """The command cannot continue; the message says why and what to do next, in one paragraph."""
 
 
 class NotPermitted(CommandError):
-    """AWS knows who asks, and does not let them."""
+    """AWS accepts the credentials but denies the request."""

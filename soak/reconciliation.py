@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from image_pipeline.stack import replay
-from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import CONNECTIONS, Stack
+from image_pipeline.stack.aws import CONNECTIONS
+from image_pipeline.stack.dead_letters import Failure, failures
+from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
 from thumbnailer.provenance import LONG_AGO, Provenance
 
@@ -43,7 +43,7 @@ def reconcile(
     """
     accounts = Accounts(uploads=len(uploads))
     letters: defaultdict[str, list[Failure]] = defaultdict(list)
-    for letter in replay.letters(stack, MOST_LETTERS, None):
+    for letter in failures(stack, MOST_LETTERS):
         letters[letter.key].append(letter)
     sources = dict(_listed(stack, stack.input_bucket, stack.settings.input_prefix))
     thumbnails = dict(_listed(stack, stack.settings.output_bucket, ""))

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from image_pipeline.cli import app
+from image_pipeline.cli import main
 
 COMMAND = Path(sys.executable).parent / "image-pipeline"
 
@@ -25,15 +25,15 @@ class Home:
 
     directory: Path
     port: int
-    told_by_up: str = ""
+    printed_by_up: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the command sees."""
+        """The environment of the command."""
         return os.environ | {"IMAGE_PIPELINE_DIRECTORY": str(self.directory), "COLUMNS": "100"}
 
     def run(self, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end: in this process, for its imports take a second."""
+        """Run the command to its end: in this process, because its imports take a second."""
         arguments = ["image-pipeline", *map(str, words)]
         with (
             patch.dict(os.environ, self.environment | variables),
@@ -42,26 +42,26 @@ class Home:
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            app.main()
+            main()
         code = left.value.code
         assert isinstance(code, int)
         return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
     def json(self, *words: object, code: int = 0, **variables: str) -> Any:
-        """What the command answers with --json."""
+        """Run the command with --json; its output, decoded."""
         done = self.run(*words, "--json", **variables)
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
 
     @contextmanager
     def console(self) -> Iterator[subprocess.Popen[str]]:
-        """Run a console in the foreground as long as the block lasts."""
+        """Run a console in the foreground for the block."""
         with self._started([COMMAND, "console", "--no-browser", "--port", "0"]) as process:
             yield process
 
     @contextmanager
     def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:
-        """Run `up` in the foreground as long as the block lasts."""
+        """Run `up` in the foreground for the block."""
         with self._started([*(command or (COMMAND,)), "up", "--port", str(self.port)]) as process:
             yield process
 

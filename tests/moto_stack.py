@@ -3,7 +3,8 @@
 from aws_names import INPUT, OUTPUT
 from pictures import thumbnails_of
 
-from image_pipeline.stack.deployed import Aws, Stack
+from image_pipeline.stack.aws import Aws
+from image_pipeline.stack.deployed import Stack
 from thumbnailer.dead_letters import DeadLetter
 from thumbnailer.errors import CorruptImage, PipelineError
 from thumbnailer.events import Upload

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from image_pipeline.cli.common import main
+from image_pipeline.cli.app import run_app
 from image_pipeline.errors import CommandError
 from tools import artefact_size
 from tools.artefact_size import Part, check_limits, parts
@@ -79,6 +79,6 @@ def test_a_folder_without_a_build_is_refused(
     """The message says how to build, and the exit code is 1."""
     monkeypatch.setattr(sys, "argv", ["artefact", str(tmp_path)])
     with pytest.raises(SystemExit) as left:
-        main(artefact_size.app)
+        run_app(artefact_size.app)
     assert left.value.code == 1
     assert "make build" in capsys.readouterr().err

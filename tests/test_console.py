@@ -31,8 +31,9 @@ from image_pipeline.console.guard import TOKEN_HEADER
 from image_pipeline.console.metrics import LATE_SECONDS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import replay
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack import dead_letters, replay
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
 from thumbnailer.imaging import ENCODERS, HEAD_BYTES
 
@@ -320,7 +321,7 @@ def test_a_missing_permission_hides_only_what_it_protects(
         raise NotPermitted("AWS denies logs and queues")
 
     monkeypatch.setattr(gallery, "read_log", refuse)
-    monkeypatch.setattr(replay, "letters", refuse)
+    monkeypatch.setattr(dead_letters, "failures", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
     assert "AWS denies" in text
@@ -347,7 +348,7 @@ def test_an_unexpected_error_is_a_page(pages: Pages, monkeypatch: pytest.MonkeyP
 )
 def test_every_kind_of_denial_is_not_permitted(code: str) -> None:
     """Error codes of S3, of HEAD requests and of KMS all become NotPermitted."""
-    with pytest.raises(NotPermitted), explained():
+    with pytest.raises(NotPermitted), aws_errors_explained():
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Operation")
 
 
@@ -499,18 +500,18 @@ def test_a_replay_deletes_a_message_only_once_it_is_settled(
     letter_of(stack, "uploads/a.jpg", "e")
     letter_of(stack, "uploads/b.jpg", "e")
     stack.aws.__dict__["invocations"] = function = Function([answer])
-    one, other = replay.letters(stack, 10, None)
+    one, other = dead_letters.failures(stack, 10)
     replayed = list(replay.replay_each(stack, [one.message_id], Lock()))
     assert [(each.message_id, each.outcome) for each in replayed] == [(one.message_id, outcome)]
     assert function.bodies == [one.body]
-    queued = {each.message_id for each in replay.letters(stack, 10, None)}
+    queued = {each.message_id for each in dead_letters.failures(stack, 10)}
     assert queued == {other.message_id} | ({one.message_id} if stays else set())
 
 
 def test_a_replay_reports_messages_that_are_gone(stack: Stack) -> None:
     """A message that is not on the queue is reported as gone, and the others are replayed."""
     letter_of(stack, "uploads/a.jpg", "e")
-    (one,) = replay.letters(stack, 10, None)
+    (one,) = dead_letters.failures(stack, 10)
     stack.aws.__dict__["invocations"] = Function([{"processed": 1, "failed": 0}])
     replayed = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
     assert {each.message_id: each.outcome for each in replayed} == {

@@ -8,7 +8,7 @@ import pytest
 from pictures import jpeg
 from typer.testing import CliRunner
 
-from image_pipeline.cli.common import main
+from image_pipeline.cli.app import run_app
 from image_pipeline.errors import CommandError
 from tools import corpus
 from tools.corpus import CASES, Outcome, app, read_cases, run, write_sheet
@@ -84,5 +84,5 @@ def test_a_missing_table_says_what_to_do(
         read_cases(Path("nowhere.tsv"))
     monkeypatch.setattr("sys.argv", ["corpus", "--cases", "nowhere.tsv"])
     with pytest.raises(SystemExit, match="1"):
-        main(corpus.app)
+        run_app(corpus.app)
     assert "nowhere.tsv" in capsys.readouterr().err

@@ -1,33 +1,55 @@
-"""How a stack is reached."""
+"""How a stack is reached, and what must agree with the function and the state machines."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_pipeline.stack import deployed
+from image_pipeline.stack import aws, costs, dead_letters, replay
+from thumbnailer import handler
 
 MOMENTS = st.floats(0, 4e9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
 
 @given(MOMENTS, st.sampled_from(["milliseconds", "seconds"]))
 def test_times_are_read_as_botocore_reads_them(moment: datetime, precision: str) -> None:
-    """In every form that AWS's services answer with: ISO 8601 and seconds since 1970."""
+    """In every form that AWS's services return: ISO 8601, and seconds since 1970."""
     text = moment.isoformat(timespec=precision).replace("+00:00", "Z")
-    for told in (text, moment.timestamp(), str(int(moment.timestamp()))):
-        assert deployed._time(told) == parse_timestamp(told)  # noqa: SLF001
+    for value in (text, moment.timestamp(), str(int(moment.timestamp()))):
+        assert aws._parse_time(value) == parse_timestamp(value)  # noqa: SLF001
 
 
-@pytest.mark.parametrize("told", ["Tue, 24 Nov 2026 23:14:42 GMT", "20261124T231442Z", 0, 1.5])
-def test_other_forms_of_time_are_left_to_botocore(told: object) -> None:
-    """HTTP's own dates, and what is odd."""
-    assert deployed._time(told) == parse_timestamp(told)  # noqa: SLF001
+@pytest.mark.parametrize("value", ["Tue, 24 Nov 2026 23:14:42 GMT", "20261124T231442Z", 0, 1.5])
+def test_other_forms_of_time_are_left_to_botocore(value: object) -> None:
+    """HTTP dates and unusual forms."""
+    assert aws._parse_time(value) == parse_timestamp(value)  # noqa: SLF001
 
 
-@pytest.mark.parametrize("told", ["", "soon", None])
-def test_what_is_no_time_is_refused(told: object) -> None:
-    """As botocore does it, so that its own error says what was wrong."""
+@pytest.mark.parametrize("value", ["", "soon", None])
+def test_an_invalid_time_is_refused(value: object) -> None:
+    """By botocore, so that its error says what is wrong."""
     with pytest.raises((ValueError, TypeError, RuntimeError)):
-        deployed._time(told)  # noqa: SLF001
+        aws._parse_time(value)  # noqa: SLF001
+
+
+def test_a_replay_counts_unreadable_messages_by_the_function_s_word() -> None:
+    """The reason that the function gives is the outcome; the error type is another word."""
+    assert handler.UNREADABLE == replay.UNREADABLE
+    assert dead_letters.UNREADABLE_TYPE == "Unreadable"
+
+
+def test_a_replay_counts_by_the_outcomes_of_the_state_machine() -> None:
+    """What the command adds up is in the output of each execution."""
+    text = (Path(__file__).parents[1] / "iac" / "replay.asl.json").read_text()
+    counts = json.loads(text)["States"]["Lanes"]["ItemProcessor"]["States"]["Begin"]["Assign"]
+    assert set(replay.OUTCOMES) <= set(counts["counts"])
+
+
+def test_a_backfill_is_estimated_with_the_batches_of_the_state_machine() -> None:
+    """Requests and transitions are paid for by the batch."""
+    text = (Path(__file__).parents[1] / "iac" / "backfill.asl.json").read_text()
+    assert f'"MaxItemsPerBatch": {costs.BATCH},' in text

@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline.cli.common import main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
 from thumbnailer.build_check import STAMP
 
@@ -115,4 +116,4 @@ def _mb(size: int) -> str:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

@@ -24,7 +24,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out
 from image_pipeline.errors import CommandError
 from thumbnailer.handler import Function
 from thumbnailer.imaging import Size
@@ -341,4 +343,4 @@ def _viewable(source: Path, copy: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

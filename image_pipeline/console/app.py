@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from botocore.exceptions import ClientError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -30,7 +29,6 @@ from image_pipeline.console.gallery import (
     URL_SECONDS,
     Gallery,
     detail,
-    is_missing,
     presigned_url,
     read_or_default,
     thumbnails_of,
@@ -40,9 +38,9 @@ from image_pipeline.console.metrics import Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import uploads
-from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import CONNECTIONS, Stack, explained
-from image_pipeline.stack.replay import waiting
+from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
+from image_pipeline.stack.dead_letters import Failure, count_messages
+from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
 from thumbnailer.settings import MAX_KEY_BYTES
 
@@ -115,7 +113,7 @@ class Console:
     def dead_letters_list(self, request: Request) -> Response:
         """Return the list of failed uploads, newest first."""
         failures = self._dead_letters.read()[::-1]
-        unread = max(waiting(self._stack) - len({each.message_id for each in failures}), 0)
+        unread = max(count_messages(self._stack) - len({each.message_id for each in failures}), 0)
         limited = len(failures) >= MAX_FAILURES  # then they are unread, not in flight
         return self._page(
             request,
@@ -152,7 +150,7 @@ class Console:
     def _upload(self, key: str) -> dict[str, str]:
         content_type = uploads.content_type(key)
         parameters = {"Bucket": self._stack.input_bucket, "Key": key, "ContentType": content_type}
-        with explained():  # signing may have to renew the credentials
+        with aws_errors_explained():  # signing may have to renew the credentials
             url = self._stack.aws.s3_links.generate_presigned_url(
                 "put_object", Params=parameters, ExpiresIn=URL_SECONDS
             )
@@ -170,17 +168,15 @@ class Console:
     def _outcomes(self, keys: Sequence[str]) -> dict[str, Any]:
         found: list[str] = []
         failures = partial(read_or_default, found, self._dead_letters.read, list[Failure]())
-        with explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
+        with aws_errors_explained(), ThreadPoolExecutor(min(CONNECTIONS, len(keys) + 1)) as pool:
             outcomes = list(pool.map(lambda key: self._outcome(key, failures), keys))
         return {"outcomes": outcomes, "error": found[0] if found else None}
 
     def _outcome(self, key: str, failures: Callable[[], list[Failure]]) -> dict[str, str]:
-        try:
-            upload = uploads.look(self._stack, failures, uploads.stored(self._stack, key))
-        except ClientError as error:
-            if not is_missing(error):
-                raise
+        stored = uploads.describe(self._stack, key)
+        if stored is None:
             return {"key": key, "state": "gone", "html": self._render("outcome.html", upload=None)}
+        upload = uploads.outcome_of(self._stack, stored, failures)
         thumbnails = thumbnails_of(self._stack, upload)
         return {
             "key": key,

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Final
 
-from image_pipeline.stack import replay
+from image_pipeline.stack import dead_letters
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 
@@ -41,7 +41,7 @@ class DeadLetters:
         with self.lock:
             started = time.monotonic()
             if started > self._reuse_until:
-                self._failures = replay.letters(self._stack, MAX_FAILURES, None)
+                self._failures = dead_letters.failures(self._stack, MAX_FAILURES)
                 now = time.monotonic()
                 self._reuse_until = now + max(MIN_REUSE_SECONDS, REUSE_FACTOR * (now - started))
             return self._failures

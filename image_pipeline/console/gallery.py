@@ -14,10 +14,11 @@ from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
+from image_pipeline.stack.aws import aws_errors_explained, is_missing
 from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome
-from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, identify, upright_size
+from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, Size, identify, upright_size
 from thumbnailer.srcset import srcset, url_path
 
 PAGE_SIZE: Final = 48
@@ -54,10 +55,6 @@ MAX_QUOTED_KEY: Final = 1000
 
 MAX_KEY_PREFIX: Final = 150
 """Characters of a longer key that the pattern has: JSON may escape each one as six."""
-
-
-MAX_MEMORY_MB: Final = 10_240
-"""For reading an original's header: as much as a function can have, because no pixel is decoded."""
 
 
 class Object(NamedTuple):
@@ -98,16 +95,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail: `width` is the configured one, `pixels` the real (width, height).
+    """A thumbnail: `size` is the configured one, `pixels` the real (width, height).
 
-    `size` is in bytes. `saving` is the percentage of the original's bytes that the thumbnail saves;
+    `saving` is the percentage of the original's bytes that the thumbnail saves;
     it is negative for a thumbnail that is larger. `url` is presigned.
     """
 
-    width: int
+    size: Size
     pixels: PixelSize | None
     key: str
-    size: int
+    bytes: int
     saving: int
     url: str
 
@@ -154,7 +151,7 @@ class Gallery:
         The newest come first, without the first `skip`. If there are more than MAX_SORTED, they are
         sorted by name and start after the key `after`. Raises CommandError if AWS refuses.
         """
-        with explained():
+        with aws_errors_explained():
             return self._page(self._stack.settings.input_prefix + prefix, skip, after)
 
     def _page(self, key_prefix: str, skip: int, after: str) -> Page:
@@ -233,21 +230,16 @@ def presigned_url(stack: Stack, bucket: str, key: str) -> str:
     )
 
 
-def is_missing(error: ClientError) -> bool:
-    """Return whether S3 says that an object does not exist; HEAD requests have only the status."""
-    return error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}
-
-
 def thumbnails_of(stack: Stack, upload: Outcome) -> list[Thumbnail]:
     """Return the thumbnails of an upload that is done; none for any other."""
     found = []
     bucket = stack.settings.output_bucket
     for each in upload.thumbnails:
-        encoder = ENCODERS["webp"]
-        pixels = encoder.size_of(_read_range(stack, bucket, each.key, THUMBNAIL_RANGE))
-        saving = (upload.size - each.size) * 100 // max(upload.size, 1)
+        head = _read_range(stack, bucket, each.key, THUMBNAIL_RANGE)
+        pixels = ENCODERS[each.spec.format].size_of(head)
+        saving = (upload.size - each.bytes) * 100 // max(upload.size, 1)
         url = presigned_url(stack, bucket, each.key)
-        found.append(Thumbnail(each.width, pixels, each.key, each.size, saving, url))
+        found.append(Thumbnail(each.spec.size, pixels, each.key, each.bytes, saving, url))
     return found
 
 
@@ -256,9 +248,11 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
 
     `failures` reads the failed uploads. Raises CommandError if AWS refuses to read the image.
     """
-    with explained():
+    with aws_errors_explained():
+        stored = uploads.describe(stack, key)
+        if stored is None:
+            return None
         try:
-            stored = uploads.stored(stack, key)
             head = _read_range(stack, stack.input_bucket, key, SOURCE_RANGE)
         except ClientError as error:
             if is_missing(error):
@@ -266,12 +260,12 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
             raise
         errors: list[str] = []
         log = read_or_default(errors, partial(read_log, stack, key, stored.uploaded_at), Log([]))
-        upload = uploads.look(
-            stack, partial(read_or_default, errors, failures, list[Failure]()), stored
+        upload = uploads.outcome_of(
+            stack, stored, partial(read_or_default, errors, failures, list[Failure]())
         )
         thumbnails = thumbnails_of(stack, upload)
         return Detail(
-            replace(upload, pixels=upright_size(head, MAX_MEMORY_MB)),
+            replace(upload, pixels=upright_size(head)),
             identify(head),
             stored.content_type,
             presigned_url(stack, stack.input_bucket, key),
@@ -286,7 +280,7 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
 def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> T:
     """Return what `read` returns; if AWS refuses, add the reason to `errors`, return `default`."""
     try:
-        with explained():
+        with aws_errors_explained():
             return read()
     except CommandError as error:
         errors.append(str(error))

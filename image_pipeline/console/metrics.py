@@ -14,7 +14,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from image_pipeline.stack import costs
-from image_pipeline.stack.deployed import Stack, explained
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import Stack
 
 MINUTES: Final = 60
 
@@ -128,7 +129,7 @@ class Metrics:
             self._seen = {event_id: at for event_id, at in self._seen.items() if at >= self._start}
         for _ in range(MAX_LOG_PAGES):
             token: Any = {"nextToken": self._token} if self._token else {}
-            with explained():
+            with aws_errors_explained():
                 try:
                     page = self._stack.aws.logs.filter_log_events(
                         logGroupName=f"/aws/lambda/{self._stack.function_name}",

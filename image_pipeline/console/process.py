@@ -64,7 +64,7 @@ class ConsoleProcess:
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - this package's own command
                     [
-                        *(sys.executable, "-m", "image_pipeline.cli.app", "console", "--local"),
+                        *(sys.executable, "-m", "image_pipeline.cli", "console", "--local"),
                         *("--no-browser", "--port", str(port)),
                     ],
                     stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Replays that the console started: they run in threads, and pages ask how far they are."""
+"""Replays that the console started: they run in threads, and pages ask for their progress."""
 
 import itertools
 import threading
@@ -10,25 +10,25 @@ from typing import Any
 from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import executions
+from image_pipeline.stack.dead_letters import count_messages
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.executions import Execution
-from image_pipeline.stack.replay import NOTHING, replay_each, replays, waiting
+from image_pipeline.stack.replay import OUTCOMES, replay_all, replay_each
 
 
 @dataclass
 class Replay:
-    """A replay, and how far it is; `outcomes` are of single letters, by message id."""
+    """A replay and its progress; `outcomes` are those of single messages, by message id."""
 
     number: int
     total: int
     ended: bool = False
-    counts: Counter[str] = field(default_factory=lambda: Counter(NOTHING))
+    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(OUTCOMES, 0)))
     outcomes: dict[str, dict[str, str]] = field(default_factory=dict)
     waiting: int | None = None
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a page gets it."""
+        """As JSON for a page."""
         return {
             "number": self.number,
             "total": self.total,
@@ -54,8 +54,8 @@ class Replays:
         return self._started.get(number)
 
     def start(self, message_ids: Sequence[str] | None) -> Replay:
-        """Replay these letters, or all with None, in the background."""
-        total = waiting(self._stack) if message_ids is None else len(message_ids)
+        """Replay these messages, or all of them with None, in the background."""
+        total = count_messages(self._stack) if message_ids is None else len(message_ids)
         replay = Replay(next(self._numbers), total)
         self._started[replay.number] = replay
         threading.Thread(target=self._run, args=(replay, message_ids), daemon=True).start()
@@ -79,16 +79,12 @@ class Replays:
             replay.ended = True
 
     def _all(self, replay: Replay) -> None:
-        machine = self._stack.output("ReplayStateMachineArn")
-        current = executions.running(self._stack.aws.states, machine)
-
-        def progress() -> None:
-            replay.waiting = waiting(self._stack)
-
-        def follow(execution: Execution) -> Execution:
-            return executions.follow(self._stack.aws.states, execution.arn, progress)
-
-        if current:  # somebody's, of some letters perhaps: it is waited for, and is not ours
-            follow(current)
-        for ended in replays(self._stack, None, None, None, follow):
-            replay.counts.update({name: ended.output[name] for name in NOTHING})
+        states, machine = self._stack.aws.states, self._stack.output("ReplayStateMachineArn")
+        if running := executions.find_running(states, machine):
+            # Somebody else's, perhaps of some messages only: it is not counted.
+            for _ in executions.watch(states, running.arn):
+                replay.waiting = count_messages(self._stack)
+        for execution in replay_all(self._stack):
+            replay.waiting = count_messages(self._stack)
+            if not execution.running:
+                replay.counts.update({name: execution.output[name] for name in OUTCOMES})

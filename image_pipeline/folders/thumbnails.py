@@ -24,8 +24,8 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
+from image_pipeline import files
 from image_pipeline.errors import CommandError
-from image_pipeline.stack import uploads
 from thumbnailer.errors import (
     ImageTooLarge,
     PermanentError,
@@ -43,7 +43,7 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import Settings
+from thumbnailer.settings import MAX_MEMORY_MB, Settings
 
 WORK: Final = ".image-pipeline"
 """Folder inside the output folder, for files that are still being written."""
@@ -53,8 +53,7 @@ HEAD_BYTES: Final = 4096
 """Bytes that are enough to recognise a format: a video of many gigabytes is not read."""
 
 MIN_MB: Final = 512
-MAX_MB: Final = 10_240
-"""Memory for each worker: as much as a Lambda function has by default and at most."""
+"""Memory for each worker at least: as much as the function has by default."""
 
 
 class State(StrEnum):
@@ -163,7 +162,7 @@ def plan(
     memory_mb = memory_of_worker(workers)
     return [
         Job(file.path, file.key, file.path in named, out, settings, memory_mb)
-        for file in uploads.plan(paths, settings.input_prefix, may_be_empty=may_be_empty)
+        for file in files.plan(paths, settings.input_prefix, may_be_empty=may_be_empty)
         if file.path in named or not file.path.resolve().is_relative_to(target)
     ]
 
@@ -171,7 +170,7 @@ def plan(
 def memory_of_worker(workers: int) -> int:
     """Return the MB that each worker may use, so that all together use half of the machine's."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
-    return max(MIN_MB, min(machine // 2 // workers, MAX_MB))
+    return max(MIN_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
 
 
 def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:

@@ -15,22 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from botocore.exceptions import ClientError
 from rich.highlighter import JSONHighlighter
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline.cli.common import (
-    Json,
-    err,
-    main,
-    new_app,
-    out,
-    print_json,
-    running,
-    stopped_by_signals,
-)
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json
+from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.cli.targets import running
 from image_pipeline.errors import CommandError
+from image_pipeline.files import File
 from image_pipeline.local import samples
 from image_pipeline.local.runtime_emulator import (
     FunctionError,
@@ -40,8 +35,9 @@ from image_pipeline.local.runtime_emulator import (
 )
 from image_pipeline.local.stack import CREDENTIALS, REPOSITORY, LocalStack, sam_environment
 from image_pipeline.stack import uploads
-from image_pipeline.stack.deployed import Stack, explained
-from image_pipeline.stack.uploads import File, Outcome, State
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.uploads import State
 from thumbnailer.build_check import STAMP
 from thumbnailer.errors import InvalidEvent
 from thumbnailer.events import parse
@@ -106,7 +102,7 @@ def invoke(
     if docker:
         check_docker()
     local = LocalStack()
-    with stopped_by_signals(), running(local, free_ports(1)[0]) as stack, explained():
+    with stopped_by_signals(), running(local, free_ports(1)[0]) as stack, aws_errors_explained():
         uploads = parse(event).uploads
         for bucket in sorted({upload.bucket for upload in uploads} - {stack.input_bucket}):
             note(f"Bucket {bucket} of the event is taken as {stack.input_bucket}, the local one")
@@ -184,16 +180,16 @@ def prepare(stack: Stack, keys: Iterable[str], directory: Path) -> None:
     """
     prefix = stack.settings.input_prefix
     ours = [key for key in dict.fromkeys(keys) if key.startswith(prefix) and not key.endswith("/")]
-    found = {key: outcome for key in ours if (outcome := stored(stack, key))}
+    found = {key: outcome for key in ours if (outcome := uploads.describe(stack, key))}
     missing = [key for key in ours if key not in found]
-    outcomes = uploads.wait(stack, list(found.values()), 0, lambda _: None)
+    outcomes = list(uploads.wait(stack, list(found.values()), 0))
     if missing:
         picture = draw(directory)
         size = "{} × {}".format(*SAMPLE_SIZE)
         for key in missing:
             note(f"Uploading {key}, which is not there yet: a drawn JPEG of {size} pixels")
-        uploaded = uploads.upload(stack, [File(picture, key) for key in missing], lambda: None)
-        outcomes += uploads.wait(stack, uploaded, SETTLE_SECONDS, lambda _: None)
+        uploaded = list(uploads.upload(stack, [File(picture, key) for key in missing]))
+        outcomes += uploads.wait(stack, uploaded, SETTLE_SECONDS)
         for outcome in outcomes[len(found) :]:
             if outcome.state is State.UNKNOWN:
                 note(f"The deployed function has not finished with {outcome.key}: it may interfere")
@@ -202,24 +198,6 @@ def prepare(stack: Stack, keys: Iterable[str], directory: Path) -> None:
         stack.aws.s3.delete_object(Bucket=stack.settings.output_bucket, Key=key)
     if current:
         note(f"Removed {', '.join(current)}: the invocation makes them again")
-
-
-def stored(stack: Stack, key: str) -> Outcome | None:
-    """What is known of an object in the input bucket; None where there is none."""
-    try:
-        head = stack.aws.s3.head_object(Bucket=stack.input_bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "404":
-            raise
-        return None
-    return Outcome(
-        path=Path(key),
-        key=key,
-        size=head["ContentLength"],
-        pixels=None,
-        etag=head["ETag"].strip('"'),
-        uploaded_at=head["LastModified"],
-    )
 
 
 def draw(directory: Path) -> Path:
@@ -438,4 +416,4 @@ def note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

@@ -24,7 +24,8 @@ from typing import Final
 
 from image_pipeline.errors import CommandError
 from image_pipeline.locks import locked
-from image_pipeline.stack.deployed import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws, Stack
+from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.stack.deployed import Stack
 from thumbnailer.build_check import MACHINES
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

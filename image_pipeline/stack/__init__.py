@@ -1,1 +1,1 @@
-"""TODO."""
+"""A deployed stack seen from outside: uploads, failures, replay, backfill, costs, smoke test."""

@@ -1,22 +1,26 @@
-"""Images that were there before the pipeline: what a backfill would do, and what one did."""
+"""Count what a backfill would make, and read the results of one that ended."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from itertools import batched, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import ClientError
-
-from image_pipeline.stack.deployed import CONNECTIONS, Stack, explained
-from thumbnailer.provenance import Provenance
+from image_pipeline.stack import thumbnails
+from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
+from image_pipeline.stack.deployed import Stack
+from thumbnailer.provenance import Provenance, Standing
 from thumbnailer.settings import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectTypeDef
+
+LISTED: Final = 1000
+"""Objects in one answer of a listing.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
 class State(Enum):
@@ -29,10 +33,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The objects under a prefix, and what of them is to be made; sizes in bytes.
+    """The objects under a prefix, and those whose thumbnails would be made; sizes in bytes.
 
-    `skipped` are folder markers, and those whose thumbnails' names a newer object has. `beyond`
-    says that there are more objects than were looked at.
+    `skipped` are folder markers, and objects whose thumbnails' names a newer object has. `beyond`
+    says that there are more objects than were counted.
     """
 
     objects: int = 0
@@ -45,10 +49,10 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a backfill did: images made, current before, skipped, and failed, with a letter each.
+class Result:
+    """What a backfill did: images made, already current, skipped, and failed with a message each.
 
-    `unreported` are batches that ended without a letter for each of their failures, and why.
+    `unreported` are the reasons of batches that ended without a message for each failed image.
     """
 
     made: int = 0
@@ -58,85 +62,80 @@ class Done:
     unreported: tuple[str, ...] = ()
 
 
-def survey(stack: Stack, prefix: str, maximum: int, progress: Callable[[int], None]) -> Survey:
-    """Look at up to `maximum` objects under `prefix`, by lists and HEADs alone.
+def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
+    """Count up to `maximum` objects under `prefix`, by list and HEAD requests alone.
 
-    `progress` is told how many more were looked at.
+    Yields the sums so far after every LISTED objects; the last ones are complete. Raises
+    CommandError if AWS refuses.
     """
     found = Survey()
-    listed = _listed(stack, prefix)
-    with explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
-        for some in batched(islice(listed, maximum), 1000, strict=False):
-            states = list(pool.map(partial(_state, stack), some))
-            missing = [
-                each for each, state in zip(some, states, strict=True) if state is State.TO_MAKE
+    listed = _list_objects(stack, prefix)
+    with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
+        for objects in batched(islice(listed, maximum), LISTED, strict=False):
+            states = list(pool.map(partial(_state, stack), objects))
+            to_make = [
+                each for each, state in zip(objects, states, strict=True) if state is State.TO_MAKE
             ]
             found = replace(
                 found,
-                objects=found.objects + len(some),
-                size=found.size + sum(each["Size"] for each in some),
-                to_make=found.to_make + len(missing),
-                to_make_size=found.to_make_size + sum(each["Size"] for each in missing),
+                objects=found.objects + len(objects),
+                size=found.size + sum(each["Size"] for each in objects),
+                to_make=found.to_make + len(to_make),
+                to_make_size=found.to_make_size + sum(each["Size"] for each in to_make),
                 current=found.current + states.count(State.CURRENT),
                 skipped=found.skipped + states.count(State.SKIPPED),
             )
-            progress(len(some))
-        return replace(found, beyond=next(listed, None) is not None)
+            yield found
+        yield replace(found, beyond=next(listed, None) is not None)
 
 
-def results(stack: Stack, output: dict[str, Any]) -> Done:
-    """Add up what the batches of a backfill wrote; `output` is the state machine's.
+def result(stack: Stack, output: dict[str, Any]) -> Result:
+    """Add up what the batches of a backfill wrote; `output` is that of its execution.
 
     https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
     """
     where = output["ResultWriterDetails"]
-    manifest = _fetched(stack, where["Bucket"], where["Key"])
-    done = Done()
+    manifest = _read_json(stack, where["Bucket"], where["Key"])
+    found = Result()
     for file in manifest["ResultFiles"]["SUCCEEDED"]:
-        for batch in _fetched(stack, where["Bucket"], file["Key"]):
-            told = json.loads(batch["Output"])
-            done = replace(
-                done,
-                made=done.made + told["made"],
-                current=done.current + told["current"],
-                skipped=done.skipped + told["skipped"],
-                failed=done.failed + told["failed"],
+        for batch in _read_json(stack, where["Bucket"], file["Key"]):
+            counts = json.loads(batch["Output"])
+            found = replace(
+                found,
+                made=found.made + counts["made"],
+                current=found.current + counts["current"],
+                skipped=found.skipped + counts["skipped"],
+                failed=found.failed + counts["failed"],
             )
     for file in manifest["ResultFiles"]["FAILED"]:
-        for batch in _fetched(stack, where["Bucket"], file["Key"]):
+        for batch in _read_json(stack, where["Bucket"], file["Key"]):
             reason = f"{batch.get('Error', '')}: {batch.get('Cause', '')}"
-            done = replace(done, unreported=(*done.unreported, reason))
-    return done
+            found = replace(found, unreported=(*found.unreported, reason))
+    return found
 
 
-def _listed(stack: Stack, prefix: str) -> Iterator["ObjectTypeDef"]:
+def _list_objects(stack: Stack, prefix: str) -> Iterator["ObjectTypeDef"]:
     pages = stack.aws.s3.get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=stack.input_bucket, Prefix=prefix):
         yield from page.get("Contents", [])
 
 
-def _state(stack: Stack, source: "ObjectTypeDef") -> State:
-    """What a backfill would do with an object, by HEADs, as the function finds it out."""
-    if source["Key"].endswith("/"):
+def _state(stack: Stack, listed: "ObjectTypeDef") -> State:
+    """What a backfill would do with an object, by the rules of the function."""
+    if listed["Key"].endswith("/"):
         return State.SKIPPED
-    for key, recipe in stack.settings.recipes(source["Key"]).items():
+    source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
+    for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
         if len(key.encode()) > MAX_KEY_BYTES:
-            return State.TO_MAKE  # which fails, and says why in a letter
-        ours = Provenance(source["Key"], source["ETag"].strip('"'), source["LastModified"], recipe)
-        try:
-            stored = stack.aws.s3.head_object(Bucket=stack.settings.output_bucket, Key=key)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "404":
+            return State.TO_MAKE  # the function fails it, with a dead-letter message
+        match thumbnails.describe(stack, key, Provenance(*source, fingerprint)).standing:
+            case Standing.SUPERSEDED:
+                return State.SKIPPED
+            case Standing.MISSING | Standing.FOREIGN | Standing.OUTDATED:
                 return State.TO_MAKE
-            raise
-        theirs = Provenance.of(stored["Metadata"])
-        if theirs and theirs.key != ours.key and theirs.is_newer_than(ours):
-            return State.SKIPPED
-        if theirs is None or not theirs.same_picture_as(ours):
-            return State.TO_MAKE
     return State.CURRENT
 
 
-def _fetched(stack: Stack, bucket: str, key: str) -> Any:
-    with explained():
+def _read_json(stack: Stack, bucket: str, key: str) -> Any:
+    with aws_errors_explained():
         return json.loads(stack.aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read())

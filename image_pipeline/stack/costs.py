@@ -1,6 +1,6 @@
-"""What images cost, reckoned from published prices and the stack's own settings.
+"""Estimate the cost of processing images from published prices and a stack's settings.
 
-Prices and their sources: prices.json. Free tiers, storage and transfer are left out.
+Prices and their sources: prices.json. Free tiers, storage and transfer are not included.
 """
 
 import json
@@ -9,29 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
 
 VCPU_MB: Final = 1769
-"""Memory at which a function has one vCPU; below it has a share of one.
+"""Memory in MB at which a function has one vCPU; with less it has that share of one.
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 
 CPU_MS: Final = 40.0
-"""Milliseconds of a whole vCPU that a photo of about 1 MB takes, both widths, requests included
-(`make bench-function`: 138 ms at 0.29 vCPU, with hardly any waiting)."""
+"""Milliseconds of one vCPU for a photo of about 1 MB with both default widths, requests included.
+Measured: `make bench-function`, 138 ms at 0.29 vCPU with hardly any waiting."""
 
 WAIT_MS: Final = 20.0
-"""Milliseconds that it waits for S3 in the same region, whatever the memory."""
+"""Milliseconds of waiting for S3 in the same region, at any memory. An assumption."""
 
-FAILING: Final = 0.01
-"""Share of images that become a letter, for SQS: each is sent, received and deleted."""
+FAILED_SHARE: Final = 0.01
+"""Share of images that fail, each with a message that is sent, received and deleted. An assumption.
+"""
 
 LOG_BYTES: Final = 2000
-"""Bytes that an image's log lines and metrics have, with what Lambda adds."""
+"""Bytes of log and metrics for an image, with the lines that Lambda adds. An assumption: two lines
+of the function, one of metrics and three of Lambda."""
 
 METRICS: Final = 8
-"""Custom metrics of a function: those that telemetry.py emits."""
+"""Custom metrics of a function (thumbnailer/telemetry.py)."""
 
 ALARMS: Final = 10
 """Alarms of a stack with an input bucket of its own (iac/template.yaml)."""
@@ -40,12 +43,15 @@ BATCH: Final = 25
 """Images in a batch of a backfill (iac/backfill.asl.json)."""
 
 BATCH_TRANSITIONS: Final = 5
-"""State transitions that a batch takes, its start included."""
+"""State transitions of a batch, its start included (iac/backfill.asl.json)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What of a stack decides on its costs; `writes` are the PUTs that an image takes."""
+    """The settings of a stack that its costs depend on.
+
+    `writes` is the number of PUT requests for an image, `duration_ms` its billed duration.
+    """
 
     memory_mb: int
     architecture: str
@@ -54,18 +60,18 @@ class Rates:
 
     @classmethod
     def of(cls, stack: Stack, duration_ms: float | None = None) -> "Rates":
-        """The rates of `stack`; the duration of an image in milliseconds if it is known."""
+        """The rates of `stack`; without `duration_ms` the duration is estimated from its memory."""
         settings = stack.settings
         return cls(
             settings.memory_mb,
             stack.architecture,
-            len(settings.widths) + settings.write_manifest,
+            len(settings.sizes) + settings.write_manifest,
             duration_ms or CPU_MS / min(1.0, settings.memory_mb / VCPU_MB) + WAIT_MS,
         )
 
 
 def of_images(rates: Rates, images: int) -> dict[str, float]:
-    """Dollars for `images` uploads, by what they are paid for."""
+    """Dollars for `images` uploads, by service."""
     seconds = math.ceil(rates.duration_ms) / 1000
     return {
         "Lambda, time": images
@@ -76,12 +82,12 @@ def of_images(rates: Rates, images: int) -> dict[str, float]:
         "Lambda, requests": images * PRICES["lambda_request"],
         "S3, writes": images * rates.writes * PRICES["s3_put_or_list"],
         "S3, reads": images * PRICES["s3_get_or_head"],
-        "SQS": images * FAILING * 3 * PRICES["sqs_request"],
+        "SQS": images * FAILED_SHARE * 3 * PRICES["sqs_request"],
     }
 
 
 def of_cloudwatch(images: int) -> dict[str, float]:
-    """Dollars for a month with `images` uploads in it."""
+    """Dollars for a month of CloudWatch with `images` uploads."""
     return {
         "Logs": images * LOG_BYTES / 1e9 * PRICES["cloudwatch_log_gb"],
         "Metrics": METRICS * PRICES["cloudwatch_metric_month"],
@@ -90,15 +96,15 @@ def of_cloudwatch(images: int) -> dict[str, float]:
 
 
 def of_backfill(rates: Rates, objects: int, to_make: int) -> float:
-    """Dollars for a backfill that looks at `objects` and makes the thumbnails of `to_make`."""
+    """Dollars for a backfill that checks `objects` and makes the thumbnails of `to_make`."""
     batches = math.ceil(objects / BATCH)
-    looking = (
+    checking = (
         objects * rates.writes * PRICES["s3_get_or_head"]
-        + math.ceil(objects / 1000) * PRICES["s3_put_or_list"]
+        + math.ceil(objects / LISTED) * PRICES["s3_put_or_list"]
         + batches * BATCH_TRANSITIONS * PRICES["step_functions_transition"]
         + batches * PRICES["lambda_request"]
     )
     making = of_images(rates, to_make)
-    del making["Lambda, requests"]  # a batch is one
-    total: float = looking + sum(making.values())
+    del making["Lambda, requests"]  # one request for a batch is in `checking`
+    total: float = checking + sum(making.values())
     return total

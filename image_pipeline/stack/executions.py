@@ -1,25 +1,25 @@
-"""Executions of the stack's state machines: started, followed, stopped."""
+"""Executions of the stack's state machines: start, watch and stop them."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from image_pipeline.errors import CommandError
-from image_pipeline.stack.deployed import explained
+from image_pipeline.stack.aws import aws_errors_explained
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-POLL: Final = 0.5
-"""Seconds between two looks at an execution."""
+POLL_SECONDS: Final = 0.5
+"""Seconds between two requests for the state of an execution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """An execution as it is now; `output` is None until it succeeded."""
+    """The state of an execution; `output` is None until it has succeeded."""
 
     arn: str
     status: str
@@ -29,22 +29,27 @@ class Execution:
     cause: str = ""
 
     @property
-    def runs(self) -> bool:
+    def running(self) -> bool:
         """Whether it has not ended yet."""
         return self.status in ("RUNNING", "PENDING_REDRIVE")
 
+    @property
+    def name(self) -> str:
+        """The last part of its ARN."""
+        return self.arn.rpartition(":")[2]
+
 
 def start(states: "SFNClient", machine: str, given: dict[str, Any]) -> Execution:
-    """Start an execution with `given` as its input; what is None is left out."""
+    """Start an execution with `given` as its input, without the entries that are None."""
     known = {name: value for name, value in given.items() if value is not None}
-    with explained():
+    with aws_errors_explained():
         answer = states.start_execution(stateMachineArn=machine, input=json.dumps(known))
     return Execution(answer["executionArn"], "RUNNING", answer["startDate"])
 
 
-def running(states: "SFNClient", machine: str) -> Execution | None:
-    """Find an execution that somebody started and that has not ended."""
-    with explained():
+def find_running(states: "SFNClient", machine: str) -> Execution | None:
+    """Find an execution that has not ended, whoever started it."""
+    with aws_errors_explained():
         found = states.list_executions(stateMachineArn=machine, statusFilter="RUNNING")
     if not found["executions"]:
         return None
@@ -52,9 +57,9 @@ def running(states: "SFNClient", machine: str) -> Execution | None:
     return Execution(first["executionArn"], first["status"], first["startDate"])
 
 
-def look(states: "SFNClient", arn: str) -> Execution:
-    """Tell how an execution is."""
-    with explained():
+def describe(states: "SFNClient", arn: str) -> Execution:
+    """The state of an execution now."""
+    with aws_errors_explained():
         found = states.describe_execution(executionArn=arn)
     return Execution(
         arn,
@@ -66,32 +71,31 @@ def look(states: "SFNClient", arn: str) -> Execution:
     )
 
 
-def follow(states: "SFNClient", arn: str, progress: Callable[[], None]) -> Execution:
-    """Wait for the end of an execution; `progress` is called at every look.
+def watch(states: "SFNClient", arn: str) -> Iterator[Execution]:
+    """Yield the state of an execution every POLL_SECONDS; the last one is that of its success.
 
-    Raises CommandError if it did not succeed.
+    Raises CommandError if it ends in any other way.
     """
-    while (execution := look(states, arn)).runs:
-        progress()
-        time.sleep(POLL)
-    progress()
+    while (execution := describe(states, arn)).running:
+        yield execution
+        time.sleep(POLL_SECONDS)
     if execution.status != "SUCCEEDED":
-        name = arn.rpartition(":")[2]
         raise CommandError(
-            f"Execution {name} ended as {execution.status}. {execution.error} {execution.cause}\n"
-            "Nothing is lost: run the command again to go on. docs/operations.md says more."
+            f"Execution {execution.name} ended as {execution.status}. "
+            f"{execution.error} {execution.cause}\n"
+            "Nothing is lost: run the command again to continue. docs/operations.md explains more."
         )
-    return execution
+    yield execution
 
 
 def stop(states: "SFNClient", arn: str) -> None:
     """Stop an execution, and the batches that it runs."""
-    with explained():
+    with aws_errors_explained():
         states.stop_execution(executionArn=arn, error="Stopped", cause="by image-pipeline")
 
 
 def map_runs(states: "SFNClient", arn: str) -> Iterator[dict[str, Any]]:
-    """What each Distributed Map of an execution has done so far, as DescribeMapRun tells it."""
-    with explained():
+    """The progress of each Distributed Map of an execution, as DescribeMapRun returns it."""
+    with aws_errors_explained():
         for run in states.list_map_runs(executionArn=arn)["mapRuns"]:
             yield dict(states.describe_map_run(mapRunArn=run["mapRunArn"]))

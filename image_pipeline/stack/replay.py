@@ -1,7 +1,7 @@
-"""Dead letters, tried again: by the state machine, or some of them one by one."""
+"""Replay failed uploads: all of them by the state machine, or chosen messages one by one."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -9,94 +9,91 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_pipeline.stack import dead_letters, executions
-from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import ALIAS, Stack, explained
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.executions import Execution
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-NOTHING: Final = {"done": 0, "failed_again": 0, "left": 0, "unreadable": 0}
-"""What a replay counts, of no letters."""
+UNREADABLE: Final = "unreadable"
+"""Outcome of a message that was not written by this pipeline; it is also why the function leaves
+one on the queue (thumbnailer.handler.UNREADABLE, which needs the function's libraries)."""
+
+OUTCOMES: Final = ("done", "failed_again", "left", UNREADABLE)
+"""What a replay counts messages by, in the output of its execution (iac/replay.asl.json)."""
+
+GONE: Final = "The message was deleted, or another reader or replay has it at the moment."
+"""Why a chosen message was not replayed."""
+
+MARGIN_SECONDS: Final = 30
+"""Time beyond the function's time-out for which messages are hidden while one is replayed. If the
+console is killed, they stay hidden for no longer. An assumption: requests to SQS are done by then.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of one letter: a name of NOTHING, or `gone` where somebody else took it."""
+    """The outcome of one message: one of OUTCOMES, or `gone` if another reader had it."""
 
     message_id: str
     outcome: str
     why: str = ""
 
 
-def letters(stack: Stack, maximum: int, error: str | None) -> list[Failure]:
-    """Failures of all queues, oldest first, of one type of error if that is given."""
-    with explained():
-        found = [
-            each
-            for queue in stack.queues
-            for each in dead_letters.look(stack.aws.sqs, queue, maximum)
-            if error in (None, each.error_type)
-        ]
-    return sorted(found, key=lambda each: each.sent_at)[:maximum]
-
-
-def waiting(stack: Stack) -> int:
-    """Messages on all queues, hidden ones included, as SQS counts them: approximately."""
-    with explained():
-        return sum(dead_letters.depth(stack.aws.sqs, queue) for queue in stack.queues)
-
-
-def replays(
-    stack: Stack,
-    current: Execution | None,
-    error: str | None,
-    maximum: int | None,
-    follow: Callable[[Execution], Execution],
+def replay_all(
+    stack: Stack, error_type: str | None = None, maximum: int | None = None
 ) -> Iterator[Execution]:
-    """Run replays until no letter is left that was there before; each as it ended.
+    """Replay until none of the messages is left that were there at the start.
 
-    A replay takes a limited number of messages, so that its history stays within AWS's limits.
-    `follow` waits for the end of one; with `current`, that is waited for instead.
+    One execution takes a limited number of messages, so that its history stays within AWS's limits;
+    it is followed by another one until all are done. Yields the state of each execution as
+    `executions.watch` does: the last state of each has its counts as `output`. Raises CommandError
+    if an execution fails.
     """
     states, machine = stack.aws.states, stack.output("ReplayStateMachineArn")
-    if current:
-        yield follow(current)
-        return
     for queue in stack.queues:
         before: str | None = None
-        more = bool(dead_letters.depth(stack.aws.sqs, queue))
+        with aws_errors_explained():
+            more = bool(dead_letters.depth(stack.aws.sqs, queue))
         while more and maximum != 0:
-            asked = {"queue_url": queue, "error": error, "max": maximum, "failed_before": before}
-            ended = follow(executions.start(states, machine, asked))
-            before = before or ended.started_at.isoformat()
+            given = {
+                "queue_url": queue,
+                "error": error_type,
+                "max": maximum,
+                "failed_before": before,
+            }
+            started = executions.start(states, machine, given)
+            yield started
+            for execution in executions.watch(states, started.arn):
+                yield execution
+            before = before or execution.started_at.isoformat()
             if maximum is not None:
-                taken = ended.output["done"] + ended.output["failed_again"]
+                taken = execution.output["done"] + execution.output["failed_again"]
                 maximum = max(maximum - taken, 0)
-            more = ended.output["more"]
-            yield ended
+            more = execution.output["more"]
 
 
 def replay_each(
-    stack: Stack, message_ids: Sequence[str], looking: AbstractContextManager[object]
+    stack: Stack, message_ids: Sequence[str], searching: AbstractContextManager[object]
 ) -> Iterator[Replayed]:
-    """Try the uploads of some letters again; each outcome as it is known.
+    """Replay the messages `message_ids` one by one; yields each outcome as it is known.
 
-    As in the state machine (iac/replay.asl.json): a message is deleted once its upload has
-    thumbnails or a new letter, else it is put back. `looking` is held while they are searched for:
-    another look of the same process would hide them.
+    As in the state machine (iac/replay.asl.json) a message is deleted once its upload has
+    thumbnails or a new message, else it becomes visible again. `searching` is held while the
+    messages are received: another read by the same process would hide them.
     """
     wanted = set(message_ids)
     for queue in stack.queues:
         if not wanted:
             return
-        with ExitStack() as block, explained():
-            with looking:
+        with ExitStack() as block, aws_errors_explained():
+            with searching:
                 found = block.enter_context(dead_letters.received(stack.aws.sqs, queue, wanted))
-                _keep(stack, queue, found)
+                _hide_longer(stack, queue, found)
             for message_id in list(found):
                 wanted.discard(message_id)
-                _keep(stack, queue, found)
+                _hide_longer(stack, queue, found)
                 if message_id not in found:
                     yield Replayed(message_id, "gone", GONE)
                     continue
@@ -111,15 +108,8 @@ def replay_each(
         yield Replayed(message_id, "gone", GONE)
 
 
-GONE: Final = "It was deleted, or somebody else looks at it or replays it just now."
-
-MARGIN_SECONDS: Final = 30
-"""Beyond the function's time-out, for which messages are hidden while one is replayed: a console
-that is killed then leaves them hidden for no longer."""
-
-
-def _keep(stack: Stack, queue: str, messages: dict[str, "MessageTypeDef"]) -> None:
-    """Hide messages for one more invocation, and drop those that others may have by now."""
+def _hide_longer(stack: Stack, queue: str, messages: dict[str, "MessageTypeDef"]) -> None:
+    """Hide messages for one more invocation, and drop those that another reader may have."""
     seconds = stack.timeout + MARGIN_SECONDS
     for message_id in dead_letters.hide(stack.aws.sqs, queue, list(messages.values()), seconds):
         del messages[message_id]
@@ -134,10 +124,10 @@ def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:
         )
     except (BotoCoreError, ClientError) as error:
         return Replayed(message_id, "left", str(error))
-    told: dict[str, Any] = json.loads(answer["Payload"].read())
+    result: dict[str, Any] = json.loads(answer["Payload"].read())
     if answer.get("FunctionError"):
-        why = f"{told.get('errorType')}: {told.get('errorMessage')}"
+        why = f"{result.get('errorType')}: {result.get('errorMessage')}"
         return Replayed(message_id, "left", why)
-    if left := told.get("left"):
-        return Replayed(message_id, "unreadable" if left == "unreadable" else "left", str(left))
-    return Replayed(message_id, "failed_again" if told["failed"] else "done")
+    if left := result.get("left"):
+        return Replayed(message_id, UNREADABLE if left == UNREADABLE else "left", str(left))
+    return Replayed(message_id, "failed_again" if result["failed"] else "done")

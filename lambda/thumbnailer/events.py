@@ -17,8 +17,8 @@ from thumbnailer.errors import InvalidEvent
 
 EXPECTED: Final = (
     'an S3 notification ({"Records": [{"eventSource": "aws:s3", …}]}), one in SQS or SNS, '
-    'an EventBridge "Object Created" or "Object Deleted", a dead-letter message, an OnFailure record, '
-    'or {"uploads": [{"bucket": …, "key": …}]}'
+    'an EventBridge "Object Created" or "Object Deleted", a dead-letter message, an OnFailure '
+    'record, or {"uploads": [{"bucket": …, "key": …}]}'
 )
 MAX_NESTING: Final = 4
 """SQS → SNS → S3 are three levels. A deeper event is an attack."""

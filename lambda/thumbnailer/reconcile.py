@@ -40,7 +40,7 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing, standing
-from thumbnailer.settings import MAX_KEY_BYTES, Settings
+from thumbnailer.settings import MAX_KEY_BYTES, MAX_MEMORY_MB, Settings
 from thumbnailer.storage import Bucket, Headers, Object, State
 from thumbnailer.telemetry import Telemetry
 
@@ -57,10 +57,6 @@ that is killed reports nothing."""
 
 CURRENT: Final = "thumbnails are current"
 """Why an upload was skipped whose thumbnails agree with it. A backfill counts these."""
-
-MAX_LAMBDA_MB: Final = 10_240
-"""Maximum memory of a Lambda function
-(https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 
 class Written(NamedTuple):
@@ -291,7 +287,7 @@ def memory_advice(need_mb: float | None) -> str:
     """Say which function size is large enough, if that is known."""
     if need_mb is None:
         return ""
-    if need_mb > MAX_LAMBDA_MB:
+    if need_mb > MAX_MEMORY_MB:
         return " No Lambda size is large enough."
     return f" Set LambdaMemorySize to at least {max(need_mb, 128):.0f}."
 

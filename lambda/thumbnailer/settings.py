@@ -25,6 +25,11 @@ MAX_WIDTH: Final = ENCODERS["webp"].max_side
 
 MAX_KEY_BYTES: Final = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+
+MAX_MEMORY_MB: Final = 10_240
+"""Maximum memory of a Lambda function
+(https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
+
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

@@ -1,4 +1,4 @@
-"""The real template, deployed to a local AWS: once a session and mode, and with IAM enforced."""
+"""The real template, deployed to a local AWS: once per session and mode, with IAM enforced."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 from serving import QUICK_AND_STRICT, free_port
 
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.stack import adopt
 from image_pipeline.stack.deployed import Stack
 
 MODES: dict[str, dict[str, str]] = {
@@ -40,11 +41,9 @@ def local(
 
 
 def make_existing_bucket(stack: Stack) -> None:
-    """A bucket of somebody else's, which has EventBridge turned on as the README says."""
+    """A bucket that the stack did not make, prepared as `image-pipeline adopt-bucket` does it."""
     stack.aws.s3.create_bucket(Bucket=stack.input_bucket)
-    stack.aws.s3.put_bucket_notification_configuration(
-        Bucket=stack.input_bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
-    )
+    adopt.apply(stack.aws, stack.input_bucket, adopt.plan(stack.aws, stack.input_bucket))
 
 
 @pytest.fixture(scope="session")

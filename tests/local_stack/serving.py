@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 
-from image_pipeline.local.stack import HOST, MINISTACK, REPOSITORY, LocalStack
-from image_pipeline.stack.deployed import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.local.stack import HOST, MINISTACK, PATCHES, LocalStack
+from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
 """Seconds before the first retry of a failed event; the second waits twice as long."""
@@ -31,17 +31,17 @@ ROLE = "arn:aws:iam::000000000000:role/test"
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that is not in use."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def until[T](look: Callable[[], T], seconds: float = 20) -> T:
-    """What `look` answers once it is true; fails when it is not within `seconds`."""
+def until[T](check: Callable[[], T], seconds: float = 20) -> T:
+    """Wait until `check` returns something true, and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s: last saw {found!r}"
         time.sleep(0.05)
     return found
@@ -71,10 +71,9 @@ def ministack(
     environment = LocalStack(directory, variables=QUICK_RETRIES | variables).environment(port)
     (directory / "tmp").mkdir()
     options = [word for patch in without for word in ("--without", patch)]
-    patches = REPOSITORY / "image_pipeline" / "ministack_patches.py"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own tool
-            [str(MINISTACK), "-P", str(patches), "--end-with-stdin", *options],
+            [str(MINISTACK), "-P", str(PATCHES), "--end-with-stdin", *options],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -108,7 +107,7 @@ def create_function(aws: Aws, name: str, source: str, **configuration: Any) -> N
 
 
 def invoke(aws: Aws, name: str, event: object = None) -> Any:
-    """The answer of a synchronous invocation, decoded."""
+    """Invoke a function synchronously; its result, decoded."""
     answer = aws.functions.invoke(FunctionName=name, Payload=json.dumps(event))
     return json.loads(answer["Payload"].read())
 
@@ -116,7 +115,7 @@ def invoke(aws: Aws, name: str, event: object = None) -> Any:
 def client(
     aws: Aws, service: str, key: str = LOCAL_ACCESS_KEY, secret: str = LOCAL_ACCESS_KEY
 ) -> Any:
-    """A client of a service that the command itself does not use, or of another user's."""
+    """A client of a service that the command does not use, or with another user's key."""
     return boto3.client(
         service,  # type: ignore[call-overload]
         endpoint_url=aws.endpoint_url,

@@ -14,7 +14,7 @@ from serving import create_function, ministack
 from test_services_patches import create, run
 
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.aws import Aws
 from image_pipeline.stack.executions import Execution
 
 pytestmark = pytest.mark.local_stack
@@ -33,7 +33,7 @@ def lambda_handler(event, context):
             done += 1
     return {"processed": done, "current": 0, "skipped": 0, "failed": 0, "not_done": left}
 """
-"""Two images a call; one that says "never" is never begun."""
+"""Makes two images per call, and never one whose key contains "never"."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 
 def backfill(aws: Aws, name: str, keys: list[str], queue: str = "") -> tuple[Execution, Any]:
-    """Run a backfill over a bucket of its own; how it ended, and what its batches say."""
+    """Run a backfill over a new bucket; how it ended, and its results by file name."""
     aws.s3.create_bucket(Bucket=name)
     for key in keys:
         aws.s3.put_object(Bucket=name, Key=f"uploads/{key}", Body=b"x")
@@ -65,70 +65,70 @@ def backfill(aws: Aws, name: str, keys: list[str], queue: str = "") -> tuple[Exe
     definition = json.loads(re.sub(r"\$\{(\w+)\}", lambda match: filled[match[1]], text))
     execution = run(aws, create(aws, name, definition["States"]))
     listed = aws.s3.list_objects_v2(Bucket="out", Prefix=f"{name}/").get("Contents", [])
-    told = {
+    results = {
         Path(each["Key"]).name: json.loads(
             aws.s3.get_object(Bucket="out", Key=each["Key"])["Body"].read()
         )
         for each in listed
     }
-    return execution, told
+    return execution, results
 
 
-def counts(told: dict[str, Any]) -> list[dict[str, int]]:
-    """What the batches that succeeded counted."""
-    return [json.loads(each["Output"]) for each in told["SUCCEEDED_0.json"]]
+def counts(results: dict[str, Any]) -> list[dict[str, int]]:
+    """The counts of the batches that succeeded."""
+    return [json.loads(each["Output"]) for each in results["SUCCEEDED_0.json"]]
 
 
-def test_what_a_batch_has_no_time_for_is_given_again(aws: Aws) -> None:
-    """Seven images by two a call: four calls, and all are made."""
-    execution, told = backfill(aws, "rest", [f"{n}.jpg" for n in range(7)])
+def test_images_that_a_batch_has_no_time_for_are_tried_again(aws: Aws) -> None:
+    """Seven images, two per call: four calls, and all are made."""
+    execution, results = backfill(aws, "rest", [f"{n}.jpg" for n in range(7)])
     assert execution.status == "SUCCEEDED"
-    assert counts(told) == [{"made": 7, "current": 0, "skipped": 0, "failed": 0}]
+    assert counts(results) == [{"made": 7, "current": 0, "skipped": 0, "failed": 0}]
 
 
 def test_one_image_that_ends_the_function_fails_alone(aws: Aws) -> None:
-    """The others of its batch are made one by one; it gets a letter that names the error."""
-    execution, told = backfill(aws, "crash", ["a.jpg", "crash é+1.jpg", "z.jpg"])
+    """The others of its batch are made one by one; it gets a message that names the error."""
+    execution, results = backfill(aws, "crash", ["a.jpg", "crash é+1.jpg", "z.jpg"])
     assert execution.status == "SUCCEEDED"
-    assert counts(told) == [{"made": 2, "current": 0, "skipped": 0, "failed": 1}]
+    assert counts(results) == [{"made": 2, "current": 0, "skipped": 0, "failed": 1}]
     queue = aws.sqs.get_queue_url(QueueName="crash")["QueueUrl"]
-    (letter,) = dead_letters.look(aws.sqs, queue)
-    assert (letter.bucket, letter.key) == ("crash", "uploads/crash é+1.jpg")
-    assert letter.etag == "9dd4e461268c8034f5c8564e155c67a6"  # MD5 of what was put
-    assert letter.error_type == "Runtime.ExitError"
-    assert (letter.permanent, letter.attempts) == (False, 1)
+    (failure,) = dead_letters.read(aws.sqs, queue)
+    assert (failure.bucket, failure.key) == ("crash", "uploads/crash é+1.jpg")
+    assert failure.etag == "9dd4e461268c8034f5c8564e155c67a6"  # MD5 of what was put
+    assert failure.error_type == "Runtime.ExitError"
+    assert (failure.permanent, failure.attempts) == (False, 1)
 
 
-def test_an_image_that_never_has_the_time_gets_a_letter(aws: Aws) -> None:
-    """A batch without progress is not called for ever."""
-    execution, told = backfill(aws, "never", ["a.jpg", "never.jpg"])
+def test_an_image_that_never_has_the_time_gets_a_message(aws: Aws) -> None:
+    """A batch without progress is not tried for ever."""
+    execution, results = backfill(aws, "never", ["a.jpg", "never.jpg"])
     assert execution.status == "SUCCEEDED"
-    assert counts(told) == [{"made": 1, "current": 0, "skipped": 0, "failed": 1}]
+    assert counts(results) == [{"made": 1, "current": 0, "skipped": 0, "failed": 1}]
     queue = aws.sqs.get_queue_url(QueueName="never")["QueueUrl"]
-    (letter,) = dead_letters.look(aws.sqs, queue)
-    assert (letter.key, letter.error_type) == ("uploads/never.jpg", "OutOfTime")
+    (failure,) = dead_letters.read(aws.sqs, queue)
+    assert (failure.key, failure.error_type) == ("uploads/never.jpg", "OutOfTime")
 
 
-def test_a_letter_that_cannot_be_sent_fails_the_backfill(aws: Aws) -> None:
-    """The other images are tried all the same, and the results name the one that is nowhere."""
+def test_a_message_that_cannot_be_sent_fails_the_backfill(aws: Aws) -> None:
+    """The other images are still tried, and the results name the one that is lost."""
     missing = "http://127.0.0.1/000000000000/no-such-queue"
-    execution, told = backfill(aws, "lost", ["a.jpg", "crash.jpg", "z.jpg"], queue=missing)
+    execution, results = backfill(aws, "lost", ["a.jpg", "crash.jpg", "z.jpg"], queue=missing)
     assert (execution.status, execution.error) == ("FAILED", "BackfillFailed")
     assert "ExceedToleratedFailureThreshold" in execution.cause
-    (failed,) = told["FAILED_0.json"]
+    (failed,) = results["FAILED_0.json"]
     assert failed["Error"] == "QueueUnavailable"
     assert "uploads/crash.jpg" in failed["Cause"]
 
 
 def test_an_empty_bucket_is_no_failure(aws: Aws) -> None:
-    """There is just nothing to do."""
-    execution, told = backfill(aws, "empty", [])
+    """The execution succeeds without a batch."""
+    execution, results = backfill(aws, "empty", [])
     assert execution.status == "SUCCEEDED"
-    assert told["manifest.json"]["ResultFiles"]["SUCCEEDED"] == []
+    assert results["manifest.json"]["ResultFiles"]["SUCCEEDED"] == []
 
 
-def test_a_bucket_that_is_not_there_is_told(aws: Aws) -> None:
-    """The execution fails, and names it."""
+def test_a_missing_bucket_is_named(aws: Aws) -> None:
+    """The execution fails, and its cause names the bucket."""
     execution, _ = backfill(aws, "gone", [])
     assert execution.status == "SUCCEEDED"
     aws.s3.delete_bucket(Bucket="gone")

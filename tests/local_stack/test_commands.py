@@ -19,7 +19,7 @@ from pictures import jpeg
 from PIL import Image
 from serving import free_port, processes_of, until
 
-from image_pipeline.cli import app
+from image_pipeline.cli.app import COMMANDS
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples
@@ -28,20 +28,16 @@ from image_pipeline.local.stack import CREDENTIALS, HOST, LocalStack
 
 pytestmark = pytest.mark.local_stack
 
-COMMANDS = sorted(
-    command.callback.__name__.replace("_", "-") for command in app.app.registered_commands
-)
-
 UP_WITHOUT_FUNCTION = """
-import sys
-from image_pipeline.cli import app as cli
+from image_pipeline.cli import main
+from image_pipeline.cli.commands import up
 from image_pipeline.local import stack as local_stack
 local_stack.LocalStack.build = lambda self: None
 local_stack.LocalStack.deploy = lambda self, server: None
 local_stack.LocalStack.stack = lambda self: None
-cli.ConsoleProcess.start = lambda self, port: None
-cli.show_local = lambda *_, **__: print("up", flush=True)
-cli.main()
+up.ConsoleProcess.start = lambda self, port: None
+up.show = lambda *_, **__: print("up", flush=True)
+main()
 """
 """`up` less what takes long: enough to be stopped in every way."""
 
@@ -67,7 +63,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         assert done.returncode == 0, done.stderr
         assert f"on http://127.0.0.1:{home.port}" in done.stdout
         assert "s3://image-pipeline-input/uploads/" in done.stdout
-        home.told_by_up = done.stdout
+        home.printed_by_up = done.stdout
         with home.console() as console:
             yield home
             assert home.run("down").stdout == "Stopped the local stack.\n"
@@ -82,8 +78,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         assert not (home.directory / "tmp").exists()
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
-    """The one paragraph that a user's mistake is answered with."""
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The one paragraph that the command prints after a user's mistake."""
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -102,8 +98,8 @@ def test_every_command_has_help_with_an_example(name: str, home: Home) -> None:
 
 def test_without_a_stack_the_commands_say_how_to_get_one(home: Home) -> None:
     """`upload` cannot go on, `status` and `down` say that there is nothing."""
-    assert "image-pipeline up" in told(home.run("upload", __file__))
-    assert "image-pipeline up" in told(home.run("console"))
+    assert "image-pipeline up" in error_of(home.run("upload", __file__))
+    assert "image-pipeline up" in error_of(home.run("console"))
     assert home.run("status").stdout.startswith("No local stack is running.")
     assert home.json("status") == {"running": False}
     for _ in range(2):
@@ -116,7 +112,7 @@ def test_a_taken_port_is_named(home: Home) -> None:
     with socket.socket() as other:
         other.bind((HOST, home.port))
         other.listen()
-        message = told(home.run("up", "--port", home.port))
+        message = error_of(home.run("up", "--port", home.port))
     assert f"Port {home.port}" in message
     assert "--port" in message
     assert processes_of(home.directory) == []
@@ -130,7 +126,7 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, home: Home) ->
 
 
 def test_a_failed_build_shows_the_end_of_its_log(home: Home, tmp_path: Path) -> None:
-    """The end of the log and its path are told, and nothing is left running."""
+    """The message has the end of the log and its path, and nothing is left running."""
     template = tmp_path / "template.yaml"
     template.write_text("Resources: {Function: {Type: AWS::Serverless::Function}}\n")
     stack = LocalStack(home.directory, template=template)
@@ -206,7 +202,7 @@ def test_up_can_be_killed_at_any_moment(home: Home, log: str) -> None:
 
 
 def test_down_stops_a_foreground_stack(home: Home) -> None:
-    """`down` in another terminal ends the `up` of the first, which takes it for no failure."""
+    """`down` in another terminal ends the `up` of the first, which exits with 0."""
     with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
@@ -215,7 +211,7 @@ def test_down_stops_a_foreground_stack(home: Home) -> None:
     assert processes_of(home.directory) == []
 
 
-def test_an_end_of_its_own_is_told(home: Home) -> None:
+def test_a_local_aws_that_dies_is_reported(home: Home) -> None:
     """If ministack dies, the foreground command says so and where the log is."""
     with home.up(sys.executable, "-c", UP_WITHOUT_FUNCTION) as process:
         assert process.stdout
@@ -228,21 +224,21 @@ def test_an_end_of_its_own_is_told(home: Home) -> None:
 
 # --- with a stack -------------------------------------------------------------------------------
 def test_up_serves_the_console(deployed: Home) -> None:
-    """Its address is told by `up` and `status`, and it shows the stack that is up."""
+    """`up` and `status` print its address, and it shows the stack that is up."""
     url = deployed.json("status")["console"]
-    assert f"console     {url}" in deployed.told_by_up
+    assert f"console     {url}" in deployed.printed_by_up
     assert "console" in deployed.run("status").stdout
     assert "image-pipeline-input" in requests.Session().get(url, timeout=5).text
     mode = (deployed.directory / "console.json").stat().st_mode
-    assert mode & 0o077 == 0, "its secret is nobody else's to read"
+    assert mode & 0o077 == 0, "no other user can read its secret"
 
 
-def test_a_console_of_ones_own_port(deployed: Home) -> None:
-    """A port that is taken is told, with another to choose; 0 takes any that is free."""
+def test_a_console_on_a_chosen_port(deployed: Home) -> None:
+    """A port that is taken is named in the error; 0 takes any that is free."""
     own = deployed.json("status")["console"]
     assert own in deployed.run("console").stdout, "without --port it is the one that runs"
     taken = re.findall(r":(\d+)/", own)[0]
-    message = told(deployed.run("console", "--no-browser", "--port", taken))
+    message = error_of(deployed.run("console", "--no-browser", "--port", taken))
     assert f"Port {taken}" in message
     assert "--port" in message
     with deployed.console() as console:
@@ -257,19 +253,19 @@ def test_a_console_of_ones_own_port(deployed: Home) -> None:
 
 def test_a_second_up_is_refused(deployed: Home) -> None:
     """It names the stack that is up, and leaves it up."""
-    message = told(deployed.run("up", "--detach", "--port", free_port()))
+    message = error_of(deployed.run("up", "--detach", "--port", free_port()))
     assert f"already running on http://127.0.0.1:{deployed.port}" in message
     assert deployed.json("status")["running"]
 
 
-def test_upload_answers_for_each_file(deployed: Home, tmp_path: Path) -> None:
-    """A folder's pictures come back as thumbnails, its text as a failure, with exit code 1."""
+def test_upload_prints_the_outcome_of_each_file(deployed: Home, tmp_path: Path) -> None:
+    """A folder's pictures get thumbnails, its text fails, and the exit code is 1."""
     folder = tmp_path / "trip"
     (folder / "day 1").mkdir(parents=True)
     picture = jpeg((1000, 500))
     (folder / "day 1" / "p+1.jpg").write_bytes(picture)
     (folder / "text.jpg").write_text("text")
-    (folder / ".hidden.jpg").write_text("not looked at")
+    (folder / ".hidden.jpg").write_text("left out")
     out = tmp_path / "out"
     good, bad = deployed.json("upload", folder, "--out", out, code=1)["uploads"]
     assert (good["key"], good["state"], good["pixels"], good["bytes"]) == (
@@ -298,22 +294,22 @@ def test_upload_shows_a_table(deployed: Home, tmp_path: Path) -> None:
     assert re.search(r"✓ table_128w\.webp +│ +128 wide │ +[\d,]+ │ +9\d%", done.stdout)
 
 
-def test_the_same_bad_file_again_is_judged_anew(deployed: Home, tmp_path: Path) -> None:
-    """The dead letter of an earlier upload of the same bytes is not taken for the new one's."""
+def test_the_same_bad_file_uploaded_again_is_a_new_failure(deployed: Home, tmp_path: Path) -> None:
+    """The message of an earlier upload of the same bytes is not taken for the new one's."""
     bad = tmp_path / "again.jpg"
     bad.write_text("text")
     first = deployed.json("upload", bad, code=1)["uploads"][0]
     assert first["state"] == "failed"
-    time.sleep(1)  # S3 tells the time of an upload to the second
+    time.sleep(1)  # S3 has the time of an upload in whole seconds
     deployed.json("upload", bad, code=1)
-    letters = [each for each in deployed.json("status")["failures"] if "again" in each["key"]]
-    assert len(letters) == 2
+    failures = [each for each in deployed.json("status")["failures"] if "again" in each["key"]]
+    assert len(failures) == 2
 
 
 def test_of_two_originals_with_the_same_thumbnails_one_is_superseded(
     deployed: Home, tmp_path: Path
 ) -> None:
-    """`a.jpg` and `a.png` share names: the newer has them, and the other one is told so."""
+    """`a.jpg` and `a.png` share names: the newer has them, and the other is superseded."""
     for name, kind in (("same.png", "PNG"), ("same.jpg", "JPEG")):
         Image.new("RGB", (600, 300), "red").save(tmp_path / name, kind)
     assert deployed.json("upload", tmp_path / "same.png")["uploads"][0]["state"] == "done"
@@ -327,17 +323,17 @@ def test_of_two_originals_with_the_same_thumbnails_one_is_superseded(
 def test_a_wrong_path_is_named(deployed: Home, tmp_path: Path, path: str) -> None:
     """Nothing is uploaded if a path is not there or has no files."""
     (tmp_path / "empty").mkdir()
-    assert path in told(deployed.run("upload", tmp_path / path))
+    assert path in error_of(deployed.run("upload", tmp_path / path))
 
 
 def test_a_folder_that_cannot_be_written_is_named(deployed: Home, tmp_path: Path) -> None:
     """`--out` with the name of a file is the user's mistake, not a crash."""
     picture = tmp_path / "picture.jpg"
     picture.write_bytes(jpeg((50, 50)))
-    assert str(picture) in told(deployed.run("upload", picture, "--out", picture))
+    assert str(picture) in error_of(deployed.run("upload", picture, "--out", picture))
 
 
-def test_status_tells_buckets_queue_and_failures(deployed: Home, tmp_path: Path) -> None:
+def test_status_shows_buckets_queue_and_failures(deployed: Home, tmp_path: Path) -> None:
     """Counts and the newest failure first, for scripts and for people."""
     bad = tmp_path / "status.jpg"
     bad.write_text("text")
@@ -355,7 +351,7 @@ def test_status_tells_buckets_queue_and_failures(deployed: Home, tmp_path: Path)
     assert "uploads/status.jpg" in shown
 
 
-def test_a_stack_of_an_account_is_used_alike(deployed: Home, tmp_path: Path) -> None:
+def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path: Path) -> None:
     """`--stack` finds a stack by boto3's own configuration, here led to the local AWS."""
     account = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{deployed.port}", **CREDENTIALS}
     name = ("--stack", "image-pipeline", "--region", "us-east-1")
@@ -364,12 +360,12 @@ def test_a_stack_of_an_account_is_used_alike(deployed: Home, tmp_path: Path) -> 
     assert deployed.json("upload", picture, *name, **account)["uploads"][0]["state"] == "done"
     assert deployed.json("status", *name, **account)["stack"] == "image-pipeline"
     missing = deployed.run("status", "--stack", "no-such-stack", **account)
-    assert "no stack 'no-such-stack'" in told(missing)
-    assert "exclude each other" in told(deployed.run("status", "--local", *name))
+    assert "no stack 'no-such-stack'" in error_of(missing)
+    assert "exclude each other" in error_of(deployed.run("status", "--local", *name))
 
 
 def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> None:
-    """Three samples become thumbnails, upright; the text becomes a letter; the stack stays up."""
+    """Three samples get upright thumbnails, the text fails, and the stack stays up."""
     out = tmp_path / "out"
     done = deployed.run("demo", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -382,11 +378,13 @@ def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> Non
         red, _, blue = photo.convert("RGB").getpixel((256, 2))
         assert blue > red, "the sky is on top"
     with Image.open(out / "balloon_512w.webp") as balloon:
-        assert balloon.convert("RGBA").getpixel((2, 2))[3] == 0, "around it is nothing"
+        assert (
+            balloon.convert("RGBA").getpixel((2, 2))[3] == 0
+        ), "it is transparent around the balloon"
     assert deployed.json("status")["running"]
 
 
-def test_the_demo_takes_pictures_of_ones_own(deployed: Home, tmp_path: Path) -> None:
+def test_the_demo_takes_the_user_s_own_pictures(deployed: Home, tmp_path: Path) -> None:
     """A path of the user's is uploaded instead of the samples."""
     picture = tmp_path / "mine.jpg"
     picture.write_bytes(jpeg())

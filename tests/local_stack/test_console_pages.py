@@ -15,7 +15,8 @@ from pictures import jpeg
 from playwright.sync_api import Browser, Page, expect
 from serving import client, until
 
-from image_pipeline.stack.deployed import LOCAL_REGION, Aws, Stack
+from image_pipeline.stack.aws import LOCAL_REGION, Aws
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = [
     pytest.mark.local_stack,

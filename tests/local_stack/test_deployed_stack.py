@@ -60,7 +60,7 @@ def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
 def letters(stack: Stack, key: str) -> list[Failure]:
     """What the dead-letter queue says of a key."""
     queue = stack.settings.dead_letter_queue_url
-    return [each for each in dead_letters.look(stack.aws.sqs, queue) if each.key == key]
+    return [each for each in dead_letters.read(stack.aws.sqs, queue) if each.key == key]
 
 
 def logged(stack: Stack, key: str) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
-"""Names that want to be more than names: uploaded to the deployed stack, and what comes of it."""
+"""Hostile object keys, uploaded to the deployed stack, and what is made of them."""
 
 import pytest
 from pictures import jpeg
 from serving import until
 
-from image_pipeline.stack import replay
+from image_pipeline.stack import dead_letters
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.provenance import Provenance
 
@@ -38,7 +38,7 @@ TOO_LONG = "uploads/" + "😀" * 254
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
 def test_any_name_gets_its_thumbnails(stack: Stack, key: str) -> None:
-    """They stand under exactly that name, and say so; nothing is written anywhere else."""
+    """They have exactly the expected keys and name their source; nothing else is written."""
     before = _outputs(stack)
     stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=jpeg((200, 100)))
     wanted = {stack.settings.thumbnail_key(key, width) for width in stack.settings.widths}
@@ -46,16 +46,16 @@ def test_any_name_gets_its_thumbnails(stack: Stack, key: str) -> None:
     assert _outputs(stack).keys() - before.keys() == wanted
     for thumbnail in wanted:
         head = stack.aws.s3.head_object(Bucket=stack.settings.output_bucket, Key=thumbnail)
-        told = Provenance.of(head["Metadata"])
-        assert told
-        assert told.key == key
+        provenance = Provenance.of(head["Metadata"])
+        assert provenance
+        assert provenance.key == key
 
 
-def test_a_name_without_room_for_its_thumbnails_becomes_a_letter(stack: Stack) -> None:
-    """A key of 1,024 bytes whose thumbnails' keys would be longer: one letter that says so."""
+def test_a_key_too_long_for_its_thumbnails_fails(stack: Stack) -> None:
+    """A key of 1,024 bytes whose thumbnails' keys would be longer: one message that says so."""
     stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=TOO_LONG, Body=jpeg((200, 100)))
     found = until(
-        lambda: [each for each in replay.letters(stack, 1000, None) if each.key == TOO_LONG]
+        lambda: [each for each in dead_letters.failures(stack, 1000) if each.key == TOO_LONG]
     )
     assert [each.error_type for each in found] == ["KeyTooLong"]
 

@@ -15,7 +15,7 @@ import pytest
 from pictures import jpeg
 from serving import processes_of
 
-from image_pipeline.cli.common import main
+from image_pipeline.cli.app import run_app
 from image_pipeline.local import invocation
 from image_pipeline.local.stack import REPOSITORY, LocalStack
 from image_pipeline.stack.deployed import Stack
@@ -42,7 +42,7 @@ def invoke(local: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            main(invocation.app)
+            run_app(invocation.app)
         assert isinstance(left.value.code, int)
         return subprocess.CompletedProcess(
             [], left.value.code, stdout.getvalue(), stderr.getvalue()

@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 from serving import client, create_function, invoke, log_lines, ministack, processes_of, until
 
-from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.aws import Aws
 
 pytestmark = pytest.mark.local_stack
 

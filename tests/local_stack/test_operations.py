@@ -33,7 +33,7 @@ CORRUPT = b"This is a text."
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack of this file's own, for it counts every letter and object; IAM is enforced."""
+    """A stack for this file alone, which counts every message and object; IAM is enforced."""
     local = LocalStack(
         tmp_path_factory.mktemp("operations"),
         parameters={"DeleteWithOriginal": "true", "WriteManifest": "true"},
@@ -67,11 +67,11 @@ def stack(local: LocalStack) -> Iterator[Stack]:
 
 
 def settle(stack: Stack) -> None:
-    """Wait until the function has nothing to do: nothing was written for a while."""
+    """Wait until the function is idle: nothing was written for a while."""
     seen: list[object] = []
 
     def quiet() -> bool:
-        seen.append((count(stack), letters_waiting(stack)))
+        seen.append((count(stack), messages_on_the_queue(stack)))
         return len(seen) > 20 and len(set(map(str, seen[-20:]))) == 1
 
     until(quiet, 60)
@@ -98,19 +98,19 @@ def count(stack: Stack, prefix: str = "") -> int:
     return sum(not key.startswith("_image-pipeline/") for key in keys)
 
 
-def letters_waiting(stack: Stack) -> int:
+def messages_on_the_queue(stack: Stack) -> int:
     """Messages on the queue, hidden ones included."""
     return dead_letters.depth(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
-def letters(stack: Stack) -> list[Failure]:
-    """What the queue says."""
-    return dead_letters.look(stack.aws.sqs, stack.settings.dead_letter_queue_url)
+def failures(stack: Stack) -> list[Failure]:
+    """The failures on the queue."""
+    return dead_letters.read(stack.aws.sqs, stack.settings.dead_letter_queue_url)
 
 
 @contextmanager
 def failing(stack: Stack, prefix: str) -> Iterator[None]:
-    """S3 refuses the function every object under `prefix`, as long as the block lasts."""
+    """S3 denies the function every object under `prefix` during the block."""
     iam = client(stack.aws, "iam")
     role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
     deny = {
@@ -129,7 +129,7 @@ def failing(stack: Stack, prefix: str) -> Iterator[None]:
 
 @contextmanager
 def silent(stack: Stack) -> Iterator[None]:
-    """Uploads tell nobody, as those before the pipeline did."""
+    """Uploads send no events, like those before the pipeline was there."""
     configuration = stack.aws.s3.get_bucket_notification_configuration(Bucket=stack.input_bucket)
     del configuration["ResponseMetadata"]
     stack.aws.s3.put_bucket_notification_configuration(
@@ -145,12 +145,12 @@ def silent(stack: Stack) -> Iterator[None]:
 
 
 PER_IMAGE = 3
-"""Objects that an image gets: two thumbnails and a manifest."""
+"""Objects made for an image: two thumbnails and a manifest."""
 
 
 # --- replay -------------------------------------------------------------------------------------
 def test_two_hundred_uploads_and_a_replay(stack: Stack, home: Home) -> None:
-    """130 done, 50 corrupt, 20 met a failing S3; replayed when it is back, those 20 are done."""
+    """130 succeed, 50 are corrupt, S3 denies 20; a replay makes those 20 once S3 allows them."""
     with failing(stack, "down"):
         put(
             stack,
@@ -158,12 +158,12 @@ def test_two_hundred_uploads_and_a_replay(stack: Stack, home: Home) -> None:
             | {f"bad{n}": CORRUPT for n in range(50)}
             | {f"down{n}": PHOTO for n in range(20)},
         )
-        until(lambda: (count(stack), letters_waiting(stack)) == (130 * PER_IMAGE, 70), 90)
-        kinds = Counter((each.error_type, each.attempts) for each in letters(stack))
+        until(lambda: (count(stack), messages_on_the_queue(stack)) == (130 * PER_IMAGE, 70), 90)
+        kinds = Counter((each.error_type, each.attempts) for each in failures(stack))
         assert kinds == {("UnsupportedImage", 1): 50, ("StorageDenied", 3): 20}
-    told = home.json("replay", code=1)
-    assert (told["done"], told["failed_again"]) == (20, 50)
-    assert (told["left"], told["unreadable"], told["waiting"]) == (0, 0, 50)
+    answer = home.json("replay", code=1)
+    assert (answer["done"], answer["failed_again"]) == (20, 50)
+    assert (answer["left"], answer["unreadable"], answer["waiting"]) == (0, 0, 50)
     found = home.json("dead-letters")["failures"]
     assert Counter((each["error_type"], each["attempts"]) for each in found) == {
         ("UnsupportedImage", 2): 50
@@ -172,69 +172,69 @@ def test_two_hundred_uploads_and_a_replay(stack: Stack, home: Home) -> None:
     assert count(stack) == 150 * PER_IMAGE
 
 
-def test_what_fails_for_now_stays_as_it_is(stack: Stack, home: Home) -> None:
-    """S3 is still down: the records stay on the queue, and none is added; later they are done."""
+def test_a_transient_failure_stays_on_the_queue_unchanged(stack: Stack, home: Home) -> None:
+    """While S3 denies them the records stay, and none is added; afterwards they are done."""
     with failing(stack, "down"):
         put(stack, {f"down{n}": PHOTO for n in range(3)})
-        until(lambda: letters_waiting(stack) == 3)
-        before = sorted(each.body for each in letters(stack))
-        told = home.json("replay", code=1)
-        assert (told["done"], told["failed_again"], told["left"]) == (0, 0, 3)
-        assert sorted(each.body for each in letters(stack)) == before
-    told = home.json("replay")
-    assert (told["done"], told["left"], told["waiting"]) == (3, 0, 0)
+        until(lambda: messages_on_the_queue(stack) == 3)
+        before = sorted(each.body for each in failures(stack))
+        answer = home.json("replay", code=1)
+        assert (answer["done"], answer["failed_again"], answer["left"]) == (0, 0, 3)
+        assert sorted(each.body for each in failures(stack)) == before
+    answer = home.json("replay")
+    assert (answer["done"], answer["left"], answer["waiting"]) == (3, 0, 0)
     assert count(stack) == 3 * PER_IMAGE
 
 
-def test_a_message_that_is_not_ours_is_kept_and_told(stack: Stack, home: Home) -> None:
-    """It is reported by both commands, and stays on the queue."""
+def test_a_foreign_message_is_kept_and_reported(stack: Stack, home: Home) -> None:
+    """Both commands report it, and it stays on the queue."""
     queue = stack.settings.dead_letter_queue_url
-    for body in ("not ours", '{"Records": "none"}'):
+    for body in ("foreign", '{"Records": "none"}'):
         stack.aws.sqs.send_message(QueueUrl=queue, MessageBody=body)
     put(stack, {"bad": CORRUPT})
-    until(lambda: letters_waiting(stack) == 3)
+    until(lambda: messages_on_the_queue(stack) == 3)
     put(stack, {"bad": PHOTO})
     until(lambda: count(stack) == PER_IMAGE)
-    told = home.json("replay", code=1)
-    assert (told["done"], told["unreadable"], told["waiting"]) == (1, 2, 2)
-    assert {each.body for each in letters(stack)} == {"not ours", '{"Records": "none"}'}
-    assert {each.error_type for each in letters(stack)} == {"Unreadable"}
+    answer = home.json("replay", code=1)
+    assert (answer["done"], answer["unreadable"], answer["waiting"]) == (1, 2, 2)
+    assert {each.body for each in failures(stack)} == {"foreign", '{"Records": "none"}'}
+    assert {each.error_type for each in failures(stack)} == {"Unreadable"}
 
 
-def test_a_replay_takes_what_it_is_asked_for(stack: Stack, home: Home) -> None:
-    """--error leaves letters of other errors as they are; --max stops after so many."""
+def test_a_replay_is_limited_by_its_options(stack: Stack, home: Home) -> None:
+    """--error leaves messages with other errors alone; --max stops after that number."""
     put(stack, {f"bad{n}": CORRUPT for n in range(4)} | {f"cut{n}": PHOTO[:300] for n in range(3)})
-    until(lambda: letters_waiting(stack) == 7)
-    told = home.json("replay", "--error", "CorruptImage", code=1)
-    assert (told["failed_again"], told["left"]) == (3, 0)
-    attempts = Counter((each.error_type, each.attempts) for each in letters(stack))
+    until(lambda: messages_on_the_queue(stack) == 7)
+    answer = home.json("replay", "--error", "CorruptImage", code=1)
+    assert (answer["failed_again"], answer["left"]) == (3, 0)
+    attempts = Counter((each.error_type, each.attempts) for each in failures(stack))
     assert attempts == {("UnsupportedImage", 1): 4, ("CorruptImage", 2): 3}
-    told = home.json("replay", "--max", "2", code=1)
-    assert told["failed_again"] == 2
-    assert Counter(each.attempts for each in letters(stack))[1] in (2, 3, 4)
-    assert letters_waiting(stack) == 7
+    answer = home.json("replay", "--max", "2", code=1)
+    assert answer["failed_again"] == 2
+    assert Counter(each.attempts for each in failures(stack))[1] in (2, 3, 4)
+    assert messages_on_the_queue(stack) == 7
 
 
-def test_letters_can_be_exported(stack: Stack, home: Home, tmp_path: Path) -> None:
-    """A JSON object a line, with the message itself; the queue is as it was."""
+def test_failures_can_be_exported(stack: Stack, home: Home, tmp_path: Path) -> None:
+    """One JSON object per line, with the message itself; the queue stays as it was."""
     put(stack, {f"bad{n}": CORRUPT for n in range(3)})
-    until(lambda: letters_waiting(stack) == 3)
-    done = home.run("dead-letters", "--export", tmp_path / "letters.jsonl")
+    until(lambda: messages_on_the_queue(stack) == 3)
+    done = home.run("dead-letters", "--export", tmp_path / "failures.jsonl")
     assert done.returncode == 0
-    lines = [json.loads(line) for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert sorted(each["key"] for each in lines) == [f"uploads/bad{n}.jpg" for n in range(3)]
     assert all(json.loads(each["body"])["key"] == each["key"] for each in lines)
-    assert letters_waiting(stack) == len(letters(stack)) == 3
+    assert messages_on_the_queue(stack) == len(failures(stack)) == 3
     shown = home.run("dead-letters").stdout
     assert "uploads/bad1.jpg" in shown
     assert "UnsupportedImage" in shown
 
 
-def test_an_empty_queue_is_told(stack: Stack, home: Home) -> None:
-    """Nothing is started for it."""
+def test_an_empty_queue_starts_no_replay(stack: Stack, home: Home) -> None:
+    """The command says that there are no failed uploads."""
     before = runs(stack, "ReplayStateMachineArn")
     assert home.json("replay")["done"] == 0
-    assert "No dead letters" in home.run("replay").stdout
+    assert "No failed uploads." in home.run("replay").stdout
     assert runs(stack, "ReplayStateMachineArn") == before
 
 
@@ -249,7 +249,7 @@ type Change = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def variant(stack: Stack, change: Change) -> Iterator[str]:
-    """The deployed replay with some of it changed, as a state machine of its own."""
+    """The deployed replay with a change, as another state machine."""
     deployed = stack.aws.states.describe_state_machine(
         stateMachineArn=stack.output("ReplayStateMachineArn")
     )
@@ -271,25 +271,25 @@ def lane(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_quick(machine: dict[str, Any]) -> None:
-    """Without waiting: messages that were taken come back after two seconds."""
+    """Without waiting: received messages become visible again after two seconds."""
     lane(machine)["Receive"]["Arguments"] |= {"WaitTimeSeconds": 0, "VisibilityTimeout": 2}
     lane(machine)["Hide"]["Arguments"]["VisibilityTimeout"] = 2
 
 
 def test_a_replay_that_is_stopped_anywhere_loses_nothing(stack: Stack) -> None:
-    """It dies before each of its states in turn; then a whole run sets all right.
+    """It dies before each of its states in turn; then a whole run completes the work.
 
-    A letter whose image can be made now, one that fails for good, and one that is none of ours:
-    whenever the run dies, each ends as it should; the second may be there twice, and never not.
+    There is a message whose image can be made now, one that fails permanently, and a foreign one.
+    Wherever the run dies, each ends as it should; the second may be there twice, but is never lost.
     """
     queue = stack.settings.dead_letter_queue_url
     steps = list(lane(json.loads((REPOSITORY_ASL).read_text())))
     assert {"Receive", "Replay", "Delete", "Hide", "Report"} <= set(steps)
     for step in steps:
-        put(stack, {"bad": CORRUPT, "mended": CORRUPT})
-        stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="not ours")
-        until(lambda: letters_waiting(stack) >= 3)  # a busy machine's SQS may get one twice
-        put(stack, {"mended": PHOTO})
+        put(stack, {"bad": CORRUPT, "fixed": CORRUPT})
+        stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="foreign")
+        until(lambda: messages_on_the_queue(stack) >= 3)  # a busy machine's SQS may get one twice
+        put(stack, {"fixed": PHOTO})
         until(lambda: count(stack) == PER_IMAGE)
 
         def die_at(machine: dict[str, Any], step: str = step) -> None:
@@ -300,18 +300,20 @@ def test_a_replay_that_is_stopped_anywhere_loses_nothing(stack: Stack) -> None:
         with variant(stack, die_at) as arn:
             ended = run(stack, arn)
             assert ended.status == "FAILED" or step == "Stopped", step
-        until(lambda: len(letters(stack)) == letters_waiting(stack))  # what was taken is back
+        until(
+            lambda: len(failures(stack)) == messages_on_the_queue(stack)
+        )  # what was received is visible again
         with variant(stack, make_quick) as arn:
             ended = run(stack, arn)
             assert ended.status == "SUCCEEDED", (step, ended.cause)
-        until(lambda: len(letters(stack)) == letters_waiting(stack))
-        found = Counter(each.key or each.error_type for each in letters(stack))
+        until(lambda: len(failures(stack)) == messages_on_the_queue(stack))
+        found = Counter(each.key or each.error_type for each in failures(stack))
         assert found.pop("Unreadable") == 1, step
         assert found.pop("uploads/bad.jpg") >= 1, step
         assert not found, step
         assert count(stack) == PER_IMAGE
         stack.aws.sqs.purge_queue(QueueUrl=queue)
-        stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/mended.jpg")
+        stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/fixed.jpg")
         until(lambda: count(stack) == 0)
 
 
@@ -322,9 +324,9 @@ def run(stack: Stack, machine: str, **given: Any) -> executions.Execution:
     """Run a state machine to its end."""
     arn = executions.start(stack.aws.states, machine, given).arn
     return until(
-        lambda: (None if (found := executions.look(stack.aws.states, arn)).runs else found),
+        lambda: (None if (found := executions.describe(stack.aws.states, arn)).running else found),
         60,
-    )  # type: ignore[return-value]  # `until` answers what is true
+    )  # type: ignore[return-value]  # `until` returns what is true
 
 
 def test_a_replay_without_its_queue_fails(stack: Stack) -> None:
@@ -341,7 +343,7 @@ REQUEST = re.compile(r'"([A-Z]+) (\S+) [\d.]+" \d')
 
 
 def requests_of(local: LocalStack, bucket: str, since: int) -> Counter[str]:
-    """Requests for objects of a bucket by method, after so many bytes of the request log."""
+    """Requests for objects of a bucket by method, after the first `since` bytes of the log."""
     log = (local.directory / "requests.log").read_bytes()[since:].decode()
     return Counter(
         method
@@ -378,7 +380,7 @@ def test_a_backfill_of_a_thousand_objects(stack: Stack, local: LocalStack, home:
 
 
 def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) -> None:
-    """--max and --prefix bound what is looked at; folder markers are skipped, failures are told."""
+    """--max and --prefix limit it; folder markers are skipped, failures are reported."""
     with silent(stack):
         put(stack, {f"a/{n}": PHOTO for n in range(5)} | {f"b/{n}": PHOTO for n in range(5)})
         put(stack, {"b/bad": CORRUPT})
@@ -389,8 +391,8 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     assert (planned["to_make"], planned["skipped"], planned["beyond"]) == (6, 1, False)
     done = home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
     assert (done["made"], done["failed"], done["skipped"]) == (5, 1, 1)
-    (letter,) = until(lambda: letters(stack))
-    assert (letter.key, letter.error_type) == ("uploads/b/bad.jpg", "UnsupportedImage")
+    (failure,) = until(lambda: failures(stack))
+    assert (failure.key, failure.error_type) == ("uploads/b/bad.jpg", "UnsupportedImage")
     assert home.json("backfill", "--max", "3", "--dry-run")["beyond"] is True
     wrong = home.run("backfill", "--prefix", "elsewhere/")
     assert wrong.returncode == 1
@@ -400,20 +402,20 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     assert "--yes" in asked.stderr
 
 
-def test_what_stops_the_function_for_now_gets_letters(stack: Stack, home: Home) -> None:
-    """S3 refuses half of the images: each has a letter, the others are made; a replay ends it."""
+def test_transient_failures_of_a_backfill_are_put_on_the_queue(stack: Stack, home: Home) -> None:
+    """S3 denies half of the images: each gets a message, and a replay makes it later."""
     with silent(stack):
         put(stack, {f"down{n}": PHOTO for n in range(4)} | {f"up{n}": PHOTO for n in range(4)})
     with failing(stack, "down"):
         done = home.json("backfill", "--yes", code=1)
     assert (done["made"], done["failed"]) == (4, 4)
-    assert Counter(each.error_type for each in letters(stack)) == {"StorageDenied": 4}
+    assert Counter(each.error_type for each in failures(stack)) == {"StorageDenied": 4}
     assert home.json("replay")["done"] == 4
     assert count(stack) == 8 * PER_IMAGE
 
 
-def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) -> None:
-    """Its batches stop with it; run again it makes what is missing."""
+def test_a_backfill_can_be_stopped_and_continued(stack: Stack, home: Home) -> None:
+    """Its batches stop with it; another run makes what is missing."""
     with silent(stack):
         put(stack, {str(n): jpeg((1600, 1200)) for n in range(200)})
     started = executions.start(
@@ -421,7 +423,7 @@ def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) ->
     )
     until(lambda: count(stack) > 0)
     executions.stop(stack.aws.states, started.arn)
-    assert executions.look(stack.aws.states, started.arn).status == "ABORTED"
+    assert executions.describe(stack.aws.states, started.arn).status == "ABORTED"
     settle(stack)
     made = count(stack)
     assert 0 < made < 200 * PER_IMAGE
@@ -436,12 +438,12 @@ def test_a_backfill_can_be_stopped_and_gone_on_with(stack: Stack, home: Home) ->
 def test_a_killed_command_is_run_again(
     stack: Stack, home: Home, name: str, number: signal.Signals
 ) -> None:
-    """What it started goes on in AWS; the next call follows that, or finds it done."""
+    """What it started continues in AWS; the next call follows that, or finds it done."""
     words = ["backfill", "--yes", "--concurrency", "1"] if name == "backfill" else ["replay"]
     images = {str(n): jpeg((1600, 1200)) for n in range(60)}
     if name == "replay":
         put(stack, dict.fromkeys(images, CORRUPT))
-        until(lambda: letters_waiting(stack) == len(images))
+        until(lambda: messages_on_the_queue(stack) == len(images))
     with silent(stack):
         put(stack, images)
     with subprocess.Popen(  # noqa: S603 - the command under test
@@ -452,7 +454,7 @@ def test_a_killed_command_is_run_again(
         process.wait(10)
     home.json(*words)
     until(lambda: count(stack) == len(images) * PER_IMAGE, 60)
-    until(lambda: letters_waiting(stack) == 0, 60)
+    until(lambda: messages_on_the_queue(stack) == 0, 60)
 
 
 def in_a_terminal(home: Home, *words: str, answers: dict[str, bytes]) -> tuple[int, str]:
@@ -492,15 +494,15 @@ def test_ctrl_c_offers_to_stop_a_backfill(stack: Stack, home: Home) -> None:
     assert "nothing is lost" in shown
 
 
-def test_a_backfill_that_runs_already_is_followed(stack: Stack, home: Home) -> None:
-    """Nobody starts a second one beside it."""
+def test_a_running_backfill_is_followed(stack: Stack, home: Home) -> None:
+    """No second one is started beside it."""
     with silent(stack):
         put(stack, {str(n): jpeg((1600, 1200)) for n in range(60)})
     started = executions.start(
         stack.aws.states, stack.output("BackfillStateMachineArn"), {"concurrency": 1}
     )
     done = home.run("backfill", "--yes", "--json")
-    assert "runs since" in done.stderr
+    assert "has been running since" in done.stderr
     assert json.loads(done.stdout)["execution"] == started.arn
     assert json.loads(done.stdout)["made"] == 60
 
@@ -517,12 +519,12 @@ def test_thumbnails_go_with_their_original(stack: Stack) -> None:
     until(lambda: count(stack) == 2 * PER_IMAGE)
 
 
-def test_costs_are_those_of_the_stack(stack: Stack, home: Home) -> None:
+def test_costs_are_estimated_for_the_stack(stack: Stack, home: Home) -> None:
     """Writes are counted by the stack's sizes and manifest, compute by its memory."""
-    told = home.json("cost", "--images", "10000", "--duration", "200")
-    assert told["writes"] == PER_IMAGE
-    assert told["images_cost"]["S3, writes"] == pytest.approx(10_000 * 3 * 0.005 / 1000)
+    answer = home.json("cost", "--images", "10000", "--duration", "200")
+    assert answer["writes"] == PER_IMAGE
+    assert answer["images_cost"]["S3, writes"] == pytest.approx(10_000 * 3 * 0.005 / 1000)
     price = {"arm64": 0.0000133334, "x86_64": 0.0000166667}[stack.architecture]
-    assert told["images_cost"]["Lambda, time"] == pytest.approx(10_000 * 0.2 * 0.5 * price)
-    assert told["total"] == pytest.approx(sum(told["images_cost"].values()))
+    assert answer["images_cost"]["Lambda, time"] == pytest.approx(10_000 * 0.2 * 0.5 * price)
+    assert answer["total"] == pytest.approx(sum(answer["images_cost"].values()))
     assert "CloudWatch" in home.run("cost").stdout

@@ -12,7 +12,8 @@ from samtranslator.yaml_helper import yaml_parse
 from serving import ministack, until
 
 from image_pipeline.local.stack import CREDENTIALS, REPOSITORY, architecture, sam_environment
-from image_pipeline.stack.deployed import LOCAL_REGION, Aws, Stack
+from image_pipeline.stack.aws import LOCAL_REGION, Aws
+from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 

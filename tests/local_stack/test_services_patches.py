@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from serving import client, create_function, ministack, until
 
 from image_pipeline.stack import executions
-from image_pipeline.stack.deployed import Aws
+from image_pipeline.stack.aws import Aws
 from image_pipeline.stack.executions import Execution
 
 pytestmark = pytest.mark.local_stack
@@ -55,8 +55,8 @@ def ended(aws: Aws, execution: Execution) -> Execution:
     found: list[Execution] = []
 
     def look() -> bool:
-        found.append(executions.look(aws.states, execution.arn))
-        return not found[-1].runs
+        found.append(executions.describe(aws.states, execution.arn))
+        return not found[-1].running
 
     until(look)
     return found[-1]

@@ -1,4 +1,4 @@
-"""The smoke test passes on a stack that works, and names the step where one does not."""
+"""The smoke test passes on a stack that works, and names the step that fails on another."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,23 +22,23 @@ def home(local: LocalStack) -> Home:
 
 @pytest.fixture
 def without(stack: Stack) -> Iterator[Callable[[str], None]]:
-    """Take a statement, by its Sid, out of the policy of the function's role, for one test."""
+    """Remove a statement, by its Sid, from the policy of the function's role for one test."""
     iam = client(stack.aws, "iam")
     role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
     named = {"RoleName": role.rpartition("/")[2], "PolicyName": "thumbnails"}
     document = iam.get_role_policy(**named)["PolicyDocument"]
 
-    def take_out(sid: str) -> None:
+    def remove(sid: str) -> None:
         kept = [each for each in document["Statement"] if each["Sid"] != sid]
         changed = {**document, "Statement": kept}
         iam.put_role_policy(**named, PolicyDocument=json.dumps(changed))
 
-    yield take_out
+    yield remove
     iam.put_role_policy(**named, PolicyDocument=json.dumps(document))
 
 
 def left(stack: Stack) -> tuple[int, int, int]:
-    """Objects in both buckets, and letters."""
+    """Objects in both buckets, and messages on the queue."""
     counts = (
         stack.aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"]
         for bucket in (stack.input_bucket, stack.settings.output_bucket)
@@ -48,13 +48,13 @@ def left(stack: Stack) -> tuple[int, int, int]:
 
 
 def test_a_stack_that_works_passes_and_is_left_as_it_was(stack: Stack, home: Home) -> None:
-    """Five steps; objects, thumbnails and letter are gone again, and another letter is not."""
+    """Five steps; its objects and message are removed again, another message is not."""
     queue = stack.settings.dead_letter_queue_url
-    stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="somebody else's")
+    stack.aws.sqs.send_message(QueueUrl=queue, MessageBody="another message")
     before = left(stack)
-    told = home.json("smoke")
-    assert told["ok"] is True
-    assert [each["name"] for each in told["steps"]] == [
+    answer = home.json("smoke")
+    assert answer["ok"] is True
+    assert [each["name"] for each in answer["steps"]] == [
         "upload an image",
         "wait for its thumbnails",
         "upload a broken file",
@@ -77,17 +77,17 @@ def test_a_stack_that_works_passes_and_is_left_as_it_was(stack: Stack, home: Hom
 def test_a_missing_permission_is_named_by_its_step(
     stack: Stack, home: Home, without: Callable[[str], None], sid: str, step: str
 ) -> None:
-    """What cannot be read, written or sent shows where it matters, and nothing is left."""
+    """What cannot be read, written or sent fails the step that needs it; nothing is left."""
     before = left(stack)
     without(sid)
-    told = home.json("smoke", "--wait", "8", code=1)
-    assert told["ok"] is False
-    assert f"the step {step!r}" in told["error"]
+    answer = home.json("smoke", "--wait", "8", code=1)
+    assert answer["ok"] is False
+    assert f"the step {step!r}" in answer["error"]
     until(lambda: left(stack) == before)
 
 
 def test_a_function_that_does_not_start_is_named_by_its_step(stack: Stack, home: Home) -> None:
-    """The record of its event says why."""
+    """The test fails at the step that waits for it."""
     functions, name = stack.aws.functions, stack.function_name
     version = stack.live_version()
     handler = functions.get_function_configuration(FunctionName=name)["Handler"]
@@ -105,11 +105,11 @@ def test_a_function_that_does_not_start_is_named_by_its_step(stack: Stack, home:
 
 
 def test_a_queue_that_is_gone_is_named_by_its_step(stack: Stack, home: Home) -> None:
-    """The letter has nowhere to go."""
+    """A message has nowhere to go."""
     url = stack.settings.dead_letter_queue_url
     stack.aws.sqs.delete_queue(QueueUrl=url)
     try:
-        told = home.json("smoke", "--wait", "4", code=1)
+        answer = home.json("smoke", "--wait", "4", code=1)
     finally:
         stack.aws.sqs.create_queue(QueueName=url.rpartition("/")[2])
-    assert "the step " in told["error"]
+    assert "the step " in answer["error"]

@@ -15,7 +15,7 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
 )
 from serving import ministack
 
-from image_pipeline.stack.deployed import LOCAL_ACCESS_KEY, Aws
+from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, Aws
 from thumbnailer.storage import Boto3Bucket, Bucket, ObstoreBucket
 
 pytestmark = pytest.mark.local_stack

@@ -7,12 +7,13 @@ from typing import Any, cast
 import pytest
 
 from image_pipeline.errors import CommandError
-from image_pipeline.stack.uploads import Outcome, Thumbnail, download, plan
+from image_pipeline.files import plan
+from image_pipeline.stack.uploads import Outcome, Thumbnail, download
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with pictures in it and below, and with files that are nobody's business."""
+    """A folder with pictures in it and below, and with hidden files."""
     for name in ("a.jpg", "deep/er/b.png", ".DS_Store", ".git/config"):
         path = tmp_path / "pictures" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,13 +22,13 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_folders_keep_their_names(pictures: Path) -> None:
-    """A folder's files are told apart by its name; hidden files stay where they are."""
+    """Keys begin with the folder's name; hidden files are left out."""
     keys = [file.key for file in plan([pictures, pictures / "a.jpg"], "uploads/")]
     assert keys == ["uploads/pictures/a.jpg", "uploads/pictures/deep/er/b.png", "uploads/a.jpg"]
 
 
 def test_the_current_folder_has_a_name(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.` stands for the folder that it is."""
+    """`.` stands for the current folder."""
     monkeypatch.chdir(pictures)
     assert next(file.key for file in plan([Path()], "")) == "pictures/a.jpg"
 

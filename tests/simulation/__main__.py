@@ -11,7 +11,9 @@ from typing import Annotated, Final
 
 import typer
 
-from image_pipeline.cli.common import Json, err, main, new_app, out
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out
 from simulation.mutations import MUTATIONS
 from simulation.seeds import first_broken, portions, real_code, some_broken
 from simulation.world import World
@@ -124,4 +126,4 @@ def find(count: int, workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

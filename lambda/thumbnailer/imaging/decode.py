@@ -1,11 +1,16 @@
 """Files → images whose header has been read, and no pixel yet."""
 
+from typing import Final
+
 from PIL import Image, ImageFile
 
 from thumbnailer.errors import CorruptImage, PipelineError, UnsupportedImage
 from thumbnailer.imaging.formats import DECODER_ERRORS, FORMATS, Format, load, recognise
 from thumbnailer.imaging.orientation import swaps_sides
 from thumbnailer.imaging.spec import PixelSize
+
+HEADER_MB: Final = 10_240
+"""Memory that reading a header may use. Most of it is never touched: no pixel is decoded."""
 
 
 def open_image(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
@@ -45,13 +50,13 @@ def identify(data: bytes) -> str | None:
     return found.name if found else None
 
 
-def upright_size(data: bytes, memory_mb: int) -> PixelSize | None:
+def upright_size(data: bytes) -> PixelSize | None:
     """Read the size of the upright picture from the beginning of a file; None if that fails.
 
     An orientation that follows the pixels, as in PNG, is not read.
     """
     try:
-        image = open_image(data, memory_mb)
+        image = open_image(data, HEADER_MB)
         file_format = load(str(image.format))
         late = file_format.exif_follows_pixels
         turned = not late and swaps_sides(file_format.orientation(image))

@@ -1,4 +1,4 @@
-"""The `thumbs` command: thumbnails of local files, with no AWS."""
+"""`image-pipeline thumbs`."""
 
 import json
 import os
@@ -12,55 +12,61 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 from rich.table import Table
-from watchfiles import watch as watched
 
-from image_pipeline.cli.common import Json, app, bar, err, out, print_json, stopped_by_signals
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json, tracked
+from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import Job, Result, State
-from thumbnailer.settings import KEY_TEMPLATE, Settings, parse_key_template, parse_widths
+from thumbnailer.settings import DEFAULT_SIZES, Settings, parse_key_template, parse_sizes
 
-TOLD_EVERY: Final = 10.0
-"""Seconds between two lines about the progress, where there is no terminal for a bar."""
+DEFAULTS: Final = Settings(output_bucket="", dead_letter_queue_url="")
 
-SHOWN: Final = 20
-"""Failures that are shown; all are in failed.jsonl."""
+REPORT_SECONDS: Final = 10.0
+"""Seconds between two progress lines where there is no terminal for a progress bar."""
+
+MAX_SHOWN: Final = 20
+"""Failures that are shown; all of them are in failed.jsonl."""
 
 WATCH_MS: Final = 500
-"""Milliseconds after which a look for changes ends without any."""
+"""Milliseconds that watchfiles waits for a change before it returns none."""
 
 
-@app.command()
 def thumbs(  # noqa: PLR0913 - options of a command
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")],
     *,
     directory: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the thumbnails go.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the thumbnails.")
     ],
     sizes: Annotated[
-        str, typer.Option(metavar="WIDTHS", help="Widths in pixels, with commas.")
-    ] = "128,512",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of WebP.")] = 85,
+        str, typer.Option(metavar="WIDTHS", help="Widths in pixels, separated by commas.")
+    ] = DEFAULT_SIZES,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="WebP quality.")] = DEFAULTS.quality,
     key_template: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="Their names: {dir}, {stem}, {ext}, {width}.")
-    ] = KEY_TEMPLATE,
+        str,
+        typer.Option(
+            metavar="TEMPLATE", help="Names of the thumbnails: {dir}, {stem}, {ext}, {width}."
+        ),
+    ] = DEFAULTS.output_key_template,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Processes; without it, one for each core."),
+        typer.Option(metavar="N", min=1, help="Processes; by default one per core."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Then go on as files come or change, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Continue as files arrive or change, until Ctrl-C.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make thumbnails of local files, with the pipeline's own code and no AWS.
+    """Make thumbnails of local files, without AWS.
 
-    Folders are taken whole and keep their structure: `trip/a/photo.jpg` becomes
-    `DIR/trip/a/photo_128w.webp`. What is up to date is left alone, so after Ctrl-C run it again to
-    go on; nothing is ever half-written, or deleted. Files that are no images, in folders, are
-    skipped. Failures are listed, and kept in DIR/failed.jsonl; the exit code is then 1.
+    It uses the pipeline's own image code. Folders are read recursively and keep their structure:
+    `trip/a/photo.jpg` becomes `DIR/trip/a/photo_128w.webp`. Thumbnails that are up to date are left
+    alone, so after Ctrl-C run it again to continue. No file is deleted or left half-written. Files
+    in folders that are not images are skipped. Failures are listed, and saved in DIR/failed.jsonl;
+    the exit code is then 1.
 
-    With --watch, --json prints an object a line, for each file as it is done.
+    With --watch, --json prints one object per line, for each file as it is done.
 
     **Examples**
 
@@ -70,21 +76,19 @@ def thumbs(  # noqa: PLR0913 - options of a command
 
     `image-pipeline thumbs inbox/ --out thumbnails --watch`
     """
-    settings = Settings(
-        output_bucket="",
-        dead_letter_queue_url="",
-        widths=_option("--sizes", parse_widths, sizes),
+    settings = DEFAULTS._replace(
+        sizes=_option("--sizes", parse_sizes, sizes),
         quality=quality,
         output_key_template=_option("--key-template", parse_key_template, key_template),
     )
     processes = workers or os.process_cpu_count() or 1
     if watch and (files := [path for path in paths if path.is_file()]):
-        raise CommandError(f"--watch is for folders, and {files[0]} is a file: name its folder.")
+        raise CommandError(f"--watch takes folders, and {files[0]} is a file: name its folder.")
 
     def planned() -> list[Job]:
         return thumbnails.plan(paths, directory, settings, processes, may_be_empty=watch)
 
-    planned()  # a wrong path should not leave an empty folder behind
+    planned()  # so that a wrong path does not leave an empty folder behind
     with stopped_by_signals(), thumbnails.writing_to(directory):
         if watch:
             run = _watch(paths, directory, planned, processes, as_json=as_json)
@@ -104,31 +108,31 @@ class Run:
 
     @property
     def failures(self) -> list[Result]:
-        """What failed, in the order of paths."""
+        """Failed files, sorted by path."""
         failed = (each for each in self.results if each.state is State.FAILED)
         return sorted(failed, key=lambda each: each.path)
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Time since the start."""
         return time.monotonic() - self.started
 
     @property
     def rate(self) -> float:
-        """Files a second."""
+        """Files per second."""
         return len(self.results) / max(self.seconds, 1e-9)
 
     def counts(self) -> dict[str, int]:
-        """Files by what became of them."""
+        """Files by state."""
         found = Counter(each.state for each in self.results)
         return {state: found[state] for state in State}
 
 
 def _once(jobs: Sequence[Job], directory: Path, workers: int, *, as_json: bool) -> Run:
-    """Make what is to be made, and tell of it. Raises typer.Exit(130) after Ctrl-C."""
+    """Make the thumbnails and print a report. Raises typer.Exit(130) after Ctrl-C."""
     run = Run(len(jobs))
     try:
-        for result in _behind_a_bar(thumbnails.run(jobs, workers), run):
+        for result in _reported(thumbnails.run(jobs, workers), run):
             run.results.append(result)
     except KeyboardInterrupt:
         err.print(f"\nStopped after {len(run.results):,} of {run.total:,}. Run it again to go on.")
@@ -154,15 +158,17 @@ def _watch(
     *,
     as_json: bool,
 ) -> Run:
-    """Make what is to be made after every change, until Ctrl-C.
+    """Make the thumbnails again after every change, until Ctrl-C.
 
-    All is looked at again each time: whatever a change notice left out is found all the same.
+    All files are checked each time, so that a change without a notification is found as well.
     """
+    from watchfiles import watch as changes_in  # noqa: PLC0415 - only --watch needs it
+
     run = Run(0)
     target = directory.resolve()
     first = True
     try:
-        for changes in watched(
+        for changes in changes_in(
             *paths,
             watch_filter=lambda _, path: not Path(path).is_relative_to(target),
             yield_on_timeout=True,
@@ -173,71 +179,68 @@ def _watch(
             before = {each.path: each for each in run.failures}
             jobs = planned()
             run = Run(len(jobs))
-            for result in _behind_a_bar(thumbnails.run(jobs, workers), run):
+            for result in _reported(thumbnails.run(jobs, workers), run):
                 run.results.append(result)
                 if result.state is State.MADE or (
                     result.state is State.FAILED and before.get(result.path) != result
                 ):
-                    _tell(result, as_json=as_json)
+                    _print_result(result, as_json=as_json)
             thumbnails.record_failures(directory, run.failures)
             if first:
-                err.print(f"{len(jobs):,} files looked at. Watching; stop it: Ctrl-C")
+                err.print(f"{len(jobs):,} files checked. Watching for changes; stop it: Ctrl-C")
                 first = False
     except KeyboardInterrupt:
         err.print("\nStopped.")
     return run
 
 
-def _behind_a_bar(results: Iterator[Result], run: Run) -> Iterator[Result]:
-    """Pass results on, and show how far they are: as a bar, or in a log line by line."""
-    told = time.monotonic()
-    with bar() as progress_bar:
-        task = progress_bar.add_task("Thumbnails", total=run.total)
-        for result in results:
-            yield result
-            progress_bar.advance(task)
-            if not err.is_terminal and time.monotonic() - told > TOLD_EVERY:
-                told = time.monotonic()
-                left = (run.total - len(run.results)) / run.rate
-                err.print(
-                    f"{len(run.results):,} of {run.total:,} files, {run.rate:.1f} a second, "
-                    f"about {left:.0f} s left"
-                )
+def _reported(results: Iterator[Result], run: Run) -> Iterator[Result]:
+    """Pass the results on and show the progress: as a bar, or as lines of a log."""
+    reported = time.monotonic()
+    for result in tracked(results, "Thumbnails", run.total):
+        yield result
+        if not err.is_terminal and time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            left = (run.total - len(run.results)) / run.rate
+            err.print(
+                f"{len(run.results):,} of {run.total:,} files, {run.rate:.1f} per second, "
+                f"about {left:.0f} s left"
+            )
 
 
-def _tell(result: Result, *, as_json: bool) -> None:
+def _print_result(result: Result, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
     elif result.state is State.FAILED:
-        out.print(f"[red]✗[/] {escape(result.name)}: {_described(result)}", soft_wrap=True)
+        out.print(f"[red]✗[/] {escape(result.name)}: {_error(result)}", soft_wrap=True)
     else:
         out.print(
-            f"[green]✓[/] {escape(result.name)} {_saving(result.size, result.size_out)}",
+            f"[green]✓[/] {escape(result.name)} {_sizes(result.size, result.size_out)}",
             soft_wrap=True,
         )
 
 
 def _show(run: Run, directory: Path) -> None:
-    """Print what failed, what else is to be known, and the sums."""
+    """Print the failures, the notes and the sums."""
     failures = run.failures
     if failures:
         table = Table("failed", "why")
         for column in table.columns:
             column.overflow = "fold"
-        for each in failures[:SHOWN]:
-            table.add_row(escape(each.name), _described(each))
+        for each in failures[:MAX_SHOWN]:
+            table.add_row(escape(each.name), _error(each))
         out.print(table)
     noted = [each for each in run.results if each.notes]
-    for each in noted[:SHOWN]:
+    for each in noted[:MAX_SHOWN]:
         notes = "; ".join(each.notes)
         out.print(f"[yellow]![/] {escape(each.name)}: {escape(notes)}", soft_wrap=True)
-    if len(noted) > SHOWN:
-        out.print(f"… and {len(noted) - SHOWN:,} more notes: --json has them all")
-    told = [f"{count:,} {state}" for state, count in run.counts().items() if count]
+    if len(noted) > MAX_SHOWN:
+        out.print(f"… and {len(noted) - MAX_SHOWN:,} more notes: --json prints them all")
+    counts = [f"{count:,} {state}" for state, count in run.counts().items() if count]
     made = [each for each in run.results if each.state is State.MADE]
-    sizes = _saving(sum(each.size for each in made), sum(each.size_out for each in made))
+    sizes = _sizes(sum(each.size for each in made), sum(each.size_out for each in made))
     out.print(
-        f"{', '.join(told)} in {run.seconds:.1f} s, {run.rate:.1f} a second"
+        f"{', '.join(counts)} in {run.seconds:.1f} s, {run.rate:.1f} per second"
         + f"; {sizes}" * bool(made)
     )
     out.print(f"Thumbnails: {directory}", soft_wrap=True)
@@ -245,12 +248,12 @@ def _show(run: Run, directory: Path) -> None:
         out.print(f"Failures: {directory / thumbnails.FAILED}", soft_wrap=True)
 
 
-def _described(result: Result) -> str:
+def _error(result: Result) -> str:
     return f"[red]{escape(result.error_type)}[/]: {escape(result.error_message)}"
 
 
-def _saving(size: int, size_out: int) -> str:
-    """Bytes of originals and of thumbnails, in words."""
+def _sizes(size: int, size_out: int) -> str:
+    """Bytes of originals and of thumbnails, as text."""
     return f"{size:,} → {size_out:,} bytes"
 
 

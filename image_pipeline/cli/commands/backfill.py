@@ -1,0 +1,152 @@
+"""`image-pipeline backfill`."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from image_pipeline.cli import targets
+from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
+from image_pipeline.cli.output import confirm, err, out, print_json, progress_bar
+from image_pipeline.cli.signals import leave_or_stop
+from image_pipeline.errors import CommandError
+from image_pipeline.stack import backfill as backfills
+from image_pipeline.stack import costs, executions
+from image_pipeline.stack.backfill import Survey
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.executions import Execution
+
+
+def backfill(  # noqa: PLR0913 - options of a command
+    *,
+    prefix: Annotated[
+        str | None, typer.Option(metavar="PREFIX", help="Only objects under this prefix.")
+    ] = None,
+    maximum: Annotated[
+        int | None,
+        typer.Option("--max", metavar="N", min=1, help="Only the first N objects."),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1000, help="Batches of 25 images at a time.")
+    ] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and start nothing.")] = False,
+    yes: Yes = False,
+    local: Local = False,
+    stack: StackName = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Make the thumbnails of images that were uploaded earlier or with other settings.
+
+    It counts first, estimates the cost, and asks. Thumbnails that are up to date are not made
+    again, so run it again to continue. Ctrl-C stops it or leaves it running. The stack's parameter
+    BackfillMaximum limits the objects of a run. The exit code is 1 if images failed; they are on
+    the dead-letter queue.
+
+    **Examples**
+
+    `image-pipeline backfill --dry-run`
+
+    `image-pipeline backfill --prefix uploads/2024/ --max 5000`
+
+    `image-pipeline backfill --stack my-pipeline --yes --json`
+    """
+    target = targets.find_stack(local=local, name=stack, region=region)
+    machine = target.output("BackfillStateMachineArn")
+    cap = int(target.output("BackfillMaximum"))
+    within = prefix if prefix is not None else target.settings.input_prefix
+    if not within.startswith(target.settings.input_prefix):
+        raise CommandError(
+            f"Only objects under {target.settings.input_prefix} are processed. Did you mean "
+            f"--prefix {target.settings.input_prefix}{within}?"
+        )
+    execution = executions.find_running(target.aws.states, machine)
+    if dry_run or not (execution or yes):
+        survey = count(target, within, min(maximum or cap, cap))
+        if dry_run and as_json:
+            dollars = costs.of_backfill(costs.Rates.of(target), survey.objects, survey.to_make)
+            counts = asdict(survey) | {"estimated_dollars": round(dollars, 4)}
+            print_json({"stack": target.name, "prefix": within, **counts})
+        else:
+            show_survey(target, within, survey, maximum)
+        if dry_run or not survey.to_make:
+            return
+        confirm("Start?")
+    if execution:
+        err.print(
+            f"A backfill has been running since {execution.started_at:%H:%M:%S}: following it."
+        )
+    else:
+        given = {"prefix": within, "max": maximum, "concurrency": concurrency}
+        execution = executions.start(target.aws.states, machine, given)
+    ended = follow(target, execution)
+    result = backfills.result(target, ended.output)
+    if as_json:
+        print_json({"stack": target.name, "execution": ended.arn, **asdict(result)})
+    else:
+        out.print(
+            f"{result.made:,} made, {result.current:,} already current, {result.skipped:,} skipped,"
+            f" {result.failed:,} failed{': image-pipeline dead-letters' if result.failed else ''}"
+        )
+    for reason in result.unreported:
+        err.print(f"[bold red]A batch failed[/]: {escape(reason)}", soft_wrap=True)
+    if result.failed or result.unreported:
+        raise typer.Exit(1)
+
+
+def count(stack: Stack, prefix: str, maximum: int) -> Survey:
+    """Count what a backfill would do, behind a progress bar."""
+    survey = Survey()
+    with progress_bar() as bar:
+        task = bar.add_task("Counting", total=None)
+        for survey in backfills.survey(stack, prefix, maximum):
+            bar.update(task, completed=survey.objects)
+    return survey
+
+
+def follow(stack: Stack, execution: Execution) -> Execution:
+    """Follow a backfill to its end, behind a progress bar.
+
+    Raises CommandError if it fails, typer.Exit after Ctrl-C.
+    """
+    states = stack.aws.states
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("Backfill", total=None)
+            for latest in executions.watch(states, execution.arn):
+                for run in executions.map_runs(states, latest.arn):
+                    counts = run["itemCounts"]
+                    ended = counts["succeeded"] + counts["failed"] + counts["aborted"]
+                    bar.update(task, completed=ended, total=counts["total"] or None)
+    except KeyboardInterrupt:
+        stop = partial(executions.stop, states, execution.arn)
+        leave_or_stop("backfill", execution.name, stop)
+    return latest
+
+
+def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) -> None:
+    """Print what a backfill would do, what it would cost, and what it leaves out."""
+    cap = int(stack.output("BackfillMaximum"))
+    dollars = costs.of_backfill(costs.Rates.of(stack), survey.objects, survey.to_make)
+    table = Table("", "objects", "bytes", title=f"s3://{stack.input_bucket}/{escape(prefix)}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("checked", f"{survey.objects:,}", f"{survey.size:,}")
+    table.add_row("current", f"{survey.current:,}", "")
+    table.add_row("skipped", f"{survey.skipped:,}", "")
+    table.add_row("[bold]to make[/]", f"{survey.to_make:,}", f"{survey.to_make_size:,}")
+    err.print(table)
+    err.print(
+        f"About ${dollars:,.4f} with {stack.settings.memory_mb} MB on {stack.architecture} and "
+        f"{len(stack.settings.sizes)} sizes per image (details: image-pipeline cost)."
+    )
+    if survey.beyond and maximum and maximum < cap:
+        err.print(f"There are more objects: --max {maximum} stops there.")
+    elif survey.beyond:
+        err.print(
+            f"[yellow]There are more objects.[/] The stack's BackfillMaximum is {cap:,}: raise it, "
+            "or process one part at a time with --prefix."
+        )

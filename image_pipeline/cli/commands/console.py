@@ -1,0 +1,86 @@
+"""`image-pipeline console`."""
+
+import os
+import secrets
+import threading
+import time
+from typing import Annotated, Final
+
+import typer
+
+from image_pipeline.cli import targets
+from image_pipeline.cli.browser import open_page
+from image_pipeline.cli.options import Local, Region, StackName
+from image_pipeline.cli.output import err, out
+from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address, free_port
+from image_pipeline.local.stack import LocalStack
+
+DEFAULT_PORT: Final = 4567
+POLL_SECONDS: Final = 1.0
+"""Seconds between two checks whether the local stack is still running."""
+
+
+def console(
+    *,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port on 127.0.0.1; by default 4567, or any that is free."
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page, if there is a screen.")
+    ] = True,
+    local: Local = False,
+    stack: StackName = None,
+    region: Region = None,
+) -> None:
+    """Open the web console of a stack: uploads, images, dead letters, metrics.
+
+    It listens on this machine alone, until Ctrl-C, and acts with your own AWS credentials: the
+    secret in its address keeps others out. The local stack has its own console, which
+    `image-pipeline up` starts; without --port that one is opened.
+
+    **Examples**
+
+    `image-pipeline console`
+
+    `image-pipeline console --stack my-pipeline --region eu-west-1 --port 8080`
+    """
+    target = targets.find_stack(local=local, name=stack, region=region)
+    if not stack and port is None and (url := ConsoleProcess(LocalStack().directory).url):
+        out.print(f"The console of the local stack is at [bold]{url}[/]", soft_wrap=True)
+        if browser:
+            open_page(url)
+        return
+    # A web server takes time to import, and opening the page of another one needs none.
+    from image_pipeline.console.server import listening, serve  # noqa: PLC0415
+
+    secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
+    with (
+        stopped_by_signals(),
+        listening(free_port(DEFAULT_PORT) if port is None else port) as listener,
+    ):
+        url = address(listener.getsockname()[1], secret)
+        out.print(
+            f"[bold green]{target.name}[/] {target.aws.location} is at [bold]{url}[/]",
+            soft_wrap=True,
+        )
+        err.print("Stop it: Ctrl-C")
+        if browser:
+            open_page(url)
+        ended = threading.Event()
+        if not stack:
+            threading.Thread(target=_watch_local_stack, args=(ended,), daemon=True).start()
+        try:
+            serve(target, listener, secret, ended)
+            err.print("The local stack has ended, and its console with it.")
+        except KeyboardInterrupt:
+            err.print("\nStopped.")
+
+
+def _watch_local_stack(ended: threading.Event) -> None:
+    while LocalStack().server():
+        time.sleep(POLL_SECONDS)
+    ended.set()

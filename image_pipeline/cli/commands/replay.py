@@ -1,0 +1,117 @@
+"""`image-pipeline replay`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from image_pipeline.cli import targets
+from image_pipeline.cli.options import ErrorType, Json, Local, Region, StackName
+from image_pipeline.cli.output import err, out, print_json
+from image_pipeline.cli.signals import leave_or_stop
+from image_pipeline.stack import executions
+from image_pipeline.stack.dead_letters import Failure, count_messages, failures
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.executions import Execution
+from image_pipeline.stack.replay import OUTCOMES, replay_all
+
+MAX_LISTED: Final = 1000
+"""Messages that are read to say what a replay will retry; reading more takes long."""
+
+
+def replay(  # noqa: PLR0913 - options of a command
+    *,
+    error: ErrorType = None,
+    maximum: Annotated[
+        int | None, typer.Option("--max", metavar="N", min=1, help="Maximum messages to retry.")
+    ] = None,
+    local: Local = False,
+    stack: StackName = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Retry failed uploads: messages that now succeed are deleted, others stay queued.
+
+    An upload that fails permanently again has a new message, which counts one attempt more.
+    Messages that arrive meanwhile are not touched. The exit code is 1 if any failed again or is
+    left on the queue.
+
+    **Examples**
+
+    `image-pipeline replay`
+
+    `image-pipeline replay --error StorageUnavailable --max 100 --stack my-pipeline`
+    """
+    target = targets.find_stack(local=local, name=stack, region=region)
+    running = executions.find_running(target.aws.states, target.output("ReplayStateMachineArn"))
+    if running:
+        err.print(f"A replay has been running since {running.started_at:%H:%M:%S}: following it.")
+    else:
+        planned = failures(target, MAX_LISTED, error)
+        depth = count_messages(target)
+        if not depth:
+            if as_json:
+                print_json({"stack": target.name, **dict.fromkeys(OUTCOMES, 0), "waiting": 0})
+            else:
+                out.print("No failed uploads.")
+            return
+        if not as_json:
+            show_plan(planned, depth, maximum, target)
+    ended = follow(target, running, error, maximum)
+    totals = {name: sum(each.output[name] for each in ended) for name in OUTCOMES}
+    depth = count_messages(target)
+    if as_json:
+        arns = [each.arn for each in ended]
+        print_json({"stack": target.name, **totals, "waiting": depth, "executions": arns})
+    else:
+        out.print(
+            f"{totals['done']:,} done, {totals['failed_again']:,} failed again, "
+            f"{totals['left']:,} left, {totals['unreadable']:,} unreadable; "
+            f"{depth:,} on the queue: image-pipeline dead-letters"
+        )
+    if totals["failed_again"] or totals["left"] or totals["unreadable"]:
+        raise typer.Exit(1)
+
+
+def follow(
+    stack: Stack, running: Execution | None, error: str | None, maximum: int | None
+) -> list[Execution]:
+    """Follow the `running` replay, or start one and follow it; the executions that ended.
+
+    Raises CommandError if one fails, typer.Exit after Ctrl-C.
+    """
+    ended = []
+    execution = running
+    try:
+        with err.status("Replaying") as spinner:
+            for execution in (
+                executions.watch(stack.aws.states, running.arn)
+                if running
+                else replay_all(stack, error, maximum)
+            ):
+                if execution.running:
+                    left = count_messages(stack)
+                    spinner.update(f"Replaying: {left:,} messages on the queue")
+                else:
+                    ended.append(execution)
+    except KeyboardInterrupt:
+        if execution is None:
+            raise
+        stop = partial(executions.stop, stack.aws.states, execution.arn)
+        leave_or_stop("replay", execution.name, stop)
+    return ended
+
+
+def show_plan(planned: Sequence[Failure], depth: int, maximum: int | None, stack: Stack) -> None:
+    """Print what a replay will retry; `depth` is the number of messages on the queues."""
+    types = Counter(each.error_type for each in planned)
+    listed = ", ".join(f"{count:,} {escape(name)}" for name, count in types.most_common())
+    of_all = f" (of {depth:,} on the queue)" if depth != len(planned) else ""
+    at_most = f", at most {maximum:,}" if maximum else ""
+    err.print(
+        f"Replaying with {stack.name} {stack.aws.location}: "
+        f"{listed or 'nothing'}{of_all}{at_most}."
+    )

@@ -1,0 +1,48 @@
+"""`image-pipeline upload`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from image_pipeline.cli import targets
+from image_pipeline.cli.options import Json, Local, Region, StackName
+from image_pipeline.cli.outcomes import WAIT_SECONDS, show_outcomes, upload_and_wait
+from image_pipeline.cli.output import print_json
+from image_pipeline.stack.uploads import State
+
+
+def upload(  # noqa: PLR0913 - options of a command
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders.")],
+    *,
+    directory: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Download the thumbnails to DIR.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Maximum seconds to wait.")
+    ] = WAIT_SECONDS,
+    local: Local = False,
+    stack: StackName = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Upload images, wait for their thumbnails, and show both, or why there are none.
+
+    The exit code is 1 if an upload failed or had no outcome in time.
+
+    **Examples**
+
+    `image-pipeline upload photo.jpg`
+
+    `image-pipeline upload holiday/ --out thumbnails`
+
+    `image-pipeline upload photo.jpg --stack my-pipeline --region eu-west-1 --json`
+    """
+    target = targets.find_stack(local=local, name=stack, region=region)
+    outcomes = upload_and_wait(target, paths, directory, seconds)
+    if as_json:
+        print_json({"stack": target.name, "uploads": [each.to_json() for each in outcomes]})
+    else:
+        show_outcomes(outcomes)
+    if any(each.state in (State.FAILED, State.UNKNOWN) for each in outcomes):
+        raise typer.Exit(1)

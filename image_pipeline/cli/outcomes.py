@@ -1,0 +1,68 @@
+"""Upload files behind a progress bar, and show the outcome of each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from image_pipeline import files
+from image_pipeline.cli.output import error_markup, out, tracked
+from image_pipeline.stack import uploads
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.uploads import Outcome, State
+
+WAIT_SECONDS: Final = 240.0
+"""Default time to wait for outcomes: Lambda retries a failed event after 1 and 2 more minutes, then
+puts it on the dead-letter queue.
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html"""
+
+
+def upload_and_wait(
+    stack: Stack, paths: Sequence[Path], directory: Path | None, seconds: float
+) -> list[Outcome]:
+    """Upload the files in `paths`, and wait up to `seconds` for the outcome of each, in order.
+
+    Thumbnails are downloaded to `directory` if there is one. Raises CommandError for a wrong path,
+    or if AWS refuses.
+    """
+    planned = files.plan(paths, stack.settings.input_prefix)
+    total = len(planned)
+    uploaded = list(tracked(uploads.upload(stack, planned), "Uploading", total))
+    waiting = tracked(uploads.wait(stack, uploaded, seconds), "Thumbnails", total)
+    found = {each.key: each for each in waiting}
+    outcomes = [found[each.key] for each in uploaded]
+    if directory is None:
+        return outcomes
+    directory.mkdir(parents=True, exist_ok=True)
+    downloads = (uploads.download(stack, each, directory) for each in outcomes)
+    return list(tracked(downloads, "Downloading", total))
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print a section for each image: the original, then its thumbnails or why there are none."""
+    table = Table("image", "pixels", "bytes", "saved")
+    table.columns[0].overflow = "fold"  # a key that is cut short is of no use
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for outcome in outcomes:
+        pixels = "{} x {}".format(*outcome.pixels) if outcome.pixels else "?"
+        table.add_row(f"[bold]{escape(outcome.path.name)}[/]", pixels, f"{outcome.size:,}")
+        match outcome.state:
+            case State.FAILED if outcome.failure:
+                table.add_row(f"  [red]✗[/] {error_markup(outcome.failure)}")
+            case State.SUPERSEDED:
+                owner = escape(str(outcome.superseded_by))
+                table.add_row(f"  [yellow]✗[/] {owner} is newer and has the same thumbnail names")
+            case State.UNKNOWN:
+                table.add_row("  [yellow]?[/] no result yet; check later: image-pipeline status")
+        for thumbnail in outcome.thumbnails:
+            table.add_row(
+                f"  [green]✓[/] {escape(thumbnail.key)}",
+                f"{thumbnail.spec.size.width} wide",
+                f"{thumbnail.bytes:,}",
+                f"{(outcome.size - thumbnail.bytes) * 100 // max(outcome.size, 1)}%",
+            )
+        table.add_section()
+    out.print(table)

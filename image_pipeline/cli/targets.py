@@ -1,0 +1,80 @@
+"""The stack or the AWS that a command works on, as its options say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from image_pipeline.cli.output import err
+from image_pipeline.errors import CommandError
+from image_pipeline.stack.aws import Aws
+from image_pipeline.stack.deployed import Stack
+
+if TYPE_CHECKING:
+    from image_pipeline.local.stack import LocalStack
+
+
+def find_stack(*, local: bool, name: str | None, region: str | None) -> Stack:
+    """Find the stack that the options --local, --stack and --region mean.
+
+    Raises CommandError if there is none.
+    """
+    _exclude_each_other(local, name)
+    if name:
+        return Stack.find(Aws.account(region), name)
+    running = _local_stack()
+    if not local and running.server() is None:
+        raise CommandError(
+            "No local stack is running. Start one with `image-pipeline up`, or name a deployed one "
+            "with --stack NAME."
+        )
+    return running.stack()
+
+
+def find_aws(*, local: bool, name: str | None, region: str | None) -> Aws:
+    """Find the AWS that the options mean, whether or not a stack is deployed there.
+
+    It is the local AWS with `local`, and also while one is running and neither `name` nor `region`
+    is given; else the account. Raises CommandError if `local` is meant and none is running.
+    """
+    _exclude_each_other(local, name)
+    if not local and (name or region):
+        return Aws.account(region)
+    server = _local_stack().server()
+    if server:
+        return Aws.local(server.endpoint_url)
+    if local:
+        raise CommandError("No local AWS is running. Start one with `image-pipeline up`.")
+    return Aws.account()
+
+
+def start(local: "LocalStack", port: int, *, detach: bool) -> None:
+    """Start the local stack and show what it is doing, in one line or as a log."""
+    if not err.is_terminal:
+        local.start(port, detach=detach, report=lambda doing: err.print(f"{doing} …"))
+        return
+    with err.status("") as spinner:
+        local.start(port, detach=detach, report=lambda doing: spinner.update(f"{doing} …"))
+
+
+@contextmanager
+def running(local: "LocalStack", port: int) -> Iterator[Stack]:
+    """Give the local stack that is running, or one on `port` that is stopped after the block."""
+    started = local.server() is None
+    if started:
+        start(local, port, detach=False)
+    try:
+        yield local.stack()
+    finally:
+        if started:
+            local.stop()
+
+
+def _exclude_each_other(local: bool, name: str | None) -> None:  # noqa: FBT001 - the --local flag
+    if local and name:
+        raise CommandError("--local and --stack exclude each other: pass one of them.")
+
+
+def _local_stack() -> "LocalStack":
+    from image_pipeline.local.stack import LocalStack  # noqa: PLC0415 - --stack needs none of it
+
+    return LocalStack()

@@ -1,0 +1,251 @@
+"""The command line itself: what is imported when, the version, and Ctrl-C at any moment."""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+from home import COMMAND
+from pictures import jpeg
+
+from image_pipeline import cli
+from image_pipeline.cli import version
+from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line
+
+UNIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios"}
+
+IMPORTED = """
+import sys
+sys.argv = ["image-pipeline", *sys.argv[1:]]
+from image_pipeline.cli import main
+try:
+    main()
+finally:
+    print(sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+"""Runs the command, and prints the top-level modules that it has imported."""
+
+BLOCKED = """
+import sys
+for name in ("boto3", "botocore", "s3transfer"):
+    sys.modules[name] = None
+"""
+"""A sitecustomize.py: in every Python that inherits its path an import of these fails."""
+
+SLOW = """
+import pathlib, time
+pathlib.Path({marker!r}).touch()
+time.sleep(60)
+"""
+"""A module whose import takes long, and that says when it has begun."""
+
+
+def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [str(word) for word in command],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# --- what is imported ---------------------------------------------------------------------------
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_neither_boto3_nor_pillow(option: str) -> None:
+    """They answer at once: no command is imported for them."""
+    done = run(sys.executable, "-c", IMPORTED, option)
+    assert done.returncode == 0
+    imported = set(ast.literal_eval(done.stderr.splitlines()[-1]))
+    assert not imported & {"boto3", "botocore", "PIL", "thumbnailer"}
+
+
+def test_thumbs_never_imports_boto3(tmp_path: Path) -> None:
+    """A whole run, its workers included, works where boto3 and botocore cannot be imported."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(BLOCKED)
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    words = ("thumbs", tmp_path / "a.jpg", "--out", tmp_path / "out", "--json")
+    done = run(COMMAND, *words, PYTHONPATH=str(tmp_path / "path"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["made"] == 1
+    blocked = run(COMMAND, "status", PYTHONPATH=str(tmp_path / "path"))
+    assert "boto3" in blocked.stderr, "the block works"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_summary_is_the_first_line_of_the_help(name: str) -> None:
+    """What the group's help shows of a command cannot differ from the command's own help."""
+    module = importlib.import_module(f"image_pipeline.cli.commands.{name.replace('-', '_')}")
+    function = getattr(module, name.replace("-", "_"))
+    assert (inspect.getdoc(function) or "").splitlines()[0] == COMMANDS[name]
+
+
+def test_every_command_module_is_in_the_table() -> None:
+    """A command cannot be forgotten in it."""
+    modules = Path(cli.__file__).parent.joinpath("commands").glob("[a-z]*.py")
+    assert {path.stem.replace("_", "-") for path in modules} == set(COMMANDS)
+
+
+def test_every_command_is_loaded_with_its_name_and_options() -> None:
+    """The command that stands for it gives the real one."""
+    for name, command in command_line().commands.items():
+        assert isinstance(command, LazyCommand)
+        assert command.params == []
+        assert command.load().name == name
+
+
+def test_no_module_of_the_command_line_needs_unix() -> None:
+    """What exists on Unix only is imported, or used, where it is needed."""
+    for path in Path(cli.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        imported = {
+            name.partition(".")[0]
+            for node in ast.walk(ast.parse(text))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            )
+        }
+        assert not imported & UNIX_ONLY, path
+        assert not re.search(r"\bsignal\.(SIGHUP|SIGKILL|SIGUSR\d|alarm)\b", text), path
+
+
+def test_a_misspelt_command_is_corrected() -> None:
+    """Commands that are not loaded yet are suggested all the same."""
+    done = run(COMMAND, "thums")
+    assert done.returncode == 2
+    assert "Did you mean 'thumbs'?" in done.stderr
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m image_pipeline.cli` does the same."""
+    done = run(sys.executable, "-m", "image_pipeline.cli", "--version")
+    assert done.stdout == run(COMMAND, "--version").stdout
+
+
+# --- the version --------------------------------------------------------------------------------
+def test_the_version_names_the_commit_of_the_checkout() -> None:
+    """Version of the package and commit, on one line."""
+    done = run(COMMAND, "--version")
+    assert re.fullmatch(r"image-pipeline \d+\.\d+\.\d+ \(commit [0-9a-f]{7}\)\n", done.stdout)
+
+
+def test_a_wheel_may_know_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the file that its build wrote; the commit of a repository around it is not taken."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "_commit").write_text("0123456789abcdef\n")
+    monkeypatch.setattr(version, "PACKAGE", tmp_path / "package")
+    assert version.version().endswith("(commit 0123456)")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ('{"vcs_info": {"vcs": "git", "commit_id": "fedcba9876543210"}}', " (commit fedcba9)"),
+        ('{"dir_info": {"editable": true}}', ""),
+        ("not JSON", ""),
+        (None, ""),
+    ],
+)
+def test_an_installation_from_git_knows_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, shown: str
+) -> None:
+    """The installer has written it down; where it has not, the version is all."""
+
+    class Installed:
+        version = "1.2.3"
+
+        def read_text(self, name: str) -> str | None:
+            assert name == "direct_url.json"
+            return source
+
+    monkeypatch.setattr(version, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(version, "distribution", lambda _: Installed())
+    assert version.version() == f"image-pipeline 1.2.3{shown}"
+
+
+def test_the_version_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without git, in a broken repository and without metadata there is still an answer."""
+
+    def not_installed(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(version, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(version, "distribution", not_installed)
+    assert version.version() == "image-pipeline (unknown version)"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert version.version() == "image-pipeline (unknown version)"
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------
+@contextmanager
+def started(*words: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command beside the test."""
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [str(word) for word in (COMMAND, *words)],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("typer", ["--version"]),
+        ("rich", ["--help"]),
+        ("boto3", ["status"]),
+        ("botocore", ["upload", "a.jpg"]),
+        ("PIL", ["thumbs", "a.jpg", "--out", "out"]),
+    ],
+)
+def test_ctrl_c_during_imports_leaves_no_traceback(
+    tmp_path: Path, module: str, words: list[str]
+) -> None:
+    """Whatever is being imported: exit code 130, and nothing is printed."""
+    marker = tmp_path / "begun"
+    (tmp_path / f"{module}.py").write_text(SLOW.format(marker=str(marker)))
+    with started(*words, PYTHONPATH=str(tmp_path)) as process:
+        deadline = time.monotonic() + 30
+        while not marker.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=30)
+    assert (process.returncode, *printed) == (130, "", "")
+
+
+def test_ctrl_c_during_work_leaves_no_traceback() -> None:
+    """While a request waits for its answer."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with started("cost", "--stack", "any", AWS_ENDPOINT_URL=endpoint) as process:
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                printed = process.communicate(timeout=30)
+    assert (process.returncode, *printed) == (130, "", "")

@@ -1,0 +1,144 @@
+"""What is found of an upload in the output bucket and on the queue, and how that is waited for."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_names import INPUT, OUTPUT
+from botocore.exceptions import ClientError
+from moto_stack import letter_of, made, moto_stack
+from pictures import jpeg
+
+from image_pipeline.errors import CommandError
+from image_pipeline.files import File
+from image_pipeline.stack import backfill, dead_letters, uploads
+from image_pipeline.stack.aws import head_object
+from image_pipeline.stack.backfill import Survey
+from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.smoke import smoke_test
+from image_pipeline.stack.thumbnails import Standing, standing
+from image_pipeline.stack.uploads import Outcome, State
+from thumbnailer.provenance import Provenance
+
+KEY = "uploads/a.jpg"
+
+
+@pytest.fixture
+def stack(s3: Any, aws: str) -> Stack:
+    """Buckets and a queue, and nothing that runs."""
+    del s3  # the buckets are there
+    return moto_stack(aws)
+
+
+def describe(stack: Stack, key: str = KEY) -> Outcome:
+    """An upload as it is in the input bucket."""
+    found = uploads.describe(stack, key)
+    assert found
+    return found
+
+
+def test_one_request_finds_how_a_thumbnail_stands(stack: Stack) -> None:
+    """Missing, current, outdated by bytes or settings, superseded by a newer source's, foreign."""
+    fingerprint = stack.settings.recipe
+    name = stack.settings.thumbnail_key(KEY, 128)
+    made(stack, KEY, jpeg())
+    upload = describe(stack)
+    source = Provenance(KEY, upload.etag, upload.uploaded_at, "")
+    later = source.modified + timedelta(seconds=1)
+    earlier = source.modified - timedelta(seconds=1)
+    current = standing(stack, source, name, fingerprint)
+    assert current.standing is Standing.CURRENT
+    head = head_object(stack.aws.s3, OUTPUT, name)
+    assert head
+    assert (current.size, current.owner) == (head["ContentLength"], KEY)
+    for other, mark, expected in (
+        (source._replace(etag="other"), fingerprint, Standing.OUTDATED),
+        (source, "other settings", Standing.OUTDATED),
+        (source._replace(key="uploads/a.png", modified=earlier), fingerprint, Standing.SUPERSEDED),
+        (source._replace(key="uploads/a.png", modified=later), fingerprint, Standing.OUTDATED),
+    ):
+        assert standing(stack, other, name, mark).standing is expected
+    stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=b"foreign")
+    assert standing(stack, source, name, fingerprint).standing is Standing.OUTDATED
+    stack.aws.s3.delete_object(Bucket=OUTPUT, Key=name)
+    assert standing(stack, source, name, fingerprint).standing is Standing.MISSING
+
+
+def test_only_a_missing_object_is_none(stack: Stack) -> None:
+    """Another refusal is an error: it must not pass for an object that is not there."""
+    assert head_object(stack.aws.s3, INPUT, "no such") is None
+    stack.aws.s3.meta.events.register("before-call.s3.HeadObject", _deny)
+    with pytest.raises(ClientError, match="Forbidden"):
+        head_object(stack.aws.s3, INPUT, "no such")
+
+
+def _deny(**_: object) -> None:
+    raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
+
+
+def test_each_outcome_is_passed_on_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as it is known; at the end of the time the others, whose outcome is unknown."""
+    monkeypatch.setattr(uploads, "FIRST_POLL_SECONDS", 0.01)
+    made(stack, "uploads/done.jpg", jpeg())
+    for name in ("failed", "late", "never"):
+        stack.aws.s3.put_object(Bucket=INPUT, Key=f"uploads/{name}.jpg", Body=name.encode())
+    failed = describe(stack, "uploads/failed.jpg")
+    letter_of(stack, failed.key, failed.etag)
+    keys = [f"uploads/{name}.jpg" for name in ("never", "late", "failed", "done")]
+    sent = [describe(stack, key) for key in keys]
+    outcomes = uploads.wait(stack, sent, 3)
+    first = {each.key: each.state for each in (next(outcomes), next(outcomes))}
+    assert first == {"uploads/failed.jpg": State.FAILED, "uploads/done.jpg": State.DONE}
+    late = describe(stack, "uploads/late.jpg")
+    letter_of(stack, late.key, late.etag)
+    assert next(outcomes).key == "uploads/late.jpg"
+    assert [(each.key, each.state) for each in outcomes] == [("uploads/never.jpg", State.UNKNOWN)]
+
+
+def test_files_are_uploaded_in_order_with_their_types(stack: Stack, tmp_path: Path) -> None:
+    """Each is passed on once it is there, with its size upright."""
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg((300, 200)))
+    files = [File(tmp_path / f"{n}.jpg", f"uploads/{n}.jpg") for n in range(20)]
+    sent = list(uploads.upload(stack, files))
+    assert [each.key for each in sent] == [file.key for file in files]
+    assert {(each.content_type, each.state) for each in sent} == {("image/jpeg", State.UNKNOWN)}
+    assert all(each.etag == describe(stack, each.key).etag for each in sent)
+
+
+def test_a_survey_grows_to_its_last_sums(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums after every listing, the last ones complete; beyond the maximum nothing is counted."""
+    monkeypatch.setattr(backfill, "LISTED", 2)
+    made(stack, "uploads/0.jpg", jpeg())
+    for number in range(1, 5):
+        stack.aws.s3.put_object(Bucket=INPUT, Key=f"uploads/{number}.jpg", Body=b"xy")
+    stack.aws.s3.put_object(Bucket=INPUT, Key="uploads/5/", Body=b"")
+    found = list(backfill.survey(stack, "uploads/", 100))
+    assert [each.objects for each in found] == [2, 4, 6, 6]
+    size = len(jpeg()) + 8
+    assert found[-1] == Survey(6, size, to_make=4, to_make_size=8, current=1, skipped=1)
+    *_, cut = backfill.survey(stack, "uploads/", 3)
+    assert (cut.objects, cut.beyond) == (3, True)
+    assert list(backfill.survey(stack, "uploads/none", 3)) == [Survey()]
+
+
+def test_a_smoke_test_that_fails_cleans_up_and_names_the_step(stack: Stack) -> None:
+    """Nothing makes thumbnails here: the step is named, and the upload is removed all the same."""
+    stack.aws.s3.put_object(Bucket=INPUT, Key=KEY, Body=b"somebody's")
+    steps: list[str] = []
+    with pytest.raises(CommandError, match="at the step 'wait for its thumbnails'"):
+        steps.extend(step.name for step in smoke_test(stack, 0.3))
+    assert steps == ["upload an image", "clean up"]
+    listed = stack.aws.s3.list_objects_v2(Bucket=INPUT)["Contents"]
+    assert [each["Key"] for each in listed] == [KEY]
+
+
+def test_a_smoke_test_that_is_left_cleans_up(stack: Stack) -> None:
+    """Ctrl-C between two steps leaves no trace either."""
+    steps = smoke_test(stack, 0.3)
+    assert next(steps).name == "upload an image"
+    assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 1
+    steps.close()  # type: ignore[attr-defined]  # it is a generator
+    assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 0
+    assert dead_letters.count_messages(stack) == 0
