@@ -18,7 +18,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from console_server import SECRET, Pages, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from moto_stack import letter_of, made, moto_stack
+from moto_stack import moto_stack
+from moto_stack import send_dead_letter as letter_of
+from moto_stack import upload_with_thumbnails as made
 from pictures import jpeg
 from starlette.routing import Route
 
