@@ -264,7 +264,7 @@ def function(
     *,
     as_json: Json = False,
 ) -> None:
-    """Measure the built function at Lambda's CPU and memory, in about four minutes.
+    """Measure the built function at Lambda's CPU and memory, in two to three minutes.
 
     Needs root on Linux, for cgroups. The results are also written to bench/results/function.json.
 
