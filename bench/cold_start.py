@@ -1,9 +1,9 @@
-"""How long the function takes to start and to serve its first event, beside the usual handler.
+"""Measures cold starts of the function, first event included, beside a typical handler.
 
-Every start is a fresh process under image_pipeline.runtime_emulator, which runs AWS's own runtime
-client; S3 is moto on the loopback interface. So the times are emulated: good for comparison within
-a run, as ratios, not for what a bill will say. What AWS adds before the process starts (fetching
-the code, booting a virtual machine) is the same for all and not in them.
+Each start is a fresh process under image_pipeline.local.runtime_emulator, which runs AWS's own
+runtime client; S3 is moto on loopback. So the times are emulated: compare them within a run, as
+ratios. They do not include what AWS does before the process starts (fetch the code, boot a virtual
+machine), which is the same for all functions.
 """
 
 import importlib.metadata
@@ -35,18 +35,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.experiment import (
-    PHOTO_BYTES,
-    REPOSITORY,
-    RESULTS,
-    WORK,
-    Photo,
-    Spread,
-    commit,
-    machine,
-    photo_of,
-)
 from bench.limits import LimitUnavailable, limited
+from bench.photos import PHOTO_BYTES, Photo, photo_of
+from bench.record import REPOSITORY, RESULTS, WORK, Spread, commit, machine
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
 from image_pipeline.local.stack import architecture, sam_environment
@@ -54,11 +45,15 @@ from image_pipeline.local.stack import architecture, sam_environment
 RESULT: Final = RESULTS / "cold_start.json"
 
 MEMORY_MB: Final = 512
+"""The default of LambdaMemorySize."""
+
 LAMBDA_SHARE: Final = 0.29
-"""CPUs that 512 MB bring: 1,769 MB bring one
+"""vCPUs of a function with 512 MB: 1,769 MB have one vCPU
 (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 WIDTHS: Final = (128, 512)
+"""Of the thumbnails in pixels, the default of ThumbnailSizes."""
+
 INPUT: Final = "uploads"
 OUTPUT: Final = "thumbnails"
 SETTINGS: Final = {
@@ -66,14 +61,15 @@ SETTINGS: Final = {
     "OUTPUT_BUCKET": OUTPUT,
     "THUMB_SIZES": ",".join(map(str, WIDTHS)),
     "WEBP_QUALITY": "85",
-    "DLQ_URL": "http://127.0.0.1/dead-letters",  # never written to here
+    "DLQ_URL": "http://127.0.0.1/dead-letters",  # never used here
 }
+"""Environment variables of every measured function."""
 
 LIBRARIES: Final = ("aws-lambda-powertools", "awslambdaric", "boto3", "obstore", "pillow")
-"""Whose versions are told."""
+"""Libraries whose versions the results file records."""
 
 PART_ROUNDS: Final = 5
-"""Of the cold starts that are taken apart."""
+"""Cold starts of each function that are measured in parts."""
 
 OURS: Final = "this pipeline"
 PLAIN: Final = "usual handler"
@@ -84,9 +80,10 @@ err = Console(highlight=False, stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One function at one share of a CPU; times in wall ms.
+    """One function at one share of a vCPU (None: a full CPU); times are wall time in ms.
 
-    `times_ours` compares the medians of `cold_start_ms`, which is init and first event together.
+    `cold_start_ms` is init plus first event. `times_ours` is its median as a multiple of this
+    pipeline's.
     """
 
     cpu: float | None
@@ -101,10 +98,10 @@ class Result:
 def measure(
     rounds: int, artefacts: dict[str, Path], photo: Photo
 ) -> tuple[list[Result], str | None]:
-    """Start every artefact `rounds` times at each share of a CPU, in turns.
+    """Start every built function `rounds` times at each share of a CPU, in turns.
 
-    The second value says why there is no limited CPU, if so. Raises CommandError if an artefact
-    does not make its thumbnails.
+    The second value is None, or says why the CPU could not be limited. Raises CommandError if a
+    function does not make its thumbnails.
     """
     skipped = None
     with ExitStack() as stack:
@@ -124,14 +121,14 @@ def measure(
             for share, command in commands.items():
                 for name, artefact in artefacts.items():
                     invocation = cold_start(artefact, command, photo, s3)
-                    if number > 0:  # the first round warms the disk's cache
+                    if number > 0:  # the first round only fills the disk cache
                         found[share, name].append(invocation)
                     progress.advance(task)
-    return summarised(found), skipped
+    return results_of(found), skipped
 
 
 def cold_start(artefact: Path, command: tuple[str, ...], photo: Photo, s3: "LocalS3") -> Invocation:
-    """Start one function, let it make the thumbnails, and check and remove them."""
+    """Start one function with an event, and check and delete the thumbnails that it makes."""
     environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
     with RuntimeEmulator(
         artefact, environment, memory_mb=MEMORY_MB, timeout=30, command=command
@@ -142,13 +139,13 @@ def cold_start(artefact: Path, command: tuple[str, ...], photo: Photo, s3: "Loca
             f"{artefact} failed with {invocation.error.type}: {invocation.error.message}\n"
             + "\n".join(invocation.log)
         )
-    s3.take(photo)
+    s3.check_and_delete(photo)
     return invocation
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one function's cold start is made of, in wall ms by part (medians)."""
+    """The parts of one function's cold start: medians of wall time in ms, by name of the part."""
 
     cpu: float | None
     function: str
@@ -156,7 +153,7 @@ class Parts:
 
 
 def parts(rounds: int, artefacts: dict[str, Path], photo: Photo) -> list[Parts]:
-    """Take cold starts apart, without the emulator: see cold_parts.py."""
+    """Measure cold starts in parts, without the emulator: see cold_start_worker.py."""
     with ExitStack() as stack:
         commands: dict[float | None, tuple[str, ...]] = {None: ()}
         with suppress(LimitUnavailable):
@@ -168,7 +165,7 @@ def parts(rounds: int, artefacts: dict[str, Path], photo: Photo) -> list[Parts]:
         }
         for _ in range(rounds):
             for (share, name), runs in found.items():
-                runs.append(_taken_apart(commands[share], artefacts[name], photos, s3))
+                runs.append(_parts_of_one(commands[share], artefacts[name], photos, s3))
     return [
         Parts(
             share,
@@ -179,7 +176,7 @@ def parts(rounds: int, artefacts: dict[str, Path], photo: Photo) -> list[Parts]:
     ]
 
 
-def _taken_apart(
+def _parts_of_one(
     command: tuple[str, ...], artefact: Path, photos: Sequence[Photo], s3: "LocalS3"
 ) -> dict[str, float]:
     environment = LAMBDA | SETTINGS | {"AWS_ENDPOINT_URL": s3.endpoint}
@@ -189,7 +186,7 @@ def _taken_apart(
     )
     interpreter = (time.perf_counter() - began) * 1000
     ran = subprocess.run(  # noqa: S603
-        [*command, PYTHON, REPOSITORY / "bench" / "cold_parts.py"],
+        [*command, PYTHON, REPOSITORY / "bench" / "cold_start_worker.py"],
         cwd=artefact,
         env=environment,
         input=json.dumps([event_of(photo) for photo in photos]),
@@ -200,13 +197,13 @@ def _taken_apart(
     if ran.returncode:
         raise CommandError(f"{artefact} failed:\n{ran.stderr}")
     for photo in photos:
-        s3.take(photo)
-    told: dict[str, float] = json.loads(ran.stdout)
-    return {"interpreter": interpreter, **told}
+        s3.check_and_delete(photo)
+    measured: dict[str, float] = json.loads(ran.stdout)
+    return {"interpreter": interpreter, **measured}
 
 
 class LocalS3:
-    """An S3 server with an input and an output bucket; it waits `wait_s` before each answer."""
+    """An S3 server with an input and an output bucket; it waits `wait_s` before each response."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -220,7 +217,7 @@ class LocalS3:
         )
 
     def prepare(self, *photos: Photo) -> None:
-        """Make the buckets and upload the photos."""
+        """Create the buckets and upload the photos."""
         for name in (INPUT, OUTPUT):
             self._s3.create_bucket(Bucket=name)
         for photo in photos:
@@ -231,8 +228,8 @@ class LocalS3:
         for key in keys:
             self._s3.put_object(Bucket=INPUT, Key=key, Body=photo.data)
 
-    def take(self, photo: Photo) -> None:
-        """Remove the thumbnails of `photo`; raise CommandError if one is missing or wrong."""
+    def check_and_delete(self, photo: Photo) -> None:
+        """Delete the thumbnails of `photo`. Raises CommandError if one is missing or wrong."""
         for width in WIDTHS:
             key = f"{Path(photo.name).stem}_{width}w.webp"
             listed = self._s3.list_objects_v2(Bucket=OUTPUT, Prefix=key).get("Contents")
@@ -247,22 +244,22 @@ class LocalS3:
 
 @contextmanager
 def local_s3(*photos: Photo) -> Iterator[LocalS3]:
-    """An S3 server on the loopback interface, with the photos in its input bucket."""
-    # Not for --help: it takes a second.
+    """Run an S3 server on loopback, with the photos in its input bucket."""
+    # Imported here because it takes a second, which --help does not need.
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
         DomainDispatcherApplication,
         create_backend_app,
     )
     from werkzeug.serving import make_server  # noqa: PLC0415
 
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line for each request
     moto = DomainDispatcherApplication(create_backend_app)
 
-    def answer(environ: Any, start_response: Any) -> Any:
+    def respond(environ: Any, start_response: Any) -> Any:
         time.sleep(s3.wait_s)
         return moto(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    server = make_server("127.0.0.1", 0, respond, threaded=True)
     s3 = LocalS3(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -276,7 +273,7 @@ def local_s3(*photos: Photo) -> Iterator[LocalS3]:
 
 
 def event_of(photo: Photo, as_key: str | None = None) -> dict[str, Any]:
-    """The notification that S3 sends of the photo's upload, as far as a function looks at it."""
+    """The notification of S3 about the photo's upload, with the fields that functions read."""
     stored = {"key": quote_plus(as_key or photo.key, safe="/"), "size": len(photo.data)}
     return {
         "Records": [
@@ -289,11 +286,13 @@ def event_of(photo: Photo, as_key: str | None = None) -> dict[str, Any]:
     }
 
 
-def summarised(found: dict[tuple[float | None, str], list[Invocation]]) -> list[Result]:
-    """Medians, quartiles and ratios."""
+def results_of(measured: dict[tuple[float | None, str], list[Invocation]]) -> list[Result]:
+    """Compute medians, quartiles and ratios."""
 
     def totals(share: float | None, name: str) -> Spread:
-        return Spread.of([(each.init_ms or 0.0) + each.duration_ms for each in found[share, name]])
+        return Spread.of(
+            [(each.init_ms or 0.0) + each.duration_ms for each in measured[share, name]]
+        )
 
     return [
         Result(
@@ -305,13 +304,13 @@ def summarised(found: dict[tuple[float | None, str], list[Invocation]]) -> list[
             max_memory_mb=statistics.median(each.max_memory_mb or 0 for each in invocations),
             times_ours=round(totals(share, name).median / totals(share, OURS).median, 2),
         )
-        for (share, name), invocations in found.items()
+        for (share, name), invocations in measured.items()
     ]
 
 
-# --- what is started ----------------------------------------------------------------------------
+# --- the functions ------------------------------------------------------------------------------
 def build() -> dict[str, Path]:
-    """Build the artefacts for this machine and check their bytecode."""
+    """Build the functions for this machine; return their folders by name."""
     artefacts = {OURS: build_ours(), PLAIN: build_plain(), PLAIN_COMPILED: WORK / "plain-pyc"}
     shutil.rmtree(artefacts[PLAIN_COMPILED], ignore_errors=True)
     shutil.copytree(artefacts[PLAIN], artefacts[PLAIN_COMPILED])
@@ -319,7 +318,7 @@ def build() -> dict[str, Path]:
         *(PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
         artefacts[PLAIN_COMPILED],
     )
-    # The runtime's own modules too: they are no part of the comparison.
+    # The modules of the runtime are compiled too: they are not part of the comparison.
     run(
         *(PYTHON, "-m", "compileall", "-q"),
         *(runtime_packages() / name for name in ("awslambdaric", "simplejson")),
@@ -328,7 +327,7 @@ def build() -> dict[str, Path]:
 
 
 def build_ours() -> Path:
-    """What `sam build` makes of the pipeline for this machine."""
+    """Build the function of this pipeline with `sam build`; return its folder."""
     run(
         *(TOOLS / "sam" / "bin" / "sam", "build"),
         *("--template-file", REPOSITORY / "iac" / "template.yaml"),
@@ -338,9 +337,9 @@ def build_ours() -> Path:
 
 
 def build_plain() -> Path:
-    """The usual handler with its libraries, in the versions that ours has, without .pyc files.
+    """Build the usual handler with the same versions of the libraries, without .pyc files.
 
-    That is what AWS's builds of a function hold.
+    `sam build` leaves them out too.
     """
     artefact = WORK / "plain"
     shutil.rmtree(artefact, ignore_errors=True)
@@ -350,19 +349,20 @@ def build_plain() -> Path:
         *("--constraint", REPOSITORY / "requirements" / "dev.txt"),
         *("boto3", "pillow", "aws-lambda-powertools"),
     )
-    shutil.copy(REPOSITORY / "bench" / "plain" / "handler.py", artefact)
+    shutil.copy(REPOSITORY / "bench" / "usual_handler" / "handler.py", artefact)
     return artefact
 
 
 def check_bytecode(artefacts: dict[str, Path]) -> None:
-    """Raise CommandError unless each artefact has the .pyc files that it is measured with.
+    """Check the .pyc files of each function: none in PLAIN, up-to-date ones in the others.
 
-    That is none for the plain one; else one for each module, which Python takes without a look at
-    its source (https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation), of
-    this very source.
+    They must be unchecked hash-based ones, which Python loads without reading the source
+    (https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation).
+
+    Raises CommandError.
     """
     if stray := next(artefacts[PLAIN].rglob("*.pyc"), None):
-        raise CommandError(f"{stray} should not be there")
+        raise CommandError(f"{stray} should not exist")
     for name in (OURS, PLAIN_COMPILED):
         for source in artefacts[name].rglob("*.py"):
             compiled = Path(importlib.util.cache_from_source(str(source)))
@@ -373,23 +373,23 @@ def check_bytecode(artefacts: dict[str, Path]) -> None:
                 + importlib.util.source_hash(source.read_bytes())
             )
             if not compiled.exists() or compiled.read_bytes()[: len(header)] != header:
-                raise CommandError(f"{compiled} is missing, stale or of another Python")
+                raise CommandError(f"{compiled} is missing, outdated or of another Python")
 
 
 def run(*command: str | Path) -> None:
-    """Run a tool of ours; raise CommandError with what it said if it fails."""
+    """Run a tool. Raises CommandError with its output if it fails."""
     environment = sam_environment() | {"LAMBDA_ARCHITECTURE": architecture()}
     try:
         done = subprocess.run(  # noqa: S603 - our own tools
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
-        raise CommandError(f"{error.filename} is not there: run `make setup`") from error
+        raise CommandError(f"{error.filename} is missing: run `make setup`") from error
     if done.returncode:
         raise CommandError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- the report ---------------------------------------------------------------------------------
 def report(
     results: list[Result],
     skipped: str | None,
@@ -397,7 +397,7 @@ def report(
     rounds: int,
     built: dict[str, str],
 ) -> dict[str, Any]:
-    """Everything, for the results file: with it a run can be judged, and repeated."""
+    """The results file: the results, and everything needed to judge and to repeat the run."""
     return {
         "what": "cold starts in fresh processes, emulated on one machine: compare only as ratios",
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -413,7 +413,7 @@ def report(
 
 
 def versions(artefacts: dict[str, Path]) -> dict[str, str]:
-    """Those of the function, of its libraries and of what runs it."""
+    """The versions of the function, its libraries, Python and the runtime client."""
     libraries = {
         package.name.replace("_", "-"): package.version
         for path in (*artefacts.values(), runtime_packages())
@@ -424,12 +424,12 @@ def versions(artefacts: dict[str, Path]) -> dict[str, str]:
 
 
 def runtime_packages() -> Path:
-    """Where the packages of the runtime's Python are."""
+    """The folder of the packages of the Python that runs the functions."""
     return next(PYTHON.parents[1].glob("lib/python3.*/site-packages"))
 
 
 def show(results: list[Result], skipped: str | None, photo: Photo, rounds: int) -> None:
-    """The table, for a person."""
+    """Print the results as a table."""
     table = Table(
         title=f"Emulated cold starts, {rounds} rounds in turns, wall ms: median, quartiles",
         caption=f"{photo.name}, {len(photo.data):,} bytes, {photo.width} × {photo.height}; "
@@ -458,15 +458,15 @@ def show(results: list[Result], skipped: str | None, photo: Photo, rounds: int) 
 
 
 def cold_starts(
-    rounds: Annotated[int, typer.Option(min=2, help="Starts of each function.")] = 11,
+    rounds: Annotated[int, typer.Option(min=2, help="Number of starts of each function.")] = 11,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Measure cold starts: this pipeline against the thumbnail handler that is usually written.
+    """Measure cold starts of this pipeline and of a typical thumbnail handler.
 
-    Both are built for this machine and started in AWS's own runtime client, at full CPU and, for
-    root on Linux, at the 0.29 CPU of a 512 MB function. The result also goes to
-    bench/results/cold_start.json.
+    Both are built for this machine and started in AWS's own runtime client: at full CPU and, with
+    root on Linux, at 0.29 vCPU, the share of a function with 512 MB. The results are also written
+    to bench/results/cold_start.json.
 
     **Examples**
 
@@ -477,14 +477,14 @@ def cold_starts(
     photo = photo_of(PHOTO_BYTES)
     with err.status("Building the functions"):
         artefacts = build()
-    built = versions(artefacts)  # now: the working tree may change meanwhile
+    built = versions(artefacts)  # read first: the working tree may change during the run
     check_bytecode(artefacts)
     results, skipped = measure(rounds, artefacts, photo)
-    with err.status("Taking cold starts apart"):
-        taken_apart = parts(PART_ROUNDS, artefacts, photo)
-    check_bytecode(artefacts)  # no run has left any
+    with err.status("Measuring the parts of cold starts"):
+        measured_parts = parts(PART_ROUNDS, artefacts, photo)
+    check_bytecode(artefacts)  # no run has written any
     found = report(results, skipped, photo, rounds, built)
-    found["parts"] = [asdict(each) for each in taken_apart]
+    found["parts"] = [asdict(each) for each in measured_parts]
     RESULTS.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     if as_json:
@@ -494,7 +494,7 @@ def cold_starts(
 
 
 def main() -> None:
-    """Run the benchmark; what stops it is said in one message, with exit code 1."""
+    """Run the benchmark; a CommandError is printed and gives exit code 1."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
     )

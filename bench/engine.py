@@ -1,7 +1,7 @@
-"""The function's image code beside other engines: CPU, wall time, memory, bytes and quality.
+"""Compares the function's image code with other engines: CPU, wall time, memory, bytes, quality.
 
-Each engine runs in a process of its own, held with the others to one core, and takes its turn at
-each image: so whatever the machine does meanwhile, it does to all. Compare within a run, as ratios.
+Each engine runs in a separate process, all on the same core, and the engines take turns at each
+image, so that other load on the machine affects all of them. Compare within a run, as ratios.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench.engine_inputs import AS_PUBLISHED, Case, cases, reference
 from bench.engine_report import markdown, plot
-from bench.experiment import REPOSITORY, RESULTS, Spread, commit, machine
+from bench.record import REPOSITORY, RESULTS, Spread, commit, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out
@@ -37,11 +37,14 @@ RESULT: Final = RESULTS / "engine.json"
 DOCS: Final = REPOSITORY / "docs" / "performance"
 
 WIDTHS: Final = (128, 512)
+"""Of the thumbnails in pixels, the default of ThumbnailSizes."""
+
 QUALITY: Final = 85
+"""The default of WebPQuality."""
 
 TOOLS: Final = REPOSITORY / ".tools"
 SHARP: Final = TOOLS / "sharp"
-JUDGE: Final = TOOLS / "bench" / "bin" / "python"
+BENCH_PYTHON: Final = TOOLS / "bench" / "bin" / "python"
 PYTHON_WORKER: Final = REPOSITORY / "bench" / "engine_worker.py"
 SHARP_WORKER: Final = REPOSITORY / "bench" / "engine_worker.mjs"
 
@@ -58,22 +61,24 @@ ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
     "Pillow, one decode": (sys.executable, PYTHON_WORKER, "pillow-one-decode"),
     SHARP_PER_SIZE: (SHARP / "node", SHARP_WORKER, "per-size", SHARP),
     SHARP_CHAIN: (SHARP / "node", SHARP_WORKER, "chain", SHARP),
-    "pyvips, chained": (JUDGE, PYTHON_WORKER, "pyvips-chain"),
+    "pyvips, chained": (BENCH_PYTHON, PYTHON_WORKER, "pyvips-chain"),
     FLOOR: (sys.executable, PYTHON_WORKER, "floor"),
 }
-"""What starts each."""
+"""Name → the command that starts its worker process."""
 
 LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyvips", "pyvips-binary", "ssimulacra2")
+"""Packages of BENCH_PYTHON whose versions the results file records."""
 
 app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One engine at one kind of image: means over its files, spread over the rounds.
+    """One engine at one kind of image: means over its files, spreads over the rounds.
 
-    `first_cpu_ms` is the first image of a fresh process, `peak_mb` the most memory that this had
-    resident; `bytes` are of all thumbnails, `score` is the largest one's SSIMULACRA 2.
+    `first_cpu_ms` is the CPU time of the first image of a fresh process, and `peak_mb` the peak
+    memory of that process. `bytes` is the size of all thumbnails, `score` the SSIMULACRA 2 of the
+    largest one.
     """
 
     case: str
@@ -88,7 +93,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A ratio of CPU (medians) or a difference of scores, and the bound that it is held to."""
+    """A ratio of CPU times (medians) or a difference of scores, and its bound."""
 
     what: str
     bound: str
@@ -101,19 +106,19 @@ class Worker:
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
-        self._said = TemporaryFile("w+")  # noqa: SIM115 - __exit__ closes it
+        self._stderr = TemporaryFile("w+")  # noqa: SIM115 - __exit__ closes it
         command = ENGINES[engine]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own workers
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._stderr,
                 text=True,
             )
         except FileNotFoundError as error:
             raise CommandError(
-                f"{error.filename} is not there: run `make bench-engine`, which installs it"
+                f"{error.filename} is missing: run `make bench-engine`, which installs it"
             ) from error
 
     def __enter__(self) -> Self:
@@ -122,36 +127,37 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
-        self._said.close()
+        self._stderr.close()
 
     def make(self, path: Path, output: Path | None = None) -> dict[str, Any]:
-        """What the engine needed for one image (see engine_worker.py), or why it cannot.
+        """Make the thumbnails of one image; return the worker's response (see engine_worker.py).
 
-        Thumbnails are left in `output`, if given. Raises CommandError if the process ends.
+        The thumbnails are saved in the folder `output`, if given. Raises CommandError if the
+        process ends.
         """
-        assert self._process.stdin  # noqa: S101 - a pipe, as asked for
+        assert self._process.stdin  # noqa: S101 - PIPE, see __init__
         assert self._process.stdout  # noqa: S101
         request = {"path": str(path), "widths": WIDTHS, "quality": QUALITY}
         request["output"] = None if output is None else str(output)
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
+            line = self._process.stdout.readline()
         except BrokenPipeError:
-            answer = ""
-        if not answer:
+            line = ""
+        if not line:
             self._process.wait()
-            self._said.seek(0)
+            self._stderr.seek(0)
             raise CommandError(
-                f"The worker for {self._engine} ended with {path.name}:\n{self._said.read()}"
+                f"The worker of {self._engine} ended at {path.name}:\n{self._stderr.read()}"
             )
-        told: dict[str, Any] = json.loads(answer)
-        return told
+        response: dict[str, Any] = json.loads(line)
+        return response
 
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """Hold this process, and those that it starts, to one core, where the system can."""
+    """Restrict this process, and those that it starts, to one core; only on Linux."""
     if sys.platform != "linux":
         yield
         return
@@ -166,7 +172,7 @@ def on_one_core() -> Iterator[None]:
 def first_runs(
     case: Case, engines: Sequence[str], folder: Path, progress: Progress
 ) -> dict[str, list[dict[str, Any]]]:
-    """What each engine needed for each file, the first in a fresh process; its thumbnails stay."""
+    """Run each engine in a fresh process, once for each file; save the thumbnails in `folder`."""
     found: dict[str, list[dict[str, Any]]] = {}
     task = progress.add_task(f"First: {case.name}", total=len(engines))
     for engine in engines:
@@ -181,25 +187,25 @@ def first_runs(
 
 
 def thumbnails_of(folder: Path, case: Case, engine: str, at: int) -> Path:
-    """Where an engine's thumbnails of the case's file number `at` are."""
+    """The folder of an engine's thumbnails of file number `at` of a case."""
     return folder / case.name.replace("/", "-") / engine / str(at)
 
 
 def rounds_of(
     case: Case, workers: dict[str, Worker], rounds: int, progress: Progress
 ) -> dict[str, list[tuple[float, float]]]:
-    """(CPU, wall) in ms of each engine in each round, the mean over the files, in turns."""
+    """(CPU, wall) in ms of each engine in each round, means over the files. Engines take turns."""
     found: dict[str, list[tuple[float, float]]] = {engine: [] for engine in workers}
     task = progress.add_task(f"Measuring: {case.name}", total=rounds + 1)
     for number in range(rounds + 1):
-        told: dict[str, list[dict[str, Any]]] = {engine: [] for engine in workers}
+        responses: dict[str, list[dict[str, Any]]] = {engine: [] for engine in workers}
         for path in case.files:
             for engine, worker in workers.items():
-                told[engine].append(worker.make(path))
-        if number > 0:  # the first round warms up
-            for engine, answers in told.items():
+                responses[engine].append(worker.make(path))
+        if number > 0:  # the first round is a warm-up
+            for engine, measured in responses.items():
                 cpu, wall = (
-                    statistics.mean(each[what] for each in answers)
+                    statistics.mean(each[what] for each in measured)
                     for what in ("cpu_ms", "wall_ms")
                 )
                 found[engine].append((cpu, wall))
@@ -211,7 +217,10 @@ def rounds_of(
 def scores(
     found: dict[tuple[str, str], list[dict[str, Any]]], every: Sequence[Case], folder: Path
 ) -> dict[tuple[str, str], float | None]:
-    """SSIMULACRA 2 of the largest thumbnail of each case and engine, the mean over the files."""
+    """SSIMULACRA 2 of the largest thumbnail by (case, engine), means over the files.
+
+    None where the size of a thumbnail is not that of the reference. Raises CommandError.
+    """
     pairs: list[tuple[str, str]] = []
     owners: list[tuple[str, str]] = []
     for case in every:
@@ -224,7 +233,7 @@ def scores(
                     pairs.append((str(target), str(picture)))
                     owners.append((case.name, engine))
     ran = subprocess.run(  # noqa: S603 - our own program
-        [JUDGE, REPOSITORY / "bench" / "score.py"],
+        [BENCH_PYTHON, REPOSITORY / "bench" / "engine_score.py"],
         input=json.dumps(pairs),
         capture_output=True,
         text=True,
@@ -246,7 +255,10 @@ def _mean(values: list[float | None]) -> float | None:
 def measure(
     every: Sequence[Case], engines: Sequence[str], rounds: int
 ) -> tuple[list[Result], dict[str, dict[str, str]]]:
-    """All engines at all kinds of image; and by kind and engine why one cannot read it."""
+    """Measure all engines at all kinds of image.
+
+    The second value has, by kind and engine, why an engine cannot read the images.
+    """
     cannot: dict[str, dict[str, str]] = {}
     first: dict[tuple[str, str], list[dict[str, Any]]] = {}
     timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -259,12 +271,12 @@ def measure(
             with on_one_core(), ExitStack() as stack:
                 runs = first_runs(case, engines, Path(made), progress)
                 able = []
-                for engine, answers in runs.items():
-                    if fault := next((e["error"] for e in answers if "error" in e), None):
-                        cannot.setdefault(case.name, {})[engine] = fault
+                for engine, responses in runs.items():
+                    if error := next((e["error"] for e in responses if "error" in e), None):
+                        cannot.setdefault(case.name, {})[engine] = error
                     else:
                         able.append(engine)
-                        first[case.name, engine] = answers
+                        first[case.name, engine] = responses
                 workers = {engine: stack.enter_context(Worker(engine)) for engine in able}
                 for engine, times in rounds_of(case, workers, rounds, progress).items():
                     timed[case.name, engine] = times
@@ -304,11 +316,12 @@ BOUNDS: Final = (
     ),
     (PNG_ALPHA, SHARP_CHAIN, 1.00),
 )
-"""Kind of image, the other engine, and at most how much of its CPU ours may take."""
+"""Kind of image, other engine, and the goal: this pipeline's CPU time as a maximum share of that
+engine's. docs/adr/0001-pillow-is-the-engine.md discusses the goals that are missed."""
 
 
 def targets(results: Sequence[Result]) -> list[Target]:
-    """What was promised, beside what was measured; only what was."""
+    """The targets whose kinds of image and engines were measured."""
     by = {(each.case, each.engine): each for each in results}
     found = []
     for case, other, bound in BOUNDS:
@@ -326,10 +339,13 @@ def targets(results: Sequence[Result]) -> list[Target]:
 
 
 def versions() -> dict[str, str]:
-    """Those of all engines, and of the libraries in them that do most of the work."""
+    """The versions of all engines and of the libraries that do most of their work.
+
+    Raises CommandError if sharp is not installed.
+    """
     found = {
         package.name: package.version
-        for path in JUDGE.parents[1].glob("lib/python3.*/site-packages")
+        for path in BENCH_PYTHON.parents[1].glob("lib/python3.*/site-packages")
         for package in importlib.metadata.distributions(path=[str(path)])
         if package.name in LIBRARIES
     }
@@ -340,7 +356,7 @@ def versions() -> dict[str, str]:
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise CommandError(
-            "sharp is not there: run `make bench-engine`, which installs it"
+            "sharp is missing: run `make bench-engine`, which installs it"
         ) from error
     node: dict[str, str] = json.loads(ran.stdout)
     codecs = {
@@ -361,7 +377,7 @@ def versions() -> dict[str, str]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The tables, for a person."""
+    """Print the results as tables."""
     for case in found["cases"]:
         name = case["case"]
         table = Table(title=f"{name} · {case['source']}", title_justify="left")
@@ -392,22 +408,27 @@ def show(found: dict[str, Any]) -> None:
 
 @app.command()
 def engine(
-    rounds: Annotated[int, typer.Option(min=2, help="Turns of each engine at each image.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=2, help="Number of turns of each engine at each image.")
+    ] = 5,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Only kinds of image whose name contains this.")
+        list[str] | None, typer.Option(help="Measure only kinds of image whose name contains this.")
     ] = None,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="Only engines whose name contains this, and ours."),
+        typer.Option(
+            "--engine", help="Measure only this pipeline and engines whose name contains this."
+        ),
     ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Compare the function's image code with other engines, on one core, in turns.
+    """Compare the function's image code with other engines on one core, in turns.
 
-    JPEG of three sizes, progressive, PNG with and without alpha, WebP, TIFF, AVIF and HEIC, of the
-    photos in ../shared/corpus/photos if there are any, else drawn ones (made once, into
-    .local/bench). A run of everything goes to bench/results/engine.json and docs/performance.
+    The images are JPEGs of several sizes, a progressive JPEG, PNGs with and without alpha, WebP,
+    TIFF, AVIF and HEIC. They are made from the photos in ../shared/corpus/photos, or drawn if there
+    are none, and kept in .local/bench. The results of a complete run are written to
+    bench/results/engine.json and docs/performance.
 
     **Examples**
 
@@ -416,7 +437,7 @@ def engine(
     `python -m bench.engine --rounds 15 --kind "JPEG, 12" --engine sharp --json`
     """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    told = versions()  # now: the working tree may change meanwhile
+    measured = versions()  # read first: the working tree may change during the run
     with err.status("Drawing images") as status:
         drawn = cases(lambda what: status.update(f"Drawing images: {what}"))
         every = [case for case in drawn if not kind or any(each in case.name for each in kind)]
@@ -426,7 +447,7 @@ def engine(
         if not engines or name == OURS or any(each in name for each in engines)
     ]
     if not every:
-        raise CommandError(f"No kind of image is called like {', '.join(kind or [])}.")
+        raise CommandError(f"No kind of image has a name with {', '.join(kind or [])}.")
     results, cannot = measure(every, chosen, rounds)
     found = {
         "what": "image engines on one core in turns, one machine: compare only as ratios",
@@ -435,7 +456,7 @@ def engine(
         "widths": WIDTHS,
         "quality": QUALITY,
         "machine": machine(),
-        "versions": told,
+        "versions": measured,
         "cases": [
             {
                 "case": case.name,

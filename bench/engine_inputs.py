@@ -1,4 +1,4 @@
-"""The images that engines are compared with, and the thumbnails that each should come near."""
+"""The images for the comparison of engines, and the reference thumbnails for their quality."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,39 +8,41 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from bench.experiment import PHOTOS, WORK, with_grain
+from bench.photos import PHOTOS, with_noise
+from bench.record import WORK
 from image_pipeline.local.samples import landscape
 
 type Size = tuple[int, int]
+"""(width, height) in pixels."""
 
 FILES: Final = WORK / "engine"
 
-GRAIN: Final = 3
-"""Levels: what is left of a sensor's noise in a photo. An enlarged photo has none, and would be
-decoded faster than one of that size."""
+NOISE: Final = 3
+"""Noise in levels that is added to scaled photos: an assumption, about what remains of a sensor's
+noise. An enlarged photo without noise would decode faster than a photo of that size."""
 
-DRAWN_GRAIN: Final = 20
-"""Levels, for a drawn landscape: as many bytes a pixel as a photo of much detail has."""
+DRAWN_NOISE: Final = 20
+"""Noise in levels of a drawn landscape, for the bytes per pixel of a detailed photo."""
 
 CAMERA: Final = {"quality": 90}
-"""What cameras save JPEGs with, about; colour at half the resolution (4:2:0)."""
+"""JPEG settings of cameras: an assumption. Chroma has half the resolution (4:2:0), by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of image: `save` writes one of `size` (width, height) pixels."""
+    """One kind of image of `size` pixels; `save` writes a picture as a file of this kind."""
 
     name: str
     size: Size
     save: Callable[[Image.Image, Path], None]
     extension: str
     photos: int = 1
-    """How many of them."""
+    """Number of photos."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of image, and its files."""
+    """One kind of image and its files; `source` describes the photos that they are made from."""
 
     name: str
     files: tuple[Path, ...]
@@ -52,14 +54,14 @@ def _saver(image_format: str, **options: Any) -> Callable[[Image.Image, Path], N
 
 
 def _cut_out(picture: Image.Image, path: Path) -> None:
-    """A PNG with what a cut-out has: much that is opaque, much that is transparent, soft edges."""
+    """Save a PNG like a cut-out: a large opaque part, a large transparent part, soft edges."""
     mask = Image.radial_gradient("L").resize(picture.size, Image.Resampling.BICUBIC)
     picture.putalpha(mask.point([min(255, max(0, (150 - value) * 8)) for value in range(256)]))
     picture.save(path, "PNG")
 
 
 def _heic(picture: Image.Image, path: Path) -> None:
-    import pillow_heif  # noqa: PLC0415 - a tool of development
+    import pillow_heif  # noqa: PLC0415 - a development dependency
 
     pillow_heif.from_pillow(picture).save(path, quality=60)
 
@@ -68,8 +70,8 @@ MP_4: Final = (2448, 1632)
 MP_6: Final = (3000, 2000)
 PHONE_12: Final = (4032, 3024)
 CAMERA_12: Final = (4272, 2848)
-"""Width and shape of 12 megapixels differ from camera to camera, and how far an engine's picture is
-off the reference depends on the width: sharp's scored 73.1 at 4,240 pixels and 69.6 at 4,272."""
+"""Two shapes of 12 megapixels, because the score of an engine depends on the width: sharp scored
+73.1 at 4,240 pixels and 69.6 at 4,272."""
 MP_24: Final = (6000, 4000)
 
 KINDS: Final = (
@@ -90,7 +92,10 @@ AS_PUBLISHED: Final = "JPEG as published, 8–10 MP"
 
 
 def cases(report: Callable[[str], None]) -> Iterator[Case]:
-    """Every kind of image, drawn where it is not there yet; kept. `report` is told what is made."""
+    """Yield every kind of image; files that do not exist yet are made and kept.
+
+    `report` is called with a description of each file that is made.
+    """
     photos = sorted(PHOTOS.glob("*.jpg"), key=lambda path: path.stat().st_size)
     if photos:
         source = f"as they are: {', '.join(path.stem for path in photos[::3])}"
@@ -98,7 +103,7 @@ def cases(report: Callable[[str], None]) -> Iterator[Case]:
     folder = FILES / ("photos" if photos else "drawn")
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
-        # A photo of much detail first, where there is to be but one.
+        # The first one has much detail; it is the only one of most kinds.
         chosen = [photos[len(photos) * (5 - 2 * each) // 6] for each in range(3)] if photos else []
         names = [path.stem for path in chosen[: kind.photos]] or ["drawn"]
         files = []
@@ -111,22 +116,22 @@ def cases(report: Callable[[str], None]) -> Iterator[Case]:
                 kind.save(_picture(chosen[at] if chosen else None, kind.size), part)
                 part.rename(path)
             files.append(path)
-        made = "scaled, with grain" if photos else "a drawn landscape with grain"
+        made = "scaled, with noise" if photos else "a drawn landscape with noise"
         yield Case(kind.name, tuple(files), f"{', '.join(names)}: {made}")
 
 
 def _picture(photo: Path | None, size: Size) -> Image.Image:
     if photo is None:
-        return with_grain(landscape(size), DRAWN_GRAIN)
+        return with_noise(landscape(size), DRAWN_NOISE)
     with Image.open(photo) as image:
         fitted = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
-    return with_grain(fitted, GRAIN)
+    return with_noise(fitted, NOISE)
 
 
 def reference(path: Path, width: int) -> Image.Image:
-    """The thumbnail that engines aim at, from all pixels: Lanczos in floating point, in one step.
+    """The ideal thumbnail, RGB or RGBA: Lanczos in floating point, from all pixels, in one step.
 
-    In sRGB as it is, not in linear light: so do all of them. Alpha is premultiplied. RGB or RGBA.
+    It is scaled in sRGB, not in linear light, as all engines do, with premultiplied alpha.
     """
     with _opened(path) as image:
         alpha = image.has_transparency_data
@@ -145,7 +150,7 @@ def reference(path: Path, width: int) -> Image.Image:
 
 
 def _opened(path: Path) -> Image.Image:
-    import pillow_heif  # noqa: PLC0415 - a tool of development
+    import pillow_heif  # noqa: PLC0415 - a development dependency
 
     pillow_heif.register_heif_opener()
     return Image.open(path)

@@ -1,11 +1,11 @@
-"""What bench.engine found, as a Markdown page and a plot (SVG)."""
+"""Writes the results of bench.engine as a Markdown page and a plot (SVG)."""
 
 import math
 from html import escape
 from typing import Any, Final
 
-type Found = dict[str, Any]
-"""What is in bench/results/engine.json."""
+type Results = dict[str, Any]
+"""The content of bench/results/engine.json, or a part of it."""
 
 OURS: Final = "this pipeline"
 
@@ -19,22 +19,25 @@ COLOURS: Final = (
     "#9467bd",
     "#2ca02c",
 )
-"""One for each engine, told apart on white and on black."""
+"""One for each engine, distinguishable on white and on black."""
 
 
-def markdown(found: Found) -> str:
-    """Tables: the targets, then CPU, quality, memory and bytes by kind of image and engine."""
+def markdown(found: Results) -> str:
+    """A page with the targets, and tables of CPU, quality, memory and bytes by image and engine."""
     machine = found["machine"]
     widths = " and ".join(map(str, found["widths"]))
     on = f"{machine['cpu']}, {machine['architecture']}, {machine['cores']} cores"
-    intro = f"""# Image engines, measured
+    intro = f"""# Comparison of image engines
 
-Written by `make bench-engine`; change nothing here by hand.
+`make bench-engine` writes this page. Do not edit it by hand.
 
 Thumbnails {widths} pixels wide, WebP quality {found['quality']}, method 4. {found['rounds']} rounds
-in turns on one core ({on}), {found['measured'][:10]}. Compare within a table, as ratios.
+in turns on one core ({on}), {found['measured'][:10]}. Compare numbers within a table, as ratios.
 
 ![CPU time of each engine as a multiple of this pipeline's, by kind of image](engine.svg)
+
+"Floor" decodes a JPEG at the smallest scale and encodes finished thumbnails: no engine built on
+libjpeg-turbo and libwebp can be faster. "Chained" engines make each width from the next larger one.
 
 | target | bound | measured | |
 |---|---|---|---|"""
@@ -44,36 +47,36 @@ in turns on one core ({on}), {found['measured'][:10]}. Compare within a table, a
         lines.append(
             f"| {target['what']} | {target['bound']} | {target['measured']:g} | {verdict} |"
         )
-    lines += _table(found, "CPU ms: median (quartiles), all threads", _cpu)
+    lines += _table(found, "CPU time of all threads in ms: median (quartiles)", _cpu)
     lines += _table(
-        found, "Quality of the largest thumbnail: SSIMULACRA 2, 100 is the reference", _score
+        found, "Quality of the largest thumbnail: SSIMULACRA 2 (100: like the reference)", _score
     )
     lines += _table(
-        found, "Peak memory of a fresh process, MB", lambda row: f"{row['peak_mb']:.0f}"
+        found, "Peak memory of a fresh process in MB", lambda row: f"{row['peak_mb']:.0f}"
     )
-    lines += _table(found, "Bytes of the thumbnails", lambda row: f"{row['bytes']:,}")
+    lines += _table(found, "Size of the thumbnails in bytes", lambda row: f"{row['bytes']:,}")
     lines += ["", "## Images", ""]
     lines += [f"- {case['case']}: {case['source']}" for case in found["cases"]]
     lines += [
         "",
-        "The reference is made from all pixels by Lanczos in floating point, in one step.",
+        "The reference is scaled from all pixels by Lanczos in floating point, in one step.",
         PROCESSES_DIFFER,
         "",
     ]
-    told = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return "\n".join([*lines, f"Versions: {told}.", ""])
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join([*lines, f"Versions: {versions}.", ""])
 
 
-def _cpu(row: Found) -> str:
+def _cpu(row: Results) -> str:
     cpu = row["cpu_ms"]
     return f"{cpu['median']:.0f} ({cpu['q1']:.0f}–{cpu['q3']:.0f})"
 
 
-def _score(row: Found) -> str:
+def _score(row: Results) -> str:
     return "" if row["score"] is None else f"{row['score']:.1f}"
 
 
-def _table(found: Found, title: str, cell: Any) -> list[str]:
+def _table(found: Results, title: str, cell: Any) -> list[str]:
     engines = _engines(found)
     by = {(row["case"], row["engine"]): row for row in found["results"]}
     lines = [
@@ -92,26 +95,28 @@ def _table(found: Found, title: str, cell: Any) -> list[str]:
     return lines
 
 
-def _engines(found: Found) -> list[str]:
+def _engines(found: Results) -> list[str]:
     return list(dict.fromkeys(row["engine"] for row in found["results"]))
 
 
-PROCESSES_DIFFER: Final = """An engine is one process for each kind of image, and processes of one
-engine differ by up to 3 % at large PNGs: the quartiles, of rounds within it, do not show that."""
+PROCESSES_DIFFER: Final = """Each engine runs in one process per kind of image. Processes of the
+same engine differ by up to 3 % at large PNGs; quartiles, of rounds in one process, hide that."""
 
 WIDTH, LEFT, ROW, TOP = 860, 210, 34, 70
-LEAST, MOST = 0.5, 8.0
-"""Multiples at the ends of the axis, whose scale is logarithmic."""
+"""Pixels of the plot: width, left margin, height of a row, top margin."""
+
+MIN_RATIO, MAX_RATIO = 0.5, 8.0
+"""Multiples at the ends of the logarithmic axis."""
 
 
-def plot(found: Found) -> str:
-    """CPU of each engine as a multiple of ours: a row a kind of image, a dot an engine."""
+def plot(found: Results) -> str:
+    """Plot CPU time as a multiple of this pipeline's: a row per kind of image, a dot per engine."""
     engines = _engines(found)
     height = TOP + ROW * len(found["cases"]) + 40
     view = f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {view} fill="#808080">',
-        "<title>CPU time as a multiple of this pipeline's: less is better</title>",
+        "<title>CPU time as a multiple of this pipeline's: lower is better</title>",
     ]
     for at, engine in enumerate(engines):
         x, y = 14 + at % 4 * 215, 18 + at // 4 * 20
@@ -135,15 +140,16 @@ def plot(found: Found) -> str:
         }
         for at, engine in enumerate(engines):
             if engine in medians and OURS in medians:
-                times = medians[engine] / medians[OURS]
-                tip = f"{engine}: {medians[engine]:.0f} ms, × {times:.2f}"
+                ratio = medians[engine] / medians[OURS]
+                tip = f"{engine}: {medians[engine]:.0f} ms, × {ratio:.2f}"
                 parts.append(
-                    f'<circle cx="{_x(times)}" cy="{y}" r="5" fill="{COLOURS[at]}" '
+                    f'<circle cx="{_x(ratio)}" cy="{y}" r="5" fill="{COLOURS[at]}" '
                     f'fill-opacity="0.85"><title>{escape(tip)}</title></circle>'
                 )
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _x(times: float) -> float:
-    share = math.log(min(max(times, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
+def _x(ratio: float) -> float:
+    clamped = min(max(ratio, MIN_RATIO), MAX_RATIO)
+    share = math.log(clamped / MIN_RATIO) / math.log(MAX_RATIO / MIN_RATIO)
     return round(LEFT + share * (WIDTH - LEFT - 30), 1)

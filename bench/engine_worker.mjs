@@ -1,17 +1,17 @@
-// sharp in a process of its own, for the same requests and answers as engine_worker.py:
+// sharp in a separate process, with the requests and responses of engine_worker.py:
 //
-//     node engine_worker.mjs per-size|chain SHARP          (the folder that has sharp's node_modules)
+//     node engine_worker.mjs per-size|chain SHARP          (the folder with sharp's node_modules)
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const [, , way, folder] = process.argv;
+const [, , method, folder] = process.argv;
 const sharp = createRequire(join(folder, "x.js"))("sharp");
 sharp.concurrency(1);
-sharp.cache(false); // else the second call of the same is answered from memory
+sharp.cache(false); // a cached result would make the next round too fast
 
-// What its documentation shows, once for each width.
+// As in sharp's documentation, once for each width.
 const perSize = (data, widths, quality) =>
   widths.reduce(async (found, width) => {
     const made = await found;
@@ -19,7 +19,7 @@ const perSize = (data, widths, quality) =>
     return [...made, await image.webp({ quality }).toBuffer()];
   }, []);
 
-// Each width from the pixels of the one before.
+// Each width from the pixels of the next larger one.
 const chain = async (data, widths, quality) => {
   let image = sharp(data).autoOrient();
   const found = new Map();
@@ -29,14 +29,14 @@ const chain = async (data, widths, quality) => {
       .raw()
       .toBuffer({ resolveWithObject: true });
     const raw = { width: pixels.info.width, height: pixels.info.height, channels: pixels.info.channels };
-    const again = () => sharp(pixels.data, { raw });
-    found.set(width, await again().webp({ quality }).toBuffer());
-    image = again();
+    const scaled = () => sharp(pixels.data, { raw });
+    found.set(width, await scaled().webp({ quality }).toBuffer());
+    image = scaled();
   }
   return widths.map((width) => found.get(width));
 };
 
-const make = { "per-size": perSize, chain }[way];
+const make = { "per-size": perSize, chain }[method];
 const peakMb = () => {
   try {
     return Number(/VmHWM:\s*(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) / 1024;
@@ -53,14 +53,14 @@ for await (const line of createInterface({ input: process.stdin })) {
   try {
     const thumbnails = await make(data, widths, quality);
     const { user, system } = process.cpuUsage(cpu);
-    const answer = {
+    const response = {
       cpu_ms: (user + system) / 1000,
       wall_ms: performance.now() - wall,
       peak_mb: peakMb(),
       bytes: thumbnails.map((each) => each.length),
     };
     if (output) thumbnails.forEach((each, at) => writeFileSync(join(output, `${widths[at]}.webp`), each));
-    console.log(JSON.stringify(answer));
+    console.log(JSON.stringify(response));
   } catch (error) {
     console.log(JSON.stringify({ error: String(error).split("\n")[0] }));
   }

@@ -1,12 +1,13 @@
-"""One engine in a process of its own: requests come as JSON lines on stdin, answers go to stdout.
+"""One engine in a separate process: reads requests as JSON lines, writes responses to stdout.
 
     python engine_worker.py ENGINE          (a name of ENGINES)
 
-A request is {"path", "widths", "quality", "output"}: an image, and the folder that its thumbnails
-are left in, or null. The answer has "cpu_ms" (user and system, of all threads), "wall_ms",
-"peak_mb" (the most memory that the process ever had resident) and "bytes" of each thumbnail; or
-"error", where the engine does not read the image. The file is read before the clock starts. It runs
-in two environments, so it imports nothing of the project but for the engine that is the project's.
+A request is {"path", "widths", "quality", "output"}: an image, and the folder to save its
+thumbnails in, or null. A response has "cpu_ms" (user and system time of all threads), "wall_ms",
+"peak_mb" (the process's peak of resident memory) and "bytes" of each thumbnail; or only "error" if
+the engine cannot read the image. The file is read before the clock starts.
+
+The program runs in two environments, so only the engine of this project imports its code.
 """
 
 import io
@@ -21,20 +22,21 @@ from pathlib import Path
 from typing import Any
 
 type Make = Callable[[bytes, list[int], int], list[bytes]]
+"""(file, widths in pixels, quality) → thumbnails."""
 
 METHOD = 4
-"""Effort of the WebP encoder: what Pillow, sharp and libvips use when nothing is said."""
+"""Effort of the WebP encoder, the default of Pillow, sharp and libvips."""
 
-TALLEST = 1_000_000
-"""Pixels: a height that no thumbnail reaches, for calls that want a box."""
+MAX_HEIGHT = 1_000_000
+"""Pixels: more than any thumbnail has, for calls that require a height."""
 
 LAMBDA = Path(__file__).resolve().parents[1] / "lambda"
 
 
 def ours() -> Make:
-    """The function's own code."""
+    """The image code of this pipeline."""
     sys.path.insert(0, str(LAMBDA))
-    from thumbnailer.imaging import (  # noqa: PLC0415 - each engine is loaded alone
+    from thumbnailer.imaging import (  # noqa: PLC0415 - only for this engine
         Size,
         ThumbnailSpec,
         make_thumbnails,
@@ -50,7 +52,7 @@ def ours() -> Make:
 
 
 def pillow_per_size() -> Make:
-    """Decode everything for each width, and resize that: what a first version does."""
+    """Decode the whole image for each width and resize it: the simplest way."""
     image_of, encoded, _ = _pillow()
 
     def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
@@ -60,14 +62,14 @@ def pillow_per_size() -> Make:
 
 
 def pillow_thumbnail() -> Make:
-    """`Image.thumbnail` for each width: what Pillow's and AWS's tutorials do."""
+    """Call `Image.thumbnail` for each width, as the tutorials of Pillow and AWS do."""
     _, encoded, opened = _pillow()
 
     def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
         found = []
         for width in widths:
             image = opened(data)
-            image.thumbnail((width, TALLEST))
+            image.thumbnail((width, MAX_HEIGHT))
             found.append(encoded(image, quality))
         return found
 
@@ -75,7 +77,7 @@ def pillow_thumbnail() -> Make:
 
 
 def pillow_one_decode() -> Make:
-    """Decode everything once, and resize that to each width."""
+    """Decode the whole image once and resize it to each width."""
     image_of, encoded, _ = _pillow()
 
     def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
@@ -86,18 +88,18 @@ def pillow_one_decode() -> Make:
 
 
 def pyvips_chain() -> Make:
-    """Libvips' `thumbnail`, which scales while it decodes, and each width from the one before."""
-    import pyvips  # noqa: PLC0415 - each engine is loaded alone
+    """Use libvips' `thumbnail`, which scales while it decodes; each width from the larger one."""
+    import pyvips  # noqa: PLC0415 - only for this engine
 
-    pyvips.cache_set_max(0)  # else the second call of the same is answered from memory
+    pyvips.cache_set_max(0)  # a cached result would make the next round too fast
 
     def make(data: bytes, widths: list[int], quality: int) -> list[bytes]:
-        image = pyvips.Image.thumbnail_buffer(data, max(widths), height=TALLEST, size="down")
+        image = pyvips.Image.thumbnail_buffer(data, max(widths), height=MAX_HEIGHT, size="down")
         image = image.copy_memory()
         found = {}
         for width in sorted(widths, reverse=True):
             if image.width > width:
-                image = image.thumbnail_image(width, height=TALLEST, size="down").copy_memory()
+                image = image.thumbnail_image(width, height=MAX_HEIGHT, size="down").copy_memory()
             found[width] = image.webpsave_buffer(Q=quality, effort=METHOD, keep="none")
         return [found[width] for width in widths]
 
@@ -105,9 +107,9 @@ def pyvips_chain() -> Make:
 
 
 def floor() -> Make:
-    """Decode a JPEG at the smallest scale there is, and encode thumbnails that are made already.
+    """Decode a JPEG at the smallest scale and encode finished thumbnails: the lower bound.
 
-    Nothing built on libjpeg-turbo and libwebp that makes these thumbnails of it can take less.
+    No engine built on libjpeg-turbo and libwebp can make these thumbnails in less time.
     """
     image_of, encoded, opened = _pillow()
     made: dict[int, list[Any]] = {}
@@ -117,14 +119,14 @@ def floor() -> Make:
         if image.format != "JPEG":
             raise ValueError("JPEG only")
         image.draft(None, (1, 1))
-        image.decodermaxblock = len(data)  # as ours: fed whole
+        image.decodermaxblock = len(data)  # one read for the whole file, as this pipeline does
         image.load()
         return [encoded(thumbnail, quality) for thumbnail in made[hash(data)]]
 
     def prepare(data: bytes, widths: list[int]) -> None:
         if hash(data) not in made and opened(data).format == "JPEG":
             made[hash(data)] = [_scaled(image_of(data), width) for width in widths]
-            with suppress(OSError):  # from here on, the peak: not that of what was made
+            with suppress(OSError):  # resets the peak of memory after this preparation
                 Path("/proc/self/clear_refs").write_text("5")
 
     make.prepare = prepare  # type: ignore[attr-defined]
@@ -132,9 +134,9 @@ def floor() -> Make:
 
 
 def _pillow() -> tuple[Callable[..., Any], Callable[..., bytes], Callable[..., Any]]:
-    """How plain Pillow decodes an image whole, encodes a WebP, and opens a file."""
-    import pillow_heif  # noqa: PLC0415 - what its users add for HEIC
-    from PIL import Image  # noqa: PLC0415 - each engine is loaded alone
+    """Functions of plain Pillow: decode a whole image, encode a WebP, open a file."""
+    import pillow_heif  # noqa: PLC0415 - the usual plugin for HEIC
+    from PIL import Image  # noqa: PLC0415 - only for this engine
 
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = None
@@ -155,7 +157,7 @@ def _pillow() -> tuple[Callable[..., Any], Callable[..., bytes], Callable[..., A
 
 
 def _scaled(image: Any, width: int) -> Any:
-    from PIL import Image  # noqa: PLC0415 - each engine is loaded alone
+    from PIL import Image  # noqa: PLC0415 - only for this engine
 
     size = (width, round(image.height * width / image.width))
     return image.resize(size, Image.Resampling.LANCZOS)
@@ -171,8 +173,8 @@ ENGINES: dict[str, Callable[[], Make]] = {
 }
 
 
-def answers(make: Make) -> Iterator[dict[str, Any]]:
-    """The answer to each request, as soon as it comes."""
+def responses(make: Make) -> Iterator[dict[str, Any]]:
+    """Yield the response to each request of stdin."""
     for line in sys.stdin:
         request = json.loads(line)
         path, widths = Path(request["path"]), request["widths"]
@@ -181,10 +183,10 @@ def answers(make: Make) -> Iterator[dict[str, Any]]:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             thumbnails = make(data, widths, request["quality"])
-        except Exception as error:  # noqa: BLE001 - whatever an engine says of what it cannot read
+        except Exception as error:  # noqa: BLE001 - engines raise any error
             yield {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]}
             continue
-        answer = {
+        response = {
             "cpu_ms": (time.process_time() - cpu) * 1000,
             "wall_ms": (time.perf_counter() - wall) * 1000,
             "peak_mb": peak_mb(),
@@ -193,24 +195,24 @@ def answers(make: Make) -> Iterator[dict[str, Any]]:
         if request["output"]:
             for width, thumbnail in zip(widths, thumbnails, strict=True):
                 (Path(request["output"]) / f"{width}.webp").write_bytes(thumbnail)
-        yield answer
+        yield response
 
 
 def peak_mb() -> float:
-    """The most memory that was ever resident, MB; on Linux not that of the parent before exec."""
+    """Peak of resident memory in MB. VmHWM, unlike ru_maxrss, excludes the parent before exec."""
     try:
         return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
     except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most / 1024**2 if sys.platform == "darwin" else most / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1024**2 if sys.platform == "darwin" else peak / 1024
 
 
 def main() -> None:
-    """Answer until stdin ends."""
+    """Respond to requests until stdin ends."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     make = ENGINES[sys.argv[1]]()
-    for answer in answers(make):
-        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
+    for response in responses(make):
+        print(json.dumps(response), flush=True)  # noqa: T201 - the output
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The function in Lambda's limits: latency, billed time, memory, images a minute, dollars.
+"""Measures the function at Lambda's CPU and memory: latency, memory, images per minute, cost.
 
-The built artefact runs in AWS's own runtime client under image_pipeline.runtime_emulator, held by
-cgroups to the CPU and the memory that a size of Lambda has; S3 is moto on loopback, without limits.
-So waiting for S3 is shorter than in AWS and the CPU is this machine's: emulated, and labelled so.
+The built function runs in AWS's own runtime client under image_pipeline.local.runtime_emulator.
+Cgroups limit it to the CPU and memory of a Lambda size; S3 is moto on loopback, without limits. So
+S3 responds faster than in AWS, and the CPU is this machine's: the results are emulated.
 """
 
 import json
@@ -22,8 +22,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
-from bench.experiment import RESULTS, Photo, Spread, commit, machine, photo_of
 from bench.limits import LimitUnavailable, limited
+from bench.photos import Photo, photo_of
+from bench.record import RESULTS, Spread, commit, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out, print_json
@@ -35,50 +36,56 @@ from image_pipeline.stack.costs import VCPU_MB, Rates
 RESULT: Final = RESULTS / "function.json"
 
 MEMORIES: Final = (512, 1024, 1769)
-"""MB; the last one brings a whole vCPU."""
+"""Memory sizes in MB; the last one has one vCPU."""
 
 SIZES: Final = {"1 MB": 1_000_000, "4 MB": 4_000_000}
-"""Bytes of the JPEGs, about."""
+"""Name → approximate bytes of the JPEGs."""
 
-WARM: Final = 12
-"""Events of each photo in a warm environment, a round."""
+WARM_EVENTS: Final = 12
+"""Warm events of each environment."""
 
 ENVIRONMENTS: Final = (1, 2, 4)
-THROUGHPUT_MB: Final = 512
-SECONDS: Final = 15.0
-"""For which the images of one number of environments are counted."""
+"""Numbers of concurrent environments whose throughput is measured."""
 
-TOGETHER: Final = 10
-"""Environments that the promise of images a minute is made for."""
+THROUGHPUT_MB: Final = 512
+"""Memory of each of them, the default of LambdaMemorySize."""
+
+THROUGHPUT_SECONDS: Final = 15.0
+"""Time for which images are counted."""
+
+PROMISED_ENVIRONMENTS: Final = 10
+"""Environments of the target for images per minute: the concurrency of new AWS accounts."""
 
 IMAGES: Final = 10_000
+"""Images of the cost estimate."""
 
 WAITS: Final = (0, 20, 50, 100)
-"""Milliseconds that S3 lets each request wait: on loopback it lets none, and in AWS some tens, or
-100 to 200 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)."""
+"""Milliseconds by which S3 delays each response. On loopback there is no delay; in AWS it is some
+tens of milliseconds, or 100 to 200
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)."""
 
 app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One photo at one memory size; times in ms, `p50` and `p95` of warm events."""
+    """One photo at one memory size. Times are in ms; `p50` and `p95` are of warm events."""
 
     memory_mb: int
     photo: str
     init_ms: Spread
     cold_ms: Spread
-    """The first event of an environment, its init not included."""
+    """The first event of an environment, without its init."""
     p50: float
     p95: float
     billed_ms: float
-    """Of a warm event, the median."""
+    """Median billed time of warm events."""
     peak_mb: int
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A warm event of the 1 MB photo where S3 waits before each of its answers; times in ms."""
+    """Warm events of the 1 MB photo with a delay of each response of S3; times in ms."""
 
     wait_ms: int
     p50: float
@@ -86,17 +93,20 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Images a minute with so many environments of THROUGHPUT_MB each, at work without a pause."""
+    """Images per minute of several environments with THROUGHPUT_MB, which work without a pause."""
 
     environments: int
     images_a_minute: float
     each: float
-    """The same for each of them."""
+    """Images per minute of one environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Dollars for IMAGES photos of about 1 MB: Lambda's part, and with S3's and SQS's requests."""
+    """US dollars for IMAGES photos of about 1 MB.
+
+    `function` is the cost of Lambda; `total` includes the requests to S3 and SQS.
+    """
 
     memory_mb: int
     architecture: str
@@ -106,7 +116,7 @@ class Cost:
 
 
 def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3) -> list[Latency]:
-    """Start an environment of each size for each photo, in turns, and keep it warm for a while."""
+    """Start an environment of each memory size for each photo, in turns, and send it events."""
     found: dict[tuple[int, str], list[list[Invocation]]] = {
         (memory, name): [] for memory in MEMORIES for name in photos
     }
@@ -123,21 +133,28 @@ def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3
                 with RuntimeEmulator(
                     artefact, environment, memory_mb=memory, command=commands[memory]
                 ) as emulator:
-                    events = [one(emulator, photos[name], s3) for _ in range(WARM + 1)]
-                if number > 0:  # the first round warms the disk's cache
+                    events = [
+                        process_one(emulator, photos[name], s3) for _ in range(WARM_EVENTS + 1)
+                    ]
+                if number > 0:  # the first round only fills the disk cache
                     runs.append(events)
                 progress.advance(task)
     return [_latency(memory, name, runs) for (memory, name), runs in found.items()]
 
 
-def one(emulator: RuntimeEmulator, photo: Photo, s3: LocalS3, wait_ms: int = 0) -> Invocation:
-    """Have one upload processed while S3 waits, and its thumbnails checked and removed."""
+def process_one(
+    emulator: RuntimeEmulator, photo: Photo, s3: LocalS3, wait_ms: int = 0
+) -> Invocation:
+    """Process one upload while S3 delays each response; check and delete its thumbnails.
+
+    Raises CommandError if the function fails or a thumbnail is wrong.
+    """
     s3.wait_s = wait_ms / 1000
     invocation = emulator.invoke(event_of(photo))
     s3.wait_s = 0.0
     if invocation.error:
         raise CommandError(f"{invocation.error.type}: {invocation.error.message}")
-    s3.take(photo)
+    s3.check_and_delete(photo)
     return invocation
 
 
@@ -157,20 +174,20 @@ def _latency(memory: int, name: str, runs: Sequence[Sequence[Invocation]]) -> La
 
 
 def waitings(artefact: Path, photo: Photo, s3: LocalS3) -> list[Waiting]:
-    """One warm environment, with S3 at each of WAITS in turns."""
+    """Measure one warm environment with each of WAITS, in turns."""
     found: dict[int, list[float]] = {wait: [] for wait in WAITS}
     with _emulator(artefact, s3) as emulator:
-        one(emulator, photo, s3)
-        for _ in range(WARM):
+        process_one(emulator, photo, s3)
+        for _ in range(WARM_EVENTS):
             for wait, durations in found.items():
-                durations.append(one(emulator, photo, s3, wait).duration_ms)
+                durations.append(process_one(emulator, photo, s3, wait).duration_ms)
     return [
         Waiting(wait, round(statistics.median(durations), 1)) for wait, durations in found.items()
     ]
 
 
 def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
-    """Keep 1, 2, 4 environments busy, each with its share of a CPU, and count."""
+    """Keep each number of ENVIRONMENTS busy, and count their images."""
     uploads = cycle(copies_of(photo))
     found = []
     for number in ENVIRONMENTS:
@@ -180,9 +197,9 @@ def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
                 emulator.invoke(event_of(photo))  # warm
             with ThreadPoolExecutor(number) as pool:
                 counts = list(pool.map(lambda each: _count(each, photo, uploads), emulators))
-        rate = sum(counts) * 60 / SECONDS
+        rate = sum(counts) * 60 / THROUGHPUT_SECONDS
         found.append(Throughput(number, round(rate), round(rate / number)))
-    s3.take(photo)
+    s3.check_and_delete(photo)
     return found
 
 
@@ -199,28 +216,28 @@ def _emulator(artefact: Path, s3: LocalS3) -> Iterator[RuntimeEmulator]:
 
 
 def _count(emulator: RuntimeEmulator, photo: Photo, keys: Iterator[str]) -> float:
-    """Images within SECONDS, the last one in part."""
+    """Count the images processed within THROUGHPUT_SECONDS, the last one in part."""
     began = time.monotonic()
     number = 0
-    while (passed := time.monotonic() - began) < SECONDS:
+    while (passed := time.monotonic() - began) < THROUGHPUT_SECONDS:
         emulator.invoke(event_of(photo, as_key=next(keys)))
         number += 1
-    return number * SECONDS / passed
+    return number * THROUGHPUT_SECONDS / passed
 
 
 COPIES: Final = 1000
-"""Uploads for the throughput, more than are made meanwhile: one that has its thumbnails costs other
-requests."""
+"""Uploads for the throughput: more than are processed in the time, because an upload that has its
+thumbnails already needs other requests."""
 
 
 def copies_of(photo: Photo) -> list[str]:
-    """Keys of so many uploads of the same photo."""
+    """COPIES different keys for the same photo."""
     stem, _, ending = photo.key.rpartition(".")
     return [f"{stem}-{number}.{ending}" for number in range(COPIES)]
 
 
-def reckoned(measured: Sequence[Latency]) -> list[Cost]:
-    """Cost of IMAGES at each size, on both architectures, by the billed times of the 1 MB photo."""
+def costs_of(measured: Sequence[Latency]) -> list[Cost]:
+    """Estimate the cost of IMAGES at each memory size and architecture, for the 1 MB photo."""
     found = []
     for each in measured:
         if each.photo != next(iter(SIZES)):
@@ -243,13 +260,15 @@ def reckoned(measured: Sequence[Latency]) -> list[Cost]:
 
 @app.command()
 def function(
-    rounds: Annotated[int, typer.Option(min=2, help="Environments of each size and photo.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=2, help="Number of environments per memory size and photo.")
+    ] = 3,
     *,
     as_json: Json = False,
 ) -> None:
-    """Measure the built function in the limits of Lambda, for about four minutes.
+    """Measure the built function at Lambda's CPU and memory, in two to three minutes.
 
-    Needs root on Linux, for cgroups. The result also goes to bench/results/function.json.
+    Needs root on Linux, for cgroups. The results are also written to bench/results/function.json.
 
     **Examples**
 
@@ -267,8 +286,10 @@ def function(
             s3.copy(first, copies_of(first))
             counted = throughput(artefact, first, s3)
     except LimitUnavailable as error:
-        raise CommandError(f"Lambda's limits cannot be set here: {error}") from error
-    priced = reckoned(measured)
+        raise CommandError(
+            f"Cannot limit CPU and memory: {error}. Run as root on Linux."
+        ) from error
+    priced = costs_of(measured)
     cheapest = min(priced, key=lambda each: each.total)
     found = {
         "what": "the function held to Lambda's CPU and memory, emulated on one machine; S3 is moto",
@@ -285,7 +306,7 @@ def function(
         "latencies": [asdict(each) for each in measured],
         "waiting": [asdict(each) for each in waited],
         "throughput": [asdict(each) for each in counted],
-        "at_concurrency_10": round(counted[0].images_a_minute * TOGETHER),
+        "at_concurrency_10": round(counted[0].images_a_minute * PROMISED_ENVIRONMENTS),
         "costs": [asdict(each) for each in priced],
         "cheapest": asdict(cheapest),
     }
@@ -303,8 +324,10 @@ def show(
     counted: Sequence[Throughput],
     priced: Sequence[Cost],
 ) -> None:
-    """Four tables, for a person."""
-    table = Table("MB", "photo", "init", "first", "p50", "p95", "billed", "peak MB", title="ms")
+    """Print the results as four tables."""
+    table = Table(
+        "MB", "photo", "init", "first", "p50", "p95", "billed", "peak MB", title="Latency (ms)"
+    )
     for each in measured:
         table.add_row(
             *(str(each.memory_mb), each.photo, f"{each.init_ms.median:.0f}"),
@@ -312,15 +335,18 @@ def show(
             *(f"{each.billed_ms:.0f}", str(each.peak_mb)),
         )
     out.print(table)
-    table = Table("S3 waits, ms", "p50", title=f"{THROUGHPUT_MB} MB, 1 MB photo")
+    table = Table("S3 delay, ms", "p50", title=f"{THROUGHPUT_MB} MB, 1 MB photo")
     for slow in waited:
         table.add_row(str(slow.wait_ms), f"{slow.p50:.0f}")
     out.print(table)
-    table = Table("environments", "images a minute", "each")
+    table = Table("environments", "images per minute", "each")
     for row in counted:
         table.add_row(str(row.environments), f"{row.images_a_minute:,.0f}", f"{row.each:,.0f}")
     out.print(table)
-    table = Table("MB", "on", "billed ms", "Lambda $", "all $", title=f"for {IMAGES:,}")
+    table = Table(
+        *("MB", "architecture", "billed ms", "Lambda $", "total $"),
+        title=f"Cost of {IMAGES:,} images",
+    )
     for cost in priced:
         table.add_row(
             *(str(cost.memory_mb), cost.architecture, f"{cost.billed_ms:.0f}"),

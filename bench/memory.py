@@ -1,4 +1,4 @@
-"""What images need in memory, beside what is foreseen: `make bench-memory`."""
+"""Measures the memory that each kind of image needs, beside the estimate from its header."""
 
 import json
 import subprocess
@@ -12,14 +12,15 @@ from PIL import Image
 from rich.progress import Progress
 from rich.table import Table
 
+from bench.record import RESULTS, WORK
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out
 from image_pipeline.local.samples import landscape
 from thumbnailer.imaging.limits import BASE_MB
 
-FILES: Final = Path(".local/bench")
-RESULTS: Final = Path("bench/results/memory.json")
+FILES: Final = WORK
+RESULT: Final = RESULTS / "memory.json"
 
 PROGRAM: Final = """
 import json, re, sys, time
@@ -37,36 +38,41 @@ make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)  # 
 base = status("VmRSS:") - len(data) / 2**20
 try:
     make_thumbnails(data, specs, int(sys.argv[4]) + 1)
-    foreseen = None
+    estimate = None
 except ImageTooLarge as error:
-    foreseen = int(re.search(r"needs about (\\d+) MB", str(error))[1])
+    estimate = int(re.search(r"needs about (\\d+) MB", str(error))[1])
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
 made = make_thumbnails(data, specs, 10_240)
 print(json.dumps({
-    "need_mb": status("VmHWM:") - base + int(sys.argv[4]), "foreseen_mb": foreseen,
+    "need_mb": status("VmHWM:") - base + int(sys.argv[4]), "foreseen_mb": estimate,
     "cpu_ms": (time.process_time() - began) * 1000, "size": made.size, "notes": made.notes,
 }))
 """
-"""One image in a process of its own. The need is what it takes beside the process, and the function
-itself, whose resident memory is the last argument."""
+"""Measures one image in a separate process. Arguments: the image, its widths, an image for the
+warm-up, and the MB that the function itself needs. The need is the peak of memory, less the memory
+of this process after the warm-up, plus those MB. The estimate is read from the error of a call with
+too little memory."""
 
 app = new_app()
 
 
 def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
-    """Files of every format and mode, of (width, height) in pixels; kept."""
+    """Yield a file of every format and mode, of `size` (width, height) pixels.
+
+    Files that do not exist yet are drawn and kept.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    import pillow_heif  # noqa: PLC0415 - a tool of development
+    import pillow_heif  # noqa: PLC0415 - a development dependency
 
     pillow_heif.register_heif_opener()
     noise = Image.effect_noise((512, 512), 40)
     picture = landscape((1500, 1000)).resize(size)
-    grain = Image.new("L", size)
+    layer = Image.new("L", size)
     for x in range(0, size[0], 512):
         for y in range(0, size[1], 512):
-            grain.paste(noise, (x, y))
-    picture = Image.blend(picture, Image.merge("RGB", [grain] * 3), 0.15)
+            layer.paste(noise, (x, y))
+    picture = Image.blend(picture, Image.merge("RGB", [layer] * 3), 0.15)
     alpha = picture.copy()
     alpha.putalpha(Image.linear_gradient("L").resize(size))
     palette = picture.quantize(256)
@@ -106,26 +112,29 @@ def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
 
 
 def measure(path: Path, widths: str, warm_up: Path) -> dict[str, Any]:
-    """Need and foreseen need (MB), CPU (ms) of one file at the given widths."""
+    """Measure one file at the given widths: needed and estimated memory in MB, CPU time in ms."""
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", PROGRAM, str(path), widths, str(warm_up), str(BASE_MB)],
         check=True,
         capture_output=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    return {"file": path.name.partition("-")[2], "widths": widths, **told}
+    measured: dict[str, Any] = json.loads(ran.stdout)
+    return {"file": path.name.partition("-")[2], "widths": widths, **measured}
 
 
 @app.command()
 def memory(
-    megapixels: Annotated[int, typer.Option(min=1, help="Of each image.")] = 24,
-    widths: Annotated[list[str] | None, typer.Option(help="As THUMB_SIZES.")] = None,
+    megapixels: Annotated[int, typer.Option(min=1, help="Megapixels of each image.")] = 24,
+    widths: Annotated[
+        list[str] | None, typer.Option(help="Widths in pixels, such as 128,512.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Measure the memory that each kind of image needs, beside what is foreseen from its header.
+    """Measure the memory that each kind of image needs, beside the estimate from its header.
 
-    Written to bench/results/memory.json. The first run draws the images, into .local/bench.
+    The results are also written to bench/results/memory.json. The first run draws the images and
+    keeps them in .local/bench.
 
     **Example**
 
@@ -136,25 +145,25 @@ def memory(
     with Progress(console=err, transient=True) as progress:
         task = progress.add_task("Drawing", total=None)
         found = list(files(FILES, (round(height * 1.5), height)))
-        wanted = widths or ["128,512", "128,4000"]
-        progress.update(task, description="Measuring", total=len(found) * len(wanted))
-        for each in wanted:
+        lists = widths or ["128,512", "128,4000"]
+        progress.update(task, description="Measuring", total=len(found) * len(lists))
+        for each in lists:
             for path in found:
                 rows.append(measure(path, each, found[0]))
                 progress.advance(task)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    RESULT.write_text(json.dumps(rows, indent=2) + "\n")
     if as_json:
         out.print_json(data=rows)
         return
-    table = Table("file", "widths", "need, MB", "foreseen, MB", "ratio", "CPU ms/MP")
+    table = Table("file", "widths", "needed, MB", "estimated, MB", "ratio", "CPU ms/MP")
     for row in rows:
-        foreseen = row["foreseen_mb"] or 0
+        estimate = row["foreseen_mb"] or 0
         table.add_row(
             row["file"],
             row["widths"],
             f"{row['need_mb']:.0f}",
-            f"{foreseen}",
-            f"{foreseen / row['need_mb']:.2f}",
+            f"{estimate}",
+            f"{estimate / row['need_mb']:.2f}",
             f"{row['cpu_ms'] / (row['size'][0] * row['size'][1] / 1e6):.0f}",
         )
     out.print(table)

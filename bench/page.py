@@ -1,7 +1,4 @@
-"""Writes docs/performance.md from bench/results: the promises, held against what was measured.
-
-python -m bench.page
-"""
+"""Writes docs/performance.md from performance.md.j2 and the files in bench/results."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import Any, Final
 
 import jinja2
 
-from bench.experiment import REPOSITORY, RESULTS
+from bench.record import REPOSITORY, RESULTS
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
@@ -19,13 +16,14 @@ TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")
 PAGE: Final = REPOSITORY / "docs" / "performance.md"
 OURS, COMPILED = "this pipeline", "usual handler, with .pyc"
 SHARE: Final = 0.29
+"""vCPUs of a function with 512 MB, as in bench.cold_start."""
 
 app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise or target, the bound in words, and what was measured."""
+    """A target, its bound, and the measured value."""
 
     what: str
     bound: str
@@ -34,7 +32,7 @@ class Target:
 
 
 def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
-    """Every promise of the README and target of the benchmarks."""
+    """All targets: those of bench.engine, and those of the README and the other benchmarks."""
     found = [
         Target(each["what"], each["bound"], f"{each['measured']:g}", each["met"])
         for each in engine["targets"]
@@ -53,15 +51,13 @@ def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
             0.45,
         ),
         _at_most(
-            "cold start at full CPU, first image included, ms", full["cold_start_ms"]["median"], 250
+            "cold start with first image at full CPU, ms", full["cold_start_ms"]["median"], 250
         ),
         _at_most("init at full CPU, ms", full["init_ms"]["median"], 250),
-        _at_most("~1 MB JPEG, warm, 512 MB: billed ms", warm["billed_ms"], 200),
-        _at_least("images a minute at concurrency 10", function["at_concurrency_10"], 2000),
-        _at_most("dollars for 10,000 images, all", function["cheapest"]["total"], 0.13),
-        _at_most(
-            "dollars for 10,000 images, Lambda's part", function["cheapest"]["function"], 0.012
-        ),
+        _at_most("billed time of a 1 MB JPEG, warm, 512 MB, ms", warm["billed_ms"], 200),
+        _at_least("images per minute at concurrency 10", function["at_concurrency_10"], 2000),
+        _at_most("cost of 10,000 images, total, $", function["cheapest"]["total"], 0.13),
+        _at_most("cost of 10,000 images, Lambda, $", function["cheapest"]["function"], 0.012),
     ]
     return found
 
@@ -79,12 +75,12 @@ def _at_least(what: str, measured: float, bound: float) -> Target:
 
 
 def page(cold: Any, function: Any, engine: Any) -> str:
-    """The whole page, in Markdown."""
+    """Render the page in Markdown from the content of the three results files."""
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown, of our own results
+        autoescape=False,  # noqa: S701 - Markdown from our own results
     )
     pages.filters["spread"] = _spread
     return pages.get_template(TEMPLATE.name).render(
@@ -92,27 +88,27 @@ def page(cold: Any, function: Any, engine: Any) -> str:
     )
 
 
-def _spread(told: Any) -> str:
-    return f"{told['median']:,.0f} ({told['q1']:,.0f}–{told['q3']:,.0f})"
+def _spread(value: Any) -> str:
+    return f"{value['median']:,.0f} ({value['q1']:,.0f}–{value['q3']:,.0f})"
 
 
 def _read(name: str) -> Any:
     path: Path = RESULTS / f"{name}.json"
     if not path.exists():
-        raise CommandError(f"{path} is not there yet: `make bench`")
+        raise CommandError(f"{path} does not exist: run `make bench`")
     return json.loads(path.read_text())
 
 
 @app.command()
 def write() -> None:
-    """Write docs/performance.md from the results of the benchmarks.
+    """Write docs/performance.md from the results files of the benchmarks.
 
     **Example**
 
     `python -m bench.page`
     """
     PAGE.write_text(page(_read("cold_start"), _read("function"), _read("engine")))
-    out.print(f"Written: {PAGE}")
+    out.print(f"Wrote {PAGE}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""`image-pipeline thumbs` beside the image code alone: what folders, processes and files cost.
+"""Measures what `image-pipeline thumbs` costs beyond the image code: folders, processes, files.
 
-    make bench-thumbs          (PHOTOS=folder)
+    python -m bench.thumbs FOLDER          (or make bench-thumbs PHOTOS=FOLDER)
 
-Both take the same photos, the engine in one process and `thumbs` on every core; the ratio is of
-core-seconds an image. Runs alternate, and the median of their ratios is told.
+The image code alone (here: the engine) and `thumbs` process the same photos, the engine in one
+process and `thumbs` on every core. The ratio compares core-seconds per image. Runs alternate, and
+the medians are printed.
 """
 
 import os
@@ -21,12 +22,14 @@ from thumbnailer.settings import Settings
 
 RUNS = 7
 COPIES = 6
+"""Copies of each photo, so that a run takes some seconds."""
+
 out = Console(highlight=False)
 SETTINGS = Settings(output_bucket="", dead_letter_queue_url="")
 
 
 def engine(photos: list[Path]) -> float:
-    """Seconds an image, files read included, in this process."""
+    """Seconds per image in this process, including the reading of files."""
     started = time.perf_counter()
     for photo in photos:
         make_thumbnails(photo.read_bytes(), SETTINGS.specs, 512)
@@ -34,7 +37,7 @@ def engine(photos: list[Path]) -> float:
 
 
 def thumbs(folder: Path, images: int, workers: int) -> float:
-    """Seconds an image, of all workers together, from a cold start to the last file."""
+    """Seconds per image with all workers together, from the start of processes to the last file."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         jobs = thumbnails.plan([folder], Path(out), SETTINGS, workers)
@@ -45,31 +48,31 @@ def thumbs(folder: Path, images: int, workers: int) -> float:
 
 
 def main() -> None:
-    """Measure, and tell a line a run and the medians."""
+    """Measure, and print a line for each run and the medians."""
     photos = sorted(Path(sys.argv[1]).glob("*.jpg"))
     if not photos:
-        sys.exit(f"There are no .jpg files in {sys.argv[1]}: make bench-thumbs PHOTOS=folder")
+        sys.exit(f"There are no .jpg files in {sys.argv[1]}: run `make bench-thumbs PHOTOS=FOLDER`")
     workers = os.process_cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         for copy in range(COPIES):
             for photo in photos:
                 (Path(folder) / f"{copy}-{photo.name}").write_bytes(photo.read_bytes())
-        every = sorted(Path(folder).iterdir())
+        copies = sorted(Path(folder).iterdir())
         engine(photos)
         rows = []
         for _ in range(RUNS):
-            alone, wall = engine(every), thumbs(Path(folder), len(every), workers)
+            alone, wall = engine(copies), thumbs(Path(folder), len(copies), workers)
             ratio = wall * workers / alone
             rows.append((alone, wall, ratio))
-            told = (
+            out.print(
                 f"engine {alone * 1000:6.1f} ms   thumbs {wall * 1000:6.1f} ms   ratio {ratio:.2f}"
             )
-            out.print(told)
     alone, wall, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
     out.print(
-        f"{len(every)} photos, medians of {RUNS}: engine {alone * 1000:.1f} ms an image in one "
-        f"process; thumbs {wall * 1000:.1f} ms with {workers}: {alone / wall:.2f} times as fast, "
-        f"{ratio:.2f} core-seconds for one of the engine's"
+        f"{len(copies)} photos, medians of {RUNS} runs, time per image: "
+        f"engine {alone * 1000:.1f} ms in one process; "
+        f"thumbs {wall * 1000:.1f} ms in {workers} processes: "
+        f"{alone / wall:.2f} times as fast, with {ratio:.2f} times the core-seconds"
     )
 
 

@@ -1,4 +1,4 @@
-"""Ways to damage a file so that decoders get far enough to be hurt."""
+"""Ways to damage a file: little enough that decoders do not reject it at once."""
 
 import random
 import zlib
@@ -10,12 +10,14 @@ INTERESTING: Final = (
     4096, 16_383, 16_384, 32_767, 32_768, 65_535, 65_536, 2**24 - 1, 2**24, 2**31 - 1, 2**31,
     2**32 - 2, 2**32 - 1,
 )  # fmt: skip
-HEAD: Final = 512
-"""Headers stand at the beginning: half of all damage is done there."""
+"""Numbers at the limits of integers, buffers and formats (WebP: 16,383 pixels)."""
+
+HEADER_BYTES: Final = 512
+"""Headers are at the beginning of a file, so half of all damage is done there: an assumption."""
 
 
 def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """`data` with one to eight kinds of damage; `others` are files to take parts from."""
+    """Damage a copy of `data` one to eight times; `others` are files of its format to copy from."""
     result = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 5, 8))):
         rng.choice(MUTATIONS)(result, others, rng)
@@ -26,7 +28,7 @@ def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
 
 def _place(data: bytearray, rng: random.Random) -> int:
     end = max(1, len(data))
-    return rng.randrange(min(HEAD, end) if rng.random() < 0.5 else end)  # noqa: PLR2004
+    return rng.randrange(min(HEADER_BYTES, end) if rng.random() < 0.5 else end)  # noqa: PLR2004
 
 
 def _flip(data: bytearray, _others: Sequence[bytes], rng: random.Random) -> None:
@@ -88,10 +90,11 @@ MUTATIONS: Final[tuple[Callable[[bytearray, Sequence[bytes], random.Random], Non
     _repeat,
     _splice,
 )
+"""Repeated ones are drawn more often."""
 
 
 def _with_checksums(png: bytes) -> bytes:
-    """The same with right checksums, without which a PNG's chunks are not looked at."""
+    """The same chunks with correct checksums: decoders skip a chunk whose checksum is wrong."""
     result, at = bytearray(png[:8]), 8
     while at + 8 <= len(png):
         length = int.from_bytes(png[at : at + 4])

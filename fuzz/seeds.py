@@ -1,4 +1,4 @@
-"""Files to begin from: the corpus of real images, where it is, and small ones of every kind."""
+"""Intact files to damage: small ones of every kind, and the corpus of real images if it exists."""
 
 import io
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from PIL import Image
 from tools.corpus import CASES
 
 MAX_BYTES: Final = 200_000
-"""Larger files are tried too seldom to be of use."""
+"""Of a corpus file: larger ones take so long that few cases would be tried."""
 
 SIZE: Final = (67, 45)
+"""(width, height) of the drawn images in pixels: odd, so that blocks at
+the edges are incomplete."""
 
 KINDS: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
     ("JPEG", "RGB", {}),
@@ -41,11 +43,13 @@ KINDS: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
     ("ICO", "RGBA", {"sizes": [(32, 32)]}),
     ("ICO", "RGBA", {"sizes": [(32, 32)], "bitmap_format": "bmp"}),
 )
+"""(format, mode, options) of the drawn images, as Pillow names them."""
+
 ANIMATED: Final = ("GIF", "PNG", "WEBP", "AVIF")
 
 
 def seeds() -> dict[str, bytes]:
-    """Name → bytes, the same in every process."""
+    """Name → bytes of each file, the same in every process."""
     found = {f"drawn/{number}": data for number, data in enumerate(_drawn())}
     if CASES.exists():
         files = CASES.parent / "cases"

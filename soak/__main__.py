@@ -1,4 +1,4 @@
-"""Thousands of uploads through the local stack; at the end every one of them is accounted for."""
+"""Sends thousands of uploads through a local stack and accounts for each of them."""
 
 import os
 import re
@@ -15,54 +15,49 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from image_pipeline.cli.common import (
-    Json,
-    bar,
-    err,
-    main,
-    new_app,
-    out,
-    print_json,
-    start,
-    stopped_by_signals,
-)
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json, progress_bar
+from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.cli.targets import start
 from image_pipeline.console.metrics import Metrics
 from image_pipeline.local.runtime_emulator import free_ports
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.stack import executions, replay
+from image_pipeline.stack.dead_letters import failures
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.executions import Execution
+from image_pipeline.stack.replay import replay_all
 from soak.environments import Environments, Killer
 from soak.faults import FaultyProxy
 from soak.load import send, settle
 from soak.plan import Upload, drawn
-from soak.reconciliation import MOST_LETTERS, Accounts, reconcile
+from soak.reconciliation import MAX_MESSAGES, Accounts, reconcile
 
-PATIENCE: Final = 15.0
-"""Seconds after which a folder of uploads is left behind though something of it is missing."""
+FOLDER_SECONDS: Final = 15.0
+"""Time after which a folder with missing thumbnails counts as finished: an assumption."""
 
-REST_SECONDS: Final = 300.0
-REPLAYS: Final = 20
-"""Most replays until what failed for now is done: with faults a replay may fail as well."""
+MAX_SETTLE_SECONDS: Final = 300.0
+"""Time that the last events may take: an assumption."""
 
-SILENT_SECONDS: Final = 100.0
-"""For so long nothing may be seen of an event whose requests hang: three attempts of 30 s each."""
+MAX_REPLAYS: Final = 20
+"""Replays until all transient failures are processed: an assumption; faults affect replays too."""
 
-FLAT_MB: Final = 8.0
-"""Growth of an environment that passes for none: allocators keep a little here and there."""
+MAX_SILENT_SECONDS: Final = 100.0
+"""Time for which an event whose requests hang may show no effect: three attempts of 30 s each."""
 
-SHOWN: Final = 20
-"""Faults that are printed."""
+MAX_GROWTH_MB: Final = 8.0
+"""Growth of an environment's memory that is no leak: an assumption; allocators vary a little."""
+
+MAX_PRINTED_FAULTS: Final = 20
 
 REQUEST: Final = re.compile(r'"([A-Z]+) /[^"]*" (\d{3}) \S+ "[^"]*" "object_store')
-"""A request of the function's in the local AWS's access log."""
+"""A request of the function in the access log of the local AWS: its method and status."""
 
 app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run found; durations in milliseconds, `rate` is uploads a second."""
+    """The results of a run. `rate` is uploads per second; `p50` to `p99` are durations in ms."""
 
     seed: int
     seconds: float
@@ -72,16 +67,19 @@ class Report:
     p95: float | None
     p99: float | None
     requests: dict[str, float]
-    """Of the function to S3, by method, for each upload."""
+    """The function's requests to S3 per upload, by method."""
     peak_mb: float
     growth_mb: dict[int, float]
+    """Growth of an environment's memory by process id."""
     faults_met: dict[str, int]
+    """Number of requests with each kind of fault."""
     killed: int
+    """Number of environments killed."""
 
     @property
     def clean(self) -> bool:
-        """Whether everything is accounted for, and memory did not grow."""
-        grown = any(each > FLAT_MB for each in self.growth_mb.values())
+        """Whether nothing was lost and memory did not grow."""
+        grown = any(each > MAX_GROWTH_MB for each in self.growth_mb.values())
         disturbed = bool(self.faults_met or self.killed)
         needless = self.accounts.needless_letters and not disturbed
         return not self.accounts.faults and not needless and not grown
@@ -90,29 +88,34 @@ class Report:
 @app.command()
 def soak(  # noqa: PLR0913 - options
     *,
-    images: Annotated[int, typer.Option(min=1, help="Uploads.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the uploads, and of the faults.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Number of uploads.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the uploads and the faults.")] = 1,
     share: Annotated[
         float,
         typer.Option(
-            "--faults", min=0, max=0.5, help="Share of the function's requests that fail."
+            "--faults",
+            min=0,
+            max=0.5,
+            help="Share of the function's requests that fail, such as 0.05.",
         ),
     ] = 0.0,
     kill: Annotated[
-        bool, typer.Option("--kill", help="Kill an environment of the function every 3 s.")
+        bool,
+        typer.Option("--kill", help="Kill an environment of the function every 3 s on average."),
     ] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Environments at a time.")] = 2
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of environments.")] = 2
     * (os.process_cpu_count() or 1),
     as_json: Json = False,
 ) -> None:
-    """Upload many images to a local stack of its own, and account for every one of them.
+    """Upload many images to a new local stack and account for each of them.
 
-    5 % are broken, 5 % overwritten, 2 % deleted, some of them while the function is at work. At the
-    end each upload must have thumbnails of its newest bytes, or a letter that names it; nothing
-    else may be there; and the function's memory must not have grown. Else the exit code is 1.
+    Of the uploads 5 % are broken, 5 % overwritten and 2 % deleted, some during processing. At the
+    end each upload must have thumbnails of its newest bytes or a dead-letter message. Nothing else
+    may exist, and the function's memory must not have grown. Otherwise the exit code is 1.
 
-    With --faults its requests to S3 and SQS hang, are reset, refused or cut short; what failed for
-    now is replayed at the end, and a letter of a lost reply, beside thumbnails, is but counted.
+    With --faults, requests of the function to S3 and SQS hang, are reset, refused or cut short.
+    Transient failures are replayed at the end. A message about an upload that has its thumbnails is
+    then counted but is no fault, because the response to a write may have been lost.
 
     **Examples**
 
@@ -131,7 +134,7 @@ def soak(  # noqa: PLR0913 - options
 
 
 def run(images: int, seed: int, share: float, concurrency: int, *, kill: bool = False) -> Report:
-    """Deploy a stack, upload, wait, replay what failed for now, and account for everything."""
+    """Deploy a stack, upload, wait, replay transient failures, and account for each upload."""
     port, proxy_port = free_ports(2)
     variables = {
         "LAMBDA_ACCOUNT_CONCURRENCY": str(concurrency),
@@ -158,7 +161,7 @@ def run(images: int, seed: int, share: float, concurrency: int, *, kill: bool = 
         return _measured(local, images, seed, environments, proxy, killer)
 
 
-def _measured(  # noqa: PLR0913, PLR0917 - what a run has
+def _measured(  # noqa: PLR0913, PLR0917 - the parts of a run
     local: LocalStack,
     images: int,
     seed: int,
@@ -170,25 +173,25 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
     folders = list(drawn(images, seed, target.settings.input_prefix))
     metrics = Metrics(target)
     began = time.monotonic()
-    with bar() as shown:
+    with progress_bar() as shown:
         task = shown.add_task("Uploads", total=images)
-        told = Told(images)
+        log_progress = ProgressLog(images)
 
         def progress(count: int) -> None:
             shown.advance(task, count)
-            told(count)
+            log_progress(count)
             metrics.read()
 
-        send(target, folders, seed, PATIENCE, progress)
+        send(target, folders, seed, FOLDER_SECONDS, progress)
     seconds = time.monotonic() - began
     with err.status("Waiting for the last events"):
-        settle(target, REST_SECONDS)
+        settle(target, MAX_SETTLE_SECONDS)
         if killer:
             killer.stop()
-    with err.status("Replaying what failed for now, accounting for everything"):
+    with err.status("Replaying transient failures and accounting for each upload"):
         uploads = [each for folder in folders for each in folder]
-        accounts = accounted(target, uploads, disturbed=bool(proxy or killer))
-    while (found := metrics.read()).incomplete:
+        accounts = reconciled(target, uploads, disturbed=bool(proxy or killer))
+    while (summary := metrics.read()).incomplete:
         pass
     log = (local.directory / "requests.log").read_text(errors="replace")
     requests = Counter(method for method, _ in REQUEST.findall(log))
@@ -197,9 +200,9 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
         round(seconds, 1),
         round(images / seconds, 1),
         accounts,
-        found.p50,
-        found.p95,
-        found.p99,
+        summary.p50,
+        summary.p95,
+        summary.p99,
         {method: round(count / images, 3) for method, count in sorted(requests.items())},
         round(environments.peak_mb, 1),
         {pid: round(each, 1) for pid, each in environments.growth_mb().items()},
@@ -208,82 +211,78 @@ def _measured(  # noqa: PLR0913, PLR0917 - what a run has
     )
 
 
-def accounted(stack: Stack, uploads: Sequence[Upload], *, disturbed: bool) -> Accounts:
-    """The accounts; where it was disturbed, after a replay, and again until they are right.
+def reconciled(stack: Stack, uploads: Sequence[Upload], *, disturbed: bool) -> Accounts:
+    """Compare the stack with the uploads.
 
-    What is still wrong after SILENT_SECONDS stays so.
+    If requests failed or environments were killed (`disturbed`), replay first, and repeat both
+    until no faults are left or MAX_SILENT_SECONDS have passed.
     """
-    deadline = time.monotonic() + SILENT_SECONDS
+    deadline = time.monotonic() + MAX_SILENT_SECONDS
     while True:
         if disturbed:
-            replay_all(stack)
-            settle(stack, REST_SECONDS)
+            replay_transient(stack)
+            settle(stack, MAX_SETTLE_SECONDS)
         accounts = reconcile(stack, uploads)
         if not disturbed or not accounts.faults or time.monotonic() > deadline:
             return accounts
 
 
-def replay_all(stack: Stack) -> None:
-    """Replay until no letter is left that trying again may help; the faults go on meanwhile."""
-    states = stack.aws.states
-
-    def follow(execution: Execution) -> Execution:
-        return executions.follow(states, execution.arn, lambda: None)
-
-    for _ in range(REPLAYS):
-        letters = replay.letters(stack, MOST_LETTERS, None)
-        if all(each.permanent for each in letters):
+def replay_transient(stack: Stack) -> None:
+    """Replay until only permanent failures are on the queue; requests still fail meanwhile."""
+    for _ in range(MAX_REPLAYS):
+        if all(each.permanent for each in failures(stack, MAX_MESSAGES)):
             return
-        for _ in replay.replays(stack, None, None, None, follow):
+        for _ in replay_all(stack):
             pass
 
 
-class Told:
-    """Progress in a log, a line each tenth, where nobody sees a bar."""
+class ProgressLog:
+    """Prints a line for each tenth of the uploads where stderr is no terminal to show a bar."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
 
     def __call__(self, count: int) -> None:
-        """Say how far it is, if another tenth is done."""
+        """Add `count` uploads; print a line if another tenth is done."""
         before, self._done = self._done, self._done + count
         if not err.is_terminal and before * 10 // self._total != self._done * 10 // self._total:
             err.print(f"{self._done:,} of {self._total:,} uploads")
 
 
 def show(report: Report) -> None:
-    """The accounts, for a person."""
+    """Print the report as a table."""
     accounts = report.accounts
     table = Table("", "", show_header=False)
     table.columns[1].justify = "right"
     rows: dict[str, str] = {
-        "uploads": f"{accounts.uploads:,} in {report.seconds:,.0f} s, {report.rate:.1f} a second",
+        "uploads": f"{accounts.uploads:,} in {report.seconds:,.0f} s, {report.rate:.1f} per second",
         "thumbnails": f"{accounts.thumbnails:,}",
-        "letters": f"{accounts.letters:,}; {accounts.stale_letters} of replaced bodies, "
-        f"{accounts.doubled_letters} doubled, {accounts.needless_letters} needless",
+        "messages": f"{accounts.letters:,}; {accounts.stale_letters} of replaced bodies, "
+        f"{accounts.doubled_letters} duplicates, {accounts.needless_letters} needless",
         "duration p50, p95, p99": " ".join(
             f"{each:,.0f} ms" for each in (report.p50, report.p95, report.p99) if each is not None
         ),
-        "requests an upload": ", ".join(f"{n:g} {name}" for name, n in report.requests.items()),
-        "environments, peak": f"{report.peak_mb:.0f} MB",
-        "environments, growth": ", ".join(f"{each:+.1f}" for each in report.growth_mb.values())
-        + " MB",
+        "requests per upload": ", ".join(f"{n:g} {name}" for name, n in report.requests.items()),
+        "peak memory": f"{report.peak_mb:.0f} MB",
+        "growth of memory": ", ".join(f"{each:+.1f}" for each in report.growth_mb.values()) + " MB",
     }
     if report.faults_met:
-        rows["faults met"] = "\n".join(f"{n} {name}" for name, n in report.faults_met.items())
+        rows["requests that failed"] = "\n".join(
+            f"{n} {name}" for name, n in report.faults_met.items()
+        )
     if report.killed:
         rows["environments killed"] = str(report.killed)
     for name, value in rows.items():
         table.add_row(name, value)
     out.print(table)
-    for fault in accounts.faults[:SHOWN]:
+    for fault in accounts.faults[:MAX_PRINTED_FAULTS]:
         out.print(f"[red]✗[/] {escape(fault)}", soft_wrap=True)
-    if len(accounts.faults) > SHOWN:
-        out.print(f"… and {len(accounts.faults) - SHOWN:,} more: --json has them all")
-    verdict = "[green]Everything is accounted for[/]" if report.clean else "[red]Not right[/]"
+    if len(accounts.faults) > MAX_PRINTED_FAULTS:
+        out.print(f"… and {len(accounts.faults) - MAX_PRINTED_FAULTS:,} more (--json prints all)")
+    verdict = "[green]Nothing was lost[/]" if report.clean else "[red]Faults found[/]"
     out.print(f"{verdict} (seed {report.seed})")
 
 
 if __name__ == "__main__":
-    main(app)
+    run_app(app)

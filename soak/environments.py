@@ -1,4 +1,4 @@
-"""The function's environments on this machine: how much memory each has, and how it grows."""
+"""The function's execution environments on this machine: their memory and its growth."""
 
 import os
 import random
@@ -10,20 +10,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-EVERY: Final = 1.0
-"""Seconds between two looks."""
+SAMPLE_SECONDS: Final = 1.0
+"""Between two measurements."""
 
-KILL_EVERY: Final = 3.0
-"""Seconds between two kills, on average."""
+KILL_SECONDS: Final = 3.0
+"""Between two kills, on average: an assumption."""
 
-LEAST_LOOKS: Final = 60
-"""An environment that was seen less often tells nothing of growth."""
+MIN_SAMPLES: Final = 60
+"""Measurements that growth needs, an assumption: with fewer, a warm-up looks like growth."""
 
 RUNTIME: Final = b"awslambdaric"
+"""In the command line of every environment: AWS's runtime client."""
 
 
 class Environments:
-    """Watches the processes of the function in the process group `leader` for a block."""
+    """Measures the function's processes in the process group `leader`; a context manager."""
 
     def __init__(self, leader: int) -> None:
         self._leader = leader
@@ -41,24 +42,25 @@ class Environments:
 
     @property
     def peak_mb(self) -> float:
-        """The most that one of them had resident."""
+        """The highest resident memory of any environment."""
         return max((max(each) for each in self._megabytes.values()), default=0.0)
 
     def growth_mb(self) -> dict[int, float]:
-        """By process id: the least of the last quarter less that of the second.
+        """By process id, the minimum of the last quarter minus the minimum of the second quarter.
 
-        The first quarter warms up: each kind of image imports its decoder. The least, for beyond it
-        the allocator keeps now more, now less of what the last image needed; a leak lifts it.
+        The first quarter is the warm-up, in which each kind of image loads its decoder. Minimums
+        are compared because the allocator keeps a varying part of what the last image needed above
+        them. A leak raises the minimum.
         """
         found = {}
         for pid, values in self._megabytes.items():
-            if len(values) >= LEAST_LOOKS:
+            if len(values) >= MIN_SAMPLES:
                 quarter = len(values) // 4
                 found[pid] = min(values[-quarter:]) - min(values[quarter : 2 * quarter])
         return found
 
     def pids(self) -> list[int]:
-        """Ids of those that live."""
+        """Process ids of the running environments."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -71,7 +73,7 @@ class Environments:
         return found
 
     def _watch(self) -> None:
-        while not self._ended.wait(EVERY):
+        while not self._ended.wait(SAMPLE_SECONDS):
             for pid in self.pids():
                 try:
                     status = Path(f"/proc/{pid}/status").read_text()
@@ -82,12 +84,12 @@ class Environments:
 
 
 class Killer:
-    """Kills one of the function's environments every few seconds, at work or not, for a block."""
+    """Kills an environment every few seconds, whether it is busy or not; a context manager."""
 
     def __init__(self, environments: Environments, seed: int) -> None:
         self.killed = 0
         self._environments = environments
-        self._rng = random.Random(seed)  # noqa: S311 - to be replayed
+        self._rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._kill, daemon=True)
 
@@ -99,12 +101,12 @@ class Killer:
         self.stop()
 
     def stop(self) -> None:
-        """Let the others live."""
+        """Stop killing."""
         self._ended.set()
         self._thread.join()
 
     def _kill(self) -> None:
-        while not self._ended.wait(self._rng.uniform(0, 2 * KILL_EVERY)):
+        while not self._ended.wait(self._rng.uniform(0, 2 * KILL_SECONDS)):
             if pids := self._environments.pids():
                 with suppress(ProcessLookupError):
                     os.kill(self._rng.choice(pids), signal.SIGKILL)

@@ -1,7 +1,6 @@
-"""A proxy between the function and AWS that fails as networks and services do, from a seed.
+"""A proxy between the function and AWS that makes requests fail, with faults drawn from a seed.
 
-Each request of the function meets at most one fault, before it reaches the service or after it has
-taken effect there.
+A request has at most one fault, either before it reaches the service or after it took effect.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from typing import Any, Final, Self
 
 
 class Fault(StrEnum):
-    """What a request meets; `lost` ones took effect, and only their answer is wrong."""
+    """What happens to a request. After a LOST fault it took effect, but its response is wrong."""
 
     SLOW = "answered late"
     HANG = "never answered"
@@ -31,14 +30,17 @@ class Fault(StrEnum):
 
 
 SLOW_SECONDS: Final = 0.3
-HANG_SECONDS: Final = 60.0
-"""Longer than the function's own time-outs."""
+"""An assumption: a few times the usual duration of a request to S3."""
 
-HOP: Final = (
+HANG_SECONDS: Final = 60.0
+"""More than all time-outs of the function's clients."""
+
+PER_CONNECTION: Final = (
     *("connection", "keep-alive", "transfer-encoding", "te", "upgrade"),
     *("content-length", "expect"),
 )
-"""Headers of one connection (RFC 9110, 7.6.1), and what is answered here; not passed on."""
+"""Headers that are not forwarded: those of one connection (RFC 9110, 7.6.1), Content-Length and
+Expect, which the proxy handles itself."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -46,20 +48,23 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a farewell, which would turn a reset into an ordinary end."""
+        """Close without shutdown(), which would end the connection instead of resetting it."""
         self.close_request(request)
 
 
 class FaultyProxy:
-    """Serves on `port` of loopback what is at `upstream`, failing a `share` of the requests."""
+    """Forwards requests to loopback's `port` to the port `upstream`; a `share` of them fails.
+
+    A context manager.
+    """
 
     def __init__(self, port: int, upstream: int, share: float, seed: int) -> None:
         self.share = share
         self.met: Counter[Fault] = Counter()
-        """How often each fault was met."""
+        """Number of requests with each fault."""
         self.requests = 0
         self._upstream = upstream
-        self._rng = random.Random(seed)  # noqa: S311 - to be replayed
+        self._rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._lock = threading.Lock()
         self._ended = threading.Event()
         proxy = self
@@ -69,24 +74,24 @@ class FaultyProxy:
             disable_nagle_algorithm = True
 
             def handle(self) -> None:
-                """Serve a connection; that a client gives up is part of the play."""
+                """Serve a connection; a client may close it early."""
                 with contextlib.suppress(OSError):
                     super().handle()
 
-            def answer(self) -> None:
-                proxy.pass_on(self)
+            def forward(self) -> None:
+                proxy.forward(self)
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = _Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return self._server.server_port
 
     def __enter__(self) -> Self:
@@ -100,11 +105,11 @@ class FaultyProxy:
         self.close()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.server_close()
 
-    def pass_on(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+    def forward(self, request: BaseHTTPRequestHandler) -> None:
+        """Forward one request and send its response, or a fault instead."""
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         fault = self._draw()
         match fault:
@@ -118,7 +123,7 @@ class FaultyProxy:
             case Fault.ERROR | Fault.BUSY:
                 _refuse(request, fault)
                 return
-        status, headers, answer = self._ask(request, body)
+        status, headers, response = self._send_upstream(request, body)
         match fault:
             case Fault.SLOW:
                 time.sleep(SLOW_SECONDS)
@@ -128,9 +133,10 @@ class FaultyProxy:
             case Fault.LOST_ERROR:
                 _refuse(request, fault)
                 return
-        _answer(request, status, headers, answer, cut=fault is Fault.TRUNCATED)
+        _respond(request, status, headers, response, cut=fault is Fault.TRUNCATED)
 
     def _draw(self) -> Fault | None:
+        """Draw the fault of the next request."""
         with self._lock:
             self.requests += 1
             if self._rng.random() >= self.share:
@@ -139,7 +145,7 @@ class FaultyProxy:
             self.met[fault] += 1
             return fault
 
-    def _ask(
+    def _send_upstream(
         self, request: BaseHTTPRequestHandler, body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._upstream, timeout=60)
@@ -147,21 +153,26 @@ class FaultyProxy:
             connection.putrequest(
                 request.command, request.path, skip_host=True, skip_accept_encoding=True
             )
-            for name, value in request.headers.items():  # the Host that was signed among them
-                if name.lower() not in HOP:
+            for (
+                name,
+                value,
+            ) in request.headers.items():  # including Host, which is part of the signature
+                if name.lower() not in PER_CONNECTION:
                     connection.putheader(name, value)
             connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
-            answer = connection.getresponse()
-            headers = [each for each in answer.getheaders() if each[0].lower() not in HOP]
-            if request.command == "HEAD" and (length := answer.getheader("Content-Length")):
+            response = connection.getresponse()
+            headers = [
+                each for each in response.getheaders() if each[0].lower() not in PER_CONNECTION
+            ]
+            if request.command == "HEAD" and (length := response.getheader("Content-Length")):
                 headers.append(("Content-Length", length))
-            return answer.status, headers, answer.read()
+            return response.status, headers, response.read()
         finally:
             connection.close()
 
 
-def _answer(
+def _respond(
     request: BaseHTTPRequestHandler,
     status: int,
     headers: list[tuple[str, str]],
@@ -182,17 +193,18 @@ def _answer(
 
 
 def _refuse(request: BaseHTTPRequestHandler, fault: Fault) -> None:
-    """Answer as S3 does, or in JSON as SQS does."""
+    """Respond with an error in XML, as S3 does, or in JSON, as SQS does."""
     busy = fault is Fault.BUSY
     status, code = (503, "SlowDown") if busy else (500, "InternalError")
     if "X-Amz-Target" in request.headers:
         kind, body = "application/x-amz-json-1.0", b'{"__type": "%s"}' % code.encode()
     else:
         kind, body = "application/xml", b"<Error><Code>%s</Code></Error>" % code.encode()
-    _answer(request, status, [("Content-Type", kind)], body)
+    _respond(request, status, [("Content-Type", kind)], body)
 
 
 def _reset(request: BaseHTTPRequestHandler) -> None:
-    at_once = struct.pack("ii", 1, 0)
-    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    """Reset the connection: with SO_LINGER on and 0 seconds, close() sends RST."""
+    linger = struct.pack("ii", 1, 0)
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     request.close_connection = True

@@ -1,4 +1,4 @@
-"""Uploads at the local stack's best rate: no faster than thumbnails come, or it would drown."""
+"""Uploads as fast as the local stack makes thumbnails; faster would only fill its queue."""
 
 import random
 import time
@@ -10,14 +10,16 @@ from image_pipeline.stack import dead_letters
 from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
 
-UPLOADERS: Final = 8
-AHEAD: Final = 2
-"""Folders that may be under way at once."""
+MAX_UPLOADERS: Final = 8
+"""Concurrent uploads, an assumption."""
 
-POLL: Final = 0.2
+MAX_FOLDERS: Final = 2
+"""Folders whose uploads may be in progress at the same time."""
+
+POLL_SECONDS: Final = 0.2
 QUIET_SECONDS: Final = 3.0
-"""For so long nothing may change before all is taken for done: the local Lambda tries an event
-again after 1 and 2 seconds."""
+"""Time without a change after which all work counts as done: the local Lambda retries an event
+after 1 and 2 seconds."""
 
 
 def send(
@@ -27,26 +29,26 @@ def send(
     patience: float,
     progress: Callable[[int], None],
 ) -> None:
-    """Upload folder by folder; `progress` gets how many uploads of one are settled, as they are.
+    """Upload folder by folder; call `progress` with the number of uploads of each finished folder.
 
-    A folder of which something is missing after `patience` seconds is left behind: the accounts
-    tell at the end what became of it.
+    A folder without all its thumbnails after `patience` seconds counts as finished: the
+    reconciliation at the end reports what is missing.
     """
-    under_way: list[tuple[Sequence[Upload], float]] = []
-    with ThreadPoolExecutor(UPLOADERS) as pool:
+    in_progress: list[tuple[Sequence[Upload], float]] = []
+    with ThreadPoolExecutor(MAX_UPLOADERS) as pool:
         for number, folder in enumerate(folders):
-            while len(under_way) >= AHEAD:
-                under_way = _unsettled(stack, under_way, patience, progress)
-                time.sleep(POLL)
+            while len(in_progress) >= MAX_FOLDERS:
+                in_progress = _unsettled(stack, in_progress, patience, progress)
+                time.sleep(POLL_SECONDS)
             list(pool.map(lambda each, number=number: _send(stack, each, seed + number), folder))
-            under_way.append((folder, time.monotonic()))
-        while under_way:
-            under_way = _unsettled(stack, under_way, patience, progress)
-            time.sleep(POLL)
+            in_progress.append((folder, time.monotonic()))
+        while in_progress:
+            in_progress = _unsettled(stack, in_progress, patience, progress)
+            time.sleep(POLL_SECONDS)
 
 
 def settle(stack: Stack, seconds: float) -> None:
-    """Wait until neither thumbnails nor letters have changed for QUIET_SECONDS.
+    """Wait until thumbnails and queues have not changed for QUIET_SECONDS.
 
     Raises TimeoutError if they still change after `seconds`.
     """
@@ -54,16 +56,16 @@ def settle(stack: Stack, seconds: float) -> None:
     before, since = _state(stack), time.monotonic()
     while time.monotonic() - since < QUIET_SECONDS:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"It does not come to rest within {seconds:.0f} s")
-        time.sleep(POLL)
+            raise TimeoutError(f"Thumbnails or messages still change after {seconds:.0f} s")
+        time.sleep(POLL_SECONDS)
         now = _state(stack)
         if now != before:
             before, since = now, time.monotonic()
 
 
 def _send(stack: Stack, upload: Upload, seed: int) -> None:
-    """Give a key its bodies in turn, at once or while the function is at work on the one before."""
-    rng = random.Random(f"{seed} {upload.key}")  # noqa: S311 - to be replayed
+    """Upload the bodies of a key, at once or while the function processes the previous one."""
+    rng = random.Random(f"{seed} {upload.key}")  # noqa: S311 - reproducible, not secret
     for number, body in enumerate(upload.bodies):
         if number:
             time.sleep(rng.choice((0, 0.01, 0.1)))
@@ -75,18 +77,19 @@ def _send(stack: Stack, upload: Upload, seed: int) -> None:
 
 def _unsettled(
     stack: Stack,
-    under_way: list[tuple[Sequence[Upload], float]],
+    in_progress: list[tuple[Sequence[Upload], float]],
     patience: float,
     progress: Callable[[int], None],
 ) -> list[tuple[Sequence[Upload], float]]:
+    """The folders that are still in progress."""
     left = []
-    for folder, since in under_way:
+    for folder, since in in_progress:
         directory = stack.settings.thumbnail_key(folder[0].key, 1).rpartition("/")[0]
         listed = stack.aws.s3.list_objects_v2(
             Bucket=stack.settings.output_bucket, Prefix=f"{directory}/"
         )
-        awaited = sum(each.sound for each in folder) * len(stack.settings.widths)
-        if listed["KeyCount"] >= awaited or time.monotonic() - since > patience:
+        expected = sum(each.sound for each in folder) * len(stack.settings.sizes)
+        if listed["KeyCount"] >= expected or time.monotonic() - since > patience:
             progress(len(folder))
         else:
             left.append((folder, since))
@@ -94,7 +97,7 @@ def _unsettled(
 
 
 def _state(stack: Stack) -> tuple[int, ...]:
-    """What changes as long as the function works: objects with their etags and times, letters."""
+    """A value that changes while the function works: a hash of the output, and queue lengths."""
     pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=stack.settings.output_bucket
     )

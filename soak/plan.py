@@ -1,4 +1,4 @@
-"""What is uploaded: drawn from a seed, so that a run can be had again."""
+"""What is uploaded, overwritten and deleted: drawn from a seed, so that a run can be repeated."""
 
 import random
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from image_pipeline.local.samples import hot_air_balloon, landscape
 BROKEN: Final = 0.05
 OVERWRITTEN: Final = 0.05
 DELETED: Final = 0.02
-"""Shares of the uploads."""
+"""Shares of the uploads: assumptions, far above what a bucket sees, so that each case is tested."""
 
 FOLDER: Final = 100
-"""Uploads in a folder: a request lists the thumbnails of one whole."""
+"""Uploads per folder: few enough that one request lists all thumbnails of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One key and what becomes of it: the bodies that it gets in turn; None deletes it.
+    """A key and the bodies that are uploaded to it in turn; None deletes the object.
 
-    `sound` says whether thumbnails can be made of the last body.
+    `sound` is true if thumbnails can be made of the last body.
     """
 
     key: str
@@ -33,13 +33,13 @@ class Upload:
 
     @property
     def last(self) -> bytes | None:
-        """What the bucket holds in the end."""
+        """The body in the bucket at the end, or None."""
         return self.bodies[-1]
 
 
 def drawn(images: int, seed: int, prefix: str) -> Iterator[list[Upload]]:
-    """`images` uploads under `prefix`, folder by folder."""
-    rng = random.Random(seed)  # noqa: S311 - to be replayed
+    """Draw `images` uploads under `prefix`, folder by folder."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
     for first in range(0, images, FOLDER):
         numbers = range(first, min(first + FOLDER, images))
         yield [_upload(f"{prefix}soak/{first // FOLDER:04}/", n, rng) for n in numbers]
@@ -53,7 +53,7 @@ def _upload(folder: str, number: int, rng: random.Random) -> Upload:
     key = f"{folder}{number:06}{name}"
     bodies: list[bytes | None] = [_marked(picture, number)]
     if chance < BROKEN + OVERWRITTEN:
-        # Often the first again: events of the same bytes, which an etag cannot tell apart.
+        # Often the first body again: an etag cannot distinguish the events of equal bytes.
         others = [each for kind, each in _pictures() if kind == name]
         bodies += [_marked(rng.choice(others), number) for _ in range(rng.randint(1, 2))]
     elif chance < BROKEN + OVERWRITTEN + DELETED:
@@ -63,7 +63,7 @@ def _upload(folder: str, number: int, rng: random.Random) -> Upload:
 
 @cache
 def _pictures() -> list[tuple[str, bytes]]:
-    """Endings and files: photos of several sizes, a few with alpha, a few animated."""
+    """(extension, file) pairs: photos of several sizes, one with alpha, one animated."""
     found = []
     for step in range(6):
         picture = landscape((640 + 160 * step, 480 + 120 * step), night=step / 5)
@@ -83,11 +83,11 @@ def _file(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def _broken(rng: random.Random) -> bytes:
-    """A text, half a photo, one whose middle is noise, or a head alone."""
+    """A text, half a photo, the first bytes of a photo, or a GIF signature."""
     photo = _pictures()[0][1]
     return rng.choice((b"no picture ", photo[: len(photo) // 2], photo[:40], b"GIF89a"))
 
 
 def _marked(body: bytes, number: int) -> bytes:
-    """The same picture with other bytes: what stands behind a picture's end is not looked at."""
+    """The same picture with a different etag: decoders ignore bytes after the end of an image."""
     return body + b"#%d" % number

@@ -1,4 +1,4 @@
-"""The accounts: every upload has its thumbnails or a letter, and nothing else is there."""
+"""Checks that each upload has its thumbnails or a dead-letter message, and nothing else exists."""
 
 import hashlib
 from collections import defaultdict
@@ -10,19 +10,24 @@ from image_pipeline.stack.aws import CONNECTIONS
 from image_pipeline.stack.dead_letters import Failure, failures
 from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
+from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import LONG_AGO, Provenance
 
-MOST_LETTERS = 100_000
+MAX_MESSAGES = 100_000
+"""Messages to read from the queues: more than any run has."""
 
 
 @dataclass
 class Accounts:
-    """What was counted, and every fault in words; a run is right with no faults.
+    """Counts, and a description of every fault. Without faults, nothing was lost.
 
-    `stale_letters` are of bodies that were replaced while their letter was on its way: they are
-    right too, for nobody can tell before. `needless_letters` say of an upload that it failed for
-    now, though its thumbnails are there: a reply was lost, or came late. A replay takes them away;
-    without faults there must be none.
+    `letters` counts all dead-letter messages, and three counts explain some of them:
+
+    - `doubled_letters`: further messages about the same upload.
+    - `stale_letters`: about bodies that were replaced while the message was sent, which the
+      function cannot know.
+    - `needless_letters`: about a transient failure of an upload that has its thumbnails, because a
+      response was lost or late. A replay deletes them. Without injected faults there are none.
     """
 
     uploads: int = 0
@@ -37,80 +42,87 @@ class Accounts:
 def reconcile(
     stack: Stack, uploads: Sequence[Upload], progress: Callable[[], None] = lambda: None
 ) -> Accounts:
-    """Hold what is in both buckets and on the queues against what was uploaded.
+    """Compare both buckets and the queues with what was uploaded.
 
-    Takes a GET of every upload's head and of every thumbnail's.
+    Lists the buckets and makes a HEAD request for every thumbnail. Calls `progress` after each
+    upload.
     """
     accounts = Accounts(uploads=len(uploads))
-    letters: defaultdict[str, list[Failure]] = defaultdict(list)
-    for letter in failures(stack, MOST_LETTERS):
-        letters[letter.key].append(letter)
+    messages: defaultdict[str, list[Failure]] = defaultdict(list)
+    for message in failures(stack, MAX_MESSAGES):
+        messages[message.key].append(message)
     sources = dict(_listed(stack, stack.input_bucket, stack.settings.input_prefix))
     thumbnails = dict(_listed(stack, stack.settings.output_bucket, ""))
     planned = {each.key: each for each in uploads}
-    accounts.faults += [f"{key}: nobody uploaded it" for key in sources if key not in planned]
+    accounts.faults += [f"{key}: was not uploaded" for key in sources if key not in planned]
     accounts.faults += [
-        f"{key}: its letter is lost in the accounts" for key in letters.keys() - planned
+        f"{key}: a message names it, but it was not uploaded" for key in messages.keys() - planned
     ]
     accounts.thumbnails = len(thumbnails)
-    accounts.letters = sum(map(len, letters.values()))
+    accounts.letters = sum(map(len, messages.values()))
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        heads = pool.map(lambda key: _provenance(stack, key), thumbnails)
-        told = dict(zip(thumbnails, heads, strict=True))
+        found = pool.map(lambda key: _provenance(stack, key), thumbnails)
+        provenances = dict(zip(thumbnails, found, strict=True))
     for upload in uploads:
         etag = _etag(upload.last)
-        current = [each for each in letters[upload.key] if each.etag in (etag, None)]
-        accounts.stale_letters += len(letters[upload.key]) - len(current)
+        current = [each for each in messages[upload.key] if each.etag in (etag, None)]
+        accounts.stale_letters += len(messages[upload.key]) - len(current)
         accounts.needless_letters += upload.sound * sum(not each.permanent for each in current)
         accounts.doubled_letters += max(len(current) - 1, 0)
-        keys = [stack.settings.thumbnail_key(upload.key, width) for width in stack.settings.widths]
-        wanted = Provenance(upload.key, etag or "", LONG_AGO, stack.settings.recipe)
+        outputs = {
+            stack.settings.thumbnail_key(upload.key, spec.size): Provenance(
+                upload.key, etag or "", LONG_AGO, fingerprint(spec)
+            )
+            for spec in stack.settings.specs
+        }
         faults = [
-            *_of_source(upload, sources.get(upload.key)),
+            *_faults_of_source(upload, sources.get(upload.key)),
             *(
                 fault
-                for key in keys
-                for fault in _of_thumbnail(upload, wanted, told.pop(key, None))
+                for key, expected in outputs.items()
+                for fault in _faults_of_thumbnail(upload, expected, provenances.pop(key, None))
             ),
-            *_of_letters(upload, current),
+            *_faults_of_messages(upload, current),
         ]
         accounts.faults += [f"{upload.key}: {fault}" for fault in faults]
         progress()
-    accounts.faults += [f"{key}: a thumbnail of no upload" for key in told]
+    accounts.faults += [f"{key}: a thumbnail of no upload" for key in provenances]
     return accounts
 
 
-def _of_source(upload: Upload, etag: str | None) -> Iterator[str]:
+def _faults_of_source(upload: Upload, etag: str | None) -> Iterator[str]:
     if etag != _etag(upload.last):
-        yield f"the bucket holds {etag}, not {_etag(upload.last)}"
+        yield f"the bucket has {etag} instead of {_etag(upload.last)}"
 
 
-def _of_thumbnail(upload: Upload, wanted: Provenance, found: Provenance | None) -> Iterator[str]:
+def _faults_of_thumbnail(
+    upload: Upload, expected: Provenance, found: Provenance | None
+) -> Iterator[str]:
     if not upload.sound:
         if found:
-            yield f"a thumbnail should not be there: it is of {found.etag}"
+            yield f"a thumbnail of {found.etag} should not exist"
     elif found is None:
-        yield "a thumbnail is missing, or says nothing of its source"
-    elif not found.same_picture_as(wanted):
-        yield f"a thumbnail is of {found}, not of {wanted.etag}"
+        yield "a thumbnail is missing or does not name its source"
+    elif not found.same_picture_as(expected):
+        yield f"a thumbnail is of {found} instead of {expected.etag}"
 
 
-def _of_letters(upload: Upload, current: Sequence[Failure]) -> Iterator[str]:
-    """`current` letters are of the bytes that the bucket holds now."""
+def _faults_of_messages(upload: Upload, current: Sequence[Failure]) -> Iterator[str]:
+    """`current` are the messages about the bytes that are in the bucket now."""
     if upload.last is not None and not upload.sound and not current:
-        yield "it can have no thumbnails, and no letter names it"
-    for letter in current:
-        if upload.sound and letter.permanent:
-            yield f"it is an image, and a letter says for good that it is none: {letter.error_type}"
+        yield "it is no image, and no message names it"
+    for message in current:
+        if upload.sound and message.permanent:
+            yield f"it is an image, but a message reports a permanent error: {message.error_type}"
 
 
 def _etag(body: bytes | None) -> str | None:
-    """What S3 tells of an object of one part."""
+    """The etag that S3 gives to an object uploaded in one part, without quotes."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest() if body is not None else None
 
 
 def _listed(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
-    """Keys and etags."""
+    """(key, etag) of the objects under a prefix; etags without quotes."""
     pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
         for each in page.get("Contents", []):

@@ -1,4 +1,7 @@
-"""What every implementation of storage.Bucket does; who imports this has a fixture `bucket`."""
+"""Tests that every implementation of storage.Bucket must pass.
+
+A test module that imports them must define the fixture `bucket`, an empty bucket.
+"""
 
 import re
 
@@ -17,15 +20,15 @@ PLAIN_KEYS = [
 ]
 
 
-def test_what_is_not_there_is_none(bucket: Bucket) -> None:
-    """A missing object is an answer, not an error."""
+def test_a_missing_object_is_none(bucket: Bucket) -> None:
+    """GET and HEAD of a missing object return None instead of raising an error."""
     assert bucket.get("missing") is None
     assert bucket.head("missing") is None
 
 
 @pytest.mark.parametrize("key", PLAIN_KEYS)
-def test_what_is_put_comes_back(bucket: Bucket, key: str) -> None:
-    """Bytes, size, etag, metadata and a time in UTC, from GET and HEAD alike."""
+def test_a_written_object_reads_back(bucket: Bucket, key: str) -> None:
+    """GET and HEAD return the same size, etag, metadata and time in UTC."""
     assert bucket.put(Object(key, b"webp", HEADERS), replacing=None)
     found = bucket.get(key)
     assert found is not None
@@ -40,7 +43,7 @@ def test_what_is_put_comes_back(bucket: Bucket, key: str) -> None:
 
 
 def test_a_new_object_is_written_once(bucket: Bucket) -> None:
-    """If-None-Match: the second writer is told, and changes nothing."""
+    """If-None-Match: the second write returns False and changes nothing."""
     assert bucket.put(Object("k", b"first", HEADERS), replacing=None)
     assert not bucket.put(Object("k", b"second", HEADERS), replacing=None)
     found = bucket.get("k")
@@ -49,10 +52,10 @@ def test_a_new_object_is_written_once(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("folder", ["a/", "a//"])
-def test_of_many_each_is_created_if_nothing_is_there(bucket: Bucket, folder: str) -> None:
-    """Told in their order; what was there stays. Keys of either client, if there are two."""
+def test_each_of_several_objects_is_created_only_if_missing(bucket: Bucket, folder: str) -> None:
+    """The results are in order, and an existing object stays. The keys may need either client."""
     if not hasattr(bucket, "create"):
-        pytest.skip("a client writes one object at a time; S3Bucket uses it for several")
+        pytest.skip("only S3Bucket writes several objects at once")
     assert bucket.put(Object(f"{folder}1", b"first", HEADERS), replacing=None)
     many = [Object(f"{folder}{number}", b"%d" % number, HEADERS) for number in range(4)]
     assert bucket.create(many) == [True, False, True, True]
@@ -61,23 +64,23 @@ def test_of_many_each_is_created_if_nothing_is_there(bucket: Bucket, folder: str
     assert bucket.create(many[2:3]) == [False]
 
 
-def test_only_the_seen_version_is_replaced(bucket: Bucket) -> None:
-    """If-Match: right etag writes; a stale one, and one of an object that is gone, do not."""
+def test_only_the_version_with_the_etag_is_replaced(bucket: Bucket) -> None:
+    """If-Match: the current etag writes; an old one, or one of a deleted object, does not."""
     assert bucket.put(Object("k", b"first", HEADERS), replacing=None)
     first = bucket.head("k")
     assert first is not None
     assert bucket.put(Object("k", b"second", HEADERS), replacing=first.etag)
     assert not bucket.put(Object("k", b"third", HEADERS), replacing=first.etag)
-    assert not bucket.put(Object("gone", b"third", HEADERS), replacing=first.etag)
+    assert not bucket.put(Object("missing", b"third", HEADERS), replacing=first.etag)
     found = bucket.get("k")
     assert found is not None
     assert found.read() == b"second"
 
 
-def test_only_the_seen_version_is_deleted(bucket: Bucket) -> None:
-    """If-Match: the right etag deletes; a stale one, and one of what is gone, do not."""
+def test_only_the_version_with_the_etag_is_deleted(bucket: Bucket) -> None:
+    """If-Match: the current etag deletes; an old one, or one of a deleted object, does not."""
     if not hasattr(bucket, "delete"):
-        pytest.skip("obstore cannot, so boto3 does it (docs/adr/0011)")
+        pytest.skip("obstore has no conditional delete, so boto3 is used (docs/adr/0011)")
     assert bucket.put(Object("k", b"first", HEADERS), replacing=None)
     first = bucket.head("k")
     assert first is not None
@@ -90,8 +93,8 @@ def test_only_the_seen_version_is_deleted(bucket: Bucket) -> None:
     assert not bucket.delete("k", replacing=second.etag)
 
 
-def test_large_bodies_stay_whole(bucket: Bucket) -> None:
-    """A body beyond obstore's multipart size is one conditional PUT all the same."""
+def test_a_large_body_is_written_by_one_put(bucket: Bucket) -> None:
+    """A body above obstore's multipart size is still one conditional PUT."""
     body = bytes(6 * 1024 * 1024)
     assert bucket.put(Object("k", body, HEADERS), replacing=None)
     assert not bucket.put(Object("k", body, HEADERS), replacing=None)

@@ -1,4 +1,4 @@
-"""A bucket in memory, with S3's conditions and a hook at every request."""
+"""A bucket in memory, with S3's conditional writes and a hook for every request."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from thumbnailer.storage import Headers, Object, State, Stored
 class MemoryBucket:
     """An implementation of `storage.Bucket`.
 
-    `before(request, key)` runs ahead of each request and may raise, or change the bucket as
-    another client would; `after` likewise, when the request has taken effect. `requests` lists
-    what was asked, in order. Time goes on by `tick` a write.
+    `before(request, key)` is called before each request, and `after` once it took effect. Both may
+    raise an error, or change the bucket as another client would. `requests` lists all requests in
+    order. Each write advances the time by `tick`.
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -25,7 +25,7 @@ class MemoryBucket:
         self.tick = timedelta(seconds=1)
 
     def upload(self, key: str, body: bytes, headers: Headers | None = None) -> State:
-        """Write without condition and without hooks, as a user does."""
+        """Write without a condition and without hooks, as a user does."""
         self.now += self.tick
         state = State(
             etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
@@ -61,13 +61,13 @@ class MemoryBucket:
         return True
 
     def create(self, new: Sequence[Object]) -> list[bool]:
-        """See storage.Bucket; one after another here."""
+        """See storage.Bucket; the objects are written one after another."""
         created: list[bool] = []
         errors: list[Exception] = []
         for each in new:
             try:
                 created.append(self.put(each, replacing=None))
-            except Exception as error:  # noqa: BLE001 - whatever a hook raises
+            except Exception as error:  # noqa: BLE001 - hooks may raise any error
                 errors.append(error)
         for error in errors:
             raise error

@@ -1,4 +1,4 @@
-"""A stack of buckets and a queue in moto, without a function: tests do what it would do."""
+"""A stack of buckets and a queue in moto, without a function: tests play its part."""
 
 from aws_names import INPUT, OUTPUT
 from pictures import thumbnails_of
@@ -14,28 +14,28 @@ from thumbnailer.settings import Settings
 
 
 def moto_stack(endpoint: str) -> Stack:
-    """Buckets that are there already, a new queue, and nothing that runs."""
+    """A stack of the existing buckets INPUT and OUTPUT and a new queue."""
     account = Aws.local(endpoint)
-    queue = account.sqs.create_queue(QueueName="letters")["QueueUrl"]
+    queue = account.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
     settings = Settings(OUTPUT, queue)
     return Stack(account, "test", INPUT, "test-thumbnail", settings, "arm64", {})
 
 
-def made(stack: Stack, key: str, body: bytes) -> None:
-    """Upload a picture, and do what the function would do."""
+def upload_with_thumbnails(stack: Stack, key: str, body: bytes) -> None:
+    """Upload an image and its thumbnails, as the function would write them."""
     stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     head = stack.aws.s3.head_object(Bucket=INPUT, Key=key)
     etag, modified = head["ETag"].strip('"'), head["LastModified"]
-    told = Provenance(key, etag, modified, fingerprint(stack.settings.specs[0])).to_metadata()
+    metadata = Provenance(key, etag, modified, fingerprint(stack.settings.specs[0])).to_metadata()
     for each in thumbnails_of(body, [size.width for size in stack.settings.sizes]).thumbnails:
         name = stack.settings.thumbnail_key(key, each.spec.size)
-        stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=told)
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=metadata)
 
 
-def letter_of(stack: Stack, key: str, etag: str, error: PipelineError | None = None) -> None:
-    """Put a dead letter on the queue, of a corrupt image if nothing else is said."""
+def send_dead_letter(stack: Stack, key: str, etag: str, error: PipelineError | None = None) -> None:
+    """Send a message about a failed upload to the dead-letter queue; default: a CorruptImage."""
     error = error or CorruptImage("damaged")
-    letter = DeadLetter.of(Upload(INPUT, key, etag), error, "request")
+    message = DeadLetter.of(Upload(INPUT, key, etag), error, "request")
     stack.aws.sqs.send_message(
-        QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=letter.to_json()
+        QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=message.to_json()
     )

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a script says, and remembers what it was asked."""
+"""An HTTP server on loopback that follows a script of responses and records the requests."""
 
 import contextlib
 import socket
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-PATIENCE = 10.0
-"""Seconds after which a hung request is dropped, so that no client without time-outs hangs too."""
+HANG_SECONDS = 10.0
+"""Time after which a hung request is dropped, so that a client without a time-out does not hang."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked; the names in `headers` are in lower case."""
+    """A request of a client. Header names are in lower case; `length` is the body's, in bytes."""
 
     method: str
     path: str
@@ -25,10 +25,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; header values are sent in Latin-1.
+    """A response. Header values are sent in Latin-1.
 
-    Of the body, which Content-Length promises whole, only the first `sent` bytes come (None: all),
-    with `pause` seconds before each single one (0: at once).
+    Content-Length is that of the whole body, but only the first `sent` bytes are sent (None: all),
+    with `pause` seconds before each byte (0: all at once).
     """
 
     status: int = 200
@@ -38,34 +38,34 @@ class Reply:
     pause: float = 0.0
 
     def but(self, **changes: Any) -> Self:
-        """The same answer with `changes`."""
+        """The same response with `changes`."""
         return replace(self, **changes)
 
 
 class Hang:
-    """No answer at all."""
+    """No response at all."""
 
 
 class Reset:
-    """The connection is reset when the request has been read."""
+    """The connection is reset after the request was read."""
 
 
 type Step = Reply | Hang | Reset
 
 
 def s3_error(status: int, code: str) -> Reply:
-    """An error as S3 words it."""
+    """An error response in the form of S3."""
     body = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>"
     return Reply(status, {"Content-Type": "application/xml"}, body.encode())
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Answers each request with the next step of `script`, and with the last one ever after.
+    """Responds to each request with the next step of `script`, and repeats the last one.
 
-    A context manager: it serves as long as the block lasts, and leaves no thread behind.
+    A context manager; at its end all threads have ended.
     """
 
-    daemon_threads = False  # the end waits for every thread
+    daemon_threads = False  # server_close() then waits for every thread
 
     def __init__(self, *script: Step) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -78,22 +78,22 @@ class ScriptedServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def next_step(self, request: Request) -> Step:
-        """Record `request` and tell how to answer it."""
+        """Record `request` and return the step of the script that responds to it."""
         with self._lock:
             self.requests.append(request)
             return self.script[min(len(self.requests), len(self.script)) - 1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection, for clients keep theirs open."""
+        """Remember the connection: clients keep it open, so __exit__ must close it."""
         self._connections.append(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a farewell, which would turn a reset into an ordinary end."""
+        """Close without shutdown(), which would end the connection instead of resetting it."""
         self.close_request(request)
 
     def __enter__(self) -> Self:
@@ -116,12 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        """Serve a connection; that a client gives up is part of the play."""
+        """Serve a connection; a client may close it early."""
         with contextlib.suppress(OSError):
             super().handle()
 
-    def answer(self) -> None:
-        """Act out the next step."""
+    def respond(self) -> None:
+        """Perform the next step of the script."""
         length = int(self.headers.get("Content-Length", 0))
         self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -130,17 +130,17 @@ class _Handler(BaseHTTPRequestHandler):
             case Reply():
                 self.send(step)
             case Hang():
-                self.server.ended.wait(PATIENCE)
+                self.server.ended.wait(HANG_SECONDS)
                 self.close_connection = True
             case Reset():
-                at_once = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                linger = struct.pack("ii", 1, 0)  # on, 0 seconds: close() then sends RST
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.close_connection = True
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - as they are called
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond  # noqa: N815 - of the base class
 
     def send(self, reply: Reply) -> None:
-        """Send what there is of `reply`."""
+        """Send a reply, or the part of it that the script says."""
         self.send_response(reply.status)
         for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
             self.send_header(name, value)
@@ -158,5 +158,5 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < len(reply.body):
             self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
-        """Nothing: the test tells."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - of the base class
+        """Log nothing."""

@@ -1,6 +1,7 @@
-"""The stack's template as CloudFormation sees it: transformed by SAM, with parameters applied.
+"""The stack's template as CloudFormation sees it: transformed by SAM, with parameters filled in.
 
-`python tests/template.py DIR` writes two of its forms there, for tools that read templates.
+`python tests/template.py DIR` writes each of VARIANTS to DIR as a template without parameters, for
+tools that read templates (`make audit`).
 """
 
 import json
@@ -16,8 +17,8 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 PATH = Path(__file__).parent.parent / "iac" / "template.yaml"
-REQUIRED = {"InputBucketName": "my-input-bucket", "OutputBucketName": "my-output-bucket"}
-PSEUDO = {
+REQUIRED_PARAMETERS = {"InputBucketName": "my-input-bucket", "OutputBucketName": "my-output-bucket"}
+PSEUDO_PARAMETERS = {
     "AWS::AccountId": "123456789012",
     "AWS::Partition": "aws",
     "AWS::Region": "us-east-1",
@@ -26,30 +27,33 @@ PSEUDO = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 NO_VALUE = object()
+MAX_VALUE_LENGTH = 4096
+"""Characters of a parameter's value, by CloudFormation's quotas:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
 
 
 @cache
 def source() -> dict[str, Any]:
-    """The template as it is written."""
+    """The parsed template, without the SAM transform."""
     parsed: dict[str, Any] = yaml_parse(PATH.read_text())
     return parsed
 
 
 def parameters(**given: object) -> dict[str, Any]:
-    """Every parameter's value: its default, or the one given."""
+    """The value of every parameter, as text: the given one or the default."""
     defaults = {
-        name: str(about["Default"])
-        for name, about in source()["Parameters"].items()
-        if "Default" in about
+        name: str(definition["Default"])
+        for name, definition in source()["Parameters"].items()
+        if "Default" in definition
     }
-    return defaults | REQUIRED | {name: str(value) for name, value in given.items()}
+    return defaults | REQUIRED_PARAMETERS | {name: str(value) for name, value in given.items()}
 
 
 class Deployed:
-    """The resources and outputs that a deploy with `given` parameters would make.
+    """The resources and outputs that a deployment with the `given` parameters would create.
 
-    Intrinsic functions are worked out; a reference to a resource is its logical id, an attribute
-    `Id.Attribute`.
+    Intrinsic functions are resolved. A reference to a resource is its logical id, and an attribute
+    is `LogicalId.Attribute`. Raises NotImplementedError for an unknown intrinsic function.
     """
 
     def __init__(self, **given: object) -> None:
@@ -76,7 +80,7 @@ class Deployed:
         }
 
     def properties(self, logical_id: str) -> dict[str, Any]:
-        """The properties of one resource."""
+        """The properties of one resource. Raises KeyError if the deployment does not create it."""
         found: dict[str, Any] = self.resources[logical_id]["Properties"]
         return found
 
@@ -89,7 +93,7 @@ class Deployed:
         }
 
     def broken_rules(self) -> list[str]:
-        """What the template's Rules say against these parameters, before anything is made."""
+        """The assertions of the template's Rules that these parameters break."""
         return [
             assertion["AssertDescription"]
             for rule in self._template["Rules"].values()
@@ -121,11 +125,11 @@ class Deployed:
             return NO_VALUE
         if name in self._ids:
             return name
-        value = (PSEUDO | self.values)[name]
+        value = (PSEUDO_PARAMETERS | self.values)[name]
         is_list = source()["Parameters"].get(name, {}).get("Type") == "CommaDelimitedList"
         return value.split(",") if is_list else value
 
-    def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0911 - one a function
+    def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0911 - one per function
         match function:
             case "Fn::If":
                 condition, yes, no = argument
@@ -133,11 +137,11 @@ class Deployed:
             case "Fn::GetAtt":
                 return ".".join(argument if isinstance(argument, list) else [argument])
             case "Fn::Sub":
-                text, own = argument if isinstance(argument, list) else (argument, {})
-                own = {name: self._resolve(value) for name, value in own.items()}
+                text, variables = argument if isinstance(argument, list) else (argument, {})
+                variables = {name: self._resolve(value) for name, value in variables.items()}
                 return re.sub(
                     r"\$\{([^}!]+)\}",
-                    lambda match: str(own.get(match[1], self._dotted(match[1]))),
+                    lambda match: str(variables.get(match[1], self._substituted(match[1]))),
                     text,
                 )
             case "Fn::Equals":
@@ -151,29 +155,34 @@ class Deployed:
                 return all(self._resolve(each) for each in argument)
         raise NotImplementedError(function)
 
-    def _dotted(self, name: str) -> Any:
+    def _substituted(self, name: str) -> Any:
+        """The value of `name` within Fn::Sub, which may be `LogicalId.Attribute`."""
         return (
             name
             if name.split(".", maxsplit=1)[0] in self._ids
-            else (PSEUDO | self.values).get(name)
+            else (PSEUDO_PARAMETERS | self.values).get(name)
         )
 
 
 def accepts(parameter: str, value: str) -> bool:
-    """Whether CloudFormation takes `value` for a parameter, by its type and constraints."""
-    about = source()["Parameters"][parameter]
-    if "AllowedValues" in about and value not in map(str, about["AllowedValues"]):
+    """Whether CloudFormation accepts `value` for a parameter, by its type and constraints."""
+    definition = source()["Parameters"][parameter]
+    if "AllowedValues" in definition and value not in map(str, definition["AllowedValues"]):
         return False
-    if about["Type"] == "Number":
+    if definition["Type"] == "Number":
         if not re.fullmatch(r"-?\d+(\.\d+)?", value):
             return False
-        low, high = about.get("MinValue", float("-inf")), about.get("MaxValue", float("inf"))
+        low = definition.get("MinValue", float("-inf"))
+        high = definition.get("MaxValue", float("inf"))
         return bool(low <= float(value) <= high)
-    if not about.get("MinLength", 0) <= len(value) <= about.get("MaxLength", 4096):
+    shortest, longest = definition.get("MinLength", 0), definition.get(
+        "MaxLength", MAX_VALUE_LENGTH
+    )
+    if not shortest <= len(value) <= longest:
         return False
-    # CloudFormation matches the whole value, and each one of a list.
-    members = value.split(",") if about["Type"] == "CommaDelimitedList" else [value]
-    pattern = re.compile(about.get("AllowedPattern", ".*"), re.DOTALL | re.ASCII)
+    # CloudFormation matches the pattern against the whole value, or against each item of a list.
+    members = value.split(",") if definition["Type"] == "CommaDelimitedList" else [value]
+    pattern = re.compile(definition.get("AllowedPattern", ".*"), re.DOTALL | re.ASCII)
     return all(map(pattern.fullmatch, members))
 
 
@@ -189,10 +198,11 @@ VARIANTS: dict[str, dict[str, str]] = {
         "XRayTracing": "true",
     },
 }
+"""Parameters that together create every resource and statement of the template at least once."""
 
 
 def main() -> None:
-    """Write each variant's resources as a template without parameters."""
+    """Write the resources of each variant to the folder given as the first argument."""
     for name, given in VARIANTS.items():
         resources = {"Resources": Deployed(**given).resources}
         (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(resources))

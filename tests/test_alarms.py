@@ -1,4 +1,4 @@
-"""Alarms and dashboard: on metrics that exist, quiet when idle, and saying what to do."""
+"""Alarms and dashboard: existing metrics, no alarm on an idle stack, and clear instructions."""
 
 import json
 import re
@@ -11,12 +11,13 @@ from template import Deployed
 from image_pipeline.stack import costs
 
 ROOT = Path(__file__).parent.parent
-OWN = set(
+PIPELINE_METRICS = set(
     re.findall(
         r'add_metric\("(\w+)"', (ROOT / "lambda" / "thumbnailer" / "telemetry.py").read_text()
     )
 )
-AWS = {
+"""Metrics that the function writes."""
+AWS_METRICS = {
     "AWS/Lambda": {
         "AsyncEventAge",
         "AsyncEventsDropped",
@@ -30,7 +31,8 @@ AWS = {
     "AWS/SQS": {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
     "AWS/States": {"ExecutionsFailed"},
 }
-"""https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
+"""Metrics of AWS, by namespace:
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html,
 https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html"""
 DIMENSIONS = {
@@ -39,36 +41,38 @@ DIMENSIONS = {
     "AWS/SQS": ["QueueName"],
     "AWS/States": ["StateMachineArn"],
 }
+"""The first dimension of the metrics of each namespace."""
 
 
 def exists(namespace: str, metric: str) -> bool:
-    """Whether the code or AWS emits a metric."""
-    return metric in (OWN if namespace == "ImagePipeline" else AWS[namespace])
+    """Whether the function or AWS emits a metric."""
+    return metric in (PIPELINE_METRICS if namespace == "ImagePipeline" else AWS_METRICS[namespace])
 
 
 def alarms(**given: object) -> dict[str, dict[str, Any]]:
+    """The properties of the alarms of a stack with the `given` parameters, by logical id."""
     return Deployed(**given).of_type("AWS::CloudWatch::Alarm")
 
 
 ALARMS = alarms(ExistingInputBucket="true")
 
 
-def test_the_command_reckons_with_every_metric_and_alarm() -> None:
-    """What CloudWatch is paid for each month is what there is."""
+def test_the_cost_estimate_counts_every_metric_and_alarm() -> None:
+    """`image-pipeline cost` includes what CloudWatch charges per month for each of them."""
     assert len(alarms()) == costs.ALARMS
-    assert len(OWN) == costs.METRICS
+    assert len(PIPELINE_METRICS) == costs.METRICS
 
 
-def test_every_case_has_its_alarm() -> None:
-    """Letters, their age, events that wait, errors, throttles, slowness, losses, failed runs."""
-    watched = {each.get("MetricName", "p95 of the duration") for each in ALARMS.values()}
+def test_every_kind_of_failure_has_an_alarm() -> None:
+    """Messages and their age, waiting events, errors, throttles, slowness, losses, failed runs."""
+    watched = {each.get("MetricName", "p95 duration") for each in ALARMS.values()}
     assert watched == {
         "ApproximateNumberOfMessagesVisible",
         "ApproximateAgeOfOldestMessage",
         "AsyncEventAge",
         "Errors",
         "Throttles",
-        "p95 of the duration",
+        "p95 duration",
         "AsyncEventsDropped",
         "DestinationDeliveryFailures",
         "ExecutionsFailed",
@@ -85,24 +89,24 @@ def test_every_case_has_its_alarm() -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_watches_what_there_is_and_tells_the_topic(name: str) -> None:
-    """Its metrics exist under these dimensions; idle it is quiet, and it tells when it is over."""
+def test_an_alarm_uses_existing_metrics_and_notifies_the_topic(name: str) -> None:
+    """Its dimensions exist too, missing data is no breach, and its end is notified as well."""
     alarm = ALARMS[name]
     metrics = [alarm] if "MetricName" in alarm else []
     metrics += [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", [])[1:]]
     assert metrics
     for each in metrics:
         assert exists(each["Namespace"], each["MetricName"])
-        named = [dimension["Name"] for dimension in each["Dimensions"]]
-        assert named[:1] == DIMENSIONS[each["Namespace"]]
+        dimensions = [dimension["Name"] for dimension in each["Dimensions"]]
+        assert dimensions[:1] == DIMENSIONS[each["Namespace"]]
     assert alarm["TreatMissingData"] == "notBreaching"
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
     assert alarm["AlarmActions"] == alarm["OKActions"] == ["AlarmTopic"]
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_says_what_to_do(name: str) -> None:
-    """Its description names a section of the runbook, which is there, under the alarm's name."""
+def test_an_alarm_links_to_its_section_of_the_runbook(name: str) -> None:
+    """Its description ends with the section that has the alarm's name, and the section exists."""
     description = ALARMS[name]["AlarmDescription"]
     match = re.search(r"Runbook: docs/operations\.md#([a-z-]+)$", description)
     assert match
@@ -117,17 +121,29 @@ def test_an_alarm_says_what_to_do(name: str) -> None:
     assert anchor in headings
 
 
+def test_the_commands_in_an_alarm_name_its_stack() -> None:
+    """Each can be copied from the notification into a terminal."""
+    commands = [
+        command
+        for alarm in ALARMS.values()
+        for command in re.findall(r'"image-pipeline [^"]+"', alarm["AlarmDescription"])
+    ]
+    assert commands
+    for command in commands:
+        assert "--stack my-image-pipeline" in command
+
+
 @pytest.mark.parametrize("timeout", [10, 900])
-def test_slow_is_four_fifths_of_the_time_out(timeout: int) -> None:
-    """The expression gives 80 for a p95 of 80 % of the time-out, in ms."""
+def test_the_slow_alarm_goes_off_above_80_percent_of_the_time_out(timeout: int) -> None:
+    """Its expression is 80 when the p95 duration in ms is 80 % of the time-out."""
     alarm = alarms(LambdaTimeout=timeout)["FunctionSlow"]
     expression = alarm["Metrics"][0]["Expression"]
-    share = eval(expression, {"p95": 0.8 * timeout * 1000})  # noqa: S307 - arithmetic of our own
+    share = eval(expression, {"p95": 0.8 * timeout * 1000})  # noqa: S307 - our own arithmetic
     assert share == pytest.approx(alarm["Threshold"])
 
 
-def test_alarms_may_publish() -> None:
-    """Those of this stack, by the topic's policy, and with a key of one's own by the key's too."""
+def test_the_alarms_of_this_stack_may_publish() -> None:
+    """The policy of the topic, and that of a customer managed key, allow only them."""
     deployed = Deployed(CreateKmsKey="true", AlarmEmail="a@b.example")
     allow, deny = deployed.properties("AlarmTopicPolicy")["PolicyDocument"]["Statement"]
     assert allow["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
@@ -146,13 +162,13 @@ def test_alarms_may_publish() -> None:
     assert granted["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert granted["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
     assert deployed.properties("AlarmSubscription")["Endpoint"] == "a@b.example"
-    # The AWS-managed key of SNS refuses alarms.
+    # Alarms cannot use the AWS managed key of SNS.
     assert "KmsMasterKeyId" not in Deployed().properties("AlarmTopic")
     assert Deployed().of_type("AWS::SNS::Subscription") == {}
 
 
 def widgets(**given: object) -> list[dict[str, Any]]:
-    """The dashboard's widgets, their metrics written out in full."""
+    """The widgets of the dashboard, with the abbreviations "." and "..." of metrics expanded."""
     body = json.loads(Deployed(**given).properties("Dashboard")["DashboardBody"])
     found: list[dict[str, Any]] = body["widgets"]
     for widget in found:
@@ -160,17 +176,16 @@ def widgets(**given: object) -> list[dict[str, Any]]:
         for row in widget["properties"].get("metrics", []):
             if isinstance(row[0], dict):
                 continue
-            names = [each for each in row if isinstance(each, str)]
-            if names == ["..."]:
-                names = before
+            words = [each for each in row if isinstance(each, str)]
+            names = before if words == ["..."] else words
             names = [before[i] if each == "." else each for i, each in enumerate(names)]
             before = names
-            row[: len([each for each in row if isinstance(each, str)])] = names
+            row[: len(words)] = names
     return found
 
 
-def test_the_dashboard_names_metrics_that_exist() -> None:
-    """Every one is emitted by the code or by AWS, for this function or queue."""
+def test_the_dashboard_shows_metrics_that_exist() -> None:
+    """The function or AWS emits each of them, for this function or queue."""
     seen = 0
     for widget in widgets():
         for row in widget["properties"].get("metrics", []):
@@ -184,8 +199,8 @@ def test_the_dashboard_names_metrics_that_exist() -> None:
     assert seen > 15
 
 
-def test_the_dashboard_s_failures_are_those_of_the_log() -> None:
-    """The query reads the stack's own log group, by fields that the function writes."""
+def test_the_dashboard_counts_failures_in_the_log_of_the_function() -> None:
+    """The query reads the stack's log group and uses fields that the function writes."""
     (log,) = (each for each in widgets() if each["type"] == "log")
     assert log["properties"]["query"].startswith("SOURCE 'FunctionLogs' |")
     assert "filter action = 'failed'" in log["properties"]["query"]
@@ -193,8 +208,8 @@ def test_the_dashboard_s_failures_are_those_of_the_log() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_the_dashboard_s_dollars_are_those_of_the_command(architecture: str) -> None:
-    """For the same images both reckon the same, letters apart."""
+def test_dashboard_and_cost_command_estimate_the_same(architecture: str) -> None:
+    """For the same images; the dashboard leaves out dead-letter messages (SQS)."""
     (cost,) = (
         each
         for each in widgets(LambdaArchitecture=architecture)
@@ -203,14 +218,14 @@ def test_the_dashboard_s_dollars_are_those_of_the_command(architecture: str) -> 
     expression = cost["properties"]["metrics"][0][0]["expression"]
     measured = {"milliseconds": 1000 * 200, "calls": 1000, "writes": 2000, "images": 1000}
     rates = costs.Rates(512, architecture, writes=2, duration_ms=200)
-    reckoned = costs.of_images(rates, 10_000)
-    del reckoned["SQS"]
-    dollars = eval(expression, measured)  # noqa: S307 - arithmetic of our own
-    assert dollars == pytest.approx(sum(reckoned.values()))
+    estimate = costs.of_images(rates, 10_000)
+    del estimate["SQS"]
+    dollars = eval(expression, measured)  # noqa: S307 - our own arithmetic
+    assert dollars == pytest.approx(sum(estimate.values()))
 
 
 def test_widgets_do_not_overlap() -> None:
-    """Each cell of the grid of 24 columns belongs to one widget."""
+    """Each cell of the grid, which has 24 columns, belongs to one widget."""
     cells = [
         (x, y)
         for each in widgets()

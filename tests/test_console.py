@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from console_server import SECRET, Pages, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from moto_stack import letter_of, made, moto_stack
+from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
 from pictures import jpeg, thumbnails_of
 from starlette.routing import Route
 
@@ -142,7 +142,7 @@ def test_no_page_names_another_host(pages: Pages) -> None:
 def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
     """A key that is markup is escaped on every page and in every fragment."""
     etag = put(stack, MARKUP)
-    letter_of(stack, MARKUP, etag)
+    send_dead_letter(stack, MARKUP, etag)
     parts = [
         pages.get("/").text,
         pages.get("/", params={"prefix": "<img src=x"}).text,
@@ -225,7 +225,7 @@ def test_the_page_of_an_image_has_its_details(
     """The page shows the original, every thumbnail and an `<img>`; EXIF orientation is applied."""
     monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
     picture = jpeg((900, 600), exif=_turned())
-    made(stack, "uploads/trip/p+1.jpg", picture)
+    upload_with_thumbnails(stack, "uploads/trip/p+1.jpg", picture)
     text = pages.get("/image", params={"key": "uploads/trip/p+1.jpg"}).text
     assert "600 × 900" in text
     assert f"{len(picture):,}" in text
@@ -314,7 +314,7 @@ def test_a_missing_permission_hides_only_what_it_protects(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without access to log or queue an image is still shown, together with the error."""
-    made(stack, "uploads/a.jpg", jpeg())
+    upload_with_thumbnails(stack, "uploads/a.jpg", jpeg())
     put(stack, "uploads/new.jpg")
 
     def refuse(*_: object) -> None:
@@ -378,7 +378,9 @@ def test_every_error_type_is_explained(name: str) -> None:
 def test_failed_uploads_are_listed_with_error_attempts_and_time(pages: Pages, stack: Stack) -> None:
     """Each row has key, explanation, error, attempts and time; the newest comes first."""
     for name in ("one", "two"):
-        letter_of(stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode()))
+        send_dead_letter(
+            stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode())
+        )
         time.sleep(0.01)
     text = pages.get("/dead-letters/list").text
     assert re.findall(r"image\?key=uploads/(\w+)", text) == ["two", "one"]
@@ -432,8 +434,8 @@ def test_an_invalid_list_of_keys_is_refused(pages: Pages, keys: object) -> None:
 
 def test_outcomes_have_the_state_of_each_upload(pages: Pages, stack: Stack) -> None:
     """One response has uploads that are done, failed, unknown and gone, in the requested order."""
-    made(stack, "uploads/good.jpg", jpeg())
-    letter_of(stack, "uploads/bad.jpg", put(stack, "uploads/bad.jpg", b"bad"))
+    upload_with_thumbnails(stack, "uploads/good.jpg", jpeg())
+    send_dead_letter(stack, "uploads/bad.jpg", put(stack, "uploads/bad.jpg", b"bad"))
     put(stack, "uploads/new.jpg", b"new")
     keys = [f"uploads/{name}.jpg" for name in ("good", "bad", "new", "gone")]
     outcomes = pages.post("/outcomes", json={"keys": keys}).json()["outcomes"]
@@ -453,7 +455,7 @@ def test_a_replay_that_fails_says_why(stack: Stack) -> None:
     dead_letters = DeadLetters(stack)
     replays = Replays(stack, dead_letters)
     assert dead_letters.read() == []
-    letter_of(stack, "uploads/a.jpg", "e")
+    send_dead_letter(stack, "uploads/a.jpg", "e")
     replay = replays.start(None)
     while not replay.ended:
         time.sleep(0.01)
@@ -497,8 +499,8 @@ def test_a_replay_deletes_a_message_only_once_it_is_settled(
     stack: Stack, answer: Any, outcome: str, stays: bool  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """A message is deleted if its upload is done or has a new message; else it stays queued."""
-    letter_of(stack, "uploads/a.jpg", "e")
-    letter_of(stack, "uploads/b.jpg", "e")
+    send_dead_letter(stack, "uploads/a.jpg", "e")
+    send_dead_letter(stack, "uploads/b.jpg", "e")
     stack.aws.__dict__["invocations"] = function = Function([answer])
     one, other = dead_letters.failures(stack, 10)
     replayed = list(replay.replay_each(stack, [one.message_id], Lock()))
@@ -510,7 +512,7 @@ def test_a_replay_deletes_a_message_only_once_it_is_settled(
 
 def test_a_replay_reports_messages_that_are_gone(stack: Stack) -> None:
     """A message that is not on the queue is reported as gone, and the others are replayed."""
-    letter_of(stack, "uploads/a.jpg", "e")
+    send_dead_letter(stack, "uploads/a.jpg", "e")
     (one,) = dead_letters.failures(stack, 10)
     stack.aws.__dict__["invocations"] = Function([{"processed": 1, "failed": 0}])
     replayed = replay.replay_each(stack, ["no-such-message", one.message_id], Lock())
@@ -525,7 +527,7 @@ def test_a_replay_holds_the_lock_only_while_it_receives_messages(
 ) -> None:
     """No page can hide the messages that a replay receives, and pages can read during the rest."""
     dead_letters = DeadLetters(stack)
-    letter_of(stack, "uploads/a.jpg", "e")
+    send_dead_letter(stack, "uploads/a.jpg", "e")
     (one,) = dead_letters.read()
     held_while_receiving: list[bool] = []
     held_while_invoking: list[bool] = []
@@ -658,7 +660,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
 ) -> None:
     """Every link and image of the gallery and an image's page is the console's or in S3."""
     monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
-    made(stack, f"uploads/{key}.jpg", jpeg())
+    upload_with_thumbnails(stack, f"uploads/{key}.jpg", jpeg())
     gallery_tags, image_tags = (
         Tags(pages.get(path).text)
         for path in ("/", f"/image?{urlencode({'key': f'uploads/{key}.jpg'})}")

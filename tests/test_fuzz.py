@@ -1,4 +1,4 @@
-"""The fuzzer sees what goes wrong. What it found in the image code stands in test_bombs.py."""
+"""The fuzzer detects faults. Its findings in the image code are tests in test_bombs.py."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def hangs(data, *_):
     time.sleep(60)
 
 def refuses(data, *_):
-    raise CorruptImage("as it may")
+    raise CorruptImage("a permanent error")
 """
 
 
@@ -34,8 +34,8 @@ def refuses(data, *_):
     ("target", "kind"),
     [("raises", "exception"), ("crashes", "crash"), ("bloats", "memory"), ("refuses", None)],
 )
-def test_the_fuzzer_sees_what_goes_wrong(target: str, kind: str | None, tmp_path: Path) -> None:
-    """An exception, an abort and a bloated process are findings, kept to be tried again."""
+def test_the_fuzzer_detects_faults(target: str, kind: str | None, tmp_path: Path) -> None:
+    """An exception, a crash and too much memory are findings, which are saved; an error is not."""
     (tmp_path / "broken.py").write_text(BROKEN)
     found = tmp_path / "findings"
     command = [sys.executable, "-m", "fuzz", "--target", f"broken:{target}", "--seed", "1"]
@@ -47,25 +47,25 @@ def test_the_fuzzer_sees_what_goes_wrong(target: str, kind: str | None, tmp_path
         text=True,
         check=False,
     )
-    told = json.loads(ran.stdout)
-    assert sum(each["cases"] for each in told["counts"]) > 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert sum(each["cases"] for each in report["counts"]) > 0, ran.stderr
     if kind is None:
-        assert (ran.returncode, told["findings"]) == (0, [])
+        assert (ran.returncode, report["findings"]) == (0, [])
         return
     assert ran.returncode == 1
-    file = told["findings"][0]
+    file = report["findings"][0]
     assert Path(file).name.startswith(kind)
     assert json.loads(Path(file).with_suffix(".json").read_text())["seed"] == 1
 
 
 def test_a_hang_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end is ended, and told."""
+    """A case that does not end is stopped and reported."""
     from fuzz import __main__ as fuzz  # noqa: PLC0415
 
     (tmp_path / "broken.py").write_text(BROKEN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(fuzz, "SECONDS", 0.2)
-    counts, kept = fuzz.run(6, 1, 1, "broken:hangs", tmp_path / "findings")
+    monkeypatch.setattr(fuzz, "MAX_SECONDS", 0.2)
+    counts, saved = fuzz.run(6, 1, 1, "broken:hangs", tmp_path / "findings")
     assert {kind for _, kind in counts} == {"hang"}
-    assert len(kept) == 1
+    assert len(saved) == 1

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
-from moto_stack import letter_of, made, moto_stack
+from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
 from pictures import jpeg
 
 from image_pipeline.errors import CommandError
 from image_pipeline.files import File
-from image_pipeline.stack import backfill, dead_letters, uploads
+from image_pipeline.stack import backfill, dead_letters, thumbnails, uploads
 from image_pipeline.stack.aws import head_object
 from image_pipeline.stack.backfill import Survey
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.smoke import smoke_test
-from image_pipeline.stack.thumbnails import Standing, standing
 from image_pipeline.stack.uploads import Outcome, State
-from thumbnailer.provenance import Provenance
+from thumbnailer.imaging import fingerprint
+from thumbnailer.provenance import Provenance, Standing
 
 KEY = "uploads/a.jpg"
 
@@ -38,31 +38,31 @@ def describe(stack: Stack, key: str = KEY) -> Outcome:
     return found
 
 
-def test_one_request_finds_how_a_thumbnail_stands(stack: Stack) -> None:
-    """Missing, current, outdated by bytes or settings, superseded by a newer source's, foreign."""
-    fingerprint = stack.settings.recipe
-    name = stack.settings.thumbnail_key(KEY, 128)
-    made(stack, KEY, jpeg())
+def test_one_request_finds_the_standing_of_a_thumbnail(stack: Stack) -> None:
+    """Missing, current, outdated by bytes or settings, superseded by a newer source, foreign."""
+    spec, *_ = stack.settings.specs
+    name = stack.settings.thumbnail_key(KEY, spec.size)
+    upload_with_thumbnails(stack, KEY, jpeg())
     upload = describe(stack)
-    source = Provenance(KEY, upload.etag, upload.uploaded_at, "")
-    later = source.modified + timedelta(seconds=1)
-    earlier = source.modified - timedelta(seconds=1)
-    current = standing(stack, source, name, fingerprint)
+    wanted = Provenance(KEY, upload.etag, upload.uploaded_at, fingerprint(spec))
+    later = wanted.modified + timedelta(seconds=1)
+    earlier = wanted.modified - timedelta(seconds=1)
+    current = thumbnails.describe(stack, name, wanted)
     assert current.standing is Standing.CURRENT
     head = head_object(stack.aws.s3, OUTPUT, name)
     assert head
     assert (current.size, current.owner) == (head["ContentLength"], KEY)
-    for other, mark, expected in (
-        (source._replace(etag="other"), fingerprint, Standing.OUTDATED),
-        (source, "other settings", Standing.OUTDATED),
-        (source._replace(key="uploads/a.png", modified=earlier), fingerprint, Standing.SUPERSEDED),
-        (source._replace(key="uploads/a.png", modified=later), fingerprint, Standing.OUTDATED),
+    for other, expected in (
+        (wanted._replace(etag="other"), Standing.OUTDATED),
+        (wanted._replace(fingerprint="other settings"), Standing.OUTDATED),
+        (wanted._replace(key="uploads/a.png", modified=earlier), Standing.SUPERSEDED),
+        (wanted._replace(key="uploads/a.png", modified=later), Standing.OUTDATED),
     ):
-        assert standing(stack, other, name, mark).standing is expected
+        assert thumbnails.describe(stack, name, other).standing is expected
     stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=b"foreign")
-    assert standing(stack, source, name, fingerprint).standing is Standing.OUTDATED
+    assert thumbnails.describe(stack, name, wanted).standing is Standing.FOREIGN
     stack.aws.s3.delete_object(Bucket=OUTPUT, Key=name)
-    assert standing(stack, source, name, fingerprint).standing is Standing.MISSING
+    assert thumbnails.describe(stack, name, wanted).standing is Standing.MISSING
 
 
 def test_only_a_missing_object_is_none(stack: Stack) -> None:
@@ -80,18 +80,18 @@ def _deny(**_: object) -> None:
 def test_each_outcome_is_passed_on_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as it is known; at the end of the time the others, whose outcome is unknown."""
     monkeypatch.setattr(uploads, "FIRST_POLL_SECONDS", 0.01)
-    made(stack, "uploads/done.jpg", jpeg())
+    upload_with_thumbnails(stack, "uploads/done.jpg", jpeg())
     for name in ("failed", "late", "never"):
         stack.aws.s3.put_object(Bucket=INPUT, Key=f"uploads/{name}.jpg", Body=name.encode())
     failed = describe(stack, "uploads/failed.jpg")
-    letter_of(stack, failed.key, failed.etag)
+    send_dead_letter(stack, failed.key, failed.etag)
     keys = [f"uploads/{name}.jpg" for name in ("never", "late", "failed", "done")]
     sent = [describe(stack, key) for key in keys]
     outcomes = uploads.wait(stack, sent, 3)
     first = {each.key: each.state for each in (next(outcomes), next(outcomes))}
     assert first == {"uploads/failed.jpg": State.FAILED, "uploads/done.jpg": State.DONE}
     late = describe(stack, "uploads/late.jpg")
-    letter_of(stack, late.key, late.etag)
+    send_dead_letter(stack, late.key, late.etag)
     assert next(outcomes).key == "uploads/late.jpg"
     assert [(each.key, each.state) for each in outcomes] == [("uploads/never.jpg", State.UNKNOWN)]
 
@@ -110,7 +110,7 @@ def test_files_are_uploaded_in_order_with_their_types(stack: Stack, tmp_path: Pa
 def test_a_survey_grows_to_its_last_sums(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums after every listing, the last ones complete; beyond the maximum nothing is counted."""
     monkeypatch.setattr(backfill, "LISTED", 2)
-    made(stack, "uploads/0.jpg", jpeg())
+    upload_with_thumbnails(stack, "uploads/0.jpg", jpeg())
     for number in range(1, 5):
         stack.aws.s3.put_object(Bucket=INPUT, Key=f"uploads/{number}.jpg", Body=b"xy")
     stack.aws.s3.put_object(Bucket=INPUT, Key="uploads/5/", Body=b"")

@@ -1,4 +1,4 @@
-"""The soak's own parts: its plan, its accounts, its faults."""
+"""The parts of the soak test: its plan, its reconciliation, its faults."""
 
 import http.client
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aws_names import INPUT, OUTPUT
-from moto_stack import letter_of, made, moto_stack
+from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
 from pictures import thumbnails_of
 from scripted_server import Reply, ScriptedServer
 
@@ -20,15 +20,15 @@ from thumbnailer.errors import PermanentError, StorageUnavailable
 
 
 # --- the plan -----------------------------------------------------------------------------------
-def test_a_plan_is_its_seed_s() -> None:
-    """The same seed uploads the same, another one something else; no key is there twice."""
+def test_a_seed_determines_the_plan() -> None:
+    """Equal seeds give equal plans, other seeds other plans; no key occurs twice."""
     one, same, other = ([*drawn(250, seed, "uploads/")] for seed in (1, 1, 2))
     assert one == same != other
     keys = [upload.key for folder in one for upload in folder]
     assert len(set(keys)) == 250
 
 
-def test_a_plan_has_its_shares() -> None:
+def test_a_plan_has_the_documented_shares() -> None:
     """Of many uploads 5 % are broken, 5 % overwritten, 2 % deleted."""
     uploads = [upload for folder in drawn(10_000, 1, "uploads/") for upload in folder]
     broken = sum(each.last is not None and not each.sound for each in uploads)
@@ -38,8 +38,8 @@ def test_a_plan_has_its_shares() -> None:
         assert count / 10_000 == pytest.approx(share, rel=0.2)
 
 
-def test_what_a_plan_calls_sound_can_be_made() -> None:
-    """Each kind of picture makes thumbnails, and no broken one does."""
+def test_sound_uploads_can_be_decoded_and_others_cannot() -> None:
+    """Each kind of sound image gives thumbnails; each broken one gives a permanent error."""
     seen = set()
     for folder in drawn(600, 3, "uploads/"):
         for upload in folder:
@@ -54,7 +54,7 @@ def test_what_a_plan_calls_sound_can_be_made() -> None:
                     thumbnails_of(upload.last, [128, 512], 85, 512)
 
 
-# --- the accounts -------------------------------------------------------------------------------
+# --- the reconciliation -------------------------------------------------------------------------
 PICTURE = next(
     each.last
     for folder in drawn(50, 1, "uploads/")
@@ -65,16 +65,16 @@ PICTURE = next(
 
 @pytest.fixture
 def stack(s3: Any, aws: str) -> Stack:
-    """Buckets and a queue, and nothing that runs."""
-    del s3  # the buckets are there
+    """Buckets and a queue without a function."""
+    del s3  # it creates the buckets
     return moto_stack(aws)
 
 
-def sound(stack: Stack) -> list[Upload]:
-    """A picture with thumbnails, a broken file with its letter, and one that is gone."""
-    made(stack, "uploads/a.jpg", PICTURE)
+def processed_uploads(stack: Stack) -> list[Upload]:
+    """An image with thumbnails, a broken file with its message, and a deleted image."""
+    upload_with_thumbnails(stack, "uploads/a.jpg", PICTURE)
     etag = stack.aws.s3.put_object(Bucket=INPUT, Key="uploads/b.jpg", Body=b"broken")["ETag"]
-    letter_of(stack, "uploads/b.jpg", etag.strip('"'))
+    send_dead_letter(stack, "uploads/b.jpg", etag.strip('"'))
     return [
         Upload("uploads/a.jpg", (PICTURE,), sound=True),
         Upload("uploads/b.jpg", (b"broken",), sound=False),
@@ -82,94 +82,94 @@ def sound(stack: Stack) -> list[Upload]:
     ]
 
 
-def test_right_accounts_have_no_faults(stack: Stack) -> None:
-    """Thumbnails, a letter, nothing for what is gone: all is accounted for, and counted."""
-    accounts = reconcile(stack, sound(stack))
+def test_correctly_processed_uploads_have_no_faults(stack: Stack) -> None:
+    """An image has thumbnails, a broken file a message, a deleted image nothing."""
+    accounts = reconcile(stack, processed_uploads(stack))
     assert accounts.faults == []
     assert (accounts.uploads, accounts.thumbnails, accounts.letters) == (3, 2, 1)
 
 
-def missing_thumbnail(stack: Stack) -> None:
+def delete_a_thumbnail(stack: Stack) -> None:
     stack.aws.s3.delete_object(Bucket=OUTPUT, Key="a_128w.webp")
 
 
-def thumbnail_of_older_bytes(stack: Stack) -> None:
-    made(stack, "uploads/a.jpg", PICTURE + b"older")
+def make_a_thumbnail_of_older_bytes(stack: Stack) -> None:
+    upload_with_thumbnails(stack, "uploads/a.jpg", PICTURE + b"older")
     stack.aws.s3.put_object(Bucket=INPUT, Key="uploads/a.jpg", Body=PICTURE)
 
 
-def thumbnail_of_nobody(stack: Stack) -> None:
+def overwrite_a_thumbnail_without_provenance(stack: Stack) -> None:
     stack.aws.s3.put_object(Bucket=OUTPUT, Key="a_128w.webp", Body=b"x")
 
 
-def stranger(stack: Stack) -> None:
+def add_an_unknown_object(stack: Stack) -> None:
     stack.aws.s3.put_object(Bucket=OUTPUT, Key="z_128w.webp", Body=b"x")
 
 
-def orphan(stack: Stack) -> None:
-    made(stack, "uploads/c.jpg", PICTURE)
+def leave_an_orphan(stack: Stack) -> None:
+    upload_with_thumbnails(stack, "uploads/c.jpg", PICTURE)
     stack.aws.s3.delete_object(Bucket=INPUT, Key="uploads/c.jpg")
 
 
-def lost_letter(stack: Stack) -> None:
+def lose_the_message(stack: Stack) -> None:
     stack.aws.sqs.purge_queue(QueueUrl=stack.settings.dead_letter_queue_url)
 
 
-def letter_of_what_is_made(stack: Stack) -> None:
+def send_a_message_about_a_sound_image(stack: Stack) -> None:
     etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/a.jpg")["ETag"]
-    letter_of(stack, "uploads/a.jpg", etag.strip('"'))
+    send_dead_letter(stack, "uploads/a.jpg", etag.strip('"'))
 
 
-def lost_upload(stack: Stack) -> None:
+def lose_an_upload(stack: Stack) -> None:
     stack.aws.s3.delete_object(Bucket=INPUT, Key="uploads/b.jpg")
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
-        missing_thumbnail,
-        thumbnail_of_older_bytes,
-        thumbnail_of_nobody,
-        stranger,
-        orphan,
-        lost_letter,
-        letter_of_what_is_made,
-        lost_upload,
+        delete_a_thumbnail,
+        make_a_thumbnail_of_older_bytes,
+        overwrite_a_thumbnail_without_provenance,
+        add_an_unknown_object,
+        leave_an_orphan,
+        lose_the_message,
+        send_a_message_about_a_sound_image,
+        lose_an_upload,
     ],
 )
-def test_every_kind_of_fault_is_found(stack: Stack, harm: Callable[[Stack], None]) -> None:
-    """What is missing, stale, foreign, orphaned or lost is told: the accounts have teeth."""
-    uploads = sound(stack)
-    harm(stack)
+def test_every_kind_of_fault_is_detected(stack: Stack, damage: Callable[[Stack], None]) -> None:
+    """Missing, stale, unknown and orphaned thumbnails, lost and wrong messages, lost uploads."""
+    uploads = processed_uploads(stack)
+    damage(stack)
     assert reconcile(stack, uploads).faults
 
 
-def test_a_letter_of_replaced_bytes_is_no_fault(stack: Stack) -> None:
-    """It was right when it was sent; it is counted apart."""
-    uploads = sound(stack)
-    letter_of(stack, "uploads/a.jpg", "an earlier etag")
+def test_a_message_about_replaced_bytes_is_no_fault(stack: Stack) -> None:
+    """It was right when it was sent, so it is counted separately."""
+    uploads = processed_uploads(stack)
+    send_dead_letter(stack, "uploads/a.jpg", "an earlier etag")
     accounts = reconcile(stack, uploads)
     assert accounts.faults == []
     assert accounts.stale_letters == 1
 
 
-def test_a_letter_that_a_replay_takes_away_is_counted(stack: Stack) -> None:
-    """What failed for now has its thumbnails, for a reply was lost: no fault, but told."""
-    uploads = sound(stack)
+def test_a_message_that_a_replay_would_delete_is_no_fault(stack: Stack) -> None:
+    """A transient failure of an upload with thumbnails, as after a lost response, is counted."""
+    uploads = processed_uploads(stack)
     etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/a.jpg")["ETag"].strip('"')
-    letter_of(stack, "uploads/a.jpg", etag, StorageUnavailable("no answer"))
+    send_dead_letter(stack, "uploads/a.jpg", etag, StorageUnavailable("no response"))
     accounts = reconcile(stack, uploads)
     assert accounts.faults == []
     assert accounts.needless_letters == 1
 
 
-def test_a_leak_is_growth_and_an_allocator_s_whims_are_none() -> None:
-    """What is lifted at its least has grown; what only swings, or was seen too briefly, has not."""
+def test_only_a_rising_minimum_counts_as_growth() -> None:
+    """Memory that only varies has not grown; too few measurements give no growth at all."""
     environments = Environments(0)
-    swing = [40.0, 65.0, 52.0, 41.0, 70.0] * 16
+    varying = [40.0, 65.0, 52.0, 41.0, 70.0] * 16
     environments._megabytes |= {  # noqa: SLF001
-        1: swing,
-        2: [each + number for number, each in enumerate(swing)],
+        1: varying,
+        2: [each + number for number, each in enumerate(varying)],
         3: [10.0, 99.0],
     }
     growth = environments.growth_mb()
@@ -182,51 +182,52 @@ def test_a_leak_is_growth_and_an_allocator_s_whims_are_none() -> None:
 REPLY = Reply(200, {"ETag": '"e"'}, b"0123456789")
 
 
-def ask(port: int) -> tuple[int, bytes]:
+def request(port: int) -> tuple[int, bytes]:
+    """Send a PUT request to the proxy; return status and body of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
     try:
         connection.request("PUT", "/bucket/key?a=b%2Fc", b"body", {"Host": "signed:1"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
 
 @pytest.mark.parametrize("fault", [None, *Fault])
-def test_a_fault_is_what_its_name_says(
+def test_each_fault_has_the_effect_that_its_name_says(
     fault: Fault | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before or after the service has the request, the client meets just that failure."""
+    """The client sees that failure, and the service receives the request or does not."""
     monkeypatch.setattr(FaultyProxy, "_draw", lambda _: fault)
     monkeypatch.setattr(faults, "SLOW_SECONDS", 0.05)
     with ScriptedServer(REPLY) as server, FaultyProxy(0, server.server_port, 1.0, 1) as proxy:
         match fault:
             case None | Fault.SLOW:
-                assert ask(proxy.port) == (200, b"0123456789")
+                assert request(proxy.port) == (200, b"0123456789")
             case Fault.HANG:
                 with pytest.raises(TimeoutError):
-                    ask(proxy.port)
+                    request(proxy.port)
             case Fault.RESET | Fault.LOST:
                 with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
-                    ask(proxy.port)
+                    request(proxy.port)
             case Fault.TRUNCATED:
                 with pytest.raises(http.client.IncompleteRead):
-                    ask(proxy.port)
+                    request(proxy.port)
             case _:
-                assert ask(proxy.port)[0] == (503 if fault is Fault.BUSY else 500)
+                assert request(proxy.port)[0] == (503 if fault is Fault.BUSY else 500)
     arrived = fault not in (Fault.HANG, Fault.RESET, Fault.ERROR, Fault.BUSY)
     assert len(server.requests) == arrived
     if arrived:
-        (request,) = server.requests
-        assert (request.method, request.path, request.headers["host"]) == (
+        (received,) = server.requests
+        assert (received.method, received.path, received.headers["host"]) == (
             "PUT",
             "/bucket/key?a=b%2Fc",
             "signed:1",
         )
 
 
-def test_faults_are_as_many_as_asked_for() -> None:
-    """The share is that of all requests, and every kind comes; the same seed draws the same."""
+def test_the_share_of_faults_is_the_given_one() -> None:
+    """It is a share of all requests; every kind of fault occurs, and equal seeds draw the same."""
     proxies = [FaultyProxy(0, 1, 0.25, seed) for seed in (1, 1, 2)]
     drawn_faults = [[proxy._draw() for _ in range(4000)] for proxy in proxies]  # noqa: SLF001
     for proxy in proxies:

@@ -1,4 +1,4 @@
-"""The state machines as they are deployed: bounded, caught, within AWS's limits, and permitted.
+"""The state machines as deployed: retries and errors handled, AWS's limits kept, permissions exact.
 
 The local AWS enforces none of this.
 """
@@ -13,17 +13,20 @@ import pytest
 from template import Deployed
 
 IAC = Path(__file__).parent.parent / "iac"
-PAYLOAD = 256 * 1024
-"""Bytes of any state's input, output or task's result; more is an error that nothing catches.
+MAX_PAYLOAD_BYTES = 256 * 1024
+"""Limit of a state's input, output or task result. To exceed it is an error that no Catch handles:
 https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
-HISTORY = 25_000
-"""Events of an execution, at most; the same page."""
+MAX_HISTORY_EVENTS = 25_000
+"""Limit of an execution's history, from the same page."""
+MAX_VISIBILITY_TIMEOUT = 43_200
+"""Seconds, twelve hours:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
 MACHINES = {"replay": "ReplayStateMachine", "backfill": "BackfillStateMachine"}
 ROLES = {"replay": "ReplayRole", "backfill": "BackfillRole"}
 
 
 def definition(name: str, **given: object) -> dict[str, Any]:
-    """A definition, with what the template fills in."""
+    """The definition of a state machine, with the template's substitutions filled in."""
     text = (IAC / f"{name}.asl.json").read_text()
     filled = Deployed(**given).properties(MACHINES[name])["DefinitionSubstitutions"]
     assert set(re.findall(r"\$\{(\w+)\}", text)) == set(filled)
@@ -34,7 +37,7 @@ def definition(name: str, **given: object) -> dict[str, Any]:
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every state by its name, those within Map states too."""
+    """Name and definition of every state, including those within Map states."""
     for name, state in machine["States"].items():
         yield name, state
         if "ItemProcessor" in state:
@@ -42,8 +45,8 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_every_state_that_can_fail_is_retried_and_caught(name: str) -> None:
-    """A bounded Retry with a wait, and a Catch of everything that comes last."""
+def test_every_state_that_can_fail_has_retry_and_catch(name: str) -> None:
+    """The retries are limited in number and time, and the last Catch handles every error."""
     for title, state in states(definition(name)):
         if state["Type"] not in ("Task", "Map"):
             continue
@@ -57,20 +60,22 @@ def test_every_state_that_can_fail_is_retried_and_caught(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_every_state_is_reached_and_leads_somewhere(name: str) -> None:
-    """No state is left over, and no Next is misspelt."""
+def test_every_state_is_reachable_and_has_a_successor_or_ends(name: str) -> None:
+    """No state is unused, and no Next is misspelt."""
 
     def check(machine: dict[str, Any]) -> None:
-        known = set(machine["States"])
-        led = {machine["StartAt"]}
+        defined = set(machine["States"])
+        reachable = {machine["StartAt"]}
         for state in machine["States"].values():
-            led |= {state[each] for each in ("Next", "Default") if each in state}
-            led |= {each["Next"] for each in state.get("Choices", []) + state.get("Catch", [])}
+            reachable |= {state[each] for each in ("Next", "Default") if each in state}
+            reachable |= {
+                each["Next"] for each in state.get("Choices", []) + state.get("Catch", [])
+            }
             ends = state.get("End") or state["Type"] in ("Succeed", "Fail", "Choice")
             assert ends or "Next" in state
             if "ItemProcessor" in state:
                 check(state["ItemProcessor"])
-        assert led == known
+        assert reachable == defined
 
     check(definition(name))
 
@@ -90,13 +95,13 @@ ACTIONS = {
         "s3:AbortMultipartUpload",
     },
 }
-"""What each integration calls; for the ResultWriter and the Distributed Map itself:
+"""The IAM actions of each service integration. For the ResultWriter and the Distributed Map:
 https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html"""
 DISTRIBUTED = {"states:StartExecution", "states:DescribeExecution", "states:StopExecution"}
 
 
 def allowed(name: str, **given: object) -> dict[str, Any]:
-    """Action to resource, of a machine's role."""
+    """The actions that a state machine's role allows, each with its resources."""
     (policy,) = Deployed(**given).properties(ROLES[name])["Policies"]
     found = {}
     for statement in policy["PolicyDocument"]["Statement"]:
@@ -107,8 +112,8 @@ def allowed(name: str, **given: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_the_role_allows_what_the_states_call_and_no_more(name: str) -> None:
-    """Derived from the definition: a new call needs a new right, and an old right must go."""
+def test_the_role_allows_exactly_the_calls_of_the_states(name: str) -> None:
+    """Read from the definition: a new call needs a permission, an unused permission must go."""
     needed: set[str] = set()
     for _, state in states(definition(name)):
         parts = (state, state.get("ItemReader", {}), state.get("ResultWriter", {}))
@@ -119,14 +124,14 @@ def test_the_role_allows_what_the_states_call_and_no_more(name: str) -> None:
     assert set(allowed(name)) == needed
 
 
-def test_the_roles_reach_this_stack_alone() -> None:
-    """Queues, function, buckets, results and executions by name."""
+def test_the_roles_name_only_resources_of_this_stack() -> None:
+    """Queues, function, buckets, results and executions."""
     replay = allowed("replay", ExistingInputBucket="true")
     assert replay["lambda:InvokeFunction"] == "ThumbnailFunctionAliaslive"
     assert replay["sqs:DeleteMessage"] == ["DeadLetterQueue.Arn", "UndeliveredEvents.Arn"]
     assert allowed("replay")["sqs:ReceiveMessage"] == ["DeadLetterQueue.Arn"]
     backfill = allowed("backfill")
-    states_of = "arn:aws:states:us-east-1:123456789012"
+    arn = "arn:aws:states:us-east-1:123456789012"
     assert backfill == {
         "lambda:InvokeFunction": "ThumbnailFunctionAliaslive",
         "s3:ListBucket": "arn:aws:s3:::my-input-bucket",
@@ -134,9 +139,9 @@ def test_the_roles_reach_this_stack_alone() -> None:
             ACTIONS["s3:putObject"], "arn:aws:s3:::my-output-bucket/_image-pipeline/backfill/*"
         ),
         "sqs:SendMessage": "DeadLetterQueue.Arn",
-        "states:StartExecution": f"{states_of}:stateMachine:my-image-pipeline-backfill",
-        "states:DescribeExecution": f"{states_of}:execution:my-image-pipeline-backfill/*",
-        "states:StopExecution": f"{states_of}:execution:my-image-pipeline-backfill/*",
+        "states:StartExecution": f"{arn}:stateMachine:my-image-pipeline-backfill",
+        "states:DescribeExecution": f"{arn}:execution:my-image-pipeline-backfill/*",
+        "states:StopExecution": f"{arn}:execution:my-image-pipeline-backfill/*",
     }
     writer = definition("backfill")["States"]["Images"]["ResultWriter"]["Arguments"]
     assert writer == {"Bucket": "my-output-bucket", "Prefix": "_image-pipeline/backfill"}
@@ -147,73 +152,75 @@ def test_the_roles_reach_this_stack_alone() -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_a_key_of_ones_own_may_be_used(name: str) -> None:
-    """To read letters of an encrypted queue; to write letters and results."""
-    used = allowed(name, CreateKmsKey="true")
-    wanted = {"replay": {"kms:Decrypt"}, "backfill": {"kms:Decrypt", "kms:GenerateDataKey"}}[name]
-    assert {action for action in used if action.startswith("kms:")} == wanted
-    assert all(used[action] == "Key.Arn" for action in wanted)
+def test_the_roles_may_use_a_customer_managed_key(name: str) -> None:
+    """A replay reads messages of the encrypted queue; a backfill writes messages and results."""
+    granted = allowed(name, CreateKmsKey="true")
+    needed = {"replay": {"kms:Decrypt"}, "backfill": {"kms:Decrypt", "kms:GenerateDataKey"}}[name]
+    assert {action for action in granted if action.startswith("kms:")} == needed
+    assert all(granted[action] == "Key.Arn" for action in needed)
 
 
 @pytest.mark.parametrize("role", ROLES.values())
-def test_only_this_account_s_step_functions_take_a_role(role: str) -> None:
-    """The confused deputy's condition."""
+def test_only_step_functions_of_this_account_may_assume_a_role(role: str) -> None:
+    """The condition prevents a confused deputy."""
     (trust,) = Deployed().properties(role)["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "states.amazonaws.com"}
     assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 
 
-def test_no_message_outgrows_a_payload() -> None:
-    """Escaped twice, as text in JSON in JSON, the largest message has four times its bytes."""
+def test_the_largest_message_fits_into_a_payload() -> None:
+    """Escaped twice, as text in JSON in JSON, it has up to four times its bytes."""
     deployed = Deployed(ExistingInputBucket="true")
     for queue in ("DeadLetterQueue", "UndeliveredEvents"):
-        assert deployed.properties(queue)["MaximumMessageSize"] * 4 < PAYLOAD
+        assert deployed.properties(queue)["MaximumMessageSize"] * 4 < MAX_PAYLOAD_BYTES
 
 
-def test_no_batch_outgrows_a_payload() -> None:
-    """A batch's bytes are bounded, for keys of 1,024 bytes are legal; it is passed on escaped."""
+def test_the_largest_batch_fits_into_a_payload() -> None:
+    """Keys may have 1,024 bytes, so the bytes of a batch are limited; it is passed on escaped."""
     batcher = definition("backfill")["States"]["Images"]["ItemBatcher"]
-    assert batcher["MaxInputBytesPerBatch"] * 2 <= PAYLOAD
-    # The longest item alone still fits: a key of 1,024 control characters, six bytes each.
+    assert batcher["MaxInputBytesPerBatch"] * 2 <= MAX_PAYLOAD_BYTES
+    # The longest item fits: a key of 1,024 control characters, each escaped as six bytes in JSON.
     assert batcher["MaxInputBytesPerBatch"] > 1024 * 6 + 200
 
 
 def lane() -> dict[str, Any]:
+    """The Map state that runs the lanes of a replay."""
     found: dict[str, Any] = definition("replay")["States"]["Lanes"]
     return found
 
 
-def messages_a_lane() -> int:
+def messages_per_lane() -> int:
+    """The limit of messages in the condition of the state Another."""
     condition = lane()["ItemProcessor"]["States"]["Another"]["Choices"][0]["Condition"]
     match = re.search(r"received >= (\d+)", condition)
     assert match
     return int(match[1])
 
 
-def test_the_lanes_handles_fit_into_a_payload() -> None:
-    """SQS's receipt handles have up to 1,024 characters; all lanes' come together."""
+def test_the_receipt_handles_of_all_lanes_fit_into_a_payload() -> None:
+    """A receipt handle of SQS has up to 1,024 characters; the results of all lanes are joined."""
     hidden = lane()["ItemProcessor"]["States"]["Report"]["Output"]["hidden"]
     kept = re.search(r"index < (\d+)", hidden)
     assert kept
-    assert lane()["MaxConcurrency"] * int(kept[1]) * (1024 + 3) < PAYLOAD
+    assert lane()["MaxConcurrency"] * int(kept[1]) * (1024 + 3) < MAX_PAYLOAD_BYTES
 
 
-def test_a_replay_s_history_stays_within_its_limit() -> None:
-    """A message is a way through the lane: 5 events a task (3 more a retry), 2 any other state."""
-    events = 2 + 5 + 2 + (5 + 2 * 3) + 2 + 5 + 2  # Another … Count, with Replay tried thrice
-    assert lane()["MaxConcurrency"] * messages_a_lane() * events < HISTORY
+def test_the_history_of_a_replay_stays_below_the_limit() -> None:
+    """A message passes one lane: 5 events per task, 3 more per retry, 2 per other state."""
+    events = 2 + 5 + 2 + (5 + 2 * 3) + 2 + 5 + 2  # Another … Count, with two retries of Replay
+    assert lane()["MaxConcurrency"] * messages_per_lane() * events < MAX_HISTORY_EVENTS
 
 
 @pytest.mark.parametrize("timeout", [10, 30, 900])
-def test_a_message_is_hidden_for_longer_than_it_is_worked_on(timeout: int) -> None:
-    """Else a second lane would take it meanwhile: all tries to their time-out, and all waits."""
+def test_a_message_stays_hidden_for_all_attempts_and_waits(timeout: int) -> None:
+    """Otherwise a second lane would receive it while the first still works on it."""
     replay = definition("replay", LambdaTimeout=timeout)
     inner = replay["States"]["Lanes"]["ItemProcessor"]["States"]
     expression = inner["Receive"]["Arguments"]["VisibilityTimeout"].strip("{}% ")
     factor, _, rest = expression.removeprefix(f"{timeout} * ").partition(" + ")
     hidden = timeout * int(factor) + int(rest)
     throttled, _, crashed, others = inner["Replay"]["Retry"]
-    tries = 1 + crashed["MaxAttempts"] + others["MaxAttempts"]
+    attempts = 1 + crashed["MaxAttempts"] + others["MaxAttempts"]
     waits = sum(
         min(
             each.get("IntervalSeconds", 1) * each.get("BackoffRate", 2) ** number,
@@ -222,11 +229,11 @@ def test_a_message_is_hidden_for_longer_than_it_is_worked_on(timeout: int) -> No
         for each in (throttled, others)
         for number in range(each["MaxAttempts"])
     )
-    assert tries * timeout + waits < hidden <= 43_200
+    assert attempts * timeout + waits < hidden <= MAX_VISIBILITY_TIMEOUT
 
 
-def test_a_backfill_is_capped_whatever_is_asked() -> None:
-    """By the stack's parameter, in the definition itself."""
+def test_backfill_maximum_limits_every_backfill() -> None:
+    """The definition applies the stack's parameter to any requested maximum."""
     plan = definition("backfill", BackfillMaximum=7)["States"]["Plan"]["Output"]
     assert plan["max"] == "{% $exists($states.input.max) ? $min([$states.input.max, 7]) : 7 %}"
     reader = definition("backfill")["States"]["Images"]["ItemReader"]

@@ -11,13 +11,13 @@ from aws_names import OUTPUT
 from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     HEADERS,
     PLAIN_KEYS,
+    test_a_large_body_is_written_by_one_put,
+    test_a_missing_object_is_none,
     test_a_new_object_is_written_once,
-    test_large_bodies_stay_whole,
-    test_of_many_each_is_created_if_nothing_is_there,
-    test_only_the_seen_version_is_deleted,
-    test_only_the_seen_version_is_replaced,
-    test_what_is_not_there_is_none,
-    test_what_is_put_comes_back,
+    test_a_written_object_reads_back,
+    test_each_of_several_objects_is_created_only_if_missing,
+    test_only_the_version_with_the_etag_is_deleted,
+    test_only_the_version_with_the_etag_is_replaced,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

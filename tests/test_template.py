@@ -1,4 +1,4 @@
-"""The template: what each parameter does, and what no emulator enforces."""
+"""The template: the effect of each parameter, and the properties that no emulator enforces."""
 
 import json
 import re
@@ -21,16 +21,18 @@ INPUT, OUTPUT = "arn:aws:s3:::my-input-bucket", "arn:aws:s3:::my-output-bucket"
 
 
 def environment(deployed: Deployed) -> dict[str, str]:
+    """The environment variables of the function, as text."""
     variables = deployed.properties("ThumbnailFunction")["Environment"]["Variables"]
     return {name: str(value) for name, value in variables.items()}
 
 
 def statements(deployed: Deployed) -> dict[str, dict[str, Any]]:
+    """The policy statements of the function's role, by Sid."""
     (policy,) = deployed.properties("ThumbnailRole")["Policies"]
     return {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
 
 
-# --- parameters: what is taken ------------------------------------------------------------------
+# --- parameters: accepted values ----------------------------------------------------------------
 GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
     "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
@@ -78,18 +80,19 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "LogRetentionDays": (["1", "30", "3653"], ["0", "2", "31", "forever"]),
     "XRayTracing": (["true", "false"], ["", "on"]),
 }
+"""Values of each parameter that must be accepted, and values that must be rejected."""
 
 
 @pytest.mark.parametrize("name", sorted(template.source()["Parameters"]))
-def test_a_wrong_value_fails_at_the_change_set(name: str) -> None:
-    """Every parameter is bounded by the template itself, so a typing error touches nothing."""
+def test_an_invalid_value_fails_the_change_set(name: str) -> None:
+    """The template constrains every parameter, so a typing error changes no resource."""
     good, bad = GOOD_AND_BAD[name]
     assert [value for value in good if not accepts(name, value)] == []
     assert [value for value in bad if accepts(name, value)] == []
 
 
-def test_the_defaults_are_accepted_and_are_those_of_the_function() -> None:
-    """A stack with only its buckets named runs as a function with only its buckets named."""
+def test_the_defaults_are_accepted_and_equal_the_defaults_of_the_function() -> None:
+    """A stack with only the bucket names set has the same settings as the function's defaults."""
     for name, value in template.parameters().items():
         assert accepts(name, value), name
     deployed = Settings.from_environment(
@@ -100,11 +103,12 @@ def test_the_defaults_are_accepted_and_are_those_of_the_function() -> None:
     )
 
 
-def text(parameter: str) -> st.SearchStrategy[str]:
-    about = template.source()["Parameters"][parameter]
-    longest = about.get("MaxLength", 63)
+def accepted_values(parameter: str) -> st.SearchStrategy[str]:
+    """Values of a text parameter that the template accepts."""
+    definition = template.source()["Parameters"][parameter]
+    longest = definition.get("MaxLength", 63)
     pattern = re.compile(
-        about["AllowedPattern"].replace("(?=.*\\{stem\\})(?=.*\\{width\\})", ""), re.ASCII
+        definition["AllowedPattern"].replace("(?=.*\\{stem\\})(?=.*\\{width\\})", ""), re.ASCII
     )
     return st.from_regex(pattern, fullmatch=True).filter(
         lambda value: len(value) <= longest and accepts(parameter, value)
@@ -115,21 +119,21 @@ def text(parameter: str) -> st.SearchStrategy[str]:
 @given(
     st.fixed_dictionaries(
         {
-            "ThumbnailSizes": text("ThumbnailSizes").filter(
+            "ThumbnailSizes": accepted_values("ThumbnailSizes").filter(
                 lambda value: len({int(each) for each in value.split(",")}) == value.count(",") + 1
             ),
-            "InputPrefix": text("InputPrefix"),
-            "CacheControl": text("CacheControl"),
-            "InputBucketName": text("InputBucketName"),
-            "OutputBucketName": text("OutputBucketName"),
+            "InputPrefix": accepted_values("InputPrefix"),
+            "CacheControl": accepted_values("CacheControl"),
+            "InputBucketName": accepted_values("InputBucketName"),
+            "OutputBucketName": accepted_values("OutputBucketName"),
             "WebPQuality": st.integers(1, 100).map(str),
         }
     )
 )
-def test_what_the_template_takes_the_function_takes(values: dict[str, str]) -> None:
-    """No value passes the change set only to stop the function at init.
+def test_the_function_accepts_every_value_that_the_template_accepts(values: dict[str, str]) -> None:
+    """No value passes the change set and then stops the function at init.
 
-    One exception is known: a width named twice, which no pattern can see.
+    The one exception is a width that is listed twice, which no pattern can detect.
     """
     variables = {
         "THUMB_SIZES": values["ThumbnailSizes"],
@@ -143,21 +147,21 @@ def test_what_the_template_takes_the_function_takes(values: dict[str, str]) -> N
     assert Settings.from_environment(variables)
 
 
-def test_equal_buckets_are_refused() -> None:
-    """Thumbnails in the input bucket would be uploads: the rule names both parameters."""
+def test_two_buckets_with_the_same_name_are_rejected() -> None:
+    """Thumbnails in the input bucket would be uploads again; the rule names both parameters."""
     assert Deployed().broken_rules() == []
-    (why,) = Deployed(OutputBucketName="my-input-bucket").broken_rules()
-    assert "InputBucketName and OutputBucketName must differ" in why
+    (message,) = Deployed(OutputBucketName="my-input-bucket").broken_rules()
+    assert "InputBucketName and OutputBucketName must differ" in message
 
 
-def test_two_keys_are_refused() -> None:
-    """Either a key of one's own or a new one."""
+def test_an_existing_and_a_new_key_together_are_rejected() -> None:
+    """The stack uses KmsKeyArn or creates a key, not both."""
     assert Deployed(KmsKeyArn=KEY).broken_rules() == []
     assert Deployed(CreateKmsKey="true").broken_rules() == []
     assert len(Deployed(KmsKeyArn=KEY, CreateKmsKey="true").broken_rules()) == 1
 
 
-# --- parameters: what they do -------------------------------------------------------------------
+# --- parameters: effects ------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("parameter", "value", "variable"),
     [
@@ -174,13 +178,15 @@ def test_two_keys_are_refused() -> None:
         ("LogLevel", "DEBUG", "LOG_LEVEL"),
     ],
 )
-def test_a_parameter_is_the_function_s_variable(parameter: str, value: str, variable: str) -> None:
-    """What the function is told is what was deployed."""
+def test_a_parameter_sets_its_environment_variable(
+    parameter: str, value: str, variable: str
+) -> None:
+    """The function receives the value that was deployed."""
     assert environment(Deployed(**{parameter: value}))[variable] == value
 
 
-def test_every_variable_is_one_that_the_function_reads() -> None:
-    """A name misspelt in the template would be ignored by the function."""
+def test_the_function_reads_every_variable_that_the_template_sets() -> None:
+    """The function would ignore a name that is misspelt in the template."""
     read = set(re.findall(r'read\(\s*"([A-Z_]+)"', _settings_source()))
     assert set(environment(Deployed())) == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
 
@@ -201,7 +207,7 @@ def _settings_source() -> str:
         ("XRayTracing", "true", "TracingConfig", {"Mode": "Active"}),
     ],
 )
-def test_a_parameter_is_the_function_s_property(
+def test_a_parameter_sets_its_property_of_the_function(
     parameter: str, value: str, name: str, expected: object
 ) -> None:
     """Memory, time-out, architecture, concurrency and tracing reach the function."""
@@ -209,8 +215,8 @@ def test_a_parameter_is_the_function_s_property(
     assert str(found) == str(expected)
 
 
-def test_the_buckets_have_the_names_that_were_given() -> None:
-    """And the role, the notification and the function follow them."""
+def test_the_buckets_have_the_given_names() -> None:
+    """The statements of the role name the same buckets."""
     deployed = Deployed(InputBucketName="in-1", OutputBucketName="out-1")
     assert deployed.properties("InputBucket")["BucketName"] == "in-1"
     assert deployed.properties("OutputBucket")["BucketName"] == "out-1"
@@ -218,8 +224,8 @@ def test_the_buckets_have_the_names_that_were_given() -> None:
     assert statements(deployed)["ReadAndWriteThumbnails"]["Resource"] == "arn:aws:s3:::out-1/*"
 
 
-def test_what_is_off_by_default_is_not_there() -> None:
-    """No reserved and no provisioned concurrency, no key, no versioning, no active tracing."""
+def test_the_default_stack_has_no_optional_features() -> None:
+    """No reserved or provisioned concurrency, no key, no versioning, no active tracing."""
     deployed = Deployed()
     function = deployed.properties("ThumbnailFunction")
     assert "ReservedConcurrentExecutions" not in function
@@ -229,15 +235,15 @@ def test_what_is_off_by_default_is_not_there() -> None:
     assert "VersioningConfiguration" not in deployed.properties("InputBucket")
 
 
-def test_provisioned_concurrency_keeps_the_alias_warm() -> None:
-    """It belongs to the alias, which is what S3 invokes."""
+def test_provisioned_concurrency_is_set_on_the_alias() -> None:
+    """S3 invokes the alias."""
     alias = Deployed(LambdaProvisionedConcurrency=2).properties("ThumbnailFunctionAliaslive")
     config = alias["ProvisionedConcurrencyConfig"]
     assert str(config["ProvisionedConcurrentExecutions"]) == "2"
 
 
-def test_retries_and_age_are_the_alias_s() -> None:
-    """An event invoke config of the function would not hold for events to its alias."""
+def test_retries_and_maximum_age_are_set_on_the_alias() -> None:
+    """The invoke config of the unqualified function would not apply to events sent to its alias."""
     config = Deployed(MaximumRetryAttempts=1, MaximumEventAge=3600).properties(
         "ThumbnailFunctionEventInvokeConfig"
     )
@@ -247,8 +253,8 @@ def test_retries_and_age_are_the_alias_s() -> None:
     assert config["DestinationConfig"]["OnFailure"]["Destination"] == "DeadLetterQueue.Arn"
 
 
-def test_logs_are_json_and_kept_as_long_as_told() -> None:
-    """The group is the stack's, so that it has a retention; metrics pass at every level."""
+def test_logs_are_json_and_have_a_retention() -> None:
+    """The stack creates the log group, so it sets the retention; no log level filters metrics."""
     deployed = Deployed(LogRetentionDays=7)
     logging = deployed.properties("ThumbnailFunction")["LoggingConfig"]
     assert logging == {"LogFormat": "JSON", "LogGroup": "FunctionLogs"}
@@ -258,13 +264,13 @@ def test_logs_are_json_and_kept_as_long_as_told() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["InputBucket", "OutputBucket"])
-def test_versioning_is_kept_for_both_buckets(bucket: str) -> None:
-    """BucketVersioning=true protects uploads and thumbnails alike."""
+def test_versioning_covers_both_buckets(bucket: str) -> None:
+    """BucketVersioning=true turns on versioning for uploads and thumbnails."""
     found = Deployed(BucketVersioning="true").properties(bucket)["VersioningConfiguration"]
     assert found == {"Status": "Enabled"}
 
 
-# --- a changed parameter reaches what runs ------------------------------------------------------
+# --- a changed parameter reaches the alias ------------------------------------------------------
 CHANGES = {
     "ThumbnailSizes": "64",
     "WebPQuality": "70",
@@ -285,26 +291,26 @@ CHANGES = {
 
 @pytest.mark.parametrize("parameter", CHANGES)
 def test_a_changed_parameter_publishes_a_version(parameter: str) -> None:
-    """Whatever is part of a version changes its description, so that the alias gets a new one."""
+    """A parameter that is part of a version changes its description, so the alias moves to it."""
 
-    def version(**given: object) -> str:
-        (found,) = Deployed(**given).of_type("AWS::Lambda::Version").values()
-        description: str = found["Description"]
+    def version_description(**given: object) -> str:
+        (version,) = Deployed(**given).of_type("AWS::Lambda::Version").values()
+        description: str = version["Description"]
         return description
 
-    assert version(**{parameter: CHANGES[parameter]}) != version()
+    assert version_description(**{parameter: CHANGES[parameter]}) != version_description()
 
 
-def test_the_description_holds_the_longest_parameters() -> None:
-    """Lambda takes 256 characters: at the longest values that are accepted it still fits."""
-    about = template.source()["Parameters"]
+def test_the_version_description_fits_with_the_longest_parameters() -> None:
+    """Lambda accepts 256 characters: the longest accepted values fit into them."""
+    definitions = template.source()["Parameters"]
     longest = {
         name: (
             max(map(len, map(str, each["AllowedValues"])))
             if "AllowedValues" in each
             else each.get("MaxLength", len(str(each.get("MaxValue", ""))))
         )
-        for name, each in about.items()
+        for name, each in definitions.items()
     }
     description = template.source()["Resources"]["ThumbnailFunction"]["Properties"][
         "VersionDescription"
@@ -315,10 +321,10 @@ def test_the_description_holds_the_longest_parameters() -> None:
     assert len(filled) <= 256
 
 
-# --- what no emulator enforces ------------------------------------------------------------------
+# --- properties that no emulator enforces -------------------------------------------------------
 @pytest.mark.parametrize("bucket", ["InputBucket", "OutputBucket"])
 def test_buckets_are_private_encrypted_and_owned(bucket: str) -> None:
-    """Public access blocked in all four ways, SSE-S3, ACLs off, TLS only, kept on deletion."""
+    """Public access blocked in all four ways, SSE-S3, no ACLs, TLS only, retained on deletion."""
     deployed = Deployed()
     found = deployed.properties(bucket)
     assert set(found["PublicAccessBlockConfiguration"].values()) == {True}
@@ -340,8 +346,8 @@ def test_buckets_are_private_encrypted_and_owned(bucket: str) -> None:
 @pytest.mark.parametrize(
     ("given", "key"), [({"KmsKeyArn": KEY}, KEY), ({"CreateKmsKey": "true"}, "Key.Arn")]
 )
-def test_a_key_of_ones_own_encrypts_buckets_and_queue(given: dict[str, str], key: str) -> None:
-    """The given or made key: buckets with a bucket key, the queue, and the role may use it."""
+def test_a_customer_managed_key_encrypts_buckets_and_queue(given: dict[str, str], key: str) -> None:
+    """The existing or new key encrypts the buckets and the queue, and the role may use it."""
     deployed = Deployed(**given)
     for bucket in ("InputBucket", "OutputBucket"):
         encryption = deployed.properties(bucket)["BucketEncryption"]
@@ -355,15 +361,15 @@ def test_a_key_of_ones_own_encrypts_buckets_and_queue(given: dict[str, str], key
     assert deployed.outputs["KeyArn"] == key
 
 
-def test_a_made_key_rotates_and_outlives_the_stack() -> None:
-    """Without its key what is in the retained buckets would be lost."""
+def test_a_key_of_the_stack_rotates_and_is_retained() -> None:
+    """Without the key, the objects in the retained buckets could not be read any more."""
     deployed = Deployed(CreateKmsKey="true")
     assert deployed.properties("Key")["EnableKeyRotation"] is True
     assert deployed.resources["Key"]["DeletionPolicy"] == "Retain"
 
 
-def test_the_queue_is_encrypted_kept_longest_and_tls_only() -> None:
-    """alias/aws/sqs by default, 14 days."""
+def test_the_queue_is_encrypted_retained_for_14_days_and_tls_only() -> None:
+    """The default key is alias/aws/sqs, and 14 days are the maximum of SQS."""
     queue = Deployed().properties("DeadLetterQueue")
     assert queue["KmsMasterKeyId"] == "alias/aws/sqs"
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
@@ -374,8 +380,8 @@ def test_the_queue_is_encrypted_kept_longest_and_tls_only() -> None:
     assert statement["Resource"] == "DeadLetterQueue.Arn"
 
 
-def test_s3_invokes_the_alias_and_only_from_this_account() -> None:
-    """The notification goes to the alias, under the prefix, and the permission is the alias's."""
+def test_only_the_input_bucket_of_this_account_may_invoke_the_alias() -> None:
+    """The notification, for keys under the prefix, and the permission both name the alias."""
     deployed = Deployed(InputPrefix="in/")
     (notification,) = notifications(deployed)
     assert notification["Function"] == "ThumbnailFunctionAliaslive"
@@ -390,31 +396,31 @@ def test_s3_invokes_the_alias_and_only_from_this_account() -> None:
 
 
 def notifications(deployed: Deployed) -> list[dict[str, Any]]:
-    """What the input bucket tells of."""
+    """The Lambda notifications of the input bucket."""
     found: list[dict[str, Any]] = deployed.properties("InputBucket")["NotificationConfiguration"][
         "LambdaConfigurations"
     ]
     return found
 
 
-def test_deletions_are_told_only_where_they_matter() -> None:
-    """With DeleteWithOriginal: removals and expirations too, and the right to delete."""
+def test_delete_with_original_adds_the_events_and_the_permission_for_deletions() -> None:
+    """With DeleteWithOriginal=true S3 also notifies of removals and expirations."""
     deployed = Deployed(DeleteWithOriginal="true", InputPrefix="in/")
-    told = notifications(deployed)
-    assert [each["Event"] for each in told] == [
+    configured = notifications(deployed)
+    assert [each["Event"] for each in configured] == [
         "s3:ObjectCreated:*",
         "s3:ObjectRemoved:*",
         "s3:LifecycleExpiration:*",
     ]
-    for each in told:
+    for each in configured:
         assert each["Function"] == "ThumbnailFunctionAliaslive"
         assert each["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "in/"}]
-    right = statements(deployed)["DeleteThumbnails"]
-    assert (right["Action"], right["Resource"]) == ("s3:DeleteObject", f"{OUTPUT}/*")
+    statement = statements(deployed)["DeleteThumbnails"]
+    assert (statement["Action"], statement["Resource"]) == ("s3:DeleteObject", f"{OUTPUT}/*")
 
 
-def test_pages_of_the_origins_given_may_upload_and_no_others_may() -> None:
-    """The input bucket has a CORS rule for them, PUT and POST alone; the output bucket none."""
+def test_only_pages_of_the_upload_origins_may_upload() -> None:
+    """Their CORS rule on the input bucket allows PUT and POST; the output bucket has no rule."""
     deployed = Deployed(UploadOrigins="https://a.example,https://b.example")
     (rule,) = deployed.properties("InputBucket")["CorsConfiguration"]["CorsRules"]
     assert rule["AllowedOrigins"] == ["https://a.example", "https://b.example"]
@@ -422,8 +428,8 @@ def test_pages_of_the_origins_given_may_upload_and_no_others_may() -> None:
     assert "CorsConfiguration" not in deployed.properties("OutputBucket")
 
 
-def test_an_existing_input_bucket_is_left_alone() -> None:
-    """No bucket, no policy, no notification: a rule takes its events to the alias instead."""
+def test_an_existing_input_bucket_is_not_changed() -> None:
+    """No bucket, policy or notification is created: a rule sends its events to the alias."""
     deployed = Deployed(ExistingInputBucket="true", InputPrefix="in/")
     assert list(deployed.of_type("AWS::S3::Bucket")) == ["OutputBucket"]
     assert list(deployed.of_type("AWS::S3::BucketPolicy")) == ["OutputBucketPolicy"]
@@ -452,8 +458,8 @@ def test_an_existing_input_bucket_is_left_alone() -> None:
     ]
 
 
-def test_undelivered_events_are_kept_encrypted() -> None:
-    """14 days, TLS only, from this rule alone, and with a key that EventBridge may use."""
+def test_undelivered_events_are_retained_and_encrypted() -> None:
+    """For 14 days, TLS only, only from this rule, and with a key that EventBridge may use."""
     deployed = Deployed(ExistingInputBucket="true")
     queue = deployed.properties("UndeliveredEvents")
     assert queue["MessageRetentionPeriod"] == 1_209_600
@@ -477,14 +483,14 @@ def test_undelivered_events_are_kept_encrypted() -> None:
     assert granted["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 
 
-def test_a_written_thumbnail_is_an_event() -> None:
-    """EventBridge is on for the output bucket: "thumbnail written" needs no polling."""
+def test_each_written_thumbnail_sends_an_event() -> None:
+    """EventBridge is on for the output bucket, so other systems need not poll."""
     notification = Deployed().properties("OutputBucket")["NotificationConfiguration"]
     assert notification["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
 
 
-def test_the_role_may_do_just_this() -> None:
-    """Action by action and resource by resource: no more than the code asks for."""
+def test_the_default_role_has_only_the_permissions_it_needs() -> None:
+    """Every statement is listed here by action and resource."""
     assert {
         sid: (each["Action"], each["Resource"]) for sid, each in statements(Deployed()).items()
     } == {
@@ -505,7 +511,7 @@ def test_the_role_may_do_just_this() -> None:
     "given", [{}, {"KmsKeyArn": KEY}, {"CreateKmsKey": "true"}, {"XRayTracing": "true"}]
 )
 def test_no_statement_has_a_wildcard_resource_or_action(given: dict[str, str]) -> None:
-    """X-Ray's two actions, which take no resource, are the one exception, and only when traced."""
+    """The one exception, only with tracing, are X-Ray's two actions, which support no resource."""
     for sid, each in statements(Deployed(**given)).items():
         actions = each["Action"] if isinstance(each["Action"], list) else [each["Action"]]
         assert not any("*" in action for action in actions)
@@ -525,11 +531,11 @@ CALLS = {
     "delete_object": "s3:DeleteObject",
     "send_message": "sqs:SendMessage",
 }
-"""Requests to AWS in the function's code, and the action that each takes."""
+"""Requests to AWS in the function's code, and the IAM action that each needs."""
 
 
-def test_the_role_allows_what_the_code_calls_and_no_more() -> None:
-    """Derived from the code: a new request needs a new right, and an old right must go."""
+def test_the_role_allows_exactly_the_requests_of_the_code() -> None:
+    """Read from the code: a new request needs a permission, and an unused permission must go."""
     code = "".join(path.read_text() for path in sorted(Path("lambda").rglob("*.py")))
     called = set(re.findall(r"(?:_client|_connected\(\))\.(\w+)\b", code)) - {"meta"}
     called |= {
@@ -540,13 +546,13 @@ def test_the_role_allows_what_the_code_calls_and_no_more() -> None:
         for each in statements(Deployed(DeleteWithOriginal="true")).values()
         for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
     }
-    # Without s3:ListBucket S3 answers 403, not 404; the log lines are written by Lambda itself.
-    unseen = {"s3:ListBucket", "logs:CreateLogStream", "logs:PutLogEvents"}
-    assert {CALLS[each] for each in called} == allowed - unseen
+    # Without s3:ListBucket S3 answers 403, not 404. Lambda itself writes the log lines.
+    not_in_code = {"s3:ListBucket", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert {CALLS[each] for each in called} == allowed - not_in_code
 
 
-def test_every_statement_says_why_it_is_there() -> None:
-    """A comment stands before each statement of the role."""
+def test_every_statement_of_the_role_has_a_comment() -> None:
+    """The comment before a statement says what it is for."""
     lines = template.PATH.read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.strip() == "ThumbnailRole:")
     end = next(i for i, line in enumerate(lines) if i > start and line.startswith("  # ---"))
@@ -557,8 +563,8 @@ def test_every_statement_says_why_it_is_there() -> None:
             assert "#" in before or any(each in before for each in conditions), lines[index]
 
 
-def test_outputs_name_what_users_and_tools_need() -> None:
-    """Buckets, prefix, queue, function, alias, role, logs, namespace."""
+def test_the_default_stack_has_these_outputs() -> None:
+    """Users and tools find the resources by them."""
     assert Deployed().outputs.keys() == {
         "InputBucket",
         "InputPrefix",
@@ -580,16 +586,16 @@ def test_outputs_name_what_users_and_tools_need() -> None:
 
 
 def test_the_function_has_the_documented_name() -> None:
-    """${AWS::StackName}-thumbnail, as the metrics' dimension says."""
+    """It is ${AWS::StackName}-thumbnail, which is also the dimension of the metrics."""
     name = Deployed().properties("ThumbnailFunction")["FunctionName"]
     assert name == "my-image-pipeline-thumbnail"
 
 
 @pytest.mark.parametrize("given", template.VARIANTS.values(), ids=template.VARIANTS)
-def test_no_service_is_let_in_without_saying_for_whom(given: dict[str, str]) -> None:
-    """The confused deputy: each service principal is bound to this account or resource.
+def test_every_service_principal_is_limited_to_this_account(given: dict[str, str]) -> None:
+    """No confused deputy: a condition limits each service to this account or to one resource.
 
-    Roles for Lambda and CodeDeploy are bound by iam:PassRole, which knows no other account.
+    The roles of Lambda and CodeDeploy need no condition: iam:PassRole works only in one account.
     """
     found = 0
 
@@ -606,8 +612,8 @@ def test_no_service_is_let_in_without_saying_for_whom(given: dict[str, str]) -> 
             )
             if service and service not in (["codedeploy.amazonaws.com"], "lambda.amazonaws.com"):
                 found += 1
-                named = {key for each in node["Condition"].values() for key in each}
-                assert named & {"aws:SourceAccount", "aws:SourceArn"}, node
+                limited_by = {key for each in node["Condition"].values() for key in each}
+                assert limited_by & {"aws:SourceAccount", "aws:SourceArn"}, node
             for each in node.values():
                 check(each)
 
@@ -616,14 +622,14 @@ def test_no_service_is_let_in_without_saying_for_whom(given: dict[str, str]) -> 
     assert found >= 3
     for permission in deployed.of_type("AWS::Lambda::Permission").values():
         assert permission["SourceArn"] in ("arn:aws:s3:::my-input-bucket", "UploadRule.Arn")
-        # A bucket's name may pass to another account; a rule's ARN names its own.
+        # Another account may create a bucket of that name later. A rule's ARN names the account.
         assert "SourceAccount" in permission or permission["SourceArn"] == "UploadRule.Arn"
 
 
-def test_buckets_are_deleted_only_where_that_is_asked_for() -> None:
-    """DeleteBucketContents takes buckets and key with the stack; an update never takes one."""
-    for asked, policy in (("false", "Retain"), ("true", "Delete")):
-        deployed = Deployed(DeleteBucketContents=asked, CreateKmsKey="true")
+def test_buckets_are_deleted_only_with_delete_bucket_contents() -> None:
+    """Then buckets and key are deleted with the stack; an update never deletes them."""
+    for value, policy in (("false", "Retain"), ("true", "Delete")):
+        deployed = Deployed(DeleteBucketContents=value, CreateKmsKey="true")
         for name in ("InputBucket", "OutputBucket", "Key"):
             assert deployed.resources[name]["DeletionPolicy"] == policy
             assert deployed.resources[name]["UpdateReplacePolicy"] == "Retain"
@@ -641,8 +647,8 @@ def test_buckets_are_deleted_only_where_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "parameter", sorted(set(GOOD_AND_BAD) - {"InputBucketName", "OutputBucketName"})
 )
-def test_no_parameter_but_its_name_replaces_a_bucket(parameter: str) -> None:
-    """A bucket's name is the one property of it whose change makes another bucket."""
+def test_only_its_name_parameter_replaces_a_bucket(parameter: str) -> None:
+    """Of a bucket's properties, only a change of the name makes CloudFormation replace it."""
     before = Deployed()
     for value in GOOD_AND_BAD[parameter][0]:
         for name in ("InputBucket", "OutputBucket"):
@@ -651,8 +657,8 @@ def test_no_parameter_but_its_name_replaces_a_bucket(parameter: str) -> None:
                 assert after["Properties"]["BucketName"] == before.properties(name)["BucketName"]
 
 
-def test_a_gradual_deployment_is_braked_by_the_errors() -> None:
-    """Off by default; on, CodeDeploy shifts the alias, and goes back when the alarm goes off."""
+def test_the_alarm_function_errors_rolls_back_a_gradual_deployment() -> None:
+    """Off by default. When on, CodeDeploy shifts the alias and rolls back if the alarm goes off."""
     assert Deployed().of_type("AWS::CodeDeploy::DeploymentGroup") == {}
     gradual = Deployed(
         GradualDeployment="true", GradualDeploymentType="Linear10PercentEvery1Minute"
@@ -664,7 +670,7 @@ def test_a_gradual_deployment_is_braked_by_the_errors() -> None:
 
 
 def test_the_dev_parameters_are_accepted() -> None:
-    """iac/params.dev.json names parameters that exist, with values that are taken."""
+    """iac/params.dev.json names parameters that exist, and their values are accepted."""
     given = json.loads((template.PATH.parent / "params.dev.json").read_text())
     for name, value in given.items():
         assert accepts(name, str(value)), name

@@ -20,6 +20,7 @@ from serving import client, log_lines, until
 from image_pipeline.stack import dead_letters
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
+from thumbnailer.imaging import fingerprint
 
 pytestmark = [
     pytest.mark.local_stack,
@@ -41,17 +42,17 @@ def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
 
     def look() -> dict[int, Any]:
         found = {}
-        for width in stack.settings.widths:
+        for size in stack.settings.sizes:
             try:
                 stored = stack.aws.s3.get_object(
                     Bucket=stack.settings.output_bucket,
-                    Key=stack.settings.thumbnail_key(key, width),
+                    Key=stack.settings.thumbnail_key(key, size),
                 )
             except stack.aws.s3.exceptions.NoSuchKey:
                 return {}
             if stored["Metadata"]["source-etag"] != etag:
                 return {}
-            found[width] = stored
+            found[size.width] = stored
         return found
 
     return until(look)
@@ -88,7 +89,7 @@ def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
         assert stored["ContentType"] == "image/webp"
         assert stored["CacheControl"] == stack.settings.cache_control
         assert stored["Metadata"]["source-key"] == key
-        assert stored["Metadata"]["recipe"] == stack.settings.recipe
+        assert stored["Metadata"]["recipe"] == fingerprint(stack.settings.specs[0])
     listed = stack.aws.s3.list_objects_v2(Bucket=stack.settings.output_bucket, Prefix="trip/")[
         "Contents"
     ]

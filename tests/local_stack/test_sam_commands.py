@@ -110,7 +110,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 def test_the_documented_deploy_makes_thumbnails(checkout: Checkout) -> None:
     """`sam build`, then `sam deploy` with the README's parameters, ships the built function."""
     stack = checkout.deploy(*PARAMETERS)
-    assert stack.settings.widths == (128, 512)
+    assert [size.width for size in stack.settings.sizes] == [128, 512]
     assert checkout.outputs("first", 2) == ["first_128w.webp", "first_512w.webp"]
 
 

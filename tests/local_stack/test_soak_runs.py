@@ -1,4 +1,4 @@
-"""Many uploads, faults and killed environments on the deployed stack: nothing is lost."""
+"""Short soak tests of the deployed stack: no upload is lost, even with faults and crashes."""
 
 import pytest
 
@@ -9,10 +9,10 @@ pytestmark = pytest.mark.local_stack
 
 
 def test_every_upload_is_accounted_for() -> None:
-    """300 uploads, some broken, overwritten or deleted: thumbnails or a letter, and no more.
+    """Each of 300 uploads, some broken, overwritten or deleted, has thumbnails or a message.
 
-    Without faults an upload costs about a GET, a PUT a width and the HEAD that delete-with-original
-    asks for; what is more comes of overwrites.
+    Without faults an upload costs about a GET, a PUT for each width and the HEAD that
+    delete-with-original needs. Overwrites cost more.
     """
     report = run(images=300, seed=1, share=0.0, concurrency=4)
     assert report.accounts.faults == []
@@ -24,7 +24,7 @@ def test_every_upload_is_accounted_for() -> None:
 
 
 def test_faults_and_killed_environments_lose_nothing() -> None:
-    """A tenth of the function's requests fail in eight ways, and its environments are killed."""
+    """A tenth of the function's requests fail, in eight ways, and environments are killed."""
     report = run(images=200, seed=2, share=0.1, concurrency=4, kill=True)
     assert report.accounts.faults == []
     assert len(report.faults_met) >= len(Fault) - 1

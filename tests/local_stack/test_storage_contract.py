@@ -1,17 +1,17 @@
-"""The local AWS's S3 keeps the contract that the simulated one and moto keep."""
+"""The S3 of the local AWS passes the tests that the simulated S3 and moto pass."""
 
 from collections.abc import Iterator
 
 import pytest
 from aws_names import OUTPUT
-from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
+from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` below
+    test_a_large_body_is_written_by_one_put,
+    test_a_missing_object_is_none,
     test_a_new_object_is_written_once,
-    test_large_bodies_stay_whole,
-    test_of_many_each_is_created_if_nothing_is_there,
-    test_only_the_seen_version_is_deleted,
-    test_only_the_seen_version_is_replaced,
-    test_what_is_not_there_is_none,
-    test_what_is_put_comes_back,
+    test_a_written_object_reads_back,
+    test_each_of_several_objects_is_created_only_if_missing,
+    test_only_the_version_with_the_etag_is_deleted,
+    test_only_the_version_with_the_etag_is_replaced,
 )
 from serving import ministack
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.local_stack
 
 @pytest.fixture(scope="module")
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """A local AWS with nothing in it."""
+    """An empty local AWS."""
     with ministack(tmp_path_factory.mktemp("aws")) as (aws, _):
         yield aws
 
@@ -32,7 +32,7 @@ def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 def bucket(
     request: pytest.FixtureRequest, local_aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
-    """Each client, over an empty bucket of the local AWS."""
+    """An empty bucket of the local AWS, by each client."""
     assert local_aws.endpoint_url is not None
     monkeypatch.setenv("AWS_ENDPOINT_URL", local_aws.endpoint_url)
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

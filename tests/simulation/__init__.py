@@ -1,14 +1,16 @@
-"""The function's real code over a simulated S3, SQS and Lambda, from a seed: `make simulate`.
+"""Runs the function's real code over a simulated S3, SQS and Lambda, from a seed: `make simulate`.
 
-- isolation: the modules of lambda/, imported afresh over stand-ins for what leaves the process
-- clients: obstore and boto3 as storage.py and dead_letters.py use them, over the wire
-- wire: what goes over it: requests, answers, and nothing at all
-- s3: the service that answers
-- scheduler: many threads, of which one runs: until its next request
-- scenario: what a seed decides beforehand: keys, settings, how much goes wrong
-- faults: what may become of a request
-- world: one seed: users, events, invocations and faults, until all is quiet
-- invariants: what must be true then
-- mutations: faults put into the real code, each of which some invariant must see
-- seeds: what the processes of a long run do
+- isolation: imports the code of lambda/ with simulated clients instead of the real ones
+- clients: simulated obstore and boto3, which send requests over the simulated network
+- wire: requests, responses, and the errors of requests without a response
+- s3: a simulated S3, which handles the requests
+- scheduler: threads of which one runs at a time, until its next request
+- scenario: what a seed decides in advance: keys, settings and how much goes wrong
+- faults: what can happen to a request
+- world: the run of one seed: users, events, invocations and faults, until nothing is left to do
+- invariants: what must hold during the run and at its end
+- mutations: deliberate faults in the real code; some invariant must detect each of them
+- caught.json: for each mutation, a seed that detects it
+- seeds: runs many seeds, in the processes of a long run
+- calm: the simulated S3 without faults, for the storage contract (tests/bucket_contract.py)
 """

@@ -1,26 +1,26 @@
-"""The simulated S3 where nothing goes wrong, for the contract that real ones are held to."""
+"""The simulated S3 without faults, to be held to the same contract as the real ones."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from simulation.isolation import BUCKETS, OUTPUT, Code
 from simulation.s3 import S3
-from simulation.wire import Answer, Request
+from simulation.wire import Request, Response
 
 SIMULATED: Final = {
-    "simulated obstore": "ObstoreBucket",
-    "simulated boto3": "Boto3Bucket",
+    "simulated obstore": ("obstore_bucket", "ObstoreBucket"),
+    "simulated boto3": ("boto3_bucket", "Boto3Bucket"),
 }
-"""Name of an implementation → its class in storage.py."""
+"""Name of a simulated client → module and class of thumbnailer.storage that use it."""
 
 
-class Calm:
-    """A network to S3 without faults, where no time passes."""
+class CalmNetwork:
+    """A network to S3 without faults, in which no time passes."""
 
     def __init__(self) -> None:
         self._s3 = S3(BUCKETS, lambda: datetime(2026, 1, 1, tzinfo=UTC))
 
-    def send(self, request: Request, _: float) -> Answer:
+    def send(self, request: Request, _: float) -> Response:
         """See Network."""
         return self._s3.handle(request)
 
@@ -33,7 +33,8 @@ class Calm:
 
 
 def simulated_bucket(name: str) -> Any:
-    """An empty bucket: the real storage over the simulated clients."""
+    """An empty bucket: the real storage code over a simulated client, one of SIMULATED."""
     code = Code()
-    code.network = Calm()
-    return getattr(code.module("thumbnailer.storage"), SIMULATED[name])(OUTPUT, 6.0)
+    code.network = CalmNetwork()
+    module, client = SIMULATED[name]
+    return getattr(code.module(f"thumbnailer.storage.{module}"), client)(OUTPUT, 6.0)

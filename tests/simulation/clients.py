@@ -1,10 +1,10 @@
-"""obstore and boto3 as lambda/ uses them, over the wire.
+"""Simulated obstore and boto3, as far as lambda/ uses them; requests go to a Network.
 
-They retry as the real ones do, and raise the real ones' errors: tests/simulation/test_clients.py
-holds both to the same script of answers.
+They retry like the real ones and raise the same errors: tests/simulation/test_clients.py compares
+both with the same script of responses.
 """
 
-# ruff: noqa: N803 - the names of arguments are boto3's
+# ruff: noqa: N803 - the arguments have the names that boto3 uses
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,20 +27,23 @@ from obstore.exceptions import (
     PreconditionError,
 )
 
-from simulation.wire import Answer, Hang, Lost, Network, Request
+from simulation.wire import Hang, Lost, Network, Request, Response
 
 HEADERS = ("Content-Type", "Cache-Control")
-"""Attributes that are no user metadata."""
+"""Attributes of obstore that are headers, not user metadata."""
+BOTO3_WAIT_SECONDS = 0.5
+"""Between attempts: the mean of the first wait, which is random between 0 and 1 s
+(https://boto3.amazonaws.com/v1/documentation/api/latest/guide/retries.html)."""
 
 
 class Obstore:
-    """What is used of the module `obstore`, and of `obstore.store`."""
+    """The parts of the modules `obstore` and `obstore.store` that lambda/ uses."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
     class S3Store:
-        """A bucket and how patient its clients are."""
+        """A bucket with the time-outs and retries of its client."""
 
         def __init__(
             self,
@@ -52,54 +55,57 @@ class Obstore:
             self.name = name
             self.timeout: timedelta = client_options["timeout"]
             self.attempts: int = 1 + retry_config["max_retries"]
-            self.retried: timedelta = retry_config["retry_timeout"]
+            self.retry_timeout: timedelta = retry_config["retry_timeout"]
             self.backoff: timedelta = retry_config["backoff"]["init_backoff"]
 
     def get(self, store: S3Store, key: str, *, options: Mapping[str, bool]) -> Any:
-        """GET or HEAD; a body that breaks off is asked for again, of the same version."""
-        _named(key)
+        """GET or HEAD. If the body breaks off, the rest of the same version is requested.
+
+        Raises FileNotFoundError or a BaseError of obstore.
+        """
+        _check_key(key)
         request = Request("HEAD" if options["head"] else "GET", store.name, key)
-        answer = self._found(store, request)
-        if not all(value.isascii() for value in answer.metadata.values()):
+        response = self._existing(store, request)
+        if not all(value.isascii() for value in response.metadata.values()):
             raise GenericError("Header contained non UTF-8 characters")
 
         def read() -> SimpleNamespace:
-            body = answer.body if answer.whole else self._rest(store, request, answer.etag)
+            body = response.body if response.whole else self._rest(store, request, response.etag)
             return SimpleNamespace(to_bytes=lambda: body)
 
         return SimpleNamespace(
             meta={
-                "e_tag": f'"{answer.etag}"',
-                "last_modified": answer.modified,
-                "size": len(answer.body),
+                "e_tag": f'"{response.etag}"',
+                "last_modified": response.modified,
+                "size": len(response.body),
             },
-            attributes=answer.metadata,
+            attributes=response.metadata,
             bytes=read,
         )
 
-    def _found(self, store: S3Store, request: Request) -> Answer:
-        answer = self._answer(store, request, idempotent=True)
-        if answer.status == 200:
-            return answer
-        # A HEAD has no body that could tell more.
-        raise _obstore_error(replace(answer, code="") if request.method == "HEAD" else answer)
+    def _existing(self, store: S3Store, request: Request) -> Response:
+        response = self._response(store, request, idempotent=True)
+        if response.status == 200:
+            return response
+        # The response to a HEAD has no body, and so no error code.
+        raise _obstore_error(replace(response, code="") if request.method == "HEAD" else response)
 
     def _rest(self, store: S3Store, request: Request, etag: str) -> bytes:
-        """Ask for what is missing of a body; whatever then goes wrong has one and the same error.
+        """Request the missing rest of a body. Any failure of that is the same GenericError.
 
-        The wire has no ranges: the body comes whole, where the real one's rest does.
+        The simulated network has no ranges: it returns the whole body instead of its rest.
         """
         for attempt in range(2, store.attempts + 1):
-            again = replace(request, attempt=attempt)
+            retry = replace(request, attempt=attempt)
             with suppress(Lost):
-                answer = self._network.send(again, store.timeout.total_seconds())
-                if answer.status == 200 and answer.etag == etag and answer.whole:
-                    return answer.body
-                if answer.status < 500 and answer.whole:
+                response = self._network.send(retry, store.timeout.total_seconds())
+                if response.status == 200 and response.etag == etag and response.whole:
+                    return response.body
+                if response.status < 500 and response.whole:
                     break
         raise GenericError("HTTP error: request or response body error")
 
-    def put(  # noqa: PLR0913 - as it is called
+    def put(  # noqa: PLR0913 - the signature of obstore
         self,
         store: S3Store,
         key: str,
@@ -109,64 +115,67 @@ class Obstore:
         mode: str | Mapping[str, str],
         use_multipart: bool,
     ) -> None:
-        """PUT, if nothing is there (mode "create") or over an etag."""
+        """Conditional PUT: of a new object (mode "create") or over the object with an etag.
+
+        Raises a BaseError of obstore, or FileNotFoundError.
+        """
         assert not use_multipart
-        _named(key)
+        _check_key(key)
         create = mode == "create"
         etag = None if isinstance(mode, str) else mode["e_tag"].strip('"')
         metadata = {name: value for name, value in attributes.items() if name not in HEADERS}
         request = Request("PUT", store.name, key, body, metadata, etag, create)
-        answer = self._answer(store, request, conflicts=not create)
-        if answer.status == 200:
+        response = self._response(store, request, conflicts=not create)
+        if response.status == 200:
             return
-        error = _obstore_error(answer)
+        error = _obstore_error(response)
         if create and isinstance(error, PreconditionError):
             error = AlreadyExistsError(*error.args)
         raise error
 
-    def _answer(
+    def _response(
         self, store: S3Store, request: Request, *, idempotent: bool = False, conflicts: bool = False
-    ) -> Answer:
-        """The last attempt's answer: server errors are retried, lost replies only of reads."""
+    ) -> Response:
+        """The last attempt's response. Server errors are retried, and lost responses of reads."""
         began = self._network.now()
         wait = store.backoff.total_seconds()
         for attempt in range(1, store.attempts + 1):
-            late = self._network.now() - began > store.retried.total_seconds()
+            late = self._network.now() - began > store.retry_timeout.total_seconds()
             last = late or attempt == store.attempts
             try:
-                answer = self._network.send(
+                response = self._network.send(
                     replace(request, attempt=attempt), store.timeout.total_seconds()
                 )
             except Lost as lost:
                 if last or not idempotent:
                     raise GenericError(f"Error performing {request}: {lost!r}") from lost
             else:
-                again = answer.status >= 500 or (conflicts and answer.status == 409)
-                if last or not again:
-                    return answer
+                retried = response.status >= 500 or (conflicts and response.status == 409)
+                if last or not retried:
+                    return response
             self._network.wait(wait)
             wait *= 2
         raise AssertionError("unreachable")
 
 
-def _named(key: str) -> None:
+def _check_key(key: str) -> None:
     if "//" in key:
         raise GenericError(f"Path {key!r} contained empty path segment")
 
 
-def _obstore_error(answer: Answer) -> BaseError | FileNotFoundError:
-    told = f"Error performing it: {answer.status}: <Error><Code>{answer.code}</Code></Error>"
+def _obstore_error(response: Response) -> BaseError | FileNotFoundError:
+    message = f"Error performing it: {response.status}: <Error><Code>{response.code}</Code></Error>"
     kinds: dict[int, type[Exception]] = {
         403: PermissionDeniedError,
         404: FileNotFoundError,
         409: AlreadyExistsError,
         412: PreconditionError,
     }
-    return kinds.get(answer.status, GenericError)(told)  # type: ignore[return-value]
+    return kinds.get(response.status, GenericError)(message)  # type: ignore[return-value]
 
 
 class Boto3:
-    """What is used of the module `boto3`: clients of S3 and SQS."""
+    """The part of the module `boto3` that lambda/ uses: clients of S3 and SQS."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -177,7 +186,10 @@ class Boto3:
 
 
 class BotoClient:
-    """Retries in botocore's "standard" mode: server errors and lost replies, of any request."""
+    """Retries as in botocore's "standard" mode: server errors and lost responses of any request.
+
+    Requests raise ClientError, ReadTimeoutError or ConnectionClosedError.
+    """
 
     def __init__(self, network: Network, config: Any) -> None:
         self._network = network
@@ -185,60 +197,60 @@ class BotoClient:
         self._timeout: float = config.read_timeout
         self.meta = SimpleNamespace(events=SimpleNamespace(unregister=lambda *_: None))
 
-    def _answer(self, request: Request) -> Answer:
+    def _response(self, request: Request) -> Response:
         for attempt in range(1, self._attempts + 1):
             last = attempt == self._attempts
             try:
-                answer = self._network.send(replace(request, attempt=attempt), self._timeout)
+                response = self._network.send(replace(request, attempt=attempt), self._timeout)
             except Lost as lost:
                 if last:
                     kind = ReadTimeoutError if isinstance(lost, Hang) else ConnectionClosedError
                     raise kind(endpoint_url=request.bucket) from lost
             else:
-                if answer.status < 300:
-                    return answer
-                if last or answer.status < 500:
-                    raise _client_error(request, answer)
-            self._network.wait(0.5)
+                if response.status < 300:
+                    return response
+                if last or response.status < 500:
+                    raise _client_error(request, response)
+            self._network.wait(BOTO3_WAIT_SECONDS)
         raise AssertionError("unreachable")
 
 
-def _client_error(request: Request, answer: Answer) -> ClientError:
-    # A HEAD has no body that could tell more.
-    code = str(answer.status) if request.method == "HEAD" else answer.code
-    told: Any = {
+def _client_error(request: Request, response: Response) -> ClientError:
+    # The response to a HEAD has no body, and so no error code.
+    code = str(response.status) if request.method == "HEAD" else response.code
+    parsed: Any = {
         "Error": {"Code": code, "Message": "simulated"},
-        "ResponseMetadata": {"HTTPStatusCode": answer.status},
+        "ResponseMetadata": {"HTTPStatusCode": response.status},
     }
-    return ClientError(told, request.method)
+    return ClientError(parsed, request.method)
 
 
 class Body:
     """A streamed body, which may break off."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, response: Response) -> None:
+        self._response = response
 
     def read(self) -> bytes:
-        """All of it."""
-        if not self._answer.whole:
+        """The whole body. Raises ResponseStreamingError if it breaks off."""
+        if not self._response.whole:
             raise ResponseStreamingError(error="simulated")
-        return self._answer.body
+        return self._response.body
 
 
 class S3Client(BotoClient):
-    """An S3 client's four requests, by boto3's names for everything."""
+    """The four requests of an S3 client, with the names that boto3 uses."""
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """GET."""
-        answer = self._answer(Request("GET", Bucket, Key))
-        return {**_described(answer), "Body": Body(answer)}
+        response = self._response(Request("GET", Bucket, Key))
+        return {**_metadata(response), "Body": Body(response)}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """HEAD."""
-        return _described(self._answer(Request("HEAD", Bucket, Key)))
+        return _metadata(self._response(Request("HEAD", Bucket, Key)))
 
-    def put_object(  # noqa: PLR0913 - as it is called
+    def put_object(  # noqa: PLR0913 - the signature of boto3
         self,
         *,
         Bucket: str,
@@ -255,29 +267,29 @@ class S3Client(BotoClient):
         assert CacheControl
         assert IfNoneMatch in (None, "*")
         etag = IfMatch.strip('"') if IfMatch is not None else None
-        self._answer(Request("PUT", Bucket, Key, Body, Metadata, etag, IfNoneMatch == "*"))
+        self._response(Request("PUT", Bucket, Key, Body, Metadata, etag, IfNoneMatch == "*"))
         return {}
 
     def delete_object(self, *, Bucket: str, Key: str, IfMatch: str | None = None) -> dict[str, Any]:
         """DELETE."""
         etag = IfMatch.strip('"') if IfMatch is not None else None
-        self._answer(Request("DELETE", Bucket, Key, if_match=etag))
+        self._response(Request("DELETE", Bucket, Key, if_match=etag))
         return {}
 
 
-def _described(answer: Answer) -> dict[str, Any]:
+def _metadata(response: Response) -> dict[str, Any]:
     return {
-        "ETag": f'"{answer.etag}"',
-        "LastModified": answer.modified,
-        "ContentLength": len(answer.body),
-        "Metadata": answer.metadata,
+        "ETag": f'"{response.etag}"',
+        "LastModified": response.modified,
+        "ContentLength": len(response.body),
+        "Metadata": response.metadata,
     }
 
 
 class SqsClient(BotoClient):
-    """An SQS client's one request."""
+    """The one request of an SQS client."""
 
     def send_message(self, *, QueueUrl: str, MessageBody: str) -> dict[str, Any]:
-        """Put a message on the queue."""
-        self._answer(Request("SEND", QueueUrl, body=MessageBody.encode()))
+        """Send a message to the queue."""
+        self._response(Request("SEND", QueueUrl, body=MessageBody.encode()))
         return {}

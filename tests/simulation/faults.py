@@ -1,19 +1,19 @@
-"""What may become of a request."""
+"""What can happen to a request."""
 
 from typing import Final
 
-from simulation.wire import Answer
+from simulation.wire import Response
 
-BROKEN: Final = Answer(500, "InternalError")
-CONFLICT: Final = Answer(409, "ConditionalRequestConflict")
-NO_BUCKET: Final = Answer(404, "NoSuchBucket")
+SERVER_ERROR: Final = Response(500, "InternalError")
+CONFLICT: Final = Response(409, "ConditionalRequestConflict")
+NO_BUCKET: Final = Response(404, "NoSuchBucket")
 LOST: Final = ("after 500", "after reset", "after hang", "late reset", "late hang")
-"""What took effect, or will, though the client sees an error."""
+"""The request takes effect, at once or later, although the client sees an error."""
 
-FAULTS: Final[tuple[Answer | str, ...]] = (
-    BROKEN,
-    Answer(503, "SlowDown"),
-    Answer(403, "AccessDenied"),
+FAULTS: Final[tuple[Response | str, ...]] = (
+    SERVER_ERROR,
+    Response(503, "SlowDown"),
+    Response(403, "AccessDenied"),
     NO_BUCKET,
     CONFLICT,
     "before reset",
@@ -21,4 +21,4 @@ FAULTS: Final[tuple[Answer | str, ...]] = (
     *LOST,
     "cut short",
 )
-"""Answers in place of an effect; or what becomes of the effect, and what the client sees."""
+"""A response instead of an effect; or when the effect happens, and what the client sees."""

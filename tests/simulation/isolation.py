@@ -1,7 +1,7 @@
-"""The modules of lambda/, imported afresh over stand-ins for what leaves the process.
+"""Imports the modules of lambda/ again, with stand-ins for everything that leaves the process.
 
-The source is the real one, or the real one with a mutation; the modules that the rest of the
-process has imported stay as they are.
+Their source is the real one, optionally with a mutation. The modules that the rest of the process
+has imported are not affected.
 """
 
 import builtins
@@ -14,31 +14,34 @@ from typing import Any, Final
 
 from simulation.clients import Boto3, Obstore
 from simulation.wire import Network
+from thumbnailer import imaging
+from thumbnailer.imaging import Size, ThumbnailSpec
 
 LAMBDA: Final = Path(__file__).parents[2] / "lambda"
 
 BUCKETS: Final = ("simulated-input", "simulated-output")
 INPUT, OUTPUT = BUCKETS
-QUEUE: Final = "https://sqs.example/1/letters"
+QUEUE: Final = "https://sqs.example/1/dead-letters"
 ENVIRONMENT: Final = {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": QUEUE}
 
 CORRUPT: Final = b"corrupt"
-"""How bytes begin that cannot be made into thumbnails."""
+"""Bytes that begin like this cannot be decoded."""
 
 
 class Code:
-    """The function's code; `network` and `tell` are what it talks to, another one for each seed.
+    """The function's code, for one seed after another.
 
-    `order` says in which order so many requests go that are made side by side, by number.
-    `rewritten` maps a module's name to what becomes of its source.
+    Each seed sets `network`, which receives the requests, and `log`, which receives the function's
+    log lines as (action, arguments). It also sets `order`: the order in which a number of
+    concurrent tasks run. `rewriters` maps names of modules to functions that change their source.
     """
 
     network: Network
-    tell: Callable[[str, tuple[Any, ...]], None]
+    log: Callable[[str, tuple[Any, ...]], None]
     order: Callable[[int], list[int]]
 
-    def __init__(self, rewritten: Mapping[str, Callable[[str], str]] | None = None) -> None:
-        self._rewritten = rewritten or {}
+    def __init__(self, rewriters: Mapping[str, Callable[[str], str]] | None = None) -> None:
+        self._rewriters = rewriters or {}
         self._modules: dict[str, Any] = {}
         obstore = Obstore(self)
         self._stand_ins: dict[str, Any] = {
@@ -48,10 +51,13 @@ class Code:
             "obstore.store": obstore,
             "boto3": Boto3(self),
             "concurrent.futures": SimpleNamespace(
-                Future=Later, ThreadPoolExecutor=lambda _: Inline(), wait=self._wait_for
+                Future=InlineFuture,
+                ThreadPoolExecutor=lambda _: InlineExecutor(),
+                wait=self._wait_for,
             ),
-            "thumbnailer.imaging.thumbnails": SimpleNamespace(
-                Made=SimpleNamespace, make_thumbnails=self._thumbnails
+            "thumbnailer.imaging": SimpleNamespace(
+                **{name: getattr(imaging, name) for name in imaging.__all__}
+                | {"make_thumbnails": self._thumbnails}
             ),
             "thumbnailer.manifest": SimpleNamespace(
                 manifest=manifest, CONTENT_TYPE="application/json"
@@ -61,24 +67,24 @@ class Code:
         self.handler = self.module("thumbnailer.handler")
 
     def module(self, name: str) -> Any:
-        """One of the modules of lambda/."""
+        """A module of lambda/, by its full name."""
         if name not in self._modules:
             path = _path(name)
             source = path.read_text()
-            if name in self._rewritten:
-                source = self._rewritten[name](source)
+            if name in self._rewriters:
+                source = self._rewriters[name](source)
             module = ModuleType(name)
             vars(module).update(
                 __file__=str(path), __builtins__={**vars(builtins), "__import__": self._import}
             )
             self._modules[name] = module
-            exec(_compiled(source, str(path)), vars(module))  # noqa: S102 - our own code
+            exec(_compiled(source, str(path)), vars(module))  # noqa: S102 - the code under test
         return self._modules[name]
 
     def _import(
         self,
         name: str,
-        globals: Mapping[str, object] | None = None,  # noqa: A002 - as it is called
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - the signature of __import__
         locals: Mapping[str, object] | None = None,  # noqa: A002
         fromlist: tuple[str, ...] = (),
         level: int = 0,
@@ -94,7 +100,7 @@ class Code:
                 setattr(module, each, self._import(inner, fromlist=("*",)))
         return module
 
-    # The stand-ins live as long as the code, and reach a seed's network through it.
+    # The stand-ins live as long as the code. They reach the network of the current seed through it.
     def send(self, *args: Any) -> Any:
         """See Network."""
         return self.network.send(*args)
@@ -107,23 +113,22 @@ class Code:
         """See Network."""
         return self.network.now()
 
-    def _wait_for(self, tasks: Sequence["Later[Any]"]) -> None:
-        """Do what is to be done side by side: all of it, until the environment is gone."""
-        for number in self.order(len(tasks)):
-            tasks[number].run()
+    def _wait_for(self, futures: Sequence["InlineFuture[Any]"]) -> None:
+        """Run concurrent tasks in the seed's order, all of them unless the environment crashes."""
+        for number in self.order(len(futures)):
+            futures[number].run()
 
     def _thumbnails(
-        self, data: bytes, widths: tuple[int, ...], quality: int, memory_mb: int, *, animated: bool
+        self, data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int
     ) -> SimpleNamespace:
-        """What image_utils makes, in none of its time: bytes that depend on the same."""
+        """A stand-in for make_thumbnails in no time; its bytes depend on the same values."""
         assert memory_mb
         if data.startswith(CORRUPT):
             raise self.module("thumbnailer.errors").CorruptImage("simulated")
         made = [
-            SimpleNamespace(width=width, size=(width, width), data=picture(data, width, quality))
-            for width in widths
+            SimpleNamespace(spec=spec, size=(spec.size.width, 1), data=picture(data, spec))
+            for spec in specs
         ]
-        assert animated
         return SimpleNamespace(format="JPEG", size=(512, 512), thumbnails=tuple(made), notes=())
 
 
@@ -131,10 +136,11 @@ MODULES: Final = {
     ".".join(path.relative_to(LAMBDA).with_suffix("").parts).removesuffix(".__init__")
     for path in LAMBDA.glob("thumbnailer/**/*.py")
 }
+"""Full names of the modules and packages of lambda/."""
 
 
 def _path(name: str) -> Path:
-    """The file of one of MODULES."""
+    """The source file of one of MODULES."""
     path = LAMBDA.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
@@ -145,46 +151,46 @@ def _compiled(source: str, path: str) -> CodeType:
 
 
 @lru_cache(maxsize=256)
-def picture(data: bytes, width: int, quality: int) -> bytes:
-    """A stand-in for a WebP, of the extended format, so that the real `stamped` takes it."""
+def picture(data: bytes, spec: ThumbnailSpec) -> bytes:
+    """A stand-in for an extended WebP (VP8X), which the real `Encoder.mark` accepts."""
     chunk = b"VP8X" + (32).to_bytes(4, "little")
-    return b"RIFF\0\0\0\0WEBP" + chunk + sha256(b"%d %d %s" % (width, quality, data)).digest()
+    return b"RIFF\0\0\0\0WEBP" + chunk + sha256(b"%b %b" % (repr(spec).encode(), data)).digest()
 
 
 def manifest(
-    source: Any, source_bytes: int, made: Any, stored: Mapping[int, tuple[str, int]]
+    source: Any, source_bytes: int, made: Any, stored: Mapping[Size, tuple[str, int]]
 ) -> bytes:
-    """A stand-in for a manifest, which tells of what the real one tells."""
+    """A stand-in for a manifest, which depends on the same values as the real one."""
     return repr((source.to_metadata(), source_bytes, made.size, stored)).encode()
 
 
-class Inline:
-    """An executor without threads: the simulation has its own."""
+class InlineExecutor:
+    """A stand-in for ThreadPoolExecutor without threads: the simulation has its own."""
 
-    def submit[T](self, work: Callable[..., T], *arguments: Any) -> "Later[T]":
-        """Do it when it is waited for."""
-        return Later(lambda: work(*arguments))
+    def submit[T](self, work: Callable[..., T], *arguments: Any) -> "InlineFuture[T]":
+        """Return a future whose work runs when it is waited for."""
+        return InlineFuture(lambda: work(*arguments))
 
     def shutdown(self, *, wait: bool) -> None:
-        """Nothing is under way."""
+        """Do nothing: no work is under way."""
 
 
-class Later[T]:
-    """What is done when it is waited for, or its result is asked for."""
+class InlineFuture[T]:
+    """Work that runs when it is waited for, or when its result is needed."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
         self._result: T | Exception | None = None
 
     def run(self) -> None:
-        """Do it; an error is raised with the result."""
+        """Do the work; `result` raises its error."""
         try:
             self._result = self._work()
-        except Exception as error:  # noqa: BLE001 - raised in its turn
+        except Exception as error:  # noqa: BLE001 - raised by `result`
             self._result = error
 
     def result(self, timeout: float | None = None) -> T:
-        """What became of it; `timeout` is what is left in seconds before it has begun."""
+        """The result of the work; `timeout` is in seconds. Raises TimeoutError or its error."""
         if timeout is not None and timeout <= 0:
             raise TimeoutError
         if self._result is None:
@@ -195,10 +201,10 @@ class Later[T]:
 
 
 class Telemetry:
-    """Tells the trace what the real one logs."""
+    """A stand-in that passes what the real one logs to `Code.log`."""
 
     def __init__(self, code: Code) -> None:
         self._code = code
 
     def __getattr__(self, action: str) -> Callable[..., None]:
-        return lambda *args, **more: self._code.tell(action, (*args, *more.values()))
+        return lambda *args, **more: self._code.log(action, (*args, *more.values()))

@@ -1,6 +1,8 @@
-"""Faults put into the real code, one at a time: each must break an invariant for some seed."""
+"""Deliberate faults in the real code, one at a time. Each must break an invariant for some seed.
 
-from collections.abc import Callable
+A fault that no seed shows means that the invariants, or the simulated events, are too weak.
+"""
+
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +11,10 @@ from simulation.isolation import Code
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """Of the source of `module` each `old` becomes `new`; it must occur `times`."""
+    """One fault: replace `old`, which must occur `times`, by `new` in the source of `module`.
+
+    `name` says what the faulty code does.
+    """
 
     name: str
     module: str
@@ -18,41 +23,40 @@ class Mutation:
     times: int = 1
 
     def code(self) -> Code:
-        """The function's code with this fault."""
+        """The function's code with this fault.
+
+        Raises ValueError if `old` does not occur exactly `times`.
+        """
         return Code({self.module: self._rewritten})
 
-    @property
-    def _rewritten(self) -> Callable[[str], str]:
-        def rewrite(source: str) -> str:
-            if source.count(self.old) != self.times:
-                raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times")
-            return source.replace(self.old, self.new)
-
-        return rewrite
+    def _rewritten(self, source: str) -> str:
+        if source.count(self.old) != self.times:
+            raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times")
+        return source.replace(self.old, self.new)
 
 
 MUTATIONS: Final = (
-    # --- pipeline.py: the protocol
+    # --- reconcile.py: the write protocol
     Mutation(
-        "no last look",
+        "no final check of the source",
         "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if self.settings.delete_with_original:",
     ),
     Mutation(
-        "no last look when thumbnails are deleted with the original",
+        "no final check of the source when thumbnails are deleted with the original",
         "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if writer.overwrote:",
     ),
     Mutation(
-        "a last look after every upload",
+        "a final check of the source after every upload",
         "thumbnailer.reconcile",
         "if writer.overwrote or self.settings.delete_with_original:",
         "if True:",
     ),
     Mutation(
-        "the last look is forgotten when the reply to an overwrite is lost",
+        "no final check of the source when the reply to an overwrite is lost",
         "thumbnailer.reconcile",
         """                self.overwrote = True
             if self._output.put(new, replacing=existing.etag if existing else None):
@@ -63,30 +67,30 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "no look before an overwrite",
+        "no check of the source before an overwrite",
         "thumbnailer.reconcile",
         """                self.check_source()
                 # Before""",
         """                # Before""",
     ),
     Mutation(
-        "a look notices only that the source is gone",
+        "a check of the source notices only that it was deleted",
         "thumbnailer.reconcile",
-        """        if now is None or now.etag != self._etag:
+        """        if now is None or now.etag != self._state.etag:
 """,
         """        if now is None:
 """,
     ),
     Mutation(
-        "a look does not notice that the source is gone",
+        "a check of the source does not notice that it was deleted",
         "thumbnailer.reconcile",
-        """        if now is None or now.etag != self._etag:
+        """        if now is None or now.etag != self._state.etag:
 """,
-        """        if now is not None and now.etag != self._etag:
+        """        if now is not None and now.etag != self._state.etag:
 """,
     ),
     Mutation(
-        "a changed source is taken for done",
+        "a changed source counts as done",
         "thumbnailer.reconcile",
         """            except SourceChanged:
                 continue
@@ -96,107 +100,120 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "begun again without bound",
+        "an upload is started again without limit",
         "thumbnailer.reconcile",
         "MAX_STARTS: Final = 5",
         "MAX_STARTS = 10**6",
     ),
     Mutation(
-        "rounds without bound",
+        "a thumbnail is tried again without limit",
         "thumbnailer.reconcile",
         "MAX_ROUNDS: Final = 8",
         "MAX_ROUNDS = 10**6",
     ),
-    Mutation("begun only once", "thumbnailer.reconcile", "MAX_STARTS: Final = 5", "MAX_STARTS = 1"),
-    Mutation("one round only", "thumbnailer.reconcile", "MAX_ROUNDS: Final = 8", "MAX_ROUNDS = 1"),
     Mutation(
-        "rivals for ever are taken for done",
+        "an upload is started only once",
+        "thumbnailer.reconcile",
+        "MAX_STARTS: Final = 5",
+        "MAX_STARTS = 1",
+    ),
+    Mutation(
+        "a thumbnail is tried only once",
+        "thumbnailer.reconcile",
+        "MAX_ROUNDS: Final = 8",
+        "MAX_ROUNDS = 1",
+    ),
+    Mutation(
+        "endless changes by other writers count as done",
         "thumbnailer.reconcile",
         """        raise SourceUnsettled(f"Other writers kept changing {new.key}")
 """,
         "",
     ),
     Mutation(
-        "what is there is current",
+        "every existing thumbnail counts as current",
         "thumbnailer.reconcile",
-        "if theirs and (self._is_current(theirs, ours) or self._yields_to(theirs, ours)):",
-        "if theirs:",
+        "if existing and self._should_stay(existing, ours):",
+        "if existing:",
     ),
     Mutation(
-        "compare the key only",
+        "only the source's key is compared",
         "thumbnailer.provenance",
-        "(self.key, self.etag, self.recipe) == (other.key, other.etag, other.recipe)",
+        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
         "self.key == other.key",
     ),
     Mutation(
-        "compare the etag only",
+        "only the source's etag is compared",
         "thumbnailer.provenance",
-        "(self.key, self.etag, self.recipe) == (other.key, other.etag, other.recipe)",
+        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
         "self.etag == other.etag",
     ),
     Mutation(
-        "the same bytes again are current",
+        "a thumbnail of the same bytes uploaded earlier counts as current",
         "thumbnailer.reconcile",
-        "theirs.same_picture_as(ours) and theirs.modified >= ours.modified",
-        "theirs.same_picture_as(ours)",
+        "return theirs is not None and theirs.modified >= ours.modified",
+        "return True",
     ),
     Mutation(
-        "nothing is current",
+        "no thumbnail counts as current",
         "thumbnailer.reconcile",
-        "theirs.same_picture_as(ours) and theirs.modified >= ours.modified",
-        "False",
+        "return theirs is not None and theirs.modified >= ours.modified",
+        "return False",
     ),
     Mutation(
-        "the newer source does not win",
-        "thumbnailer.reconcile",
-        """        if ours.is_newer_than(theirs):
-            return False
-""",
-        "",
+        "the newer of two sources yields",
+        "thumbnailer.provenance",
+        "if found.key != wanted.key and not wanted.is_newer_than(found):",
+        "if found.key != wanted.key:",
     ),
     Mutation(
-        "the older source does not yield",
-        "thumbnailer.reconcile",
-        "if ours.is_newer_than(theirs):",
-        "if True:",
+        "the older of two sources does not yield",
+        "thumbnailer.provenance",
+        "if found.key != wanted.key and not wanted.is_newer_than(found):",
+        "if False:",
     ),
     Mutation(
-        "a tie goes to nobody",
+        "of two sources with the same time neither is newer",
         "thumbnailer.provenance",
         "(self.modified, self.key) > (other.modified, other.key)",
         "self.modified > other.modified",
     ),
     Mutation(
-        "thumbnails of other provenance have the same bytes",
+        "thumbnails of different provenance have the same bytes",
         "thumbnailer.reconcile",
-        "stamped(each.data, stamp)",
+        "encoder.mark(each.data, ours.digest())",
         "each.data",
     ),
     Mutation(
-        "what could not be made anew is taken for current",
+        "a thumbnail that could not be created counts as current",
         "thumbnailer.reconcile",
-        "if not created:",
+        "if not is_new:",
         "if False:",
     ),
     Mutation(
         "the last width is left out",
         "thumbnailer.reconcile",
-        "zip(objects, self._output.create(objects), strict=True):",
-        "zip(objects[:-1], self._output.create(objects[:-1]), strict=True):",
+        """            for key, body, content_type, ours in outputs
+        ]
+""",
+        """            for key, body, content_type, ours in outputs[:-1]
+        ]
+        outputs = outputs[:-1]
+""",
     ),
     Mutation(
-        "no manifest",
+        "no manifest is written",
         "thumbnailer.reconcile",
         "if not self.settings.write_manifest or writer.owner is not None:",
         "if True:",
     ),
     Mutation(
-        "a manifest for whom the thumbnails do not belong to",
+        "a source that does not own the thumbnails writes a manifest",
         "thumbnailer.reconcile",
         "if not self.settings.write_manifest or writer.owner is not None:",
         "if not self.settings.write_manifest:",
     ),
-    # --- pipeline.py: deletions
+    # --- reconcile.py: deletions
     Mutation(
         "nothing is deleted",
         "thumbnailer.reconcile",
@@ -204,31 +221,31 @@ MUTATIONS: Final = (
         "tried = {}",
     ),
     Mutation(
-        "delete what another source has made",
+        "thumbnails of another source are deleted",
         "thumbnailer.reconcile",
         "if existing is None or theirs is None or theirs.key != source_key:",
         "if existing is None:",
     ),
     Mutation(
-        "delete unconditionally",
-        "thumbnailer.storage",
+        "deletions are unconditional",
+        "thumbnailer.storage.boto3_bucket",
         "(self._client.delete_object, key, IfMatch=f'\"{replacing}\"')",
         "(self._client.delete_object, key)",
     ),
     Mutation(
-        "a deletion does not look at its source again",
+        "no check of the source after a deletion",
         "thumbnailer.reconcile",
         "if any(each is not None for each in tried.values()) and source.head(upload.key):",
         "if False:",
     ),
     Mutation(
-        "a deletion whose reply was lost does not look at its source again",
+        "no check of the source after a deletion whose reply was lost",
         "thumbnailer.reconcile",
         "if any(each is not None for each in tried.values()) and source.head(upload.key):",
         "if any(tried.values()) and source.head(upload.key):",
     ),
     Mutation(
-        "a deletion gives up when another was quicker",
+        "a deletion gives up when another writer was faster",
         "thumbnailer.reconcile",
         """            if output.delete(key, replacing=existing.etag):
                 return True
@@ -236,41 +253,41 @@ MUTATIONS: Final = (
         """            return output.delete(key, replacing=existing.etag)
 """,
     ),
-    # --- pipeline.py: failures
+    # --- reconcile.py: failures
     Mutation(
-        "superseded failures have their letters",
+        "a failure of replaced bytes sends a dead-letter message",
         "thumbnailer.reconcile",
         """        if now is None or now.etag != etag:
             raise SourceChanged
-        if not""",
-        "        if not",
+        message""",
+        "        message",
     ),
     Mutation(
-        "a letter about what is gone",
+        "a failure of a deleted source sends a dead-letter message",
         "thumbnailer.reconcile",
         """        if now is None or now.etag != etag:
             raise SourceChanged
-        if not""",
+        message""",
         """        if now is not None and now.etag != etag:
             raise SourceChanged
-        if not""",
+        message""",
     ),
     Mutation(
-        "a permanent failure is swallowed",
+        "a permanent failure is ignored",
         "thumbnailer.handler",
         "upload, error = upload._replace(etag=failed.etag), failed.error",
         'return upload, Skipped("unreadable")',
     ),
     Mutation(
-        "only_missing asks for any thumbnail at all",
+        "only_missing accepts any thumbnail",
         "thumbnailer.reconcile",
-        "and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, recipe))",
+        "and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, wanted))",
         "",
     ),
-    # --- storage.py: what the clients say
+    # --- storage: responses of the clients
     Mutation(
-        "409 and 412 are taken for success",
-        "thumbnailer.storage",
+        "409 and 412 count as success",
+        "thumbnailer.storage.obstore_bucket",
         """ does not exist") from error
             return False
 """,
@@ -279,15 +296,15 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "a missing bucket is taken for a missing object",
-        "thumbnailer.storage",
+        "a missing bucket counts as a missing object",
+        "thumbnailer.storage.obstore_bucket",
         "if NO_BUCKET in str(error):",
         "if False:",
         times=2,
     ),
     Mutation(
-        "a write without an answer is taken for success",
-        "thumbnailer.storage",
+        "obstore: a write without a response counts as success",
+        "thumbnailer.storage.obstore_bucket",
         """            return False
         except BaseError as error:
             raise self._translated(new.key, error) from error
@@ -300,8 +317,8 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "a look without an answer is taken for a missing object",
-        "thumbnailer.storage",
+        "obstore: a HEAD or GET without a response counts as a missing object",
+        "thumbnailer.storage.obstore_bucket",
         """            return None
         except BaseError as error:
             raise self._translated(key, error) from error
@@ -312,48 +329,48 @@ MUTATIONS: Final = (
         meta""",
     ),
     Mutation(
-        "boto3: any refusal is taken for a missing object",
-        "thumbnailer.storage",
+        "boto3: every error response counts as a missing object",
+        "thumbnailer.storage.boto3_bucket",
         """            raise StorageUnavailable(f"{where}: {error}") from error
-        except self._errors""",
+        except (BotoCoreError, HTTPClientError)""",
         """            return None
-        except self._errors""",
+        except (BotoCoreError, HTTPClientError)""",
     ),
     Mutation(
-        "boto3: a request without an answer is taken for a missing object",
-        "thumbnailer.storage",
-        """        except self._errors as error:
+        "boto3: a request without a response counts as a missing object",
+        "thumbnailer.storage.boto3_bucket",
+        """        except (BotoCoreError, HTTPClientError) as error:
             raise StorageUnavailable(f"{where}: {error}") from error
 
 
 """,
-        """        except self._errors as error:
+        """        except (BotoCoreError, HTTPClientError) as error:
             return None
 
 
 """,
     ),
     Mutation(
-        "boto3: 409 is unforeseen",
-        "thumbnailer.storage",
+        "boto3: 409 is an unexpected error",
+        "thumbnailer.storage.boto3_bucket",
         ', "ConditionalRequestConflict")',
         ")",
     ),
     Mutation(
-        "obstore: 409 and 412 to an overwrite are faults",
-        "thumbnailer.storage",
+        "obstore: 409 and 412 to an overwrite are unexpected errors",
+        "thumbnailer.storage.obstore_bucket",
         "except (AlreadyExistsError, FileNotFoundError, PreconditionError) as error:",
         "except (AlreadyExistsError, FileNotFoundError) as error:",
     ),
     Mutation(
-        "obstore: an overwrite of what is gone is unforeseen",
-        "thumbnailer.storage",
+        "obstore: 404 to an overwrite is an unexpected error",
+        "thumbnailer.storage.obstore_bucket",
         "except (AlreadyExistsError, FileNotFoundError, PreconditionError) as error:",
         "except (AlreadyExistsError, PreconditionError) as error:",
     ),
     Mutation(
-        "odd headers are not read by boto3",
-        "thumbnailer.storage",
+        "boto3 does not read headers that obstore cannot read",
+        "thumbnailer.storage.s3_bucket",
         """        except UnreadableHeaderError:
             return self._boto3().get(key)
 """,
@@ -362,23 +379,23 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "every key goes to obstore",
-        "thumbnailer.storage",
+        "obstore handles every key",
+        "thumbnailer.storage.s3_bucket",
         "return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)",
         "return self._fitting(ObstoreBucket)",
     ),
-    # --- handler.py and dead_letters.py
+    # --- handler.py, dead_letters.py and events.py
     Mutation(
-        "the letter is sent before raising",
+        "dead-letter messages are sent before a transient error is raised",
         "thumbnailer.handler",
         """        if transient:
             first""",
-        """        self._send_letters(outcomes, request_id)
+        """        self._send_dead_letters(outcomes, request_id)
         if transient:
             first""",
     ),
     Mutation(
-        "a transient error is swallowed",
+        "a transient error is ignored",
         "thumbnailer.handler",
         """        if transient:
             first = transient[0]
@@ -388,33 +405,33 @@ MUTATIONS: Final = (
 """,
     ),
     Mutation(
-        "only an event's first upload counts",
+        "only the first upload of an event is processed",
         "thumbnailer.handler",
         "for upload in delivery.uploads]",
         "for upload in delivery.uploads[:1]]",
     ),
     Mutation(
-        "no letters",
+        "no dead-letter messages are sent",
         "thumbnailer.handler",
         "self.queue.send(DeadLetter.of(upload, outcome, request_id))",
         "pass",
     ),
     Mutation(
-        "a letter names the event's bytes in place of those that failed",
+        "a dead-letter message names the event's etag instead of the etag that failed",
         "thumbnailer.handler",
         "upload, error = upload._replace(etag=failed.etag), failed.error",
         "error = failed.error",
     ),
     Mutation(
-        "a queue without an answer is taken for one that has the letter",
+        "a message without a response of SQS counts as sent",
         "thumbnailer.dead_letters",
-        """raise QueueUnavailable(f"No dead letter for {letter.key}: {error}") from error
+        """raise QueueUnavailable(f"No dead-letter message for {message.key}: {error}") from error
 """,
         """return
 """,
     ),
     Mutation(
-        "a replay does not raise what failed for now",
+        "a replay does not raise transient errors",
         "thumbnailer.events",
         """            return Delivery(Source.REPLAY, tuple(_uploads(event)))
         case {"requestContext""",

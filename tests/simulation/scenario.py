@@ -1,4 +1,8 @@
-"""What a seed decides beforehand: which keys and settings, and how much goes wrong."""
+"""What a seed decides in advance: keys, settings and how much goes wrong.
+
+The numbers are assumptions. They make every kind of event and fault frequent enough that some seed
+detects each mutation (caught.json), which is far more often than any of them happens in AWS.
+"""
 
 from copy import replace
 from dataclasses import dataclass
@@ -6,20 +10,21 @@ from random import Random
 from typing import Final, Self
 
 from simulation.faults import CONFLICT, FAULTS, LOST
-from simulation.wire import Answer
+from simulation.wire import Response
 
-PLAIN: Final = ("uploads/a.jpg",)
-COLLIDING: Final = ("uploads/a.jpg", "uploads/a.png")
-AWKWARD: Final = ("uploads/b//c.jpg",)
-"""obstore cannot name it: boto3 does."""
+ONE_KEY: Final = ("uploads/a.jpg",)
+COLLIDING_KEYS: Final = ("uploads/a.jpg", "uploads/a.png")
+"""Two sources with the same thumbnail keys."""
+AWKWARD_KEY: Final = ("uploads/b//c.jpg",)
+"""A key that obstore cannot address, so boto3 is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How a seed differs from others; numbers between 0 and 1 are chances, one for each occasion.
+    """The settings of a seed. Numbers between 0 and 1 are probabilities, drawn on each occasion.
 
-    Each has some kinds of trouble, and few have all: a rare order of events shows best where
-    nothing else happens.
+    Each scenario has some kinds of trouble, and few have all of them: a rare order of events shows
+    best where nothing else happens.
     """
 
     keys: tuple[str, ...]
@@ -27,39 +32,49 @@ class Scenario:
     manifest: bool
     delete_with_original: bool
     actions: int
-    """What users do: uploads, overwrites, reverts, deletions."""
-    tick: float
-    """Seconds that pass with a step, at most. With 0 all happens in the same second of S3's."""
-    hurry: float
-    """How eager users are, beside events and requests, which have 1."""
+    """Number of user actions: uploads, overwrites, reverts, deletions."""
+    max_step_seconds: float
+    """Seconds that pass in a step, at most. With 0 everything has the same second in S3."""
+    user_weight: float
+    """How likely the next step is a user action; the delivery of an event has the weight 1."""
     corrupt: float
     stalled: float
-    """An invocation waits before a request until hardly anything else is left to happen."""
-    foreign: float
+    """An invocation waits before one of its requests until hardly anything else is left to do."""
+    unreadable_headers: float
     """An upload has a header that obstore cannot read."""
     deletions: float
-    doubled: float
+    duplicates: float
+    """An event is delivered twice."""
     merged: float
-    """An event comes with another one's record."""
+    """Two events are delivered as the records of one."""
     backfills: float
     replays: float
-    """A letter is replayed before all is quiet; a chance for each step."""
+    """A message is replayed while other events are still under way; drawn at each step."""
     faults: float
-    kinds: tuple[Answer | str, ...]
-    """The faults that there are."""
+    fault_kinds: tuple[Response | str, ...]
+    """The kinds of fault that happen, out of FAULTS."""
     queue_faults: float
     crashes: float
     stalls: float
     """A request takes so long that little is left of the function's time."""
-    quarrel: float
-    """S3 refuses a conditional write by 409, as if there was another one."""
-    restless: bool
+    conflicts: float
+    """S3 refuses a conditional write by 409, as it does during another write."""
+    overwritten_when_read: bool
     """A source is overwritten whenever the function has read it."""
 
     @classmethod
     def drawn(cls, rng: Random) -> Self:
-        """The scenario of a seed."""
-        keys = rng.choice((PLAIN, PLAIN, COLLIDING, COLLIDING, AWKWARD, COLLIDING + AWKWARD))
+        """Draw the scenario of a seed."""
+        keys = rng.choice(
+            (
+                ONE_KEY,
+                ONE_KEY,
+                COLLIDING_KEYS,
+                COLLIDING_KEYS,
+                AWKWARD_KEY,
+                COLLIDING_KEYS + AWKWARD_KEY,
+            )
+        )
         deleting = rng.random() < 0.5
         extreme = rng.random()
         drawn = cls(
@@ -68,46 +83,46 @@ class Scenario:
             manifest=rng.random() < 0.25,
             delete_with_original=deleting,
             actions=rng.randint(1, 5),
-            tick=rng.choice((0.0, 0.0, 0.05, 1.0)),
-            hurry=rng.choice((0.1, 0.5, 2.0)),
+            max_step_seconds=rng.choice((0.0, 0.0, 0.05, 1.0)),
+            user_weight=rng.choice((0.1, 0.5, 2.0)),
             corrupt=rng.choice((0.0, 0.0, 0.3)),
             stalled=rng.choice((0.0, 0.5)),
-            foreign=rng.choice((0.0, 0.0, 0.0, 0.2)),
+            unreadable_headers=rng.choice((0.0, 0.0, 0.0, 0.2)),
             deletions=rng.choice((0.0, 0.3, 0.5)),
-            doubled=rng.choice((0.0, 0.3)),
+            duplicates=rng.choice((0.0, 0.3)),
             merged=rng.choice((0.0, 0.3)),
             backfills=rng.choice((0.0, 0.0, 0.3)),
             replays=rng.choice((0.0, 0.05)),
             faults=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
-            kinds=tuple(rng.sample(FAULTS, rng.choice((1, 3, len(FAULTS))))),
+            fault_kinds=tuple(rng.sample(FAULTS, rng.choice((1, 3, len(FAULTS))))),
             queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
-            quarrel=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,
-            restless=0.02 <= extreme < 0.04,
+            conflicts=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,
+            overwritten_when_read=0.02 <= extreme < 0.04,
         )
         return drawn._race(rng) if rng.random() < 0.4 else drawn
 
     def _race(self, rng: Random) -> Self:
-        """The same with little but uploads, deletions and lost replies, all in one second.
+        """Reduce the scenario to uploads, deletions and lost responses, mostly, in one second.
 
-        What no time tells apart is where order alone decides.
+        With equal times, only the order of requests decides the outcome.
         """
         return replace(
             self,
-            keys=PLAIN if len(self.keys) == 1 else COLLIDING,
+            keys=ONE_KEY if len(self.keys) == 1 else COLLIDING_KEYS,
             widths="128",
             manifest=False,
             actions=max(3, self.actions),
-            tick=0.0,
-            hurry=0.1,
+            max_step_seconds=0.0,
+            user_weight=0.1,
             deletions=0.4 if self.delete_with_original else 0.0,
             faults=rng.choice((0.0, 0.2)),
-            kinds=rng.choice((("after 500",), LOST, (CONFLICT,))),
+            fault_kinds=rng.choice((("after 500",), LOST, (CONFLICT,))),
             stalled=0.9,
             corrupt=0.0,
-            foreign=0.0,
-            doubled=0.0,
+            unreadable_headers=0.0,
+            duplicates=0.0,
             merged=0.0,
             backfills=0.0,
             crashes=0.0,
@@ -116,7 +131,7 @@ class Scenario:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The function's environment variables that depend on it."""
+        """The function's environment variables that depend on the scenario."""
         return {
             "THUMB_SIZES": self.widths,
             "WRITE_MANIFEST": str(self.manifest),

@@ -1,6 +1,7 @@
-"""Tasks of which one runs at a time, until it pauses: threads that hand over to each other.
+"""Tasks of which one runs at a time, until it pauses.
 
-Who runs is never left to the operating system, so a run is the same each time.
+Each task has a thread, and the threads hand over to each other explicitly. The operating system
+never decides which one runs, so a run is the same each time.
 """
 
 import threading
@@ -9,10 +10,10 @@ from typing import Any, Final
 
 
 class Task:
-    """Work that stops at each `pause`, until it is resumed.
+    """Work that stops at each `pause` until it is resumed.
 
-    It begins with the first `resume`. Afterwards `ended` tells that it has returned `result` or
-    raised `error`.
+    It begins with the first `resume`. When `ended` is true, it has returned `result` or raised
+    `error`.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
@@ -25,7 +26,7 @@ class Task:
         self.error: BaseException | None = None
 
     def resume(self, interrupt: BaseException | None = None) -> None:
-        """Run to the next pause or the end; `interrupt` is raised where it stands."""
+        """Run to the next pause or to the end; `interrupt` is raised in the paused work."""
         self._interrupt = interrupt
         self._worker.go.release()
         self._worker.back.acquire()
@@ -33,7 +34,7 @@ class Task:
             IDLE.append(self._worker)
 
     def pause(self) -> None:
-        """Called by the work itself: let others go on. Raises what it is interrupted by."""
+        """Let others run; called by the work itself. Raises the interrupt of `resume`."""
         self._worker.back.release()
         self._worker.go.acquire()
         self._check()
@@ -43,17 +44,17 @@ class Task:
             raise self._interrupt
 
     def run(self) -> None:
-        """Called by the thread."""
+        """Do the work; called by the thread."""
         try:
             self._check()
             self.result = self._work()
-        except BaseException as error:  # noqa: BLE001 - whoever resumed it decides
+        except BaseException as error:  # noqa: BLE001 - handled by the caller of `resume`
             self.error = error
         self.ended = True
 
 
 class _Worker(threading.Thread):
-    """A thread that does one task after another: starting one costs more than a whole task."""
+    """A thread that runs one task after another: starting a thread costs more than a whole task."""
 
     task: Task
 
@@ -72,3 +73,4 @@ class _Worker(threading.Thread):
 
 
 IDLE: Final[list[_Worker]] = []
+"""Threads without a task."""

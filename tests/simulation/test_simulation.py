@@ -1,4 +1,4 @@
-"""The invariants hold for every seed, and a seed is the same run each time."""
+"""The invariants hold for every seed, and a seed runs the same each time."""
 
 import json
 
@@ -6,47 +6,48 @@ import pytest
 from typer.testing import CliRunner
 
 from simulation.__main__ import CAUGHT, app
-from simulation.seeds import broken, real_code
+from simulation.seeds import broken_invariants, real_code
 from simulation.world import World
 
 SEEDS = 600
-"""Of the tens of thousands that `make simulate` runs."""
+"""Number of seeds; `make simulate` runs more."""
 
 PARTS = 4
+"""Tests that share the seeds, so that they can run in parallel."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_invariants_hold(part: int) -> None:
-    """Every source has its thumbnails or its letter, whatever was late, doubled, lost or broken."""
+    """Each source gets thumbnails or a message, even if events or requests are late or lost."""
     for seed in range(part, SEEDS, PARTS):
-        assert not broken(seed), f"see it with: make simulate SEED={seed}"
+        assert not broken_invariants(seed), f"print its trace: make simulate SEED={seed}"
 
 
-def test_a_seed_is_the_same_run_each_time() -> None:
-    """No clock, no thread and no run before it has a part in what a seed does."""
-    stories = []
+def test_a_seed_runs_the_same_each_time() -> None:
+    """It does not depend on the clock, on the scheduling of threads or on earlier runs."""
+    traces = []
     for _ in range(2):
         for seed in (3, 4, 5):
             world = World(seed, real_code())
             world.run()
-            stories.append(list(world.story()))
-    assert stories[:3] == stories[3:]
+            traces.append(list(world.trace_lines()))
+    assert traces[:3] == traces[3:]
 
 
-def test_a_trace_tells_who_asked_what_and_what_came_of_it() -> None:
-    """A line each: time, invocation, request with its condition, outcome."""
+def test_a_trace_shows_every_request_and_its_outcome() -> None:
+    """Each line has the time, the invocation, the request with its condition, and the outcome."""
     world = World(0, real_code())
     world.run()
-    story = "\n".join(world.story())
-    assert "seed 0: Scenario(" in story
-    assert "  user  PUT    simulated-input/uploads/" in story
-    assert "GET    simulated-input/uploads/" in story
-    assert " if none " in story
+    trace = "\n".join(world.trace_lines())
+    assert "seed 0: Scenario(" in trace
+    assert "  user  PUT    simulated-input/uploads/" in trace
+    assert "GET    simulated-input/uploads/" in trace
+    assert " if none " in trace
 
 
-def test_a_broken_seed_is_shown_by_its_trace() -> None:
-    """Replayed with its fault in the code: exit code 1, and what is broken where it was seen."""
-    name = "no last look"
+def test_a_trace_shows_where_an_invariant_broke() -> None:
+    """With a mutation the exit code is 1, and the trace names the broken invariant."""
+    name = "no final check of the source"
     seed = json.loads(CAUGHT.read_text())[name]
     shown = CliRunner().invoke(app, ["--seed", str(seed), "--mutation", name])
     assert shown.exit_code == 1
@@ -55,8 +56,8 @@ def test_a_broken_seed_is_shown_by_its_trace() -> None:
     assert CliRunner().invoke(app, ["--seed", str(seed)]).exit_code == 0
 
 
-def test_many_seeds_are_told_as_json() -> None:
-    """For scripts: how many, which are broken, how many a second."""
+def test_the_report_can_be_json() -> None:
+    """It has the number of seeds, the broken ones and the seeds per second."""
     shown = CliRunner().invoke(app, ["--seeds", "6", "--workers", "1", "--json"])
-    told = json.loads(shown.output)
-    assert (shown.exit_code, told["seeds"], told["broken"]) == (0, 6, [])
+    report = json.loads(shown.output)
+    assert (shown.exit_code, report["seeds"], report["broken"]) == (0, 6, [])

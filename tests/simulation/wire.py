@@ -1,4 +1,4 @@
-"""What goes between a client and a service: a request, and an answer or none."""
+"""Requests between a client and a service, and their responses or the lack of one."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,10 +7,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `bucket` is the queue's URL where `method` is SEND, and `key` is empty.
+    """One HTTP request. Where `method` is SEND, `bucket` is the URL of a queue and `key` is empty.
 
-    `if_match` is an etag without quotes. `if_none_match` stands for If-None-Match: *. `attempt`
-    counts from 1; beyond that it is a client's own retry.
+    `if_match` is an etag without quotes. `if_none_match` means the header If-None-Match: *.
+    `attempt` counts from 1; higher numbers are the client's own retries.
     """
 
     method: str
@@ -31,13 +31,13 @@ class Request:
         condition = " if none" if self.if_none_match else ""
         if self.if_match is not None:
             condition = f" if {self.if_match[:6]}"
-        again = f" (attempt {self.attempt})" if self.attempt > 1 else ""
-        return f"{self.method:6} {self.bucket}/{self.key}{condition}{again}"
+        retry = f" (attempt {self.attempt})" if self.attempt > 1 else ""
+        return f"{self.method:6} {self.bucket}/{self.key}{condition}{retry}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A response: `etag` without quotes; `whole` is False where the connection breaks midway."""
+class Response:
+    """A response. `etag` has no quotes; `whole` is False if the connection breaks in the body."""
 
     status: int = 200
     code: str = ""
@@ -48,12 +48,12 @@ class Answer:
     whole: bool = True
 
     def __str__(self) -> str:
-        told = " ".join(part for part in (str(self.status), self.code, self.etag[:6]) if part)
-        return told if self.whole else f"{told}, cut short"
+        summary = " ".join(part for part in (str(self.status), self.code, self.etag[:6]) if part)
+        return summary if self.whole else f"{summary}, cut short"
 
 
 class Lost(Exception):
-    """No answer: whether the request took effect nobody knows."""
+    """No response: the client cannot know whether the request took effect."""
 
 
 class Reset(Lost):
@@ -61,17 +61,17 @@ class Reset(Lost):
 
 
 class Hang(Lost):
-    """Nothing came until the client's time was up."""
+    """Nothing arrived before the client's time-out."""
 
 
 class Network(Protocol):
-    """How the clients reach the services, and how time passes for them."""
+    """How clients reach the services, and how time passes for them."""
 
-    def send(self, request: Request, timeout: float) -> Answer:
-        """Make a request that the client waits for so many seconds. Raises Lost."""
+    def send(self, request: Request, timeout: float) -> Response:
+        """Make a request with a time-out in seconds. Raises Lost."""
 
     def wait(self, seconds: float) -> None:
-        """Pass the time until a retry."""
+        """Let time pass before a retry."""
 
     def now(self) -> float:
-        """Seconds, on the caller's own clock."""
+        """The caller's own clock, in seconds."""

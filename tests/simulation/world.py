@@ -1,8 +1,8 @@
-"""One seed: users, events, Lambda and what goes wrong, until all is quiet.
+"""The run of one seed: users, events, Lambda and faults, until nothing is left to do.
 
-At each step the seed decides who goes on: a user, an event that is delivered, or one of the
-invocations, by one request. What Lambda promises is kept: an event is delivered at least once and
-retried twice, and what failed three times goes to the queue (OnFailure).
+At each step the seed decides what happens next: a user acts, an event is delivered, or one of the
+invocations runs until its next request. Lambda keeps its promises: it delivers an event at least
+once, retries it twice, and sends an event that failed three times to the queue (OnFailure).
 """
 
 import json
@@ -14,112 +14,119 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-from simulation.faults import BROKEN, CONFLICT, NO_BUCKET
-from simulation.invariants import Invariants
+from simulation.faults import CONFLICT, NO_BUCKET, SERVER_ERROR
+from simulation.invariants import Invariants, Start
 from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, Code
 from simulation.s3 import S3, etag_of
 from simulation.scenario import Scenario
 from simulation.scheduler import Task
-from simulation.wire import Answer, Hang, Lost, Request, Reset
+from simulation.wire import Hang, Lost, Request, Reset, Response
 
 ATTEMPTS: Final = 3
-"""Of an asynchronous event: two retries."""
+"""Attempts to process an asynchronous event: the first and two retries, Lambda's default."""
 
 TIMEOUT: Final = 30.0
-"""Seconds that an invocation has."""
+"""Time-out of an invocation in seconds, the default of LambdaTimeout."""
 
 NEVER: Final = -1
 STALLED: Final = 1e-6
-"""How likely an invocation goes on that is stalled; others have 0.1 to 1."""
+"""Weight of a stalled invocation when the next one to run is drawn; others have 0.1 to 1."""
 
-MOST_INVOCATIONS: Final = 6
-MOST_REPLAYS: Final = 4
-"""Before all is quiet."""
+MAX_INVOCATIONS: Final = 6
+"""Concurrent invocations: an assumption."""
 
-MOST_STEPS: Final = 20_000
-MOST_OVERWRITES: Final = 60
-"""By a restless user."""
+MAX_REPLAYS: Final = 4
+"""Replays while other events are under way: an assumption."""
+
+MAX_STEPS: Final = 20_000
+"""Steps after which a run counts as endless: most have about 30, and the longest some hundreds."""
+
+MAX_OVERWRITES: Final = 60
+"""Overwrites of sources that were just read: an assumption, more than one event's attempts read."""
 
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 CONTENTS: Final = (b"P", b"Q")
 
 
 class Crash(BaseException):
-    """The environment is gone, between two requests."""
+    """The environment crashes between two requests."""
 
 
 class TimedOut(BaseException):
-    """Lambda ends an invocation whose time is up."""
+    """Lambda ends an invocation whose time has run out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on the queue: its body, and the keys and etags that it names."""
+    """A message on the queue. `uploads` are the keys and etags that it names.
+
+    `dead_letter` is true for messages of the function, and false for OnFailure records of Lambda.
+    """
 
     body: str
-    names: tuple[tuple[str, str | None], ...]
-    letter: bool
+    uploads: tuple[tuple[str, str | None], ...]
+    dead_letter: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event on its way: who delivers it ("event", "replay" or "backfill"), for which time."""
+    """An event to deliver. `kind` is "event", "replay" or "backfill"; `attempt` counts from 1."""
 
     kind: str
     event: dict[str, Any]
-    names: tuple[str, ...]
+    keys: tuple[str, ...]
     attempt: int = 1
     message: Message | None = None
 
 
 @dataclass(slots=True)
 class Invocation:
-    """One call of the function. `clock` are its seconds so far; `answers` what it was told."""
+    """One invocation of the function. `clock` is its time so far in seconds."""
 
     name: str
     delivery: Delivery
     pace: float
+    """Its weight when the next invocation to run is drawn."""
     stalled_at: int
-    """The request before which it waits until hardly anything else is left to happen."""
+    """Number of the request before which it waits until hardly anything else is left to do."""
     task: Task = field(init=False)
     clock: float = 0.0
-    answers: list[tuple[Request, Answer | None]] = field(default_factory=list)
+    responses: list[tuple[Request, Response | None]] = field(default_factory=list)
     late: list[Request] = field(default_factory=list)
-    """Requests that the client has given up, and that are still under way: until the next one that
-    is no retry of theirs, for S3 is quicker than what follows a time-out."""
+    """Requests that the client has given up and that still take effect. They do so before its next
+    request that is no retry, because S3 is faster than what follows a time-out."""
     failures: list[tuple[str, str]] = field(default_factory=list)
-    """Keys and etags that can never become thumbnails."""
+    """Keys and etags that failed permanently."""
     faults: int = 0
-    """What went wrong for it: requests, or that it was interrupted; 409s are `conflicts`."""
+    """Number of its failed requests, except 409s (`conflicts`), and of its interruptions."""
     conflicts: int = 0
     changes: int = 0
-    """How many changes were its own."""
-    before: Any = None
-    """What Invariants keeps of the time when it began."""
+    """Number of changes in S3 by its requests."""
+    start: Start = field(init=False)
     aws_request_id: str = ""
 
     @property
     def weight(self) -> float:
-        """How likely it is to go on, beside other invocations."""
-        return STALLED if len(self.answers) == self.stalled_at else self.pace
+        """How likely it is to be the next invocation that runs, relative to others."""
+        return STALLED if len(self.responses) == self.stalled_at else self.pace
 
     def get_remaining_time_in_millis(self) -> int:
-        """As Lambda's context has it."""
+        """Milliseconds until the time-out, as in Lambda's context."""
         return int((TIMEOUT - self.clock) * 1000)
 
 
 class World:
-    """The simulation of one seed over `code`."""
+    """The simulation of one seed with `code`."""
 
     def __init__(self, seed: int, code: Code) -> None:
         self.seed = seed
-        self.rng = Random(seed)  # noqa: S311 - to be replayed
+        self.rng = Random(seed)  # noqa: S311 - reproducible, not secret
         self.scenario = Scenario.drawn(self.rng)
         self.code = code
-        code.network, code.tell = self, self.tell
+        code.network, code.log = self, self.log
         code.order = lambda requests: self._shuffled(range(requests))
-        storage = code.module("thumbnailer.storage")
-        storage._client.cache_clear()  # noqa: SLF001 - of another seed's requests
+        s3_bucket = code.module("thumbnailer.storage.s3_bucket")
+        s3_bucket.kept_client.cache_clear()  # clients that talk to another seed's network
         self.function = code.handler.Function({**ENVIRONMENT, **self.scenario.environment})
         self.seconds = 0.0
         self.s3 = S3((INPUT, OUTPUT), lambda: BEGIN + timedelta(seconds=self.seconds))
@@ -131,70 +138,70 @@ class World:
         self.overwrites = 0
         self.replays = 0
         self.quiet = False
-        """Whether nothing goes wrong any more."""
+        """Whether faults have ended."""
         self.invocations = 0
         self.trace: list[tuple[float, str, object, object]] = []
         self.invariants = Invariants(self)
 
     def run(self) -> list[str]:
-        """Let everything happen; what is wrong at the end, or was on the way."""
-        for _ in range(MOST_STEPS):
+        """Run to the end; return the descriptions of all broken invariants."""
+        for _ in range(MAX_STEPS):
             if not self._step():
                 break
         else:
-            return ["it never became quiet"]
-        self.invariants.at_rest(settled=False)
+            return [f"the run does not end within {MAX_STEPS} steps"]
+        self.invariants.at_rest(replayed=False)
         self.quiet = True
-        self.note("world", "all is quiet: every message is replayed", "")
+        self.note("world", "faults end, and every message is replayed", "")
         for message in list(self.queue):
-            self._do(self._replay(message))
-        self.invariants.at_rest(settled=True)
+            self._complete(self._replay(message))
+        self.invariants.at_rest(replayed=True)
         if self.scenario.backfills:
-            self._lose_some()
+            self._lose_thumbnails()
             for key in self._shuffled(self.s3.buckets[INPUT]):
                 event = {"uploads": [{"bucket": INPUT, "key": key}], "only_missing": True}
-                self._do(Delivery("backfill", event, (key,)))
-            self.invariants.at_rest(settled=True, backfilled=True)
+                self._complete(Delivery("backfill", event, (key,)))
+            self.invariants.at_rest(replayed=True, backfilled=True)
         return self.invariants.broken
 
-    def _do(self, delivery: Delivery) -> None:
-        """One invocation from its beginning to its end."""
+    def _complete(self, delivery: Delivery) -> None:
+        """Run one invocation from its start to its end."""
         self._invoke(delivery)
         invocation = self.running[-1]
         while not invocation.task.ended:
             self._resume(invocation)
 
-    def _lose_some(self) -> None:
-        """An operator's mistake: thumbnails are gone, or of what was there before."""
+    def _lose_thumbnails(self) -> None:
+        """Delete some thumbnails and make others outdated, as an operator's mistake would."""
         outputs = self.s3.buckets[OUTPUT]
-        for name in self.invariants.replaceable():
+        for key in self.invariants.replaceable():
             if self._chance(0.3):
-                self.note("world", "loses", name)
-                del outputs[name]
+                self.note("world", "loses", key)
+                del outputs[key]
             elif self._chance(0.3):
-                self.note("world", "has an older", name)
-                stale = {**outputs[name].metadata, "source-etag": "stale"}
-                outputs[name] = replace(outputs[name], metadata=stale)
+                self.note("world", "has an older", key)
+                stale = {**outputs[key].metadata, "source-etag": "stale"}
+                outputs[key] = replace(outputs[key], metadata=stale)
 
-    def _shuffled[T](self, some: Iterable[T]) -> list[T]:
-        listed = list(some)
+    def _shuffled[T](self, items: Iterable[T]) -> list[T]:
+        listed = list(items)
         return self.rng.sample(listed, len(listed))
 
     def _step(self) -> bool:
-        """Let one thing happen; False if nothing is left."""
-        self.seconds += self.rng.random() * self.scenario.tick
+        """Let one thing happen; return False if nothing is left to do."""
+        self.seconds += self.rng.random() * self.scenario.max_step_seconds
         weights = [
-            self.scenario.hurry if self.actions else 0.0,
-            float(bool(self.waiting) and len(self.running) < MOST_INVOCATIONS),
+            self.scenario.user_weight if self.actions else 0.0,
+            float(bool(self.waiting) and len(self.running) < MAX_INVOCATIONS),
             sum(min(1.0, each.weight * 1000) for each in self.running),
-            self.scenario.replays if self._visible() and self.replays < MOST_REPLAYS else 0.0,
+            self.scenario.replays if self._visible() and self.replays < MAX_REPLAYS else 0.0,
         ]
         if not any(weights[:3]):
             return False
         choices: tuple[Callable[[], None], ...] = (
             self._act,
             self._deliver,
-            self._go_on,
+            self._run_one,
             self._replay_one,
         )
         self.rng.choices(choices, weights)[0]()
@@ -202,14 +209,15 @@ class World:
 
     # --- users and events ------------------------------------------------------------------------
     def _act(self) -> None:
+        """A user uploads, deletes or backfills."""
         self.actions -= 1
         key = self.rng.choice(self.scenario.keys)
         if self._chance(self.scenario.backfills):
-            named = {"bucket": INPUT, "key": key}
-            if (found := self.s3.buckets[INPUT].get(key)) and self._chance(0.5):
-                named["etag"] = found.etag
+            upload = {"bucket": INPUT, "key": key}
+            if (source := self.s3.buckets[INPUT].get(key)) and self._chance(0.5):
+                upload["etag"] = source.etag
             only_missing = self._chance(0.8)
-            event = {"uploads": [named], "only_missing": only_missing}
+            event = {"uploads": [upload], "only_missing": only_missing}
             self.waiting.append(Delivery("backfill", event, (key,)))
         elif self._chance(self.scenario.deletions):
             self.change(Request("DELETE", INPUT, key), "ObjectRemoved:Delete")
@@ -217,17 +225,17 @@ class World:
             self.upload(key)
 
     def upload(self, key: str) -> None:
-        """Put a picture, or what is none, at `key`: new, changed, or as it was before."""
-        found = self.s3.buckets[INPUT].get(key)
-        others = [body for body in CONTENTS if found is None or found.body != body]
+        """Upload an image or a corrupt file to `key`: new, changed, or with bytes it had before."""
+        existing = self.s3.buckets[INPUT].get(key)
+        others = [body for body in CONTENTS if existing is None or existing.body != body]
         body = self.rng.choice(others if self._chance(0.8) else CONTENTS)
         if self._chance(self.scenario.corrupt):
             body = CORRUPT + body
-        foreign = {"name": "å.jpg"} if self._chance(self.scenario.foreign) else {}
-        self.change(Request("PUT", INPUT, key, body, foreign), "ObjectCreated:Put")
+        metadata = {"name": "å.jpg"} if self._chance(self.scenario.unreadable_headers) else {}
+        self.change(Request("PUT", INPUT, key, body, metadata), "ObjectCreated:Put")
 
     def change(self, request: Request, name: str) -> None:
-        """Do what a user does, and send the event of it, twice perhaps."""
+        """Make a user's request and send its event `name`, perhaps twice."""
         self.note("user", request, self.s3.handle(request))
         self.invariants.changed(request)
         stored = {"key": quote_plus(request.key), "eTag": etag_of(request.body)}
@@ -237,16 +245,16 @@ class World:
             "s3": {"bucket": {"name": INPUT}, "object": stored},
         }
         event = Delivery("event", {"Records": [record]}, (request.key,))
-        self.waiting += [event] * (2 if self._chance(self.scenario.doubled) else 1)
+        self.waiting += [event] * (2 if self._chance(self.scenario.duplicates) else 1)
 
     def _deliver(self) -> None:
-        delivery = self._taken(self.waiting)
+        delivery = self._take(self.waiting)
         first = delivery.attempt == 1 and delivery.kind == "event"
         if first and self.waiting and self._chance(self.scenario.merged):
-            other = self._taken(self.waiting)
+            other = self._take(self.waiting)
             if other.kind == "event" and other.attempt == 1:
                 records = delivery.event["Records"] + other.event["Records"]
-                delivery = Delivery("event", {"Records": records}, delivery.names + other.names)
+                delivery = Delivery("event", {"Records": records}, delivery.keys + other.keys)
             else:
                 self.waiting.append(other)
         self._invoke(delivery)
@@ -256,13 +264,13 @@ class World:
         self._invoke(self._replay(self.rng.choice(self._visible())))
 
     def _visible(self) -> list[Message]:
-        """The messages that are not being replayed: those SQS hides (iac/replay.asl.json)."""
+        """The messages that are not being replayed, which SQS hides (iac/replay.asl.json)."""
         hidden = [id(each.delivery.message) for each in self.running]
         return [message for message in self.queue if id(message) not in hidden]
 
     def _replay(self, message: Message) -> Delivery:
-        names = tuple(key for key, _ in message.names)
-        return Delivery("replay", {"letter": message.body}, names, message=message)
+        keys = tuple(key for key, _ in message.uploads)
+        return Delivery("replay", {"letter": message.body}, keys, message=message)
 
     # --- Lambda ----------------------------------------------------------------------------------
     def _invoke(self, delivery: Delivery) -> None:
@@ -272,17 +280,18 @@ class World:
         stalled_at = self.rng.randint(0, 8) if self._chance(self.scenario.stalled) else NEVER
         invocation = Invocation(name, delivery, pace, stalled_at, aws_request_id=name)
         invocation.task = Task(lambda: self._work(invocation))
-        told = f"{delivery.kind} of {', '.join(delivery.names)}, attempt {delivery.attempt}"
-        self.note(name, "begins", told)
-        invocation.before = self.invariants.begin(invocation)
+        cause = f"{delivery.kind} of {', '.join(delivery.keys)}, attempt {delivery.attempt}"
+        self.note(name, "begins", cause)
+        invocation.start = self.invariants.begin(invocation)
         self.running.append(invocation)
 
     def _work(self, invocation: Invocation) -> Any:
         result = self.function(invocation.delivery.event, invocation)
-        invocation.task.pause()  # all is done, but nobody knows yet
+        invocation.task.pause()  # the work is done, but Lambda does not know yet
         return result
 
-    def _go_on(self) -> None:
+    def _run_one(self) -> None:
+        """Let one invocation run until its next request."""
         weights = [invocation.weight for invocation in self.running]
         self._resume(self.rng.choices(self.running, weights)[0])
 
@@ -309,22 +318,22 @@ class World:
         self.note(invocation.name, "ends", result if error is None else repr(error))
         self.invariants.end(invocation)
         delivery = invocation.delivery
-        again = Delivery(delivery.kind, delivery.event, delivery.names, delivery.attempt + 1)
+        retry = Delivery(delivery.kind, delivery.event, delivery.keys, delivery.attempt + 1)
         match delivery.kind:
             case "event" if error is not None and delivery.attempt < ATTEMPTS:
-                self.waiting.append(again)
+                self.waiting.append(retry)
             case "event" if error is not None:
                 self.queue.append(_on_failure(delivery, error))
             case "replay" if error is None and delivery.message in self.queue:
                 self.queue.remove(delivery.message)
             case "backfill" if error is not None or result["not_done"]:
                 if delivery.attempt < ATTEMPTS:
-                    self.waiting.append(again)
+                    self.waiting.append(retry)
 
     # --- the network -----------------------------------------------------------------------------
-    def send(self, request: Request, timeout: float) -> Answer:
-        """See Network: others may go on first."""
-        invocation = self._running()
+    def send(self, request: Request, timeout: float) -> Response:
+        """See Network. Other invocations may run first."""
+        invocation = self._current()
         invocation.task.pause()
         while invocation.late and request.attempt == 1:
             self._arrive(invocation)
@@ -332,126 +341,132 @@ class World:
         if not self.quiet and self._chance(self.scenario.stalls):
             invocation.clock += self.rng.uniform(2, 25)
         try:
-            answer = self._answer(invocation, request)
+            response = self._respond(invocation, request)
         except Lost as lost:
             invocation.clock += timeout if isinstance(lost, Hang) else 0.0
-            invocation.answers.append((request, None))
+            invocation.responses.append((request, None))
             raise
-        invocation.answers.append((request, answer))
-        return answer
+        invocation.responses.append((request, response))
+        return response
 
-    def _answer(self, invocation: Invocation, request: Request) -> Answer:
-        """What the service says, or what goes wrong, before the request takes effect or after."""
+    def _respond(self, invocation: Invocation, request: Request) -> Response:
+        """The service's response, or a fault before or after the request takes effect."""
         if request.method == "PUT" and request.if_match and request.attempt == 1:
             self.invariants.overwriting(invocation)
-        fault = self._fault(request)
+        fault = self._draw_fault(request)
         if fault is None:
-            return self._told(request, self._handle(invocation, request))
+            return self._noted(request, self._handle(invocation, request))
         if fault is CONFLICT:
             invocation.conflicts += 1
         else:
             invocation.faults += 1
-        if isinstance(fault, Answer):
-            return self._told(request, fault)
+        if isinstance(fault, Response):
+            return self._noted(request, fault)
         when, _, kind = fault.partition(" ")
         if when == "cut":
-            answer = self._handle(invocation, request)
-            return self._told(request, replace(answer, whole=request.method != "GET"))
+            response = self._handle(invocation, request)
+            return self._noted(request, replace(response, whole=request.method != "GET"))
         if when == "after":
             self._handle(invocation, request)
         elif when == "late":
             invocation.late.append(request)
-        self._told(request, fault)
+        self._noted(request, fault)
         if kind == "500":
-            return BROKEN
+            return SERVER_ERROR
         raise Hang if kind == "hang" else Reset
 
-    def _fault(self, request: Request) -> Answer | str | None:
-        """What goes wrong with a request, if anything."""
+    def _draw_fault(self, request: Request) -> Response | str | None:
+        """Draw what goes wrong with a request, if anything."""
         if self.quiet:
             return None
         scenario = self.scenario
         if not self._chance(scenario.queue_faults if request.method == "SEND" else scenario.faults):
-            refused = request.conditional and self._chance(scenario.quarrel)
+            refused = request.conditional and self._chance(scenario.conflicts)
             return CONFLICT if refused else None
-        fault = self.rng.choice(scenario.kinds)
+        fault = self.rng.choice(scenario.fault_kinds)
         if fault is CONFLICT and not request.conditional:
-            return BROKEN
-        if fault is NO_BUCKET and request.method not in ("GET", "PUT"):  # nothing else tells it
-            return BROKEN
+            return SERVER_ERROR
+        if fault is NO_BUCKET and request.method not in ("GET", "PUT"):  # others show only a 404
+            return SERVER_ERROR
         return fault
 
-    def _handle(self, invocation: Invocation, request: Request) -> Answer:
+    def _handle(self, invocation: Invocation, request: Request) -> Response:
         if request.method == "SEND":
-            letter = json.loads(request.body)
-            names = ((letter["key"], letter["etag"]),)
-            self.queue.append(Message(request.body.decode(), names, letter=True))
-            self.invariants.sent(invocation, letter)
-            return Answer()
+            message = json.loads(request.body)
+            uploads = ((message["key"], message["etag"]),)
+            self.queue.append(Message(request.body.decode(), uploads, dead_letter=True))
+            self.invariants.sent(invocation, message)
+            return Response()
         before = self.s3.changes
-        answer = self.s3.handle(request)
+        response = self.s3.handle(request)
         invocation.changes += self.s3.changes - before
-        if self.scenario.restless and request.method == "GET" and not self.quiet:
+        if self.scenario.overwritten_when_read and request.method == "GET" and not self.quiet:
             self._overwrite(request.key)
-        return answer
+        return response
 
     def _overwrite(self, key: str) -> None:
-        """Put other bytes there at once. Of so many overwrites only the last one has its event."""
-        if self.overwrites >= MOST_OVERWRITES:
+        """Upload other bytes at once. Only the last of these overwrites keeps its event."""
+        if self.overwrites >= MAX_OVERWRITES:
             return
         self.overwrites += 1
         body = b"R%d" % self.overwrites
-        self.waiting = [each for each in self.waiting if each.names != (key,)]
+        self.waiting = [each for each in self.waiting if each.keys != (key,)]
         self.change(Request("PUT", INPUT, key, body), "ObjectCreated:Put")
 
     def _arrive(self, invocation: Invocation) -> None:
-        request = self._taken(invocation.late)
-        self._told(request, f"arrives late: {self._handle(invocation, request)}", invocation)
+        """Let a request take effect that the client has given up."""
+        request = self._take(invocation.late)
+        self._noted(request, f"arrives late: {self._handle(invocation, request)}", invocation)
 
     def wait(self, seconds: float) -> None:
         """See Network."""
-        self._running().clock += seconds
+        self._current().clock += seconds
 
     def now(self) -> float:
         """See Network."""
         return self.current.clock if self.current else 0.0
 
-    def _running(self) -> Invocation:
+    def _current(self) -> Invocation:
         assert self.current is not None
         return self.current
 
-    # --- what is told ----------------------------------------------------------------------------
-    def tell(self, action: str, about: tuple[Any, ...]) -> None:
-        """Note what the function logs."""
+    # --- the trace -------------------------------------------------------------------------------
+    def log(self, action: str, arguments: tuple[Any, ...]) -> None:
+        """Record a log line of the function."""
         if action in ("begin", "flush"):
             return
-        self.note(self.current.name if self.current else "world", f"  {action}", about)
+        self.note(self.current.name if self.current else "world", f"  {action}", arguments)
         if action == "failed":
-            self.invariants.failed(self._running(), about[1], about[2])
+            self.invariants.failed(self._current(), arguments[1], arguments[2])
 
-    def _told[T](self, request: Request, outcome: T, invocation: Invocation | None = None) -> T:
-        self.note((invocation or self._running()).name, request, outcome)
+    def _noted[T](self, request: Request, outcome: T, invocation: Invocation | None = None) -> T:
+        """Add a request to the trace; return its outcome."""
+        self.note((invocation or self._current()).name, request, outcome)
         return outcome
 
     def note(self, who: str, what: object, outcome: object) -> None:
         """Add a line to the trace."""
         self.trace.append((self.seconds, who, what, outcome))
 
-    def story(self) -> Iterable[str]:
-        """The trace, a line each: second, who, request or doing, outcome."""
+    def trace_lines(self) -> Iterable[str]:
+        """The lines of the trace: second, who, request or action, outcome."""
         yield f"seed {self.seed}: {self.scenario}"
         for seconds, who, what, outcome in self.trace:
             yield f"{seconds:7.2f} {who:>5}  {what!s:66} {outcome}"
 
-    def _chance(self, chance: float) -> bool:
-        return chance > 0 and self.rng.random() < chance
+    def _chance(self, probability: float) -> bool:
+        return probability > 0 and self.rng.random() < probability
 
-    def _taken[T](self, some: list[T]) -> T:
-        return some.pop(self.rng.randrange(len(some)))
+    def _take[T](self, items: list[T]) -> T:
+        """Remove an item at random and return it."""
+        return items.pop(self.rng.randrange(len(items)))
 
 
 def _on_failure(delivery: Delivery, error: BaseException) -> Message:
-    """https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html."""
+    """The record that Lambda sends of a failed event.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
     record = {
         "version": "1.0",
         "timestamp": BEGIN.isoformat(),
@@ -462,5 +477,5 @@ def _on_failure(delivery: Delivery, error: BaseException) -> Message:
         "requestPayload": delivery.event,
         "responsePayload": {"errorType": type(error).__name__, "errorMessage": str(error)},
     }
-    names = tuple((key, None) for key in delivery.names)
-    return Message(json.dumps(record), names, letter=False)
+    uploads = tuple((key, None) for key in delivery.keys)
+    return Message(json.dumps(record), uploads, dead_letter=False)

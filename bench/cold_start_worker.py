@@ -1,9 +1,9 @@
-"""What a cold start is made of: run in the runtime's Python, in an artefact's folder.
+"""Times the parts of a cold start. bench.cold_start runs it in the folder of a built function.
 
-    python cold_parts.py < event.json      → a JSON object: milliseconds by part
+    python cold_start_worker.py < events.json      (two events → milliseconds by part, as JSON)
 
-The parts are the runtime client's import, the handler's (with the clients that it makes there), the
-first event and the next one. The interpreter's own start is for the caller to time.
+The parts are the import of the runtime client, the import of the handler (with the clients that it
+creates), the first event and the next event. The caller measures the start of the interpreter.
 """
 
 import json
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 
 class Context:
-    """What a handler is given beside the event."""
+    """The context of an invocation, as far as handlers use it."""
 
     aws_request_id = "cold-start"
     function_name = "function"
@@ -22,20 +22,20 @@ class Context:
     invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:function"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Enough."""
+        """The time left in milliseconds: always enough."""
         return 30_000
 
 
 def main() -> None:
-    """Take the parts one after another."""
+    """Time the parts one after another and print them."""
     first, second = json.load(sys.stdin)
     sys.path.insert(0, "")
     times = [time.perf_counter()]
     with redirect_stdout(sys.stderr):
-        import awslambdaric.bootstrap  # noqa: F401, PLC0415 - it is timed
+        import awslambdaric.bootstrap  # noqa: F401, PLC0415 - the import is timed
 
         times.append(time.perf_counter())
-        from thumbnailer.handler import lambda_handler  # noqa: PLC0415 - likewise
+        from handler import lambda_handler  # noqa: PLC0415 - the import is timed
 
         times.append(time.perf_counter())
         for event in (first, second):

@@ -1,8 +1,9 @@
 # ruff: noqa: INP001 - a source root, as lambda/ is
-"""The thumbnail function as it is usually written; cold_start.py compares ours with it.
+"""A typical thumbnail function, with which bench.cold_start compares this pipeline.
 
-After AWS's own tutorial (https://docs.aws.amazon.com/lambda/latest/dg/with-s3-tutorial.html), which
-also puts boto3 into the package, with logs and metrics by Powertools as its documentation shows.
+It follows AWS's tutorial, which also packages boto3
+(https://docs.aws.amazon.com/lambda/latest/dg/with-s3-tutorial.html). Logs and metrics follow the
+documentation of Powertools.
 """
 
 import io
