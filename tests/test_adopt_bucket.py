@@ -228,11 +228,13 @@ def test_without_a_terminal_it_must_be_told_yes(bucket: Aws, home: Home) -> None
     assert notifications(bucket) == {}
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"y\n", 0)])
+@pytest.mark.parametrize(
+    ("answer", "code"), [(b"n\n", 1), (b"y\n", 0), (b"\n", 1), (b"\x04", 1), (b"\x03", 130)]
+)
 def test_it_asks_before_it_changes_anything(
     bucket: Aws, home: Home, answer: bytes, code: int
 ) -> None:
-    """A no ends with exit code 1, and the bucket is as it was."""
+    """A no and the end of the input exit with 1, Ctrl-C with 130; the bucket is as it was."""
     child, terminal = pty.fork()
     if child == 0:
         words = ["image-pipeline", "adopt-bucket", BUCKET]

@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 from home import COMMAND
 from pictures import jpeg
+from PIL import Image
 
 from image_pipeline import cli
 from image_pipeline.cli import version
-from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line
+from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line, run_app
+from image_pipeline.errors import CommandError
 
 UNIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios"}
 
@@ -136,6 +138,32 @@ def test_the_module_is_the_command() -> None:
     """`python -m image_pipeline.cli` does the same."""
     done = run(sys.executable, "-m", "image_pipeline.cli", "--version")
     assert done.stdout == run(COMMAND, "--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "printed"),
+    [
+        (CommandError("It is [down]. Start it."), "Error: It is [down]. Start it.\n"),
+        (PermissionError(13, "Permission denied", "/a"), "Error: Permission denied: /a\n"),
+    ],
+)
+def test_an_error_is_one_message(
+    capsys: pytest.CaptureFixture[str], error: Exception, printed: str
+) -> None:
+    """Without a traceback, as it is, on standard error, with exit code 1."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match="1"):
+        run_app(fail)
+    assert capsys.readouterr() == ("", printed)
+
+
+def test_a_large_picture_is_no_warning(tmp_path: Path) -> None:
+    """Only headers are read, so Pillow's warning of a bomb does not reach the user."""
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
+    run_app(lambda: Image.open(tmp_path / "large.png").close())
 
 
 # --- the version --------------------------------------------------------------------------------

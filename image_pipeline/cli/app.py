@@ -7,7 +7,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -97,9 +97,12 @@ def run_app(app: Callable[[], object]) -> None:
     try:
         app()
     except CommandError as error:
-        message = str(error)
+        _fail(str(error))
     except OSError as error:  # a file or folder of the user's: AWS's errors are CommandErrors
-        message = f"{error.strerror}: {error.filename}"
+        _fail(f"{error.strerror}: {error.filename}")
+
+
+def _fail(message: str) -> NoReturn:
     from image_pipeline.cli.output import print_error  # noqa: PLC0415 - `--version` prints none
 
     print_error(message)

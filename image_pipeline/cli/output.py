@@ -41,14 +41,27 @@ def print_error(message: str) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask a yes-or-no question on standard error.
+    """Ask whether to start.
 
     Raises typer.Exit with code 1 for a no, CommandError if standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise CommandError("Not a terminal: pass --yes to start without asking.")
-    if not typer.confirm(question, err=True):
+    if not ask(question, default=False):
         raise typer.Exit(1)
+
+
+def ask(question: str, *, default: bool) -> bool:
+    """Ask a yes-or-no question on standard error; the end of the input is a no.
+
+    Raises KeyboardInterrupt after Ctrl-C.
+    """
+    try:
+        return typer.confirm(question, default=default, err=True)
+    except typer.Abort as abort:  # which Typer raises for both
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        return False
 
 
 class _RateColumn(ProgressColumn):

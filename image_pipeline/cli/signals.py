@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from image_pipeline.cli.output import err
+from image_pipeline.cli.output import ask, err
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def leave_or_stop(command: str, execution: str, stop: Callable[[], None]) -> NoR
 
     Raises typer.Exit with code 130. Where there is no terminal the execution is left running.
     """
-    if sys.stdin.isatty() and typer.confirm(f"\nStop the {command}?", default=True, err=True):
+    if sys.stdin.isatty() and ask(f"\nStop the {command}?", default=True):
         stop()
         err.print(f"Stopped {execution}; nothing is lost. To continue: image-pipeline {command}")
     else:

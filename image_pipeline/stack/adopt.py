@@ -8,7 +8,7 @@ a whole, so the one that is there is read, completed and written back.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
 
@@ -50,13 +50,7 @@ class Changes:
     @property
     def cors_rule(self) -> "CORSRuleTypeDef | None":
         """The CORS rule to add, or None."""
-        if not self.origins:
-            return None
-        return {
-            "AllowedMethods": [METHOD],
-            "AllowedOrigins": list(self.origins),
-            "AllowedHeaders": ["*"],
-        }
+        return _cors_rule(self.origins)
 
 
 def plan(aws: Aws, bucket: str, origins: Sequence[str] = CONSOLE_ORIGINS) -> Changes:
@@ -82,26 +76,45 @@ def apply(aws: Aws, bucket: str, changes: Changes) -> None:
     """
     with _bucket_errors_explained(aws, bucket):
         if changes.event_bridge:
-            notifications = _notifications(aws, bucket)
-            aws.s3.put_bucket_notification_configuration(
-                Bucket=bucket,
-                NotificationConfiguration={**notifications, "EventBridgeConfiguration": {}},
-                SkipDestinationValidation=True,  # those that are there stay as they are
-            )
-        rules = _cors_rules(aws, bucket) if changes.origins else []
-        missing = Changes(event_bridge=False, origins=_not_allowed(rules, changes.origins))
-        if rule := missing.cors_rule:
-            if len(rules) >= MAX_RULES:
-                raise CommandError(
-                    f"Bucket {bucket} has {MAX_RULES} CORS rules, and S3 allows no more. Remove "
-                    "one, then run the command again."
-                )
-            aws.s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [*rules, rule]})
+            _turn_event_bridge_on(aws, bucket)
+        if changes.origins:
+            _allow(aws, bucket, changes.origins)
+
+
+def _turn_event_bridge_on(aws: Aws, bucket: str) -> None:
+    notifications = _notifications(aws, bucket)
+    if "EventBridgeConfiguration" not in notifications:
+        aws.s3.put_bucket_notification_configuration(
+            Bucket=bucket,
+            NotificationConfiguration={**notifications, "EventBridgeConfiguration": {}},
+            SkipDestinationValidation=True,  # those that are there stay as they are
+        )
+
+
+def _allow(aws: Aws, bucket: str, origins: Sequence[str]) -> None:
+    rules = _cors_rules(aws, bucket)
+    rule = _cors_rule(_not_allowed(rules, origins))
+    if not rule:
+        return
+    if len(rules) >= MAX_RULES:
+        raise CommandError(
+            f"Bucket {bucket} has {MAX_RULES} CORS rules, and S3 allows no more. Remove one, then "
+            "run the command again."
+        )
+    aws.s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [*rules, rule]})
+
+
+def _cors_rule(origins: Sequence[str]) -> "CORSRuleTypeDef | None":
+    """The rule that lets pages of `origins` upload; None if there are none."""
+    if not origins:
+        return None
+    return {"AllowedMethods": [METHOD], "AllowedOrigins": list(origins), "AllowedHeaders": ["*"]}
 
 
 def _notifications(aws: Aws, bucket: str) -> "NotificationConfigurationTypeDef":
-    answer = aws.s3.get_bucket_notification_configuration(Bucket=bucket)
-    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}  # type: ignore[return-value]  # the same structure
+    answer: Any = aws.s3.get_bucket_notification_configuration(Bucket=bucket)
+    del answer["ResponseMetadata"]
+    return cast("NotificationConfigurationTypeDef", answer)
 
 
 def _cors_rules(aws: Aws, bucket: str) -> "Sequence[CORSRuleOutputTypeDef]":

@@ -83,15 +83,16 @@ def follow(
 
     Raises CommandError if one fails, typer.Exit after Ctrl-C.
     """
+    states = stack.aws.states
+    if running:
+        watched = executions.watch(states, running.arn)
+    else:
+        watched = replay_all(stack, error, maximum)
     ended = []
     execution = running
     try:
         with err.status("Replaying") as spinner:
-            for execution in (
-                executions.watch(stack.aws.states, running.arn)
-                if running
-                else replay_all(stack, error, maximum)
-            ):
+            for execution in watched:
                 if execution.running:
                     left = count_messages(stack)
                     spinner.update(f"Replaying: {left:,} messages on the queue")
@@ -100,8 +101,7 @@ def follow(
     except KeyboardInterrupt:
         if execution is None:
             raise
-        stop = partial(executions.stop, stack.aws.states, execution.arn)
-        leave_or_stop("replay", execution.name, stop)
+        leave_or_stop("replay", execution.name, partial(executions.stop, states, execution.arn))
     return ended
 
 
