@@ -22,9 +22,10 @@ from image_pipeline.cli.common import (
     stopped_by_signals,
     where,
 )
-from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address, free_port
+from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address
 from image_pipeline.errors import CommandError
-from image_pipeline.local.stack import HOST, LocalStack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import HOST, preferred_port
 from image_pipeline.stack.deployed import Stack
 
 DEFAULT_PORT: Final = 4567
@@ -72,7 +73,7 @@ def console(
     secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
     with (
         stopped_by_signals(),
-        listening(free_port(DEFAULT_PORT) if port is None else port) as listener,
+        listening(preferred_port(DEFAULT_PORT) if port is None else port) as listener,
     ):
         url = address(listener.getsockname()[1], secret)
         out.print(

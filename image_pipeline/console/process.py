@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local.stack import HOST, check_port
 from image_pipeline.locks import locked
+from image_pipeline.ports import HOST, preferred_port
 
 SECRET: Final = "secret"  # noqa: S105 - its name
 """Parameter of the address that opens a console; a cookie takes its place."""
@@ -55,7 +55,7 @@ class ConsoleProcess:
             if lock is None:
                 raise CommandError("A console of this stack runs already.")
             self._state.unlink(missing_ok=True)  # of an earlier one, whose number may be another's
-            port, secret = free_port(port), secrets.token_urlsafe()
+            port, secret = preferred_port(port), secrets.token_urlsafe()
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own command
                     [
@@ -107,15 +107,3 @@ class ConsoleProcess:
 def address(port: int, secret: str) -> str:
     """What opens a console."""
     return f"http://{HOST}:{port}/?{SECRET}={secret}"
-
-
-def free_port(port: int) -> int:
-    """`port` of loopback, or one that is free where it is taken, or there is none such."""
-    try:
-        check_port(port)
-    except (CommandError, OverflowError):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            found: int = probe.getsockname()[1]
-            return found
-    return port

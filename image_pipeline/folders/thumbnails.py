@@ -6,7 +6,6 @@ clocks say. Here a file's size and time stand for its bytes, as for make and rsy
 """
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -24,6 +23,9 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
+import psutil  # type: ignore[import-untyped]
+from filelock import FileLock, Timeout
+
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
 from thumbnailer.errors import PermanentError, PipelineError, UnsupportedImage, release_frames
@@ -37,6 +39,9 @@ from thumbnailer.settings import Settings
 
 WORK: Final = ".image-pipeline"
 """Folder within the output's, for what is still being written."""
+
+LOCK: Final = ".image-pipeline.lock"
+"""File in the output folder that exists while a run writes there."""
 
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
@@ -158,7 +163,7 @@ def plan(
 
 def memory_of_worker(workers: int) -> int:
     """MB that each worker may take, so that all together take half of the machine's."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
+    machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
     return max(LEAST_MB, min(machine // 2 // workers, LARGEST_MB))
 
 
@@ -234,26 +239,26 @@ def make(job: Job) -> Result:
 
 @contextlib.contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Have `out` for oneself for the block, without what a killed run left half-written.
+    """Make sure that no other run writes to `out` during the block.
 
-    Raises CommandError where another run has it.
+    What a killed run left half-written is removed. Raises CommandError if another run writes there.
     """
     out.mkdir(parents=True, exist_ok=True)
     work = out / WORK
-    lock = os.open(out, os.O_RDONLY)
+    lock = FileLock(out / LOCK, blocking=False)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
+        lock.acquire()
+    except Timeout:
+        raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
+    try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        try:
-            yield
-        finally:
-            shutil.rmtree(work)
+        yield
     finally:
-        os.close(lock)
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(PermissionError):  # Windows: an open file; the release removes it
+            (out / LOCK).unlink()
+        lock.release()
 
 
 def record_failures(out: Path, failures: Sequence[Result]) -> None:
