@@ -49,7 +49,7 @@ from bench.experiment import (
 from bench.limits import LimitUnavailable, limited
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
-from image_pipeline.local.stack import architecture, sam_environment
+from image_pipeline.local.tools import architecture, sam_environment
 
 RESULT: Final = RESULTS / "cold_start.json"
 

@@ -27,8 +27,8 @@ from image_pipeline.cli.common import (
     stopped_by_signals,
 )
 from image_pipeline.console.metrics import Figures
-from image_pipeline.local.runtime_emulator import free_ports
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_ports
 from image_pipeline.stack import executions, replay
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution

@@ -34,7 +34,8 @@ from image_pipeline.console.command import open_page  # and its command is added
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples
-from image_pipeline.local.stack import CREDENTIALS, LocalStack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.stack import dead_letters, uploads
 from image_pipeline.stack.deployed import Stack, explained
 from image_pipeline.stack.uploads import Outcome, State
