@@ -19,6 +19,7 @@ from pictures import encoded, quadrants
 
 from image_pipeline.build import function
 from image_pipeline.build.function import BuildError, build_function
+from image_pipeline.local.stack import LocalStack
 from image_pipeline.local.tools import architecture, sam_environment
 from thumbnailer import build_check
 from thumbnailer.build_check import MACHINES, STAMP
@@ -200,6 +201,18 @@ def test_a_build_can_be_repeated(artefacts: dict[str, Path], tmp_path: Path, tar
     first, second = contents(artefacts[target]), contents(artefact)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_local_stack_is_built_without_make(
+    artefacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` builds into a folder that is laid out as the sources are, with no tool but uv."""
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    local = LocalStack(tmp_path / "home")
+    local.directory.mkdir()
+    local.build()
+    assert contents(local.artefact) == contents(artefacts[architecture()])
+    assert contents(local.artefact.with_name("iac")) == contents(REPOSITORY / "iac")
 
 
 def test_the_build_program_runs_in_older_pythons() -> None:
