@@ -39,6 +39,7 @@ class InstalledWheel:
             "PATH": f"{UV.parent}{os.pathsep}{os.defpath}",
             "HOME": str(self.home),
             "COLUMNS": "100",
+            "AWS_EC2_METADATA_DISABLED": "true",  # no machine's own credentials
             "PYTHONDONTWRITEBYTECODE": "1",  # a test compares the files of site-packages
             "UV_CACHE_DIR": uv("cache", "dir").strip(),
             **{name: value for name, value in os.environ.items() if DOWNLOADS.match(name)},
@@ -50,9 +51,11 @@ class InstalledWheel:
         """Run `image-pipeline`, and check its exit code."""
         return self._run(self.command, *words, code=code, **variables)
 
-    def python(self, program: str, *words: object) -> subprocess.CompletedProcess[str]:
-        """Run a Python program in the environment, and check that it succeeds."""
-        return self._run(self.environment / "bin" / "python", "-c", program, *words)
+    def python(
+        self, program: str, *words: object, code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python program in the environment, and check its exit code."""
+        return self._run(self.environment / "bin" / "python", "-c", program, *words, code=code)
 
     def _run(
         self, *words: object, code: int = 0, **variables: str

@@ -32,11 +32,11 @@ WITHOUT_UNIX = f"""
 import builtins, sys
 import_module = builtins.__import__
 
-def import_portable(name, globals=None, *more):
+def import_portable(name, globals=None, *more, **named):
     importer = (globals or dict()).get("__name__", "").partition(".")[0]
     if importer in ("image_pipeline", "thumbnailer") and name in {UNIX_ONLY}:
         raise ImportError(f"{{globals['__name__']}} imports {{name}}")
-    return import_module(name, globals, *more)
+    return import_module(name, globals, *more, **named)
 
 builtins.__import__ = import_portable
 from importlib.metadata import entry_points
@@ -168,6 +168,18 @@ def test_thumbs_and_help_import_nothing_that_only_unix_has(installed: InstalledW
     (installed.home / "portable.jpg").write_bytes(jpeg((300, 200)))
     installed.python(WITHOUT_UNIX, "thumbs", "portable.jpg", "--out", "portable")
     assert (installed.home / "portable" / "portable_128w.webp").exists()
+
+
+@pytest.mark.parametrize("name", ["status", "console", "upload"])
+def test_commands_on_a_stack_import_nothing_that_only_unix_has(
+    installed: InstalledWheel, name: str
+) -> None:
+    """They get as far as the account, for which there are no credentials here."""
+    (installed.home / "unsent.jpg").write_bytes(jpeg((30, 20)))
+    files = ["unsent.jpg"] * (name == "upload")
+    done = installed.python(WITHOUT_UNIX, name, *files, "--stack", "any", code=1)
+    assert done.stderr.startswith("Error: ")
+    assert "aws configure" in done.stderr
 
 
 def test_up_says_that_it_needs_a_checkout(installed: InstalledWheel) -> None:
