@@ -32,13 +32,17 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 
 ##@ Develop
 .PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
-test: $(STACK_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
+# The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
+TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
+TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
+test: $(TEST_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
 	pytest -n auto --dist loadscope $(PYTEST)
 
 lint: $(DEV) ## Check formatting, style and types
 	black --check .
 	ruff check .
 	mypy
+	lint-imports
 
 validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
@@ -160,19 +164,22 @@ pins: $(UV) ## Compile the requirements files (UPGRADE=1 for newer versions)
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
+# uv takes a Python 3.13 that is installed, or downloads one.
+make_venv = $(UV) venv --quiet --clear --python 3.13 $(1) || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
+
 $(UV): requirements/uv.txt
 	python3 -m venv .tools/uv || { echo "Python's venv module is missing. On Debian or Ubuntu run: apt install python3-venv" >&2; exit 1; }
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 $(DEV): requirements/dev.txt pyproject.toml $(UV)
-	$(UV) venv --quiet --clear --python 3.13 .venv
+	$(call make_venv,.venv)
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .tools/%/.ready: requirements/%.txt $(UV)
-	$(UV) venv --quiet --clear --python 3.13 .tools/$*
+	$(call make_venv,.tools/$*)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 

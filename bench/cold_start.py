@@ -40,7 +40,7 @@ from bench.photos import PHOTO_BYTES, Photo, photo_of
 from bench.record import REPOSITORY, RESULTS, WORK, Spread, commit, machine
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
-from image_pipeline.local.stack import architecture, sam_environment
+from image_pipeline.local.tools import architecture, sam_environment
 
 RESULT: Final = RESULTS / "cold_start.json"
 

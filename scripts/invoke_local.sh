@@ -5,4 +5,4 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$repository/.venv/bin/python
 [ -x "$python" ] || { echo "The tools are not installed. Run: make setup" >&2; exit 1; }
-exec "$python" -m image_pipeline.local.invocation "$@"
+exec "$python" -m tools.invoke_local "$@"

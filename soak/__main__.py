@@ -21,8 +21,8 @@ from image_pipeline.cli.output import err, out, print_json, progress_bar
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.cli.targets import start
 from image_pipeline.console.metrics import Metrics
-from image_pipeline.local.runtime_emulator import free_ports
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_ports
 from image_pipeline.stack.dead_letters import failures
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.replay import replay_all

@@ -12,12 +12,12 @@ from typing import Final
 
 import chromium
 from console_server import SECRET, serving
-from local_stack.serving import free_port
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from image_pipeline.local import samples
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_port
 
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "img"
 DESKTOP, PHONE = (1100, 860), (390, 844)

@@ -1,4 +1,4 @@
-"""image_pipeline.artefact: what a built function weighs, and when that is too much."""
+"""tools/artefact_size.py: the size of a built function, and when it exceeds Lambda's limits."""
 
 import io
 import random
@@ -31,10 +31,10 @@ def built(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_parts_are_weighed_as_lambda_gets_them(built: Path) -> None:
-    """Folders with all below, largest zipped first; together they are the zip of the whole.
+def test_parts_are_measured_as_lambda_gets_them(built: Path) -> None:
+    """Folders include everything below them; the sum of the parts is the zip of the whole.
 
-    A part's zip ends with a record of 22 bytes, of which the whole has one.
+    The largest zip is first. Every zip ends with a record of 22 bytes, and the whole has one.
     """
     found = parts(built)
     assert [part.name for part in found] == ["dense", "text", "build.json", "handler.py"]
@@ -50,8 +50,8 @@ def test_parts_are_weighed_as_lambda_gets_them(built: Path) -> None:
     ("unzipped", "zipped", "message"),
     [(250 * MB + 1, MB, "250.00 MB unzipped"), (100 * MB, 50 * MB + 1, "50.00 MB zipped")],
 )
-def test_more_than_lambda_takes_is_refused(unzipped: int, zipped: int, message: str) -> None:
-    """One byte over either limit, of all parts together, is too much; the limit itself is not."""
+def test_more_than_lambda_allows_is_refused(unzipped: int, zipped: int, message: str) -> None:
+    """All parts together may reach either limit, and not exceed it by a byte."""
     rest = Part("b", 0, 1)
     check_limits([Part("a", unzipped - 1, zipped - 2), rest])
     with pytest.raises(CommandError, match=message) as raised:
@@ -59,10 +59,10 @@ def test_more_than_lambda_takes_is_refused(unzipped: int, zipped: int, message: 
     assert "lambda/requirements.in" in str(raised.value)
 
 
-def test_the_report_names_architecture_and_sums(
+def test_the_report_has_the_architecture_and_sums(
     built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The largest parts have a line each, the others one, and all of them one."""
+    """The largest parts have a line each, the others share one, and the total has one."""
     monkeypatch.setattr(artefact_size, "SHOWN", 2)
     artefact_size.show(built, parts(built))
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The event, the log and the refusals of image_pipeline.local_invocation."""
+"""tools/invoke_local.py: which events it accepts, how it reads a log, what it refuses."""
 
 import json
 import subprocess
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local import invocation
-from image_pipeline.local.invocation import Metric, check_docker, read_event, read_log, redirected
+from image_pipeline.local import docker
+from image_pipeline.local.docker import check_docker
+from image_pipeline.local.function_log import Metric, read_log
+from image_pipeline.local.invocation import read_event, redirected
 from thumbnailer.events import parse
 
 S3 = {"s3": {"bucket": {"name": "prod", "arn": "arn:aws:s3:::prod"}, "object": {"key": "prod"}}}
@@ -36,8 +38,8 @@ EMF = {
 }
 
 
-def test_the_sample_event_is_one_that_the_function_takes() -> None:
-    """The default of `make local` names a photo under the default prefix."""
+def test_the_function_accepts_the_sample_event() -> None:
+    """The event that `make local` uses by default names a photo under the default prefix."""
     event = read_event(Path(__file__).with_name("sample_event.json"))
     assert [upload.key for upload in parse(event).uploads] == ["uploads/photo.jpg"]
 
@@ -47,11 +49,11 @@ def test_the_sample_event_is_one_that_the_function_takes() -> None:
     [
         (b'{"Records": [', "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"records": []}', "is no event that the function takes"),
+        (b'{"records": []}', "is not an event that the function accepts"),
         (b'{"uploads": [{"bucket": "b"}]}', r"uploads\[0\]: the key must be text"),
     ],
 )
-def test_a_file_that_is_no_event_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_without_an_event_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     """The message names the file and what is wrong with it."""
     path = tmp_path / "event.json"
     path.write_bytes(content)
@@ -61,7 +63,7 @@ def test_a_file_that_is_no_event_is_refused(tmp_path: Path, content: bytes, mess
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """The message names the file and what the system says."""
+    """The message names the file and the system's error."""
     with pytest.raises(CommandError, match=r"no\.json cannot be read: No such file"):
         read_event(tmp_path / "no.json")
 
@@ -80,10 +82,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         {"bucket": "prod", "key": "prod", "error": {}, "attempts": 1},
         {"uploads": [{"bucket": "prod", "key": "prod"}]},
     ],
-    ids=["s3", "sns in sqs", "sns", "eventbridge", "onfailure", "letter", "direct"],
+    ids=["s3", "sns in sqs", "sns", "eventbridge", "onfailure", "dead letter", "direct"],
 )
 def test_every_event_shape_is_redirected(event: Any) -> None:
-    """Whatever wraps it, the bucket becomes the local one; a key of the same name stays."""
+    """In every wrapping the bucket becomes the local one; an equal key stays as it is."""
     before = json.dumps(event)
     [upload] = parse(redirected(event, "local")).uploads
     assert (upload.bucket, upload.key) == ("local", "prod")
@@ -91,16 +93,16 @@ def test_every_event_shape_is_redirected(event: Any) -> None:
     assert json.dumps(event) == before
 
 
-def test_an_unreadable_message_is_left_to_the_function() -> None:
-    """What is no JSON within a batch goes on as it is: the function answers for it."""
+def test_an_unreadable_message_is_passed_on() -> None:
+    """A message of a batch that is not JSON stays as it is: the function reports it."""
     event = {"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": "nonsense"}]}
     assert redirected(event, "local") == event
 
 
-def test_log_lines_and_metrics_are_told_apart() -> None:
-    """JSON objects are decoded, other lines stay; an EMF line becomes its metrics, and no line.
+def test_log_lines_and_metrics_are_separated() -> None:
+    """JSON objects are decoded, other lines stay; a line of metrics (EMF) is not a log line.
 
-    A metric without a unit has CloudWatch's `None`; one without a value is none.
+    A metric without a unit has CloudWatch's `None`; one without a value is left out.
     """
     lines = ["plain text", '{"action": "start"}', json.dumps(EMF), '"text"', '{"_aws": 1}']
     log, metrics = read_log(lines)
@@ -113,22 +115,22 @@ def test_log_lines_and_metrics_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("client", [None, "#!/bin/sh\nexit 1", "#!/bin/sh\nexec sleep 60"])
-def test_without_a_docker_daemon_the_way_around_is_said(
+def test_without_a_docker_daemon_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str | None
 ) -> None:
-    """No client, one that reaches no daemon, and one that hangs: leave --docker out."""
+    """Also where the client finds no daemon, and where it hangs: leave out --docker."""
     if client:
         (tmp_path / "docker").write_text(client)
         (tmp_path / "docker").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(invocation, "DOCKER_SECONDS", 0.2)
-    with pytest.raises(CommandError, match="leave --docker out"):
+    monkeypatch.setattr(docker, "DOCKER_SECONDS", 0.2)
+    with pytest.raises(CommandError, match="leave out --docker"):
         check_docker()
 
 
-def test_the_script_says_how_it_is_used() -> None:
+def test_the_script_has_help() -> None:
     """`--help` works from any directory and shows examples."""
     script = Path(__file__).parents[1] / "scripts" / "invoke_local.sh"
     done = subprocess.run(  # noqa: S603 - our own script

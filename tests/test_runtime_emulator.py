@@ -1,4 +1,4 @@
-"""image_pipeline.runtime_emulator: functions run in AWS's own runtime client."""
+"""image_pipeline.local.runtime_emulator: functions run in AWS's runtime client."""
 
 import os
 import time
@@ -56,7 +56,7 @@ def function(tmp_path):
 
 
 def test_a_result_comes_back_with_its_log_and_times(function):
-    """The answer is the decoded JSON; what the function wrote and took is told beside it."""
+    """The outcome has the decoded JSON, the lines that the function wrote, times and memory."""
     with function("echo") as emulator:
         cold = emulator.invoke({"key": "ünïcode ☂"})
     assert cold.result == {"key": "ünïcode ☂"}
@@ -68,7 +68,7 @@ def test_a_result_comes_back_with_its_log_and_times(function):
 
 
 def test_a_second_event_finds_the_environment_warm(function):
-    """Init happens once; its time and log belong to the first event."""
+    """Init happens once; its time and its log lines are part of the first outcome."""
     with function("echo") as emulator:
         emulator.invoke(1)
         warm = emulator.invoke(2)
@@ -77,8 +77,8 @@ def test_a_second_event_finds_the_environment_warm(function):
     assert "init" not in warm.log
 
 
-def test_a_raised_error_has_its_type_message_and_place(function):
-    """An exception is an error of the invocation; the environment stays."""
+def test_a_raised_error_has_its_type_message_and_stack(function):
+    """An exception is the error of the outcome; the environment stays warm."""
     with function("fail") as emulator:
         failed = emulator.invoke({})
         assert emulator.invoke({}).init_ms is None
@@ -89,13 +89,13 @@ def test_a_raised_error_has_its_type_message_and_place(function):
 
 
 def test_a_result_that_looks_like_an_error_is_a_result(function):
-    """What tells an error is how the runtime posted it, not what it looks like."""
+    """How the runtime posted it decides, not its content."""
     with function("look_like_an_error") as emulator:
         assert emulator.invoke({}).result["errorMessage"] == "only a result"
 
 
 def test_a_failed_init_is_reported(function, tmp_path):
-    """A handler that cannot be imported gives the error of its import, with the log."""
+    """If the handler cannot be imported, the outcome has the error of the import, and the log."""
     (tmp_path / "handler.py").write_text("print('so far')\nimport no_such_module")
     with function("echo") as emulator:
         failed = emulator.invoke({})
@@ -106,8 +106,8 @@ def test_a_failed_init_is_reported(function, tmp_path):
     assert failed.max_memory_mb is None
 
 
-def test_a_timeout_ends_the_invocation_and_the_next_starts_anew(function):
-    """A function that exceeds its time is killed, and initialised again for the next event."""
+def test_after_a_timeout_the_function_is_initialised_again(function):
+    """A function that exceeds its time-out is killed; the next event starts a new process."""
     with function("sleep", timeout=1) as emulator:
         late = emulator.invoke(30)
         again = emulator.invoke(0)
@@ -116,16 +116,16 @@ def test_a_timeout_ends_the_invocation_and_the_next_starts_anew(function):
     assert again.init_ms is not None
 
 
-def test_a_function_that_leaves_its_process_is_reported(function):
-    """An exit in the middle of an event is an error, not a hang."""
+def test_a_function_that_ends_its_process_is_reported(function):
+    """An exit during an event is an error, not a hang."""
     with function("leave") as emulator:
         assert emulator.invoke({}).error.type == "Runtime.ExitError"
 
 
 def test_the_environment_is_that_of_lambda(function, tmp_path, monkeypatch):
-    """The function sees what Lambda sets and what it was given, and nothing of ours.
+    """The function has Lambda's variables and those it was given, and none of this process.
 
-    A LOG_LEVEL that quiets the function does not quiet the emulator.
+    LOG_LEVEL applies to the function and not to the emulator, whose trace is needed.
     """
     monkeypatch.setenv("AWS_PROFILE", "production")
     given = {"OUTPUT_BUCKET": "thumbnails", "AWS_REGION": "eu-west-1", "LOG_LEVEL": "ERROR"}
@@ -140,7 +140,7 @@ def test_the_environment_is_that_of_lambda(function, tmp_path, monkeypatch):
 
 
 def test_nothing_is_left_running(function):
-    """Leaving ends the emulator, the function and the processes that it started."""
+    """At the end of the block the emulator, the function and its processes are gone."""
     with function("start_another") as emulator:
         pids = [emulator.pid, *emulator.invoke({}).result]
         assert all(_runs(pid) for pid in pids)
@@ -150,8 +150,8 @@ def test_nothing_is_left_running(function):
     assert not any(_runs(pid) for pid in pids)
 
 
-def test_a_function_at_work_is_ended_too(function):
-    """Closing does not wait for an event that is still being worked on."""
+def test_closing_ends_a_running_function(function):
+    """Closing does not wait for an event that is being processed."""
     with function("sleep") as emulator, ThreadPoolExecutor() as threads:
         emulator.invoke(0)
         unanswered = threads.submit(emulator.invoke, 20)
@@ -163,27 +163,27 @@ def test_a_function_at_work_is_ended_too(function):
     assert time.monotonic() - began < 5
 
 
-def test_a_command_can_confine_the_runtime(function):
+def test_a_command_can_limit_the_runtime(function):
     """The runtime runs under the command that precedes it."""
-    with function("environment", command=("/usr/bin/env", "CONFINED=yes")) as emulator:
-        assert emulator.invoke({}).result[0]["CONFINED"] == "yes"
+    with function("environment", command=("/usr/bin/env", "LIMITED=yes")) as emulator:
+        assert emulator.invoke({}).result[0]["LIMITED"] == "yes"
 
 
-def test_missing_tools_are_said_with_what_to_do(function, monkeypatch, tmp_path):
-    """Without the tools the message names the make target that installs them."""
+def test_missing_tools_are_reported(function, monkeypatch, tmp_path):
+    """The message names the make target that installs them."""
     monkeypatch.setattr(runtime_emulator, "TOOLS", tmp_path)
     with pytest.raises(CommandError, match="make setup"), function("echo"):
         pass
 
 
-def test_a_missing_artefact_is_said_with_what_to_do(tmp_path):
-    """Without a build the message names the make target that makes one."""
+def test_a_missing_artefact_is_reported(tmp_path):
+    """The message names the make target that builds one."""
     with pytest.raises(CommandError, match="make build"), RuntimeEmulator(tmp_path / "no", {}):
         pass
 
 
 def _runs(pid):
-    """Whether a process works; a zombie, which only waits to be counted, does not."""
+    """Whether a process runs; a zombie, which has ended, does not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,1 +1,1 @@
-"""Programs for maintainers. They are not part of the wheel."""
+"""Programs for maintainers: measurements, checks and the build hook of the wheel."""

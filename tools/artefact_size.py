@@ -1,4 +1,4 @@
-"""What a built function weighs, and whether Lambda takes it: `make build` ends with this."""
+"""Shows the size of a built function, and checks Lambda's limits: the end of `make build`."""
 
 import io
 import json
@@ -17,13 +17,13 @@ from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
 from thumbnailer.build_check import STAMP
 
-UNZIPPED_LIMIT: Final = 250 * 2**20
-ZIPPED_LIMIT: Final = 50 * 2**20
-"""Bytes of a function with its layers, and of a zip that is uploaded to Lambda itself
+MAX_UNZIPPED: Final = 250 * 2**20
+MAX_ZIPPED: Final = 50 * 2**20
+"""Bytes of a function with its layers, and of a zip that is uploaded to Lambda directly
 (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
 
 SHOWN: Final = 8
-"""Parts that are named; the others, small beside them, are summed up."""
+"""Number of parts with a line of their own; the others share one."""
 
 app = new_app()
 
@@ -38,9 +38,9 @@ class Part:
 
 
 @app.command()
-def weigh(
+def show_size(
     artefact: Annotated[
-        Path, typer.Argument(metavar="ARTEFACT", help="The directory that `sam build` has made.")
+        Path, typer.Argument(metavar="ARTEFACT", help="The folder that `sam build` has made.")
     ],
 ) -> None:
     """Show the size of a built function and of its largest parts, unzipped and as Lambda gets it.
@@ -49,7 +49,7 @@ def weigh(
 
     **Example**
 
-    `python -m image_pipeline.artefact .aws-sam/build/ThumbnailFunction`
+    `python -m tools.artefact_size .aws-sam/build/ThumbnailFunction`
     """
     found = parts(artefact)
     show(artefact, found)
@@ -57,27 +57,27 @@ def weigh(
 
 
 def parts(artefact: Path) -> list[Part]:
-    """Weigh every part of a built function, largest zipped first, in memory.
+    """The sizes of every part of a built function, largest zip first.
 
-    Raises CommandError where no built function is.
+    Raises CommandError if `artefact` is not a built function.
     """
     if not (artefact / STAMP).is_file():
         raise CommandError(f"There is no built function in {artefact}. Build it: `make build`.")
-    found = [_weighed(entry) for entry in artefact.iterdir()]
+    found = [_measured(entry) for entry in artefact.iterdir()]
     return sorted(found, key=lambda part: (-part.zipped, part.name))
 
 
 def check_limits(found: Sequence[Part]) -> None:
-    """Raise CommandError if the parts are together more than Lambda allows."""
+    """Raise CommandError if all parts together exceed a limit of Lambda."""
     unzipped, zipped = _sums(found)
     for size, limit, what in (
-        (unzipped, UNZIPPED_LIMIT, "unzipped"),
-        (zipped, ZIPPED_LIMIT, "zipped, in a direct upload"),
+        (unzipped, MAX_UNZIPPED, "unzipped"),
+        (zipped, MAX_ZIPPED, "zipped, in a direct upload"),
     ):
         if size > limit:
             raise CommandError(
-                f"The function has {_mb(size)} MB {what}, and Lambda allows {_mb(limit)}. Its "
-                "largest parts are above: leave out what is not needed (lambda/requirements.in)."
+                f"The function has {_mb(size)} MB {what}; Lambda's limit is {_mb(limit)} MB. Its "
+                "largest parts are listed above: remove a library from lambda/requirements.in."
             )
 
 
@@ -97,8 +97,8 @@ def show(artefact: Path, found: Sequence[Part]) -> None:
     out.print(table)
 
 
-def _weighed(entry: Path) -> Part:
-    """Weigh a part in a zip of its own, deflated as sam does it."""
+def _measured(entry: Path) -> Part:
+    """Measure a part in a zip of its own, with the compression that sam uses."""
     files = [entry] if entry.is_file() else [each for each in entry.rglob("*") if each.is_file()]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -112,7 +112,7 @@ def _sums(found: Sequence[Part]) -> tuple[int, int]:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 2**20:,.2f}"  # Lambda's MB are 2^20 bytes
+    return f"{size / 2**20:,.2f}"  # Lambda counts 2^20 bytes as one MB
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local.stack import HOST, check_port
 from image_pipeline.locks import locked
+from image_pipeline.ports import HOST, preferred_port
 
 SECRET: Final = "secret"  # noqa: S105 - the name of the parameter
 """The query parameter of the URL that opens a console; a cookie replaces it."""
@@ -60,7 +60,7 @@ class ConsoleProcess:
             if lock is None:
                 raise CommandError("The console of this stack is already running.")
             self._state.unlink(missing_ok=True)  # its process id may be reused by now
-            port, secret = free_port(port), secrets.token_urlsafe()
+            port, secret = preferred_port(port), secrets.token_urlsafe()
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - this package's own command
                     [
@@ -112,15 +112,3 @@ class ConsoleProcess:
 def address(port: int, secret: str) -> str:
     """Return the URL that opens the console on `port`."""
     return f"http://{HOST}:{port}/?{SECRET}={secret}"
-
-
-def free_port(port: int) -> int:
-    """Return `port` if it is valid and free on loopback, else a port that is."""
-    try:
-        check_port(port)
-    except (CommandError, OverflowError):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            found: int = probe.getsockname()[1]
-            return found
-    return port

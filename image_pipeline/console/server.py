@@ -8,7 +8,7 @@ import uvicorn
 
 from image_pipeline.console.app import application
 from image_pipeline.errors import CommandError
-from image_pipeline.local.stack import HOST
+from image_pipeline.ports import HOST
 from image_pipeline.stack.deployed import Stack
 
 STOP_SECONDS: Final = 2

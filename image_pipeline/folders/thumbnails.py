@@ -6,7 +6,6 @@ needs no clock. A file's size and time stand for its bytes here, as in make and 
 """
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -23,6 +22,9 @@ from enum import StrEnum
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
+
+import psutil  # type: ignore[import-untyped]
+from filelock import FileLock, Timeout
 
 from image_pipeline import files
 from image_pipeline.errors import CommandError
@@ -47,6 +49,9 @@ from thumbnailer.settings import MAX_MEMORY_MB, Settings
 
 WORK: Final = ".image-pipeline"
 """Folder inside the output folder, for files that are still being written."""
+
+LOCK: Final = ".image-pipeline.lock"
+"""File in the output folder that exists while a run writes there."""
 
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
@@ -169,7 +174,7 @@ def plan(
 
 def memory_of_worker(workers: int) -> int:
     """Return the MB that each worker may use, so that all together use half of the machine's."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
+    machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
     return max(MIN_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
 
 
@@ -248,20 +253,20 @@ def writing_to(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     work = out / WORK
-    lock = os.open(out, os.O_RDONLY)
+    lock = FileLock(out / LOCK, blocking=False)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
+        lock.acquire()
+    except Timeout:
+        raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
+    try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        try:
-            yield
-        finally:
-            shutil.rmtree(work)
+        yield
     finally:
-        os.close(lock)
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(PermissionError):  # Windows: an open file; the release removes it
+            (out / LOCK).unlink()
+        lock.release()
 
 
 def record_failures(out: Path, failures: Sequence[Result]) -> None:

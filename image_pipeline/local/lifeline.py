@@ -1,7 +1,8 @@
-"""Runs a command for as long as whoever started it lives: `python lifeline.py COMMAND...`.
+"""Runs a command that ends when the process that started it does: `python lifeline.py COMMAND...`.
 
-Its standard input is a pipe that nobody writes to. When that ends its writer is gone, however that
-ended, and this process group is killed, which must be one of its own.
+Standard input is a pipe that the starting process holds and never writes to. When that process
+ends, however it ends, the pipe is closed, and this process group is killed. So the group must be
+one of its own (`start_new_session`).
 """
 
 import os
@@ -12,7 +13,7 @@ import threading
 
 
 def main() -> None:
-    """Run the command, and leave with its exit code."""
+    """Run the command, and exit with its exit code."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     ran = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, check=False)  # noqa: S603
     sys.exit(ran.returncode)

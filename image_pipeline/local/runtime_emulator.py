@@ -1,10 +1,10 @@
-"""Runs a built function as Lambda does: in AWS's own runtime client, under AWS's own emulator.
+"""Runs a built function as Lambda does: in AWS's runtime client, under AWS's emulator.
 
 The Runtime Interface Emulator (https://github.com/aws/aws-lambda-runtime-interface-emulator, here
-the one inside the SAM CLI) plays the Lambda service, and awslambdaric, the client that is in every
-Python runtime of Lambda, loads the handler. So the context, the typed errors, the time-out and the
-suppressed second init are the real ones; no Docker is needed. Not emulated: the memory limit, the
-share of a CPU, the read-only /var/task, IAM.
+the one inside the SAM CLI) takes the part of the Lambda service, and awslambdaric, the client that
+every Python runtime of Lambda contains, loads the handler. So the context, the error types, the
+time-out and the suppressed second init are those of Lambda, without Docker. Not emulated: the
+memory limit, the share of a CPU, the read-only /var/task, IAM.
 """
 
 import http.client
@@ -27,21 +27,22 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local.stack import MINISTACK, TOOLS, architecture
+from image_pipeline.local.tools import MINISTACK, TOOLS, architecture
+from image_pipeline.ports import HOST, free_ports
 
 PYTHON: Final = MINISTACK
-"""A Python with awslambdaric and boto3, like the runtime's. It has more than that, so what an
-artefact lacks can go unnoticed here."""
+"""A Python with awslambdaric and boto3, like the runtime's. It has more libraries than that, so a
+library that is missing in an artefact can go unnoticed here."""
 
 EMULATORS: Final = "sam/lib/python3.*/site-packages/samcli/local/rapid/aws-lambda-rie-"
 INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 
 START_SECONDS: Final = 10.0
-"""For the emulator to listen: it takes milliseconds."""
+"""For the emulator to listen, which takes milliseconds."""
 STOP_SECONDS: Final = 5.0
 INIT_SECONDS: Final = 60.0
-"""What an answer may take beyond the function's time-out. Lambda allows an init 10 s; a fraction of
-a CPU that others use too may need longer."""
+"""How long an answer may take beyond the function's time-out. Lambda allows 10 s for an init; a
+small share of a busy CPU may need longer."""
 
 LAMBDA: Final = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -58,15 +59,15 @@ LAMBDA: Final = {
     "AWS_ACCESS_KEY_ID": "local",
     "AWS_SECRET_ACCESS_KEY": "local",
     "AWS_SESSION_TOKEN": "local",
-    "PYTHONDONTWRITEBYTECODE": "1",  # /var/task is read-only: no start gains by an earlier one
+    "PYTHONDONTWRITEBYTECODE": "1",  # /var/task is read-only
 }
-"""What Lambda itself sets (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html),
-with credentials that open nothing."""
+"""Variables that Lambda sets (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html),
+with credentials that are not valid anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionError:
-    """What the caller of a failed function is told: e.g. `ValueError`, `Sandbox.Timedout`."""
+    """What the caller of a failed function receives; e.g. of type `Sandbox.Timedout`."""
 
     type: str
     message: str
@@ -75,14 +76,14 @@ class FunctionError:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One event's outcome; times in ms by the emulator's clock.
+    """One event's outcome; times in ms, measured by the emulator.
 
-    `result` is the decoded JSON answer, None with an `error`. `log` holds the lines that the
-    function wrote, those of its init included. `init_ms` runs from the start of the process until
-    it asks for an event, None in a warm environment; `duration_ms` from there to the answer.
+    `result` is the decoded JSON answer, None with an `error`. `log` has the lines that the function
+    wrote, including those of its init. `init_ms` is the time from the start of the process until it
+    requests an event, None in a warm environment; `duration_ms` from there to the answer.
     `billed_ms` is their sum, rounded up
     (https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/).
-    `max_memory_mb` is the most that the process has taken, None if it did not survive.
+    `max_memory_mb` is the peak RSS of the process, None if it has ended.
     """
 
     result: Any
@@ -95,15 +96,15 @@ class Invocation:
 
 
 class RuntimeEmulator:
-    """One execution environment of the function in `artefact`, a directory that `sam build` made.
+    """One execution environment of the built function in the folder `artefact`.
 
         with RuntimeEmulator(artefact, {"OUTPUT_BUCKET": "thumbnails", ...}) as emulator:
             invocation = emulator.invoke({"Records": [...]})
 
-    The first `invoke` initialises it, later ones find it warm. The function sees what Lambda sets
-    and `environment`, which wins, and nothing of ours. `command` precedes the command of the
-    runtime, for one that runs it confined (it must `exec`). `timeout` is in seconds and, in the
-    emulator, covers the init too.
+    The first `invoke` initialises it, later ones find it warm. The function has the variables that
+    Lambda sets and those of `environment`, which take precedence, and none of this process.
+    `command` precedes the command of the runtime, to run it within limits; it must `exec`.
+    `timeout` is in seconds and includes the init, as always in the emulator.
 
     Entering raises CommandError if a tool is missing or the emulator does not start.
     """
@@ -135,24 +136,23 @@ class RuntimeEmulator:
         """Start the emulator; the function starts with its first event."""
         emulator = _emulator()
         if not self._artefact.is_dir():
-            raise CommandError(f"{self._artefact} is not there: run `make build` first")
+            raise CommandError(
+                f"{self._artefact} does not exist. Build the function: `make build`."
+            )
         self._files = tempfile.TemporaryDirectory(prefix="runtime-emulator-")
         files = Path(self._files.name)
-        # To files, not pipes: nobody has to read along, and what was written before an answer can
-        # be read after it.
-        self._output = _Tail(files / "output")  # of the function, and START, END and REPORT lines
-        self._trace = _Tail(files / "trace")  # of the emulator
+        # Files, not pipes: they never fill up, and what was written before an answer can be read
+        # after it. The output has the function's lines and Lambda's START, END and REPORT lines.
+        self._output = _Tail(files / "output")
+        self._trace = _Tail(files / "trace")
         self._port, runtime_api_port = free_ports(2)
         with self._output.path.open("wb") as output, self._trace.path.open("wb") as trace:
             self._process = subprocess.Popen(  # noqa: S603 - our own tools
                 [
-                    *(
-                        str(emulator),
-                        "--log-level",
-                        "debug",
-                    ),  # not what the function's LOG_LEVEL says
-                    *("--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"),
-                    *("--runtime-api-address", f"127.0.0.1:{runtime_api_port}"),
+                    str(emulator),
+                    *("--log-level", "debug"),  # otherwise the function's LOG_LEVEL decides
+                    *("--runtime-interface-emulator-address", f"{HOST}:{self._port}"),
+                    *("--runtime-api-address", f"{HOST}:{runtime_api_port}"),
                     *self._command,
                 ],
                 cwd=self._artefact,  # first on sys.path, as /var/task is
@@ -179,13 +179,13 @@ class RuntimeEmulator:
 
     @property
     def pid(self) -> int:
-        """Id of the emulator's process; the function's is another."""
+        """Id of the emulator's process; the function runs in another one."""
         return self._process.pid
 
     def close(self) -> None:
-        """Stop the emulator, the function and all that it started."""
+        """Stop the emulator, the function and every process that it started."""
         runtimes = self._runtimes()
-        self._process.terminate()  # it then kills the runtime, which has a process group of its own
+        self._process.terminate()  # the emulator then kills the runtime, a group of its own
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -197,9 +197,9 @@ class RuntimeEmulator:
         self._files.cleanup()
 
     def invoke(self, event: object) -> Invocation:
-        """Send an event (of JSON) and wait for its outcome; one at a time, as in Lambda.
+        """Send an event (any JSON value) and wait for its outcome; one at a time, as in Lambda.
 
-        A failed function is an `error` of the invocation. Raises CommandError if the emulator
+        If the function fails, the outcome has an `error`. Raises CommandError if the emulator
         itself fails.
         """
         with self._one_at_a_time:
@@ -210,7 +210,7 @@ class RuntimeEmulator:
 
     def _post(self, body: bytes) -> tuple[int, str]:
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self._port, timeout=self._timeout + INIT_SECONDS
+            HOST, self._port, timeout=self._timeout + INIT_SECONDS
         )
         try:
             connection.request("POST", INVOCATIONS, body)
@@ -224,14 +224,14 @@ class RuntimeEmulator:
             connection.close()
 
     def _report(self, status: int, body: str, wall_ms: float) -> Invocation:
-        died = status != http.client.OK  # at init, or by leaving the process
-        # The answer comes before the REPORT line, and after all else. Nothing follows a death.
+        died = status != http.client.OK  # during init, or because the function ended its process
+        # The REPORT line comes after the answer, everything else before. A death has no such line.
         output = self._output.read() if died else self._output.read_until("\nREPORT RequestId: ")
         trace = self._trace.read()
         inits = [float(ms) for ms in re.findall(r"INIT REPORT\(durationMs: ([\d.]+)\)", trace)]
         init_ms = sum(inits) if inits else None
         done = re.search(r"INVOKE RTDONE\(.*duration: ([\d.]+)ms\)", trace)
-        # There is no such line of an invocation that timed out or died.
+        # An invocation that timed out or died has no such line.
         duration_ms = float(done[1]) if done else max(0.0, wall_ms - (init_ms or 0))
         error = _error(trace, body, died=died)
         return Invocation(
@@ -248,7 +248,7 @@ class RuntimeEmulator:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", self._port)).close()
+                socket.create_connection((HOST, self._port)).close()
                 return
             time.sleep(0.005)
         raise CommandError(
@@ -256,7 +256,7 @@ class RuntimeEmulator:
         )
 
     def _runtimes(self) -> list[int]:
-        """Ids of the emulator's child processes, of which Linux keeps a list for each thread."""
+        """Ids of the emulator's child processes; Linux lists them for each thread."""
         pids: list[int] = []
         for children in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
             with suppress(OSError):
@@ -273,14 +273,14 @@ class RuntimeEmulator:
 
 
 class _Tail:
-    """A growing text file, read piece by piece."""
+    """A text file that another process writes, read piece by piece."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._position = 0
 
     def read(self) -> str:
-        """What was written since the last call."""
+        """The text that was written since the last call."""
         with self.path.open("rb") as file:
             file.seek(self._position)
             new = file.read()
@@ -288,7 +288,7 @@ class _Tail:
         return new.decode(errors="replace")
 
     def read_until(self, mark: str, seconds: float = 2.0) -> str:
-        """The same, once a line with `mark` is whole; after `seconds` what there is."""
+        """The same, but wait up to `seconds` for a complete line that contains `mark`."""
         text = self.read()
         deadline = time.monotonic() + seconds
         while "\n" not in text.rpartition(mark)[2] or mark not in text:
@@ -299,14 +299,14 @@ class _Tail:
         return text
 
     def last(self) -> str:
-        """The last line of all."""
+        """The last line, or in words why there is none."""
         if not self.path.exists():
             return "it was closed"
         return (self.path.read_text(errors="replace").splitlines() or ["it wrote nothing"])[-1]
 
 
 def _lines(output: str) -> tuple[str, ...]:
-    """What the function wrote, without the lines that Lambda frames it with."""
+    """The lines that the function wrote, without Lambda's START, END and REPORT."""
     output = re.sub(r"^START RequestId: .*\n", "", output, count=1)
     output = re.sub(r"END RequestId: .*\nREPORT RequestId: .*\n$", "", output)
     # The runtime client separates the lines of one message with \r.
@@ -314,37 +314,28 @@ def _lines(output: str) -> tuple[str, ...]:
 
 
 def _error(trace: str, body: str, *, died: bool) -> FunctionError | None:
-    """The error that `body` tells; None if it is a result.
+    """The error in `body`; None if it is a result.
 
-    A result may look like an error. The trace tells them apart: to which address the runtime
-    client posted it.
+    A result can look like an error, so this reads the trace: the runtime client posts results and
+    errors to different addresses.
     """
-    if re.fullmatch(r"Task timed out after [\d.]+ seconds", body):  # as it stands: no JSON
+    if re.fullmatch(r"Task timed out after [\d.]+ seconds", body):  # plain text, not JSON
         return FunctionError("Sandbox.Timedout", body)
     if not died and not re.search(r"POST /2018-06-01/runtime/invocation/[^/]+/error", trace):
         return None
-    told = json.loads(body)
+    error = json.loads(body)
     return FunctionError(
-        told["errorType"], told["errorMessage"], tuple(told.get("stackTrace") or ())
+        error["errorType"], error["errorMessage"], tuple(error.get("stackTrace") or ())
     )
 
 
 def _emulator() -> Path:
     """The emulator's program for this machine."""
     if sys.platform != "linux":
-        raise CommandError("AWS's Runtime Interface Emulator runs on Linux only")
+        raise CommandError("AWS's Runtime Interface Emulator runs on Linux only.")
     found = next(TOOLS.glob(EMULATORS + architecture()), None)
     if found is None or not PYTHON.exists():
-        raise CommandError("AWS's Runtime Interface Emulator is not installed: run `make setup`")
+        raise CommandError("AWS's Runtime Interface Emulator is missing. Install it: `make setup`.")
     if not os.access(found, os.X_OK):
         found.chmod(0o755)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens at."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

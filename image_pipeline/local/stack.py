@@ -1,18 +1,16 @@
 """The stack on this machine: ministack, with the built function deployed to it.
 
-Whoever serves holds a lock on `.local/lock` for life, so a lock that is free says that nothing
-runs, whatever the state file says, and a recycled process id is never signalled. ministack is the
-leader of a process group that holds all workers of the function too: killing the group leaves
-nothing behind. It keeps nothing on disk, so it needs no gentle end.
+ministack holds a lock on `.local/lock` for life. While that lock is free nothing runs, even if a
+state file is left over, so a process id that another process has got meanwhile is never signalled.
+ministack leads a process group that contains all workers of the function: killing the group leaves
+nothing behind. It keeps nothing on disk, so it can be killed at any time.
 """
 
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,42 +20,45 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from image_pipeline.build import function
+from image_pipeline.build.sources import CHECKOUT, Sources, find_sources
 from image_pipeline.errors import CommandError
+from image_pipeline.local.tools import (
+    CREDENTIALS,
+    MINISTACK,
+    UV,
+    architecture,
+    check_tools,
+    sam_environment,
+)
 from image_pipeline.locks import locked
-from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.ports import HOST, check_port
+from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
-from thumbnailer.build_check import MACHINES
-
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-TOOLS: Final = REPOSITORY / ".tools"
-MINISTACK: Final = TOOLS / "ministack" / "bin" / "python"
-TOOL_FOLDERS: Final = (TOOLS / "sam" / "bin", TOOLS / "uv" / "bin", REPOSITORY / ".venv" / "bin")
-"""Where sam is, and what sam calls: uv, and a Python of the function's version."""
 
 LIFELINE: Final = Path(__file__).with_name("lifeline.py")
-PATCHES: Final = Path(__file__).with_name("patches.py")
+PATCHES: Final = Path(__file__).with_name("patches") / "__main__.py"
+"""The program that starts ministack."""
 
-HOST: Final = "127.0.0.1"
 NAME: Final = "image-pipeline"
 INPUT_BUCKET: Final = "image-pipeline-input"
 OUTPUT_BUCKET: Final = "image-pipeline-output"
 
 START_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 10.0
-CONCURRENCY: Final = 10
-"""Invocations at a time: the limit of a new AWS account, and bearable for a laptop."""
+"""For ministack to answer: it needs one to three seconds on a laptop."""
 
-CREDENTIALS: Final = {
-    "AWS_ACCESS_KEY_ID": LOCAL_ACCESS_KEY,
-    "AWS_SECRET_ACCESS_KEY": LOCAL_ACCESS_KEY,
-    "AWS_DEFAULT_REGION": LOCAL_REGION,
-}
-"""What any AWS tool needs in its environment to use the local AWS."""
+STOP_SECONDS: Final = 10.0
+"""For killed processes to be gone, which takes milliseconds."""
+
+CONCURRENCY: Final = 10
+"""Invocations at a time: the limit of a new AWS account
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), and few enough for a
+laptop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A local AWS that runs: the leader of its process group, and its port on loopback."""
+    """A running local AWS: the id of its process group's leader, and its port on loopback."""
 
     pid: int
     port: int
@@ -73,40 +74,38 @@ class Server:
 class LocalStack:
     """The local stack of one directory, which holds lock, state, logs, build and temporary files.
 
-    `template` is what is deployed, with `parameters` beside those that it must have; `variables`
-    are further settings of ministack.
+    `sources` are built and deployed, those of this installation by default; the stack gets
+    `parameters` in addition to those that it requires. `variables` are more settings of ministack.
     """
 
     def __init__(
         self,
         directory: Path | None = None,
         *,
-        template: Path = REPOSITORY / "iac" / "template.yaml",
+        sources: Sources | None = None,
         parameters: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        # The variable lets tests and a second checkout's stack keep out of each other's way.
-        self.directory = directory or Path(
-            os.environ.get("IMAGE_PIPELINE_DIRECTORY", REPOSITORY / ".local")
-        )
-        self._template = template
+        self.directory = directory or default_directory()
+        self._sources = sources
         self._parameters = parameters or {}
         self._variables = variables or {}
         self._lock = self.directory / "lock"
         self._state = self.directory / "state.json"
         self._temporary = self.directory / "tmp"
         self._log = self.directory / "ministack.log"
+        self._build = self.directory / "build"
         self._process: subprocess.Popen[bytes] | None = None
 
     def server(self) -> Server | None:
-        """Tell who runs, or None; what a dead process left behind is ignored."""
+        """The local AWS that runs, or None; the state of a process that is gone is ignored."""
         if not self.directory.is_dir():
             return None
         with locked(self._lock) as free:
             return None if free else self._read()
 
     def stack(self) -> Stack:
-        """Find the deployed stack. Raises CommandError if none runs, or it is not ready."""
+        """The deployed stack. Raises CommandError if none is running, or if it is not ready."""
         server = self.server()
         if server is None:
             raise CommandError("No local stack is running. Start one with `image-pipeline up`.")
@@ -117,9 +116,9 @@ class LocalStack:
     def start(self, port: int, *, detach: bool, report: Callable[[str], None]) -> Server:
         """Start a local AWS on `port` of loopback, and deploy the stack to it.
 
-        Without `detach` it ends with this process, however that ends. `report` is told what is
-        being done. Raises CommandError; then, as after any other exception, nothing is left
-        running.
+        Without `detach` it ends when this process ends, even if that is killed. `report` is called
+        with a few words at the start of each step. Raises CommandError if a step fails; after any
+        exception, nothing is left running.
         """
         check_tools()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -132,9 +131,9 @@ class LocalStack:
             try:
                 report("Starting the local AWS")
                 server = self._launch(port, lock, detach=detach)
-                report("Building the function (sam build)")
+                report("Building the function")
                 self.build()
-                report("Deploying the stack (sam deploy)")
+                report("Deploying the stack")
                 self.deploy(server)
                 server = replace(server, ready=True)
                 self._write(server)
@@ -144,7 +143,7 @@ class LocalStack:
         return server
 
     def stop(self) -> bool:
-        """Kill the local AWS and all that it started, and clear up; whether one was running."""
+        """Kill the local AWS and everything that it started; return whether one was running."""
         server = self.server()
         own, self._process = self._process, None
         if own:
@@ -154,7 +153,8 @@ class LocalStack:
             if own.stdin:
                 own.stdin.close()
         elif server:
-            self._write(replace(server, ready=False))  # so `up` in another terminal can tell
+            # Tells `up` in another terminal that this end is no failure.
+            self._write(replace(server, ready=False))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
@@ -165,30 +165,36 @@ class LocalStack:
         return server is not None
 
     def wait(self) -> None:
-        """Block until the local AWS started here ends. Raises CommandError if by itself."""
+        """Wait until the local AWS started here ends. Raises CommandError if nobody stopped it."""
         if self._process:
             self._process.wait()
         server = self._read()
-        if server and server.ready:  # `stop` says otherwise
-            raise CommandError(f"The local AWS ended by itself.\n{_tail(self._log)}")
+        if server and server.ready:  # `stop` would have written that it is not
+            raise CommandError(f"The local AWS ended unexpectedly.\n{_tail(self._log)}")
 
     @property
     def artefact(self) -> Path:
         """The built function, once `build` has made it."""
-        return self.directory / "build" / "ThumbnailFunction"
+        return self._build / "lambda"
 
     def build(self, target: str | None = None) -> None:
-        """Build the function for the architecture `target`, which is this machine's by default.
+        """Build what `deploy` deploys, for the architecture `target` (this machine's by default).
 
-        Raises CommandError with the end of the log.
+        The build folder is laid out as the sources are, so the template in it names the built
+        function. Raises CommandError with the end of the log.
         """
+        sources = self._sources or find_sources()
+        shutil.rmtree(self._build, ignore_errors=True)
+        shutil.copytree(sources.iac, self._build / "iac")
         self._run(
-            "sam",
-            "build",
-            f"--template-file={self._template}",
-            f"--build-dir={self.artefact.parent}",
-            log="sam-build.log",
-            environment={"LAMBDA_ARCHITECTURE": target or architecture()},
+            sys.executable,
+            function.__file__,
+            str(sources.function),
+            str(self.artefact),
+            f"--architecture={target or architecture()}",
+            f"--uv={UV}",
+            failure="The function could not be built.",
+            log="build.log",
         )
 
     def deploy(self, server: Server) -> None:
@@ -202,7 +208,7 @@ class LocalStack:
         self._run(
             "sam",
             "deploy",
-            f"--template-file={self.artefact.with_name('template.yaml')}",
+            f"--template-file={self._build / 'iac' / 'template.yaml'}",
             f"--stack-name={NAME}",
             f"--region={LOCAL_REGION}",
             "--resolve-s3",
@@ -214,6 +220,7 @@ class LocalStack:
             "CAPABILITY_AUTO_EXPAND",
             "--parameter-overrides",
             *(f"{name}={value}" for name, value in parameters.items()),
+            failure="The stack could not be deployed: `sam deploy` failed.",
             log="sam-deploy.log",
             environment={"AWS_ENDPOINT_URL": server.endpoint_url, **CREDENTIALS},
         )
@@ -222,18 +229,18 @@ class LocalStack:
         server = self.server()
         where = f" on {server.endpoint_url}" if server else ""
         return (
-            f"A local stack is already running{where}. Use it as it is "
-            "(`image-pipeline status`), or stop it first: `image-pipeline down`."
+            f"A local stack is already running{where}. Use it (`image-pipeline status`), or stop "
+            "it first (`image-pipeline down`)."
         )
 
     def _launch(self, port: int, lock: int, *, detach: bool) -> Server:
-        """Start ministack as the leader of its own group, with `lock` held as long as it lives."""
+        """Start ministack as the leader of a process group; it inherits `lock`, and so holds it."""
         lifeline = [] if detach else ["--end-with-stdin"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own tool
                 [
                     str(MINISTACK),
-                    "-P",  # this package's modules must not shadow ministack's
+                    "-P",  # this project's modules must not shadow ministack's
                     str(PATCHES),
                     *lifeline,
                 ],
@@ -258,27 +265,27 @@ class LocalStack:
         raise CommandError(f"The local AWS did not start.\n{_tail(self._log)}")
 
     def environment(self, port: int) -> dict[str, str]:
-        """What ministack is told; nothing else of this process's environment reaches it."""
+        """The environment of ministack, which gets nothing of this process's environment."""
         return {
             "PATH": os.defpath,
             "TMPDIR": str(self._temporary),
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(port),
-            "MINISTACK_HOST": HOST,  # stands in the queue's URL; localhost may mean ::1
+            "MINISTACK_HOST": HOST,  # in URLs of queues; `localhost` could be ::1
             "MINISTACK_REGION": LOCAL_REGION,
-            "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # the function's way back
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # for the function
             **CREDENTIALS,
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LAMBDA_ACCOUNT_CONCURRENCY": str(CONCURRENCY),
             "REQUEST_LOG": str(self.directory / "requests.log"),
-            # It would tidy up containers, which are none of its business here.
+            # Otherwise it would remove containers of the user's Docker.
             "DOCKER_HOST": "unix:///nonexistent",
             **self._variables,
         }
 
     def _read(self) -> Server | None:
-        """Read the state file, or tell None where it is not written yet, or removed just now."""
+        """Read the state file; None if there is none, or another process is removing it."""
         try:
             return Server(**json.loads(self._state.read_text()))
         except (OSError, ValueError, TypeError):
@@ -289,17 +296,23 @@ class LocalStack:
         draft.write_text(json.dumps(asdict(server)) + "\n")
         draft.replace(self._state)
 
-    def _run(self, *command: str, log: str, environment: Mapping[str, str]) -> None:
-        """Run a command of sam's with its output in a log."""
+    def _run(
+        self,
+        *command: str,
+        failure: str,
+        log: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run a tool with its output in a log. Raises CommandError with `failure` and its end."""
         path = self.directory / log
         with path.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own tool
+            process = subprocess.Popen(  # noqa: S603 - our own tools
                 [sys.executable, LIFELINE, *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=self.directory,  # no samconfig.toml is found here
-                env={**sam_environment(), **environment},
+                cwd=self.directory,  # holds no samconfig.toml
+                env={**sam_environment(), **(environment or {})},
                 start_new_session=True,
             )
             try:
@@ -307,63 +320,26 @@ class LocalStack:
                     if self._process and self._process.poll() is not None:
                         raise CommandError("The local stack was stopped while it was starting.")
                     time.sleep(0.05)
-            finally:  # after Ctrl-C and the like sam and its children must not go on
+            finally:  # after Ctrl-C and the like, the tool and its children must not go on
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-                assert process.stdin  # noqa: S101 - a pipe, as asked for
+                assert process.stdin  # noqa: S101 - a pipe, as requested
                 process.stdin.close()
         if code:
-            raise CommandError(f"`{' '.join(command[:2])}` failed.\n{_tail(path)}")
+            raise CommandError(f"{failure}\n{_tail(path)}")
 
 
-def architecture() -> str:
-    """Name this machine's architecture as Lambda does. Raises CommandError if Lambda has none."""
-    try:
-        return MACHINES[platform.machine()]
-    except KeyError:
-        raise CommandError(
-            f"Lambda runs on arm64 and x86_64, not on {platform.machine()}: the function cannot be "
-            "run on this machine."
-        ) from None
+def default_directory() -> Path:
+    """Where the local stack of this checkout, or of this installed wheel, has its files."""
+    # The variable keeps the stacks of tests, and of a second checkout, apart.
+    if directory := os.environ.get("IMAGE_PIPELINE_DIRECTORY"):
+        return Path(directory)
+    if CHECKOUT:
+        return CHECKOUT / ".local"
+    from platformdirs import user_state_path  # noqa: PLC0415 - 20 ms, for an installed wheel only
 
-
-def sam_environment() -> dict[str, str]:
-    """What sam needs in its environment to run on loopback, without anything of the user's AWS."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "SAM_CLI_"))
-    }
-    places = [*map(str, TOOL_FOLDERS), os.environ.get("PATH", os.defpath)]
-    return inherited | {
-        "PATH": os.pathsep.join(places),
-        "NO_PROXY": f"{HOST},{os.environ.get('NO_PROXY', '')}",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "SAM_CLI_TELEMETRY": "0",
-        "SAM_CLI_POLL_DELAY": "0.5",
-    }
-
-
-def check_tools() -> None:
-    """Raise CommandError unless `make setup` has installed what the local stack is made of."""
-    tools = [MINISTACK, TOOLS / "sam" / "bin" / "sam", TOOLS / "uv" / "bin" / "uv"]
-    if missing := [str(tool) for tool in tools if not tool.exists()]:
-        raise CommandError(f"Tools are missing ({', '.join(missing)}). Install them: `make setup`.")
-
-
-def check_port(port: int) -> None:
-    """Raise CommandError if `port` of loopback is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise CommandError(
-                f"Port {port} cannot be used ({error.strerror}): another program has it. "
-                f"Choose another one: `image-pipeline up --port {port + 1}`."
-            ) from error
+    return user_state_path("image-pipeline")
 
 
 def _tail(log: Path, lines: int = 15) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from serving import QUICK_AND_STRICT, free_port
+from serving import QUICK_AND_STRICT
 
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_port
 from image_pipeline.stack import adopt
 from image_pipeline.stack.deployed import Stack
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import boto3
 
-from image_pipeline.local.stack import HOST, MINISTACK, PATCHES, LocalStack
+from image_pipeline.local.stack import PATCHES, LocalStack
+from image_pipeline.local.tools import MINISTACK
+from image_pipeline.ports import HOST, free_port
 from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
 
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
@@ -28,14 +30,6 @@ QUICK_AND_STRICT = QUICK_RETRIES | {
 """IAM enforced, waits of state machines a tenth, and cores left for the tests beside it."""
 
 ROLE = "arn:aws:iam::000000000000:role/test"
-
-
-def free_port() -> int:
-    """A port of loopback that is not in use."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until[T](check: Callable[[], T], seconds: float = 20) -> T:

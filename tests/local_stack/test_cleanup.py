@@ -1,4 +1,4 @@
-"""Deleting a stack: with DeleteBucketContents nothing is left, without it no image is lost."""
+"""Deleting a stack: DeleteBucketContents leaves nothing; without it no image is lost."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,10 @@ import pytest
 from botocore.exceptions import WaiterError
 from pictures import jpeg
 from scripted_server import Reply, ScriptedServer
-from serving import QUICK_AND_STRICT, client, free_port, until
+from serving import QUICK_AND_STRICT, client, until
 
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_port
 from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.local_stack
 
 @contextmanager
 def deployed(directory: Path, **parameters: str) -> Iterator[tuple[LocalStack, Stack]]:
-    """A stack with an image in it, thumbnails and an older version of each."""
+    """A stack with an image, its thumbnails, and an older version of each."""
     local = LocalStack(directory, parameters=parameters, variables=QUICK_AND_STRICT)
     try:
         local.start(free_port(), detach=False, report=lambda _: None)
@@ -40,21 +41,21 @@ def objects(stack: Stack, bucket: str) -> int:
 
 
 def buckets(stack: Stack) -> set[str]:
-    """The stack's buckets that are there."""
+    """The buckets of the stack that exist."""
     there = {each["Name"] for each in stack.aws.s3.list_buckets()["Buckets"]}
     return there & {stack.input_bucket, stack.settings.output_bucket}
 
 
 def delete(stack: Stack) -> None:
-    """Delete the stack, and wait until it is gone. Raises WaiterError if that failed."""
+    """Delete the stack, and wait for the end. Raises WaiterError if that fails."""
     cloudformation = stack.aws.cloudformation
     cloudformation.delete_stack(StackName=stack.name)
     waiter = cloudformation.get_waiter("stack_delete_complete")
     waiter.wait(StackName=stack.name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 
 
-def test_a_stack_may_take_its_buckets_with_it(tmp_path: Path) -> None:
-    """Versions and delete markers included; functions, queues, roles and topics are gone too."""
+def test_a_stack_can_be_deleted_with_its_buckets(tmp_path: Path) -> None:
+    """Object versions, delete markers, functions, queues, roles and topics are gone too."""
     with deployed(tmp_path, DeleteBucketContents="true", BucketVersioning="true") as (_, stack):
         stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/a.jpg")
         delete(stack)
@@ -68,8 +69,8 @@ def test_a_stack_may_take_its_buckets_with_it(tmp_path: Path) -> None:
         assert [each["RoleName"] for each in roles if stack.name in each["RoleName"]] == []
 
 
-def test_by_default_the_buckets_and_all_images_stay(tmp_path: Path) -> None:
-    """The rest of the stack goes."""
+def test_by_default_buckets_and_images_are_kept(tmp_path: Path) -> None:
+    """Everything else of the stack is deleted."""
     with deployed(tmp_path) as (_, stack):
         delete(stack)
         assert buckets(stack) == {stack.input_bucket, stack.settings.output_bucket}
@@ -78,8 +79,8 @@ def test_by_default_the_buckets_and_all_images_stay(tmp_path: Path) -> None:
         assert stack.aws.functions.list_functions()["Functions"] == []
 
 
-def test_a_bucket_that_holds_objects_is_not_deleted(tmp_path: Path) -> None:
-    """Without the emptier CloudFormation refuses, as on AWS; the bucket and its object stay."""
+def test_a_bucket_with_objects_is_not_deleted(tmp_path: Path) -> None:
+    """If the emptier fails, CloudFormation refuses as on AWS: the bucket and its object stay."""
     with deployed(tmp_path, DeleteBucketContents="true") as (_, stack):
         iam = client(stack.aws, "iam")
         (role,) = (
@@ -94,8 +95,8 @@ def test_a_bucket_that_holds_objects_is_not_deleted(tmp_path: Path) -> None:
         assert objects(stack, stack.input_bucket) == 1
 
 
-def test_turning_it_off_empties_nothing(tmp_path: Path) -> None:
-    """The update deletes the emptier, which must not be taken for the stack's own deletion."""
+def test_turning_off_the_parameter_empties_nothing(tmp_path: Path) -> None:
+    """The update deletes the emptier, which must not treat that as the stack's deletion."""
     with (
         deployed(tmp_path, DeleteBucketContents="true") as (_, stack),
         ScriptedServer(Reply(200)) as server,

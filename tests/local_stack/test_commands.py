@@ -17,14 +17,16 @@ import requests
 from home import COMMAND, Home
 from pictures import jpeg
 from PIL import Image
-from serving import free_port, processes_of, until
+from serving import processes_of, until
 
+from image_pipeline.build.sources import Sources
 from image_pipeline.cli.app import COMMANDS
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
-from image_pipeline.local import samples
-from image_pipeline.local import stack as local_stack
-from image_pipeline.local.stack import CREDENTIALS, HOST, LocalStack
+from image_pipeline.local import samples, tools
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.local.tools import CREDENTIALS
+from image_pipeline.ports import HOST, free_port
 
 pytestmark = pytest.mark.local_stack
 
@@ -120,20 +122,20 @@ def test_a_taken_port_is_named(home: Home) -> None:
 
 def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
     """Without `make setup` the message says to run it."""
-    monkeypatch.setattr(local_stack, "MINISTACK", Path("/nowhere/ministack"))
+    monkeypatch.setattr(tools, "MINISTACK", Path("/nowhere/ministack"))
     with pytest.raises(CommandError, match=r"/nowhere/ministack.*make setup"):
         LocalStack(home.directory).start(home.port, detach=False, report=lambda _: None)
 
 
 def test_a_failed_build_shows_the_end_of_its_log(home: Home, tmp_path: Path) -> None:
     """The message has the end of the log and its path, and nothing is left running."""
-    template = tmp_path / "template.yaml"
-    template.write_text("Resources: {Function: {Type: AWS::Serverless::Function}}\n")
-    stack = LocalStack(home.directory, template=template)
+    (tmp_path / "sources" / "iac").mkdir(parents=True)
+    stack = LocalStack(home.directory, sources=Sources.below(tmp_path / "sources"))
     with pytest.raises(CommandError) as raised:
         stack.start(home.port, detach=True, report=lambda _: None)
-    assert "`sam build` failed" in str(raised.value)
-    assert str(home.directory / "sam-build.log") in str(raised.value)
+    assert "The function could not be built." in str(raised.value)
+    assert "requirements.txt does not exist" in str(raised.value)
+    assert str(home.directory / "build.log") in str(raised.value)
     assert processes_of(home.directory) == []
     assert stack.server() is None
 
@@ -178,18 +180,18 @@ def test_nothing_outlives_a_killed_command(home: Home) -> None:
 
 
 def test_ctrl_c_while_building_stops_everything(home: Home) -> None:
-    """What sam runs is stopped too."""
+    """What the build runs is stopped too."""
     with home.up() as process:
-        until((home.directory / "sam-build.log").exists)
+        until((home.directory / "build.log").exists)
         until(lambda: len(processes_of(home.directory)) > 2)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     until(lambda: not processes_of(home.directory), 5)
 
 
-@pytest.mark.parametrize("log", ["sam-build.log", "sam-deploy.log"])
+@pytest.mark.parametrize("log", ["build.log", "sam-deploy.log"])
 def test_up_can_be_killed_at_any_moment(home: Home, log: str) -> None:
-    """While it builds or deploys: what sam runs ends too, and nothing is in the way of the next."""
+    """While it builds or deploys: every process ends, and the next `up` can start."""
     with home.up() as process:
         until((home.directory / log).exists)
         until(lambda: len(processes_of(home.directory)) > 3)
@@ -219,7 +221,7 @@ def test_a_local_aws_that_dies_is_reported(home: Home) -> None:
         assert process.stdout.readline() == "up\n"
         os.kill(json.loads((home.directory / "state.json").read_text())["pid"], signal.SIGKILL)
         assert process.wait(10) == 1
-        assert "ended by itself" in process.stderr.read()
+        assert "ended unexpectedly" in process.stderr.read()
 
 
 # --- with a stack -------------------------------------------------------------------------------

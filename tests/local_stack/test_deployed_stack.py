@@ -1,6 +1,6 @@
-"""End to end: the built function in a stack deployed from the template, fed through S3.
+"""End to end: the template is deployed with the built function, and images are uploaded to S3.
 
-IAM is enforced, so all that works here works by the function's own role.
+IAM is enforced, so everything that works here works with the permissions of the function's role.
 """
 
 import io
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 ROTATED = 6
-"""EXIF orientation: "turn me clockwise"."""
+"""EXIF orientation: the picture must be turned clockwise by 90 degrees."""
 
 
 def put(stack: Stack, key: str, body: bytes) -> str:
@@ -38,9 +38,9 @@ def put(stack: Stack, key: str, body: bytes) -> str:
 
 
 def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
-    """The thumbnails of one upload, by width, once all are there."""
+    """Wait for all thumbnails of one upload: width in pixels → answer of GetObject."""
 
-    def look() -> dict[int, Any]:
+    def stored_thumbnails() -> dict[int, Any]:
         found = {}
         for size in stack.settings.sizes:
             try:
@@ -55,11 +55,11 @@ def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
             found[size.width] = stored
         return found
 
-    return until(look)
+    return until(stored_thumbnails)
 
 
-def letters(stack: Stack, key: str) -> list[Failure]:
-    """What the dead-letter queue says of a key."""
+def failures(stack: Stack, key: str) -> list[Failure]:
+    """The messages on the dead-letter queue about a key."""
     queue = stack.settings.dead_letter_queue_url
     return [each for each in dead_letters.read(stack.aws.sqs, queue) if each.key == key]
 
@@ -76,7 +76,7 @@ def logged(stack: Stack, key: str) -> list[dict[str, Any]]:
 
 
 def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
-    """A photo on its side yields every width upright, described as the contract says."""
+    """Thumbnails of a rotated photo are upright, with the headers and metadata of the contract."""
     exif = quadrants().getexif()
     exif[0x0112] = ROTATED
     turned = quadrants((1200, 800)).rotate(90, expand=True)
@@ -97,7 +97,7 @@ def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
 
 
 def test_a_multipart_upload_becomes_thumbnails(stack: Stack) -> None:
-    """What was uploaded in parts has an etag that is no MD5, and is treated like any other."""
+    """The etag of an object that was uploaded in parts is not an MD5; it works like any other."""
     key = "uploads/large.bmp"
     stack.aws.s3.upload_fileobj(
         io.BytesIO(encoded(quadrants((2000, 1800)), "BMP")),  # 10.8 MB
@@ -123,40 +123,40 @@ def test_a_multipart_upload_becomes_thumbnails(stack: Stack) -> None:
     ],
 )
 def test_any_key_works(stack: Stack, name: str) -> None:
-    """A key is a name, whatever it looks like as a path, a form or a URL."""
+    """Characters that are special in paths, forms or URLs have no effect in a key."""
     key = f"uploads/{name}"
     etag = put(stack, key, jpeg((200, 100)))
     assert decoded(thumbnails(stack, key, etag)[128]["Body"].read()).size == (128, 64)
 
 
 def test_a_text_named_jpg_becomes_one_dead_letter(stack: Stack) -> None:
-    """One letter with a typed, permanent error; the invocation succeeds, so there is no retry."""
+    """One message with a permanent error type; the invocation succeeds, so there is no retry."""
     key = "uploads/text.jpg"
     etag = put(stack, key, b"This is a text.")
-    letter, *others = until(lambda: letters(stack, key))
+    failure, *others = until(lambda: failures(stack, key))
     assert not others
-    assert (letter.error_type, letter.permanent, letter.etag, letter.attempts) == (
+    assert (failure.error_type, failure.permanent, failure.etag, failure.attempts) == (
         "UnsupportedImage",
         True,
         etag,
         1,
     )
     time.sleep(0.5)  # a retry would come after 0.1 s
-    assert len(letters(stack, key)) == 1
+    assert len(failures(stack, key)) == 1
     assert Counter(entry["action"] for entry in logged(stack, key))["failed"] == 1
 
 
 def test_an_object_outside_the_prefix_is_ignored(stack: Stack) -> None:
-    """It is not even delivered."""
+    """S3 does not deliver an event for it."""
     put(stack, "elsewhere/outside.jpg", jpeg())
     put(stack, "uploads/inside.txt/", b"")  # a folder marker is delivered, and skipped
     until(lambda: logged(stack, "uploads/inside.txt/"))
     assert logged(stack, "elsewhere/outside.jpg") == []
-    assert letters(stack, "uploads/inside.txt/") == []
+    assert failures(stack, "uploads/inside.txt/") == []
 
 
 def test_ten_identical_events_write_each_thumbnail_once(stack: Stack) -> None:
-    """Beside the real event ten copies of it arrive at the same time; every width is put once."""
+    """Ten copies of the event arrive along with it; every thumbnail is written once."""
     output = stack.settings.output_bucket
     stack.aws.s3.put_bucket_versioning(Bucket=output, VersioningConfiguration={"Status": "Enabled"})
     key = "uploads/ten.jpg"
@@ -189,11 +189,11 @@ def test_ten_identical_events_write_each_thumbnail_once(stack: Stack) -> None:
     )
     versions = stack.aws.s3.list_object_versions(Bucket=output, Prefix="ten_")["Versions"]
     assert Counter(each["Key"] for each in versions) == {"ten_128w.webp": 1, "ten_512w.webp": 1}
-    assert letters(stack, key) == []
+    assert failures(stack, key) == []
 
 
 def test_a_missing_output_bucket_ends_on_the_queue(stack: Stack) -> None:
-    """It may be there again later: three attempts, then one OnFailure record, which names it."""
+    """The error is transient: three attempts, then one OnFailure record that names the bucket."""
     output, key = stack.settings.output_bucket, "uploads/nowhere.jpg"
     versions = stack.aws.s3.list_object_versions(Bucket=output).get("Versions", [])
     for each in versions:
@@ -201,17 +201,17 @@ def test_a_missing_output_bucket_ends_on_the_queue(stack: Stack) -> None:
     stack.aws.s3.delete_bucket(Bucket=output)
     try:
         put(stack, key, jpeg())
-        letter, *others = until(lambda: letters(stack, key))
+        failure, *others = until(lambda: failures(stack, key))
     finally:
         stack.aws.s3.create_bucket(Bucket=output)
     assert not others
-    assert (letter.error_type, letter.attempts) == ("StorageUnavailable", 3)
-    assert output in letter.error_message
+    assert (failure.error_type, failure.attempts) == ("StorageUnavailable", 3)
+    assert output in failure.error_message
 
 
 @pytest.fixture
 def without(stack: Stack) -> Iterator[Callable[[str], None]]:
-    """Take a statement, by its Sid, out of the policy of the function's role, for one test."""
+    """Remove a statement, by its Sid, from the policy of the function's role, for one test."""
     iam = client(stack.aws, "iam")
     role = stack.aws.functions.get_function_configuration(FunctionName=stack.function_name)["Role"]
     name = role.rpartition("/")[2]
@@ -222,12 +222,12 @@ def without(stack: Stack) -> Iterator[Callable[[str], None]]:
         changed = {**document, "Statement": statements}
         iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(changed))
 
-    def take_out(sid: str) -> None:
+    def remove(sid: str) -> None:
         kept = [each for each in document["Statement"] if each["Sid"] != sid]
         assert len(kept) == len(document["Statement"]) - 1
         write(kept)
 
-    yield take_out
+    yield remove
     write(document["Statement"])
 
 
@@ -242,19 +242,19 @@ def without(stack: Stack) -> Iterator[Callable[[str], None]]:
 def test_each_permission_is_needed(
     stack: Stack, without: Callable[[str], None], sid: str, body: bytes, error: str
 ) -> None:
-    """Without this statement of the role the upload fails, and says so after its retries."""
+    """Without this statement of the role's policy, the upload fails after its retries."""
     key = f"uploads/without-{sid}.jpg"
     without(sid)
     put(stack, key, body)
-    letter, *others = until(lambda: letters(stack, key))
+    failure, *others = until(lambda: failures(stack, key))
     assert not others
-    assert (letter.error_type, letter.attempts) == (error, 3)
+    assert (failure.error_type, failure.attempts) == (error, 3)
 
 
-def test_thumbnails_go_with_their_original(stack: Stack) -> None:
-    """With DeleteWithOriginal; the function's role lets it delete thumbnails, and nothing else."""
+def test_thumbnails_are_deleted_with_their_original(stack: Stack) -> None:
+    """With DeleteWithOriginal; the function's role allows it to delete thumbnails only."""
     if stack.outputs.get("UndeliveredEventsUrl") is None:
-        return  # this mode keeps them: test_operations.py has one that does not
+        return  # this mode keeps them: test_operations.py has a test of that
     key = "uploads/trip/deleted.jpg"
     thumbnails(stack, key, put(stack, key, jpeg((200, 100))))
     stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key=key)

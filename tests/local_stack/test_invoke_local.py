@@ -1,4 +1,4 @@
-"""`make local`: the built function invoked in the real runtime client, on the local stack."""
+"""`make local`: the built function invoked in AWS's runtime client, on the local stack."""
 
 import io
 import json
@@ -17,8 +17,10 @@ from serving import processes_of
 
 from image_pipeline.cli.app import run_app
 from image_pipeline.local import invocation
-from image_pipeline.local.stack import REPOSITORY, LocalStack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.local.tools import REPOSITORY
 from image_pipeline.stack.deployed import Stack
+from tools import invoke_local
 
 pytestmark = pytest.mark.local_stack
 
@@ -30,7 +32,7 @@ type Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def invoke(local: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
-    """Run the command on the stack that is up, in this process: `invoke(event, "--json")`."""
+    """Run the command in this process, on the running stack: `invoke(event, "--json")`."""
     monkeypatch.setenv("IMAGE_PIPELINE_DIRECTORY", str(local.directory))
 
     def run(event: object, *options: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +44,7 @@ def invoke(local: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             redirect_stderr(io.StringIO()) as stderr,
             pytest.raises(SystemExit) as left,
         ):
-            run_app(invocation.app)
+            run_app(invoke_local.app)
         assert isinstance(left.value.code, int)
         return subprocess.CompletedProcess(
             [], left.value.code, stdout.getvalue(), stderr.getvalue()
@@ -57,9 +59,9 @@ def direct(key: str, bucket: str = "anyone's") -> Any:
 
 
 def test_without_a_stack_one_is_started_for_the_invocation(tmp_path: Path) -> None:
-    """The script makes the sample event's thumbnails, tells all of it, and leaves nothing running.
+    """The script makes the sample event's thumbnails, reports them, and leaves nothing running.
 
-    The metrics say that it was this invocation which made them.
+    The metrics show that this invocation made them.
     """
     done = subprocess.run(  # noqa: S603 - our own script
         [SCRIPT, EVENT, "--json"],
@@ -69,25 +71,25 @@ def test_without_a_stack_one_is_started_for_the_invocation(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    [processed] = told["result"]["processed"]
+    report = json.loads(done.stdout)
+    [processed] = report["result"]["processed"]
     assert processed["key"] == "uploads/photo.jpg"
     assert [each["width"] for each in processed["thumbnails"]] == [128, 512]
-    assert [line["action"] for line in told["log"]] == ["start", "complete"]
-    metrics = {metric["name"]: metric for metric in told["metrics"]}
+    assert [line["action"] for line in report["log"]] == ["start", "complete"]
+    metrics = {metric["name"]: metric for metric in report["metrics"]}
     assert metrics["thumbnails_count"]["values"] == [2]
     assert metrics["cold_starts"]["values"] == [1]
     assert metrics["duration_ms"]["unit"] == "Milliseconds"
     assert metrics["duration_ms"]["dimensions"] == {"FunctionName": "image-pipeline-thumbnail"}
-    timings = told["timings"]
+    timings = report["timings"]
     assert timings["billed_ms"] >= timings["init_ms"] + timings["duration_ms"] > 0
     assert timings["max_memory_mb"] > 0
-    assert "Uploading uploads/photo.jpg" in done.stderr
+    assert "as uploads/photo.jpg, which does not exist yet" in done.stderr
     assert processes_of(tmp_path) == []
 
 
-def test_what_is_there_is_left_as_it_is_and_processed_again(invoke: Invoke, stack: Stack) -> None:
-    """An upload of the user's own is not overwritten; its thumbnails are made anew each time."""
+def test_an_existing_object_is_kept_and_processed_again(invoke: Invoke, stack: Stack) -> None:
+    """An upload of the user is not overwritten; its thumbnails are made again each time."""
     key = "uploads/own/photo.jpg"
     body = jpeg((300, 200))
     etag = stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=body)["ETag"]
@@ -101,11 +103,11 @@ def test_what_is_there_is_left_as_it_is_and_processed_again(invoke: Invoke, stac
                 Bucket=stack.settings.output_bucket, Key=thumbnail["key"]
             )
             assert head["ContentLength"] == thumbnail["bytes"]
-    assert "anyone's of the event is taken as image-pipeline-input" in done.stderr
+    assert "bucket image-pipeline-input in place of the event's anyone's" in done.stderr
 
 
-def test_a_person_sees_the_four_parts_apart(invoke: Invoke) -> None:
-    """Result, log, metrics as a table, and timings, each under its heading; notes beside them."""
+def test_the_report_has_four_sections(invoke: Invoke) -> None:
+    """Result, log, metrics and timings, each under its heading; notes go to standard error."""
     done = invoke(direct("uploads/seen.jpg"))
     assert done.returncode == 0
     headings = re.findall(r"^(\w+) ─+$", done.stdout, re.MULTILINE)
@@ -115,8 +117,8 @@ def test_a_person_sees_the_four_parts_apart(invoke: Invoke) -> None:
     assert "seen_128w.webp: the invocation makes them again" not in done.stdout
 
 
-def test_what_is_outside_the_prefix_is_not_uploaded(invoke: Invoke, stack: Stack) -> None:
-    """The function skips it without a look, so nothing has to be there."""
+def test_nothing_is_uploaded_outside_the_prefix(invoke: Invoke, stack: Stack) -> None:
+    """The function skips such keys without reading them, so no object is needed."""
     done = invoke(direct("not-uploads/photo.jpg"), "--json")
     assert (
         json.loads(done.stdout)["result"]["skipped"][0]["reason"] == "outside the prefix uploads/"
@@ -128,7 +130,7 @@ def test_what_is_outside_the_prefix_is_not_uploaded(invoke: Invoke, stack: Stack
 def test_a_failed_function_is_shown_and_fails_the_command(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 1 and the function's own error, for a person and for a script."""
+    """Exit code 1 and the function's error, as text and as JSON."""
     working = invocation.environment
     monkeypatch.setattr(
         invocation, "environment", lambda *given: working(*given) | {"THUMB_SIZES": "wide"}
@@ -136,7 +138,7 @@ def test_a_failed_function_is_shown_and_fails_the_command(
     shown = invoke(direct("uploads/a.jpg"))
     assert shown.returncode == 1
     assert re.search(r"^Error ─+\nInvalidSettings", shown.stdout, re.MULTILINE)
-    told = invoke(direct("uploads/a.jpg"), "--json")
-    assert told.returncode == 1
-    assert "THUMB_SIZES" in json.loads(told.stdout)["error"]["message"]
-    assert json.loads(told.stdout)["result"] is None
+    failed = invoke(direct("uploads/a.jpg"), "--json")
+    assert failed.returncode == 1
+    assert "THUMB_SIZES" in json.loads(failed.stdout)["error"]["message"]
+    assert json.loads(failed.stdout)["result"] is None

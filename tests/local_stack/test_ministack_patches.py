@@ -1,6 +1,7 @@
-"""Each patch of ministack: AWS's behaviour with it, and that ministack departs without it.
+"""Each patch of ministack: with it ministack behaves like AWS, without it it does not.
 
-Where a test of the second kind fails, ministack has been mended and the patch can go.
+If a test of the second kind (`test_unpatched_…`) fails, ministack has been fixed, and the patch can
+be removed.
 """
 
 import json
@@ -24,7 +25,7 @@ RAISES = (
     "def lambda_handler(event, context):\n    print('hello', event)\n    raise KeyError('here')\n"
 )
 FAILS_TO_START = "print('starting')\nraise ValueError('wrong settings')\n"
-TELLS = """
+DESCRIBES = """
 import os, sys
 
 def lambda_handler(event, context):
@@ -36,10 +37,10 @@ def lambda_handler(event, context):
         "event": event,
     }
 """
-SPEAKS = """
+WRITES = """
 def lambda_handler(event, context):
     for number in range(50):
-        print("said", context.aws_request_id, number)
+        print("line", context.aws_request_id, number)
 """
 SLEEPS = "import time\ndef lambda_handler(event, context):\n    time.sleep(0.3)\n"
 
@@ -71,7 +72,7 @@ and the parts of a runtime that is not there (LD_LIBRARY_PATH, PYTHONPATH)."""
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Aws]]:
-    """Start ministack without the patches named, or find the one that was so started."""
+    """Start ministack without the named patches, or return the one that runs without them."""
     running: dict[Any, Aws] = {}
     with ExitStack() as stack:
 
@@ -111,23 +112,23 @@ def send(aws: Aws, name: str, event: object) -> None:
 
 
 def received(aws: Aws, url: str) -> list[Any]:
-    """Take what is on a queue."""
+    """Receive up to ten messages of a queue, decoded."""
     messages = aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
     return [json.loads(message["Body"]) for message in messages]
 
 
 def attempts_by_request(aws: Aws, name: str) -> Counter[str]:
-    """How often each request id begins in the function's log."""
+    """Request id → number of attempts, by the START lines in the function's log."""
     lines = log_lines(aws, f"/aws/lambda/{name}")
     return Counter(line.split()[2] for line in lines if line.startswith("START RequestId:"))
 
 
-# --- run_python_in_the_lambda_runtime_client ----------------------------------------------------
+# --- run_python_in_the_lambda_runtime_client ------------------------------------------------------
 RUNTIME = "run_python_in_the_lambda_runtime_client"
 
 
 def test_an_error_keeps_its_type(patched: Aws) -> None:
-    """A raised error is answered with its type, message and stack, and logged."""
+    """The answer has the type, message and stack of a raised error, and the log has it too."""
     create_function(patched, "raises", RAISES)
     error = invoke(patched, "raises", {"a": 1})
     assert error["errorType"] == "KeyError"
@@ -146,7 +147,7 @@ def test_unpatched_an_error_loses_its_type(start: Callable[..., Aws]) -> None:
 
 
 def test_a_failed_init_says_why(patched: Aws) -> None:
-    """What the import raises is the answer to every invocation, and it is in the log."""
+    """Every invocation is answered with the error of the import, which is also in the log."""
     create_function(patched, "fails-to-start", FAILS_TO_START)
     for _ in range(2):
         error = invoke(patched, "fails-to-start")
@@ -154,68 +155,68 @@ def test_a_failed_init_says_why(patched: Aws) -> None:
     assert "starting" in log_lines(patched, "/aws/lambda/fails-to-start")
 
 
-def test_the_context_is_real(patched: Aws) -> None:
-    """The context knows the request and the time left; code runs in its own folder."""
-    create_function(patched, "tells", TELLS, Timeout=7)
-    told = invoke(patched, "tells", {"x": 1})
-    assert told["event"] == {"x": 1}
-    assert 5000 < told["remaining"] <= 7000
-    assert told["first_path"] == told["environment"]["LAMBDA_TASK_ROOT"]
-    assert attempts_by_request(patched, "tells") == {told["request_id"]: 1}
+def test_the_context_describes_the_invocation(patched: Aws) -> None:
+    """The context has the request id and the time left; the function's folder is on its path."""
+    create_function(patched, "describes", DESCRIBES, Timeout=7)
+    seen = invoke(patched, "describes", {"x": 1})
+    assert seen["event"] == {"x": 1}
+    assert 5000 < seen["remaining"] <= 7000
+    assert seen["first_path"] == seen["environment"]["LAMBDA_TASK_ROOT"]
+    assert attempts_by_request(patched, "describes") == {seen["request_id"]: 1}
 
 
-def test_log_lines_stand_with_their_invocation(patched: Aws) -> None:
-    """However busy ministack is, all of an invocation's lines are between its START and END."""
-    create_function(patched, "speaks", SPEAKS)
+def test_log_lines_stay_with_their_invocation(patched: Aws) -> None:
+    """Under load too, all lines of an invocation are between its START and its END."""
+    create_function(patched, "writes", WRITES)
     for number in range(40):
-        send(patched, "speaks", number)
+        send(patched, "writes", number)
     blocks: list[list[str]] = []
 
     def ended() -> bool:
         blocks.clear()
-        for line in log_lines(patched, "/aws/lambda/speaks"):
+        for line in log_lines(patched, "/aws/lambda/writes"):
             match line.split():
                 case ["START", _, request_id, *_]:
                     blocks.append([request_id])
-                case ["said", *_]:
+                case ["line", *_]:
                     blocks[-1].append(line)
         return len(blocks) == 40
 
     until(ended)
-    for request_id, *said in blocks:
-        assert said == [f"said {request_id} {number}" for number in range(50)]
+    for request_id, *lines in blocks:
+        assert lines == [f"line {request_id} {number}" for number in range(50)]
 
 
-# --- give_functions_the_environment_of_lambda ---------------------------------------------------
-def test_a_function_sees_what_lambda_sets(patched: Aws) -> None:
-    """Nothing of ministack's own environment reaches the function, nor anything is missing."""
+# --- give_functions_the_environment_of_lambda -----------------------------------------------------
+def test_a_function_has_the_environment_of_lambda(patched: Aws) -> None:
+    """All variables of Lambda and of the function, and none of ministack's environment."""
     create_function(
         patched,
-        "sees",
-        TELLS,
+        "environment",
+        DESCRIBES,
         Environment={"Variables": {"OUTPUT_BUCKET": "there"}},
         LoggingConfig={"LogFormat": "JSON"},
     )
-    environment = invoke(patched, "sees")["environment"]
+    environment = invoke(patched, "environment")["environment"]
     local = {"AWS_ENDPOINT_URL", "PYTHONDONTWRITEBYTECODE"}
     of_the_shell = {"PWD", "LC_CTYPE", "OLDPWD", "SHLVL", "_"}
     assert environment.keys() - of_the_shell == LAMBDA_SETS | local | {"OUTPUT_BUCKET"}
     assert environment["OUTPUT_BUCKET"] == "there"
     assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
-    assert environment["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/sees"
+    assert environment["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/environment"
     assert environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
 
 
-def test_unpatched_a_function_sees_ministacks_environment(start: Callable[..., Aws]) -> None:
-    """Plain ministack hands its own variables on, and leaves some of Lambda's out."""
+def test_unpatched_a_function_has_ministacks_environment(start: Callable[..., Aws]) -> None:
+    """Plain ministack passes on its own variables, and leaves out some of Lambda's."""
     aws = start("give_functions_the_environment_of_lambda")
-    create_function(aws, "sees", TELLS)
-    environment = invoke(aws, "sees")["environment"]
+    create_function(aws, "environment", DESCRIBES)
+    environment = invoke(aws, "environment")["environment"]
     assert "GATEWAY_PORT" in environment
     assert "AWS_LAMBDA_LOG_GROUP_NAME" not in environment
 
 
-# --- keep_the_request_id_through_retries --------------------------------------------------------
+# --- keep_the_request_id_through_retries ----------------------------------------------------------
 def test_retries_keep_the_request_id(patched: Aws) -> None:
     """A failing event is tried three times under one request id."""
     url = create_with_destination(patched, "retried", RAISES)
@@ -233,12 +234,12 @@ def test_unpatched_retries_change_the_request_id(start: Callable[..., Aws]) -> N
     assert list(attempts_by_request(aws, "retried").values()) == [1, 1, 1]
 
 
-# --- let_throttled_events_wait ------------------------------------------------------------------
+# --- let_throttled_events_wait --------------------------------------------------------------------
 ONE_AT_A_TIME = {"LAMBDA_ACCOUNT_CONCURRENCY": "1"}
 
 
 def test_throttled_events_wait(start: Callable[..., Aws]) -> None:
-    """Events beyond the concurrency run when it is free, and none of them fails."""
+    """Events that exceed the concurrency run later, and none of them fails."""
     aws = start(**ONE_AT_A_TIME)
     url = create_with_destination(aws, "sleeps", SLEEPS, attempts=0)
     for number in range(4):
@@ -248,7 +249,7 @@ def test_throttled_events_wait(start: Callable[..., Aws]) -> None:
 
 
 def test_unpatched_throttled_events_fail(start: Callable[..., Aws]) -> None:
-    """Plain ministack takes a throttled attempt for a failed one."""
+    """Plain ministack counts a throttled attempt as a failed one."""
     aws = start("let_throttled_events_wait", **ONE_AT_A_TIME)
     url = create_with_destination(aws, "sleeps", SLEEPS, attempts=0)
     for number in range(4):
@@ -256,9 +257,9 @@ def test_unpatched_throttled_events_fail(start: Callable[..., Aws]) -> None:
     assert until(lambda: received(aws, url))
 
 
-# --- send_whole_on_failure_records --------------------------------------------------------------
-def test_an_on_failure_record_is_whole(patched: Aws) -> None:
-    """The record has every field of AWS's, and counts the attempts."""
+# --- send_complete_on_failure_records -------------------------------------------------------------
+def test_an_on_failure_record_is_complete(patched: Aws) -> None:
+    """The record has every field that AWS documents, and the number of attempts."""
     url = create_with_destination(patched, "fails", RAISES, attempts=1)
     send(patched, "fails", {"the": "event"})
     record = until(lambda: received(patched, url))[0]
@@ -284,8 +285,8 @@ def test_an_on_failure_record_is_whole(patched: Aws) -> None:
 
 
 def test_unpatched_an_on_failure_record_lacks_fields(start: Callable[..., Aws]) -> None:
-    """Plain ministack leaves fields out and always says three attempts."""
-    aws = start("send_whole_on_failure_records")
+    """Plain ministack leaves out fields, and always reports three attempts."""
+    aws = start("send_complete_on_failure_records")
     url = create_with_destination(aws, "fails", RAISES, attempts=1)
     send(aws, "fails", {})
     record = until(lambda: received(aws, url))[0]
@@ -295,7 +296,7 @@ def test_unpatched_an_on_failure_record_lacks_fields(start: Callable[..., Aws]) 
 
 
 def alias_with_destination(aws: Aws, name: str) -> str:
-    """A failing function whose alias `live`, and only that, has a destination; the queue's URL."""
+    """Create a failing function, only whose alias `live` has a destination; the queue's URL."""
     create_function(aws, name, RAISES)
     version = aws.functions.publish_version(FunctionName=name)["Version"]
     aws.functions.create_alias(FunctionName=name, Name="live", FunctionVersion=version)
@@ -311,7 +312,7 @@ def alias_with_destination(aws: Aws, name: str) -> str:
 
 
 def test_an_alias_has_its_own_retries_and_destination(patched: Aws) -> None:
-    """An event to the alias is tried as often as the alias says, and its record names the alias."""
+    """The alias decides how often an event is retried, and its record names the alias."""
     url = alias_with_destination(patched, "aliased")
     send(patched, "aliased:live", {"the": "event"})
     (record,) = until(lambda: received(patched, url))
@@ -321,17 +322,17 @@ def test_an_alias_has_its_own_retries_and_destination(patched: Aws) -> None:
 
 
 def test_unpatched_the_destination_of_an_alias_gets_nothing(start: Callable[..., Aws]) -> None:
-    """Plain ministack tries three times and forgets the event."""
-    aws = start("honour_what_an_alias_is_configured_with")
+    """Plain ministack tries three times, and then drops the event."""
+    aws = start("use_the_event_settings_of_aliases")
     url = alias_with_destination(aws, "aliased")
     send(aws, "aliased:live", {"the": "event"})
     until(lambda: sum("START" in line for line in log_lines(aws, "/aws/lambda/aliased")) == 3)
     assert received(aws, url) == []
 
 
-# --- policies -----------------------------------------------------------------------------------
+# --- policies -------------------------------------------------------------------------------------
 def user_of_s3(aws: Aws, name: str, resource: str) -> Any:
-    """S3 as the user `name`, who may do all to `resource`."""
+    """A client of S3 for the user `name`, who has all permissions on `resource`."""
     iam = client(aws, "iam")
     iam.create_user(UserName=name)
     anything = {"Effect": "Allow", "Action": "s3:*", "Resource": resource}
@@ -345,25 +346,25 @@ def user_of_s3(aws: Aws, name: str, resource: str) -> Any:
 
 
 def put_a_name_with_a_newline(aws: Aws) -> None:
-    """Write it as a user who may write below a prefix."""
+    """Write it as a user who has all permissions below a prefix."""
     aws.s3.create_bucket(Bucket="names")
     writer = user_of_s3(aws, "namer", "arn:aws:s3:::names/uploads/*")
     writer.put_object(Bucket="names", Key="uploads/a\nb", Body=b"")
 
 
-def test_a_policy_s_wildcard_matches_a_newline(start: Callable[..., Aws]) -> None:
-    """A key may have any characters, and a policy for all keys means them."""
+def test_a_wildcard_of_a_policy_matches_a_newline(start: Callable[..., Aws]) -> None:
+    """A key may contain any characters, and a policy for all keys covers them."""
     put_a_name_with_a_newline(start(AUTH="true"))
 
 
 def test_unpatched_a_newline_is_denied(start: Callable[..., Aws]) -> None:
-    """Plain ministack's wildcards end at a line's end."""
+    """Plain ministack's wildcards stop at a newline."""
     with pytest.raises(ClientError, match="AccessDenied"):
-        put_a_name_with_a_newline(start("let_wildcards_of_policies_match_newlines", AUTH="true"))
+        put_a_name_with_a_newline(start("let_wildcards_match_newlines", AUTH="true"))
 
 
-def put_where_tls_is_demanded(aws: Aws) -> None:
-    """Write, as a user who may do all to S3, into a bucket that refuses what is not by TLS."""
+def put_where_tls_is_required(aws: Aws) -> None:
+    """Write to a bucket that requires TLS, as a user with all permissions for S3."""
     writer = user_of_s3(aws, "writer", "*")
     aws.s3.create_bucket(Bucket="tls-only")
     statement = {
@@ -379,20 +380,20 @@ def put_where_tls_is_demanded(aws: Aws) -> None:
 
 
 def test_loopback_counts_as_tls(start: Callable[..., Aws]) -> None:
-    """A policy that demands TLS lets through what comes over loopback."""
-    put_where_tls_is_demanded(start(AUTH="true"))
+    """A policy that requires TLS accepts requests over loopback."""
+    put_where_tls_is_required(start(AUTH="true"))
 
 
-def test_unpatched_a_policy_that_demands_tls_refuses_loopback(start: Callable[..., Aws]) -> None:
-    """Plain ministack knows no TLS, so such a policy refuses everything."""
+def test_unpatched_a_policy_that_requires_tls_refuses_loopback(start: Callable[..., Aws]) -> None:
+    """Plain ministack serves no TLS, so such a policy refuses everything."""
     with pytest.raises(ClientError, match="AccessDenied"):
-        put_where_tls_is_demanded(start("take_loopback_for_tls", AUTH="true"))
+        put_where_tls_is_required(start("treat_loopback_as_tls", AUTH="true"))
 
 
-# --- what needs no patch, but is relied on ------------------------------------------------------
+# --- behaviour that needs no patch, but is relied on ----------------------------------------------
 @pytest.mark.parametrize("condition", ["IfNoneMatch", "IfMatch"])
 def test_conditional_writes_are_atomic(patched: Aws, condition: str) -> None:
-    """Of sixteen writers with the same condition, at the same time, exactly one succeeds."""
+    """Of sixteen simultaneous writes with the same condition, exactly one succeeds."""
     bucket, key = f"atomic-{condition.lower()}", "contended"
     patched.s3.create_bucket(Bucket=bucket)
     value = "*"
@@ -415,9 +416,9 @@ def test_conditional_writes_are_atomic(patched: Aws, condition: str) -> None:
 
 
 def test_nothing_outlives_ministack(tmp_path: Path) -> None:
-    """When only ministack is killed, the environments of its functions end by themselves."""
+    """If only ministack is killed, the processes of its functions end by themselves."""
     with ministack(tmp_path) as (aws, process):
-        create_function(aws, "orphan", TELLS)
+        create_function(aws, "orphan", DESCRIBES)
         invoke(aws, "orphan")
         assert len(processes_of(tmp_path)) == 2
         process.kill()

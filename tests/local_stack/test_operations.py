@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from home import COMMAND, Home
 from pictures import jpeg
-from serving import QUICK_AND_STRICT, client, free_port, until
+from serving import QUICK_AND_STRICT, client, until
 
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import free_port
 from image_pipeline.stack import dead_letters, executions
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack

@@ -1,4 +1,4 @@
-"""The commands that a user of SAM types, as the README gives them, against the local AWS."""
+"""The README's commands for users of SAM, against the local AWS."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ from pictures import jpeg
 from samtranslator.yaml_helper import yaml_parse
 from serving import ministack, until
 
-from image_pipeline.local.stack import CREDENTIALS, REPOSITORY, architecture, sam_environment
+from image_pipeline.build.function import build_function
+from image_pipeline.local.tools import CREDENTIALS, REPOSITORY, UV, architecture, sam_environment
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
 
@@ -31,23 +32,23 @@ PARAMETERS = [
 
 
 class Checkout:
-    """What a deploy needs of the repository, in a folder of its own, and a local AWS for it."""
+    """The files of the repository that a deploy needs, in a folder of their own, and an AWS."""
 
     def __init__(self, directory: Path, aws: Aws) -> None:
         self.directory = directory
         self.aws = aws
-        for name in ("iac", "lambda"):
+        for name in ("iac", "lambda", "image_pipeline/build"):
             shutil.copytree(REPOSITORY / name, directory / name)
         shutil.copy(REPOSITORY / "samconfig.toml", directory)
 
     def sam(self, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
-        """Run sam there, with `answers` typed in; its output is told if it fails."""
+        """Run sam there, with `answers` typed in; a failure shows its output."""
         return self.run("sam", *arguments, answers=answers)
 
     def run(
         self, *command: str, answers: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command there as a user of the local AWS; its output is told if it fails."""
+        """Run a command there as a user of the local AWS; a failure shows its output."""
         ran = subprocess.run(  # noqa: S603 - our own tools
             command,
             cwd=self.directory,
@@ -86,38 +87,50 @@ class Checkout:
         return Stack.find(self.aws, NAME)
 
     def outputs(self, key: str, count: int, bucket: str = "my-output-bucket") -> list[str]:
-        """Upload a picture as `key`, and name its thumbnails once there are `count`."""
+        """Upload a picture as `key`; the keys of what is made of it, once there are `count`."""
         source = bucket.replace("output", "input")
         self.aws.s3.put_object(Bucket=source, Key=f"uploads/{key}.jpg", Body=jpeg())
 
-        def look() -> list[str]:
+        def keys() -> list[str]:
             listed = self.aws.s3.list_objects_v2(Bucket=bucket, Prefix=key)
             return [each["Key"] for each in listed.get("Contents", [])]
 
-        until(lambda: len(look()) == count)
-        return look()
+        until(lambda: len(keys()) == count)
+        return keys()
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """A fresh checkout, built, beside an empty local AWS."""
+    """A fresh checkout with a build of `sam build`, and an empty local AWS."""
     with ministack(tmp_path_factory.mktemp("aws")) as (aws, _process):
         fresh = Checkout(tmp_path_factory.mktemp("checkout"), aws)
         fresh.sam("build", "--template-file", "iac/template.yaml")
         yield fresh
 
 
+def test_sam_build_makes_the_artefact_that_up_deploys(checkout: Checkout, tmp_path: Path) -> None:
+    """The same files, byte for byte, whether SAM or the command builds."""
+    build_function(REPOSITORY / "lambda", tmp_path / "artefact", architecture(), str(UV))
+
+    def contents(folder: Path) -> dict[Path, bytes]:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder): path.read_bytes() for path in files}
+
+    built = checkout.directory / ".aws-sam" / "build" / "ThumbnailFunction"
+    assert contents(built) == contents(tmp_path / "artefact")
+
+
 def test_the_documented_deploy_makes_thumbnails(checkout: Checkout) -> None:
-    """`sam build`, then `sam deploy` with the README's parameters, ships the built function."""
+    """`sam build`, then `sam deploy` with the README's parameters, deploys the built function."""
     stack = checkout.deploy(*PARAMETERS)
     assert [size.width for size in stack.settings.sizes] == [128, 512]
     assert checkout.outputs("first", 2) == ["first_128w.webp", "first_512w.webp"]
 
 
 def test_a_changed_parameter_reaches_the_next_upload(checkout: Checkout) -> None:
-    """ThumbnailSizes changed in a deployed stack: the alias gets a new version, and it runs.
+    """After a change of ThumbnailSizes the alias has a new version, which processes uploads.
 
-    A deploy that changes nothing succeeds too, so that a pipeline can be run again.
+    A deploy without changes succeeds too, so that a CI pipeline can be run again.
     """
     checkout.deploy(*PARAMETERS)
     checkout.deploy(*PARAMETERS)
@@ -147,8 +160,8 @@ def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
     assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
 
 
-def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> None:
-    """With `--template-file iac/template.yaml` sam ships source: init fails and says what to do."""
+def test_unbuilt_source_fails_with_instructions(checkout: Checkout) -> None:
+    """`sam deploy --template-file iac/template.yaml` deploys source: init says how to build."""
     checkout.sam(
         "deploy",
         "--template-file",
@@ -173,10 +186,11 @@ def test_unbuilt_source_says_so_at_its_first_invocation(checkout: Checkout) -> N
 
 
 def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
-    """PARAMETERS is one text, quoted as sam reads it; `make plan` shows, `make deploy` does.
+    """`make plan` shows a change set, `make deploy` applies it; both take PARAMETERS.
 
-    `make record` and `make rollback` undo a deploy, its parameters included. PARAMETERS_FILE takes
-    a JSON file such as iac/params.dev.json, with PARAMETERS beside it.
+    PARAMETERS is one text, quoted as sam reads it. `make record` and `make rollback` undo a deploy
+    and its parameters. PARAMETERS_FILE names a JSON file such as iac/params.dev.json; PARAMETERS
+    can be added to it.
     """
     for name in ("Makefile", "pyproject.toml", "requirements"):
         target = checkout.directory / name

@@ -1,4 +1,4 @@
-"""The patches of ministack's other services than Lambda, as test_ministack_patches.py does."""
+"""The patches of ministack for services other than Lambda; see test_ministack_patches.py."""
 
 import json
 import time
@@ -24,7 +24,7 @@ ONE_AT_A_TIME = {"LAMBDA_ACCOUNT_CONCURRENCY": "1"}
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Aws]]:
-    """Start ministack without the patches named, or find the one that was so started."""
+    """Start ministack without the named patches, or return the one that runs without them."""
     running: dict[Any, Aws] = {}
     with ExitStack() as stack:
 
@@ -39,7 +39,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Aw
 
 
 def create(aws: Aws, name: str, states: dict[str, Any]) -> str:
-    """Create a state machine that begins with the first of its states; its ARN."""
+    """Create a state machine that starts with the first of its states; its ARN."""
     roles = client(aws, "iam")
     trust = {"Version": "2012-10-17", "Statement": []}
     role = roles.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
@@ -51,14 +51,14 @@ def create(aws: Aws, name: str, states: dict[str, Any]) -> str:
 
 
 def ended(aws: Aws, execution: Execution) -> Execution:
-    """An execution at its end."""
+    """Wait for the end of an execution, and describe it."""
     found: list[Execution] = []
 
-    def look() -> bool:
+    def has_ended() -> bool:
         found.append(executions.describe(aws.states, execution.arn))
         return not found[-1].running
 
-    until(look)
+    until(has_ended)
     return found[-1]
 
 
@@ -68,7 +68,7 @@ def run(aws: Aws, machine: str, **given: Any) -> Execution:
 
 
 def invoking(function: str, payload: Any, **more: Any) -> dict[str, Any]:
-    """A task that calls a function."""
+    """A task that invokes a function."""
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",
@@ -79,9 +79,9 @@ def invoking(function: str, payload: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-# --- deliver_events_asynchronously --------------------------------------------------------------
+# --- deliver_events_asynchronously ----------------------------------------------------------------
 def failing_target(aws: Aws) -> str:
-    """A rule whose target always fails, and has a destination for that; the queue's URL."""
+    """Create a rule whose target always fails and has a destination; the queue's URL."""
     create_function(aws, "fails", RAISES)
     url = aws.sqs.create_queue(QueueName="failures")["QueueUrl"]
     arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
@@ -96,59 +96,59 @@ def failing_target(aws: Aws) -> str:
 
 
 def put_rule(aws: Aws, function: str, queue: str) -> None:
-    """Send every event of `test` to a function, and to a queue what cannot be delivered."""
+    """Send every event of the source `test` to a function, or to a queue if that is not there."""
     events = client(aws, "events")
     events.put_rule(Name="all", EventPattern=json.dumps({"source": ["test"]}))
     target = {"Id": "1", "Arn": function, "DeadLetterConfig": {"Arn": queue}}
     events.put_targets(Rule="all", Targets=[target])
 
 
-def tell(aws: Aws) -> None:
+def send(aws: Aws) -> None:
     """Send an event."""
     entry = {"Source": "test", "DetailType": "Happened", "Detail": "{}"}
     client(aws, "events").put_events(Entries=[entry])
 
 
 def received(aws: Aws, url: str) -> list[Any]:
-    """Take what is on a queue."""
+    """Receive up to ten messages of a queue, decoded."""
     messages = aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
     return [json.loads(message["Body"]) for message in messages]
 
 
-def test_an_event_that_fails_is_tried_again_and_kept(start: Callable[..., Aws]) -> None:
-    """As often as the function's configuration says; then its destination has the record."""
+def test_a_failed_event_is_retried_and_kept(start: Callable[..., Aws]) -> None:
+    """The function's configuration decides how often; then its destination has the record."""
     aws = start()
     url = failing_target(aws)
-    tell(aws)
+    send(aws)
     (record,) = until(lambda: received(aws, url))
     assert record["requestContext"]["approximateInvokeCount"] == 2
     assert record["requestPayload"]["detail-type"] == "Happened"
 
 
 def test_an_event_without_its_function_is_kept(start: Callable[..., Aws]) -> None:
-    """The target's own queue gets the event itself."""
+    """The queue of the target receives the event itself."""
     aws = start()
     url = aws.sqs.create_queue(QueueName="undelivered")["QueueUrl"]
     arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
     put_rule(aws, "arn:aws:lambda:us-east-1:000000000000:function:gone", arn["QueueArn"])
-    tell(aws)
+    send(aws)
     (event,) = until(lambda: received(aws, url))
     assert event["detail-type"] == "Happened"
 
 
-def test_unpatched_an_event_that_fails_is_forgotten(start: Callable[..., Aws]) -> None:
-    """Plain ministack tries it once, and no queue hears of it."""
+def test_unpatched_a_failed_event_is_dropped(start: Callable[..., Aws]) -> None:
+    """Plain ministack tries it once, and no queue receives it."""
     aws = start("deliver_events_asynchronously")
     url = failing_target(aws)
-    tell(aws)
+    send(aws)
     time.sleep(1)
     assert received(aws, url) == []
 
 
-# --- call_sqs_in_its_own_words ------------------------------------------------------------------
+# --- use_the_json_protocol_of_sqs -----------------------------------------------------------------
 def receiving(aws: Aws) -> Any:
-    """What a task gets that receives a message."""
-    url = aws.sqs.create_queue(QueueName="letters")["QueueUrl"]
+    """The output of a task that receives a message."""
+    url = aws.sqs.create_queue(QueueName="messages")["QueueUrl"]
     aws.sqs.send_message(QueueUrl=url, MessageBody="hello")
     task = {
         "Type": "Task",
@@ -160,20 +160,20 @@ def receiving(aws: Aws) -> Any:
 
 
 def test_a_task_receives_messages(start: Callable[..., Aws]) -> None:
-    """Under the names of the API."""
+    """The fields have the names of SQS's API."""
     (message,) = receiving(start())["Messages"]
     assert message["Body"] == "hello"
     assert message["ReceiptHandle"]
 
 
 def test_unpatched_a_task_receives_something_else(start: Callable[..., Aws]) -> None:
-    """Plain ministack answers in the older protocol's names."""
-    assert "Messages" not in receiving(start("call_sqs_in_its_own_words"))
+    """Plain ministack uses the names of the older XML protocol."""
+    assert "Messages" not in receiving(start("use_the_json_protocol_of_sqs"))
 
 
-# --- name_throttled_invocations -----------------------------------------------------------------
+# --- name_throttled_invocations -------------------------------------------------------------------
 def throttled(aws: Aws) -> Execution:
-    """A task that calls a function while another call has the only environment."""
+    """Run a task that invokes a function while another invocation has the only environment."""
     create_function(aws, "busy", SLEEPS)
     machine = create(aws, "throttled", {"Call": invoking("busy", {})})
     aws.functions.invoke(FunctionName="busy", InvocationType="Event")
@@ -181,20 +181,20 @@ def throttled(aws: Aws) -> Execution:
     return run(aws, machine)
 
 
-def test_a_throttled_task_says_so(start: Callable[..., Aws]) -> None:
-    """By the error that AWS's documents tell to retry."""
+def test_a_throttled_task_can_be_retried(start: Callable[..., Aws]) -> None:
+    """It fails with the error that AWS's documentation names for Retry."""
     assert throttled(start(**ONE_AT_A_TIME)).error == "Lambda.TooManyRequestsException"
 
 
-def test_unpatched_a_throttled_task_is_unknown(start: Callable[..., Aws]) -> None:
-    """Plain ministack has no name for it."""
+def test_unpatched_a_throttled_task_has_an_unknown_error(start: Callable[..., Aws]) -> None:
+    """Plain ministack has no error name for it."""
     aws = start("name_throttled_invocations", **ONE_AT_A_TIME)
     assert throttled(aws).error == "Lambda.Unknown"
 
 
-# --- stop_whole_executions ----------------------------------------------------------------------
+# --- stop_executions_within_maps ------------------------------------------------------------------
 def stopped_in_a_map(aws: Aws) -> int:
-    """Stop an execution in the midst of a Map; how many of its 20 items were done in the end."""
+    """Stop an execution within a Map; how many of its six items were processed in the end."""
     url = aws.sqs.create_queue(QueueName="done")["QueueUrl"]
     task = {
         "Type": "Task",
@@ -213,10 +213,10 @@ def stopped_in_a_map(aws: Aws) -> int:
     execution = executions.start(aws.states, create(aws, "mapping", {"Many": many}), {})
 
     def sent() -> int:
-        about = aws.sqs.get_queue_attributes(
+        answer = aws.sqs.get_queue_attributes(
             QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
         )
-        return int(about["Attributes"]["ApproximateNumberOfMessages"])
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     until(lambda: sent() >= 1)
     executions.stop(aws.states, execution.arn)
@@ -225,16 +225,16 @@ def stopped_in_a_map(aws: Aws) -> int:
 
 
 def test_a_stopped_execution_stops_within_a_map(start: Callable[..., Aws]) -> None:
-    """No further item is begun."""
+    """No further item is started."""
     assert stopped_in_a_map(start()) <= 2
 
 
-def test_unpatched_a_map_goes_on(start: Callable[..., Aws]) -> None:
-    """Plain ministack says ABORTED, and goes on."""
-    assert stopped_in_a_map(start("stop_whole_executions")) > 2
+def test_unpatched_a_map_runs_to_its_end(start: Callable[..., Aws]) -> None:
+    """Plain ministack reports ABORTED, and continues."""
+    assert stopped_in_a_map(start("stop_executions_within_maps")) > 2
 
 
-# --- run_distributed_maps_whole, count_the_items_of_batches -------------------------------------
+# --- run_distributed_maps_in_jsonata, count_the_items_of_batches ----------------------------------
 def distributed(aws: Aws) -> Execution:
     """Run a Distributed Map over five of six objects of a bucket, in batches of two."""
     aws.s3.create_bucket(Bucket="objects")
@@ -276,14 +276,14 @@ def distributed(aws: Aws) -> Execution:
     return run(aws, machine, max=5, prefix="in/", concurrency=2)
 
 
-def test_a_distributed_map_batches_caps_and_writes(start: Callable[..., Aws]) -> None:
-    """Its items are counted, its results are where its output says."""
+def test_a_distributed_map_batches_its_items_and_writes_results(start: Callable[..., Aws]) -> None:
+    """Its items are limited and counted; its output names the files of results."""
     aws = start()
     execution = distributed(aws)
     assert execution.status == "SUCCEEDED", execution.cause
-    (about,) = executions.map_runs(aws.states, execution.arn)
-    assert execution.output["MapRunArn"] == about["mapRunArn"]
-    counts = {name: about["itemCounts"][name] for name in ("total", "succeeded", "failed")}
+    (map_run,) = executions.map_runs(aws.states, execution.arn)
+    assert execution.output["MapRunArn"] == map_run["mapRunArn"]
+    counts = {name: map_run["itemCounts"][name] for name in ("total", "succeeded", "failed")}
     assert counts == {"total": 5, "succeeded": 4, "failed": 1}
     where = execution.output["ResultWriterDetails"]
 
@@ -301,20 +301,20 @@ def test_a_distributed_map_batches_caps_and_writes(start: Callable[..., Aws]) ->
     )
 
 
-def test_unpatched_a_distributed_map_knows_no_jsonata(start: Callable[..., Aws]) -> None:
-    """Plain ministack takes the expressions for what they are written as."""
-    aws = start("run_distributed_maps_whole", "count_the_items_of_batches")
+def test_unpatched_a_distributed_map_evaluates_no_jsonata(start: Callable[..., Aws]) -> None:
+    """Plain ministack takes the expressions literally."""
+    aws = start("run_distributed_maps_in_jsonata", "count_the_items_of_batches")
     assert distributed(aws).status == "FAILED"
 
 
 def test_unpatched_batches_are_counted(start: Callable[..., Aws]) -> None:
-    """Plain ministack counts the children where AWS counts the items."""
+    """Plain ministack counts batches where AWS counts items."""
     aws = start("count_the_items_of_batches")
-    (about,) = executions.map_runs(aws.states, distributed(aws).arn)
-    assert about["itemCounts"]["total"] == 3
+    (map_run,) = executions.map_runs(aws.states, distributed(aws).arn)
+    assert map_run["itemCounts"]["total"] == 3
 
 
-# --- CloudFormation: accept_alarms_of_metric_math, refuse_to_delete_full_buckets -----------------
+# --- CloudFormation: accept_alarms_of_metric_math, refuse_to_delete_full_buckets ------------------
 ALARM = {
     "Type": "AWS::CloudWatch::Alarm",
     "Properties": {
@@ -339,42 +339,42 @@ ALARM = {
 
 
 def stack_status(aws: Aws, name: str, resources: dict[str, Any]) -> str:
-    """Create a stack; how that ended."""
+    """Create a stack; its status after that."""
     template = json.dumps({"Resources": resources})
     aws.cloudformation.create_stack(StackName=name, TemplateBody=template)
     return settled(aws, name)
 
 
 def settled(aws: Aws, name: str) -> str:
-    """The status of a stack at rest."""
+    """Wait until a stack is no longer changing; its status."""
 
-    def look() -> str:
+    def status() -> str:
         try:
             stack = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         except ClientError:  # deleted
             return "DELETE_COMPLETE"
-        status: str = stack["StackStatus"]
-        return "" if status.endswith("IN_PROGRESS") else status
+        found: str = stack["StackStatus"]
+        return "" if found.endswith("IN_PROGRESS") else found
 
-    return until(look)
+    return until(status)
 
 
-def test_an_alarm_on_an_expression_is_made(start: Callable[..., Aws]) -> None:
-    """With its threshold; it is never evaluated here."""
+def test_an_alarm_on_an_expression_is_created(start: Callable[..., Aws]) -> None:
+    """It has its threshold, and is never evaluated."""
     aws = start()
     assert stack_status(aws, "alarm", {"Alarm": ALARM}) == "CREATE_COMPLETE"
-    (made,) = client(aws, "cloudwatch").describe_alarms(AlarmNames=["doubled"])["MetricAlarms"]
-    assert made["Threshold"] == 1
+    (alarm,) = client(aws, "cloudwatch").describe_alarms(AlarmNames=["doubled"])["MetricAlarms"]
+    assert alarm["Threshold"] == 1
 
 
 def test_unpatched_an_alarm_on_an_expression_is_refused(start: Callable[..., Aws]) -> None:
-    """Plain ministack knows alarms on one metric only."""
+    """Plain ministack has alarms on a single metric only."""
     aws = start("accept_alarms_of_metric_math")
     assert stack_status(aws, "alarm", {"Alarm": ALARM}) == "ROLLBACK_COMPLETE"
 
 
 def deleted_with_an_object(aws: Aws) -> str:
-    """How the deletion of a stack ends whose bucket holds an object."""
+    """Delete a stack whose bucket contains an object; its status after that."""
     bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "full"}}
     assert stack_status(aws, "full", {"Bucket": bucket}) == "CREATE_COMPLETE"
     aws.s3.put_object(Bucket="full", Key="k", Body=b"x")
@@ -382,13 +382,13 @@ def deleted_with_an_object(aws: Aws) -> str:
     return settled(aws, "full")
 
 
-def test_a_bucket_that_holds_an_object_is_not_deleted(start: Callable[..., Aws]) -> None:
+def test_a_bucket_with_an_object_is_not_deleted(start: Callable[..., Aws]) -> None:
     """The deletion fails, and the object is still there."""
     aws = start()
     assert deleted_with_an_object(aws) == "DELETE_FAILED"
     assert aws.s3.get_object(Bucket="full", Key="k")["Body"].read() == b"x"
 
 
-def test_unpatched_a_bucket_goes_with_its_objects(start: Callable[..., Aws]) -> None:
+def test_unpatched_a_bucket_is_deleted_with_its_objects(start: Callable[..., Aws]) -> None:
     """Plain ministack deletes both."""
     assert deleted_with_an_object(start("refuse_to_delete_full_buckets")) == "DELETE_COMPLETE"

@@ -13,8 +13,9 @@ from image_pipeline.cli.browser import open_page
 from image_pipeline.cli.options import Local, Region, StackName
 from image_pipeline.cli.output import err, out
 from image_pipeline.cli.signals import stopped_by_signals
-from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address, free_port
+from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address
 from image_pipeline.local.stack import LocalStack
+from image_pipeline.ports import preferred_port
 
 DEFAULT_PORT: Final = 4567
 POLL_SECONDS: Final = 1.0
@@ -60,7 +61,7 @@ def console(
     secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
     with (
         stopped_by_signals(),
-        listening(free_port(DEFAULT_PORT) if port is None else port) as listener,
+        listening(preferred_port(DEFAULT_PORT) if port is None else port) as listener,
     ):
         url = address(listener.getsockname()[1], secret)
         out.print(

@@ -13,7 +13,8 @@ from image_pipeline.cli.options import LOCAL_PORT, Json, Port
 from image_pipeline.cli.output import err, out, print_json
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.console.process import ConsoleProcess
-from image_pipeline.local.stack import CREDENTIALS, LocalStack
+from image_pipeline.local.stack import LocalStack
+from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.stack.deployed import Stack
 
 

@@ -1,0 +1,1 @@
+"""Builds the Lambda function, from a checkout or from an installed wheel."""

@@ -1,0 +1,153 @@
+"""Lambda: how a Python function runs."""
+
+# ruff: noqa: SLF001 - ministack offers no other place to hook in
+
+import array
+import fcntl
+import os
+import queue
+import select
+import shlex
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Final
+
+from ministack.core import lambda_runtime  # type: ignore[import-not-found]
+from ministack.services import lambda_svc  # type: ignore[import-not-found]
+
+LOG_SECONDS: Final = 2.0
+"""How long an answer waits for its log: a thread that the function left behind may never stop
+writing."""
+
+
+class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
+    """An execution environment that runs AWS's runtime client for Python, awslambdaric."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._reading = threading.Lock()
+
+    def _spawn(self, init_timeout: float | None = None) -> None:
+        code = Path(lambda_svc._provided_runtime_code_dir(self.code_zip))
+        bootstrap = code / "bootstrap"
+        if not bootstrap.exists():
+            # Written whole: another environment of the same code may be starting it.
+            draft = code / f".bootstrap-{threading.get_ident()}"
+            draft.write_text(
+                f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m awslambdaric "$_HANDLER"\n'
+            )
+            draft.chmod(0o755)
+            draft.rename(bootstrap)
+        super()._spawn(init_timeout)
+
+    def invoke(self, event: Any, request_id: str, **options: Any) -> Any:
+        """Run one invocation; after a failed init the answer is its error, with the log."""
+        try:
+            return super().invoke(event, request_id, **options)
+        except RuntimeError:
+            if not isinstance(self._init_error, dict):
+                raise
+            return {
+                "status": "error",
+                "error": self._init_error.get("errorMessage"),
+                "error_payload": self._init_error,
+                "cold_start": True,
+                "log": self._drain_stderr(),
+            }
+
+    def _pump_output(self, stream: IO[bytes], log_queue: queue.Queue[str]) -> None:
+        """Read the function's output into `log_queue` until the process ends.
+
+        Whoever holds the lock finds every line either in the pipe or in the queue.
+        """
+        rest, chunk = b"", b"begin"
+        while chunk:
+            select.select([stream], [], [])
+            with self._reading:
+                chunk = os.read(stream.fileno(), 1 << 16)
+                *lines, rest = (rest + (chunk or b"\n")).split(b"\n")
+                for line in filter(None, lines):
+                    if log_queue.full():
+                        log_queue.get_nowait()  # drops the oldest line: the pipe must not fill up
+                    log_queue.put_nowait(line.decode(errors="replace"))
+        with self._reading:
+            stream.close()
+
+    def _drain_stderr_bounded(self, *_: float, **__: float) -> str:
+        """Take all output so far: the log lines of this invocation, and of no other.
+
+        The function wrote them before it answered, but the reading thread may be behind.
+        """
+        process = self._proc
+        deadline = time.monotonic() + LOG_SECONDS
+        while process and self._unread(process.stdout) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return str(self._drain_stderr())
+
+    def _unread(self, stream: IO[bytes]) -> bool:
+        with self._reading:
+            if stream.closed:
+                return False
+            count = array.array("i", [0])
+            fcntl.ioctl(stream, termios.FIONREAD, count)
+            return count[0] > 0
+
+
+def run_python_in_the_lambda_runtime_client() -> None:
+    """Python functions run in awslambdaric: with its context, error types, failed inits and logs.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html. ministack runs them in its
+    own loop, where every error is a `Runtime.HandlerError`.
+    """
+    worker_class_for = lambda_runtime._worker_class_for
+    execute_warm = lambda_svc._execute_function_warm
+
+    def is_python(config: dict[str, Any]) -> bool:
+        return str(config.get("Runtime", "")).startswith("python")
+
+    def worker_class(config: dict[str, Any]) -> Any:
+        return PythonEnvironment if is_python(config) else worker_class_for(config)
+
+    def execute(func: dict[str, Any], event: Any, request_id: str) -> Any:
+        runs = is_python(func.get("config") or func)
+        run = lambda_svc._execute_function_provided_warm if runs else execute_warm
+        return run(func, event, request_id)
+
+    lambda_runtime._worker_class_for = worker_class
+    lambda_svc._execute_function_warm = execute
+
+
+def give_functions_the_environment_of_lambda() -> None:
+    """A function sees the variables that Lambda defines and its own, and no others.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html. ministack leaves some
+    out and passes on its own environment. No .pyc is written, as if /var/task were read-only.
+    """
+    build = lambda_svc._provided_worker_env
+
+    def environment(config: dict[str, Any], code_dir: str, port: int) -> dict[str, str]:
+        built: dict[str, str] = build(config, code_dir, port)
+        known = (
+            lambda_runtime._RESERVED_RUNTIME_ENV_VARS
+            | {"_HANDLER", "AWS_LAMBDA_RUNTIME_API", "AWS_ENDPOINT_URL"}
+            | lambda_svc._runtime_env_vars(config).keys()  # the function's own
+        )
+        logging = config.get("LoggingConfig") or {}
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config.get('Runtime', '')}",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
+            "AWS_LAMBDA_LOG_GROUP_NAME": logging.get("LogGroup")
+            or f"/aws/lambda/{config['FunctionName']}",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: value for name, value in built.items() if name in known},
+        }
+
+    lambda_svc._provided_worker_env = environment

@@ -1,0 +1,120 @@
+"""Every command that takes --stack, from an installed wheel, against a deployed stack.
+
+The wheel is outside of the checkout. It reaches the local AWS as it would reach an account: through
+AWS_ENDPOINT_URL and credentials in the environment.
+"""
+
+import json
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from installed_wheel import InstalledWheel, install_wheel
+from pictures import jpeg
+
+from image_pipeline.local.tools import CREDENTIALS
+from image_pipeline.stack.deployed import Stack
+
+pytestmark = pytest.mark.local_stack
+
+type Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> InstalledWheel:
+    """The wheel in an environment of its own, with a picture and a text in its folder."""
+    wheel = install_wheel(tmp_path_factory.mktemp("installed"))
+    (wheel.home / "photo.jpg").write_bytes(jpeg((600, 400)))
+    (wheel.home / "text.jpg").write_text("This is a text.")
+    return wheel
+
+
+@pytest.fixture
+def account(stack: Stack) -> dict[str, str]:
+    """Environment variables that lead to the account of the stack."""
+    return {"AWS_ENDPOINT_URL": str(stack.aws.endpoint_url), **CREDENTIALS}
+
+
+@pytest.fixture
+def command(installed: InstalledWheel, stack: Stack, account: dict[str, str]) -> Command:
+    """Run a command on the stack: `command("status")` is what it prints with --json."""
+
+    def run(name: str, *words: str, code: int = 0) -> Any:
+        options = ("--stack", stack.name, "--json")
+        return json.loads(installed.run(name, *words, *options, code=code, **account).stdout)
+
+    return run
+
+
+def test_status_describes_the_stack(command: Command, stack: Stack) -> None:
+    """`status` finds the stack and its buckets."""
+    status = command("status")
+    assert (status["stack"], status["input"]["bucket"]) == (stack.name, stack.input_bucket)
+
+
+def test_an_upload_becomes_thumbnails(command: Command) -> None:
+    """`upload` waits for the thumbnails of a picture."""
+    (uploaded,) = command("upload", "photo.jpg")["uploads"]
+    assert [each["width"] for each in uploaded["thumbnails"]] == [128, 512]
+
+
+def test_a_failed_upload_is_listed_and_replayed(command: Command) -> None:
+    """`dead-letters` shows it, `replay` tries it again, and it fails again."""
+    command("upload", "text.jpg", code=1)
+    failures = command("dead-letters")["failures"]
+    assert ("uploads/text.jpg", "UnsupportedImage") in [
+        (each["key"], each["error_type"]) for each in failures
+    ]
+    assert command("replay", code=1)["failed_again"] >= 1
+
+
+def test_a_backfill_is_planned(command: Command) -> None:
+    """`backfill --dry-run` counts the objects of the input bucket."""
+    command("upload", "photo.jpg")
+    assert command("backfill", "--dry-run")["current"] >= 1
+
+
+def test_costs_are_estimated(command: Command) -> None:
+    """`cost` reads its prices from the wheel and its metrics from the stack."""
+    assert command("cost", "--images", "1000")["total"] > 0
+
+
+def test_the_smoke_test_passes(command: Command) -> None:
+    """`smoke` sends its two files through the stack."""
+    assert command("smoke")["ok"]
+
+
+def test_a_deployment_is_recorded(
+    installed: InstalledWheel, stack: Stack, account: dict[str, str]
+) -> None:
+    """`record` writes the template and the parameters of the stack."""
+    installed.run("record", "before", "--stack", stack.name, **account)
+    folder = installed.home / "before"
+    assert sorted(path.name for path in folder.iterdir()) == ["parameters.json", "template.yaml"]
+
+
+def test_the_console_answers(
+    installed: InstalledWheel, stack: Stack, account: dict[str, str]
+) -> None:
+    """`console` serves its pages, whose templates are in the wheel, until Ctrl-C."""
+    with subprocess.Popen(  # noqa: S603 - the command under test
+        [installed.command, "console", "--stack", stack.name, "--no-browser", "--port", "0"],
+        cwd=installed.home,
+        env=installed.variables | account,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as console:
+        try:
+            assert console.stdout
+            url = console.stdout.readline().split()[-1]
+            cookies = urllib.request.HTTPCookieProcessor()
+            with urllib.request.build_opener(cookies).open(url, timeout=10) as page:
+                assert page.status == 200
+                assert stack.name in page.read().decode()
+            console.send_signal(signal.SIGINT)
+            assert console.wait(10) == 0
+        finally:
+            console.kill()
