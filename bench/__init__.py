@@ -6,7 +6,7 @@
 - function: latency, throughput and cost of the function at Lambda's CPU and memory
 - engine: the image code beside sharp, libvips and plain Pillow
   - engine_inputs: the images, and the thumbnails that they should give
-  - engine_worker: one engine in a process of its own (.mjs: sharp)
+  - engine_worker: one engine in a separate process (.mjs: sharp)
   - engine_score: the quality of the thumbnails (SSIMULACRA 2)
   - engine_report: docs/performance/engine.md and its plot
 - memory: the memory that each kind of image needs, beside the function's estimate

@@ -1,6 +1,6 @@
 """Compares the function's image code with other engines: CPU, wall time, memory, bytes, quality.
 
-Each engine runs in a process of its own, all on the same core, and the engines take turns at each
+Each engine runs in a separate process, all on the same core, and the engines take turns at each
 image, so that other load on the machine affects all of them. Compare within a run, as ratios.
 """
 

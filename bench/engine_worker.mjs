@@ -1,4 +1,4 @@
-// sharp in a process of its own, with the requests and responses of engine_worker.py:
+// sharp in a separate process, with the requests and responses of engine_worker.py:
 //
 //     node engine_worker.mjs per-size|chain SHARP          (the folder with sharp's node_modules)
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-"""One engine in a process of its own: reads requests as JSON lines, writes responses to stdout.
+"""One engine in a separate process: reads requests as JSON lines, writes responses to stdout.
 
     python engine_worker.py ENGINE          (a name of ENGINES)
 

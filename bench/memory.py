@@ -46,7 +46,7 @@ print(json.dumps({
     "cpu_ms": (time.process_time() - began) * 1000, "size": made.size, "notes": made.notes,
 }))
 """
-"""Measures one image in a process of its own. Arguments: the image, its widths, an image for the
+"""Measures one image in a separate process. Arguments: the image, its widths, an image for the
 warm-up, and the MB that the function itself needs. The need is the peak of memory, less the memory
 of this process after the warm-up, plus those MB. The estimate is read from the error of a call with
 too little memory."""

@@ -89,5 +89,5 @@ def _broken(rng: random.Random) -> bytes:
 
 
 def _marked(body: bytes, number: int) -> bytes:
-    """The same picture with an etag of its own: decoders ignore bytes after the end of an image."""
+    """The same picture with a different etag: decoders ignore bytes after the end of an image."""
     return body + b"#%d" % number

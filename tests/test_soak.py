@@ -145,7 +145,7 @@ def test_every_kind_of_fault_is_detected(stack: Stack, damage: Callable[[Stack],
 
 
 def test_a_message_about_replaced_bytes_is_no_fault(stack: Stack) -> None:
-    """It was right when it was sent, so it has a count of its own."""
+    """It was right when it was sent, so it is counted separately."""
     uploads = processed_uploads(stack)
     send_dead_letter(stack, "uploads/a.jpg", "an earlier etag")
     accounts = reconcile(stack, uploads)
