@@ -37,7 +37,7 @@ try:
     image_utils.make_thumbnails(data, widths, 85, int(sys.argv[4]) + 1)
     estimate = None
 except ImageTooLarge as error:
-    estimate = int(re.search(r"needs about (\\d+) MB", str(error))[1])
+    estimate = int(re.search(r"(\\d+) MB", str(error))[1])
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
 made = image_utils.make_thumbnails(data, widths, 85, 10_240)
