@@ -40,7 +40,7 @@ try:
     make_thumbnails(data, specs, int(sys.argv[4]) + 1)
     estimate = None
 except ImageTooLarge as error:
-    estimate = int(re.search(r"needs about (\\d+) MB", str(error))[1])
+    estimate = int(re.search(r"(\\d+) MB", str(error))[1])
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
 made = make_thumbnails(data, specs, 10_240)
