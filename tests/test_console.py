@@ -35,7 +35,7 @@ from image_pipeline.stack import dead_letters, replay
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
-from thumbnailer.imaging import ENCODERS, HEAD_BYTES
+from thumbnailer.imaging import ENCODERS, HEAD_BYTES, Size
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -673,7 +673,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
             if url := attributes.get(name):
                 assert urlsplit(urljoin(pages.url, url)).netloc in hosts
     src, _ = keys_of(image_tags.img_tag)
-    assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", 512)
+    assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", Size.of_width(512))
 
 
 # --- metrics ------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_a_difference_is_named_and_fails(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet"
     ran = CliRunner().invoke(app, ["--cases", str(cases), "--sheet", str(sheet)])
     assert ran.exit_code == 1
-    assert "2 of 3 right" in ran.output
+    assert "2 of 3 as expected" in ran.output
     assert "text.jpg: expected thumbnail, got reject-permanent" in ran.output
     assert "UnsupportedImage" in ran.output
     page = (sheet / "index.html").read_text()

@@ -389,10 +389,10 @@ def test_every_name_stays_within_the_folder(parts: list[str]) -> None:
     out = Path("/out")
     key = SETTINGS.input_prefix + "/".join(parts)
     job = thumbnails.Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
-    for width, target in job.targets.items():
+    for spec, target in job.targets.items():
         assert Path(os.path.normpath(target)).is_relative_to(out)
         assert target.parent == out.joinpath(*parts[:-1])
-        assert target.name.endswith(f"_{width}w.webp")
+        assert target.name.endswith(f"_{spec.size.name}.webp")
 
 
 def test_a_name_that_is_no_text_is_a_name_all_the_same(home: Home, album: Path) -> None:
