@@ -143,7 +143,7 @@ def test_the_artefact_works_alone(artefacts: dict[str, Path], tmp_path: Path) ->
             "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
             "AWS_REGION": "us-east-1",
             "OUTPUT_BUCKET": "thumbnails",
-            "DLQ_URL": "https://sqs.us-east-1.amazonaws.com/000000000000/letters",
+            "DLQ_URL": "https://sqs.us-east-1.amazonaws.com/000000000000/failures",
         },
         cwd=tmp_path,
         capture_output=True,

@@ -109,7 +109,7 @@ class RuntimeEmulator:
     Entering raises CommandError if a tool is missing or the emulator does not start.
     """
 
-    def __init__(  # noqa: PLR0913 - the configuration of a function has so many parts
+    def __init__(  # noqa: PLR0913 - a function has that many settings
         self,
         artefact: Path,
         environment: Mapping[str, str],

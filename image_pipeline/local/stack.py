@@ -153,7 +153,7 @@ class LocalStack:
             if own.stdin:
                 own.stdin.close()
         elif server:
-            # Tells `up` in another terminal that this end is no failure.
+            # So that `up` in another terminal does not report a failure.
             self._write(replace(server, ready=False))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
