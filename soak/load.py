@@ -84,7 +84,9 @@ def _unsettled(
     """The folders that are still in progress."""
     left = []
     for folder, since in in_progress:
-        directory = stack.settings.thumbnail_key(folder[0].key, 1).rpartition("/")[0]
+        directory = stack.settings.thumbnail_key(folder[0].key, stack.settings.sizes[0]).rpartition(
+            "/"
+        )[0]
         listed = stack.aws.s3.list_objects_v2(
             Bucket=stack.settings.output_bucket, Prefix=f"{directory}/"
         )

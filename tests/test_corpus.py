@@ -49,7 +49,7 @@ def test_a_difference_is_named_and_fails(tmp_path: Path) -> None:
     assert "text.jpg: expected thumbnail, got reject-permanent" in ran.output
     assert "UnsupportedImage" in ran.output
     page = (sheet / "index.html").read_text()
-    assert (sheet / "0_512.webp").exists()
+    assert (sheet / "0_512w.webp").exists()
     assert page.count("class=wrong") == 1
 
 

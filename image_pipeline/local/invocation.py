@@ -6,6 +6,7 @@ stack, with the memory, the time-out and the variables of the deployed function.
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,12 +22,16 @@ from image_pipeline.stack.uploads import State
 from thumbnailer.build_check import STAMP
 from thumbnailer.errors import InvalidEvent
 from thumbnailer.events import parse
+from thumbnailer.provenance import LONG_AGO
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 SAMPLE_SIZE: Final = (1500, 1000)
 """Width and height in pixels of the picture that is uploaded where the event's is missing."""
+
+RECENT_SECONDS: Final = 10.0
+"""An object that was uploaded this recently may still be processed by the deployed function."""
 
 SETTLE_SECONDS: Final = 60.0
 """For the deployed function to process the uploaded pictures, including its first cold start."""
@@ -86,7 +91,9 @@ def prepare(
     ]
     found = {key: outcome for key in sources if (outcome := uploads.describe(stack, key))}
     missing = [key for key in sources if key not in found]
-    outcomes = list(uploads.wait(stack, list(found.values()), 0))
+    newest = max((each.uploaded_at for each in found.values()), default=LONG_AGO)
+    is_recent = (datetime.now(UTC) - newest).total_seconds() < RECENT_SECONDS
+    outcomes = list(uploads.wait(stack, list(found.values()), RECENT_SECONDS * is_recent))
     if missing:
         picture = draw(directory)
         size = "{} × {}".format(*SAMPLE_SIZE)

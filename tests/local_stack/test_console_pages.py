@@ -108,7 +108,7 @@ def test_from_upload_to_replay(page: Page, stack: Stack, tmp_path: Path) -> None
 
     page.get_by_role("link", name="Failed uploads", exact=True).first.click()
     expect(row(page, "uploads/broken.jpg")).to_contain_text("UnsupportedImage")
-    expect(row(page, "uploads/broken.jpg")).to_contain_text("not an image of a format")
+    expect(row(page, "uploads/broken.jpg")).to_contain_text("not an image of a supported format")
     row(page, "uploads/broken.jpg").get_by_role("button", name="Replay").click()
     expect(page.locator("#replay-status")).to_contain_text("1 failed again", timeout=FUNCTION_MS)
     expect(page.locator("#replay-status")).to_be_focused()

@@ -16,7 +16,9 @@ from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` belo
 from serving import ministack
 
 from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, Aws
-from thumbnailer.storage import Boto3Bucket, Bucket, ObstoreBucket
+from thumbnailer.storage import Bucket
+from thumbnailer.storage.boto3_bucket import Boto3Bucket
+from thumbnailer.storage.obstore_bucket import ObstoreBucket
 
 pytestmark = pytest.mark.local_stack
 

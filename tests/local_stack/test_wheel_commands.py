@@ -5,6 +5,7 @@ AWS_ENDPOINT_URL and credentials in the environment.
 """
 
 import json
+import re
 import signal
 import subprocess
 import urllib.request
@@ -47,6 +48,24 @@ def command(installed: InstalledWheel, stack: Stack, account: dict[str, str]) ->
         return json.loads(installed.run(name, *words, *options, code=code, **account).stdout)
 
     return run
+
+
+def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> None:
+    """A new command that takes --stack needs a test in this file."""
+    names = {
+        name
+        for name in re.findall(r"^│ ([a-z-]+)  ", installed.run("--help").stdout, re.MULTILINE)
+        if not name.startswith("-") and "--stack" in installed.run(name, "--help").stdout
+    }
+    assert names == {
+        *("adopt-bucket", "backfill", "console", "cost", "dead-letters"),
+        *("record", "replay", "smoke", "status", "upload"),
+    }
+
+
+def test_changes_of_a_bucket_are_shown(command: Command, stack: Stack) -> None:
+    """`adopt-bucket --dry-run` reads the configuration of a bucket."""
+    assert command("adopt-bucket", stack.input_bucket, "--dry-run")
 
 
 def test_status_describes_the_stack(command: Command, stack: Stack) -> None:
