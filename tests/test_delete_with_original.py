@@ -44,7 +44,7 @@ def pipeline() -> DeletingPipeline:
 
 
 def test_thumbnails_are_deleted_with_their_original(pipeline: DeletingPipeline) -> None:
-    """The source costs a GET and a last HEAD, and each thumbnail a HEAD and a conditional DELETE."""
+    """The source costs a GET and a HEAD, and each thumbnail a HEAD and a conditional DELETE."""
     pipeline.upload()
     pipeline.delete()
     assert pipeline.process() == Skipped(GONE, THUMBNAILS[::-1])
