@@ -57,7 +57,7 @@ def test_thumbnails_are_deleted_with_their_original(pipeline: DeletingPipeline) 
 
 
 def test_the_manifest_is_deleted_before_the_thumbnails(pipeline: DeletingPipeline) -> None:
-    """Where a manifest exists, all thumbnails must exist, so that it is deleted first."""
+    """Where a manifest exists, all thumbnails must exist, so it is deleted first."""
     pipeline.settings = replace(DELETING, write_manifest=True)
     pipeline.upload()
     pipeline.delete()
@@ -185,5 +185,5 @@ def test_the_source_is_checked_even_if_a_client_repeated_its_delete(
 def test_the_deletion_of_a_source_with_too_long_a_key_is_no_failure(
     pipeline: DeletingPipeline,
 ) -> None:
-    """Such a source never had thumbnails, so that there is nothing to delete."""
+    """Such a source never had thumbnails, so there is nothing to delete."""
     assert pipeline.process("uploads/" + "x" * 1016) == Skipped(GONE)

@@ -227,7 +227,7 @@ def test_a_changed_setting_replaces_the_manifest(change: dict[str, Any]) -> None
 
 
 def test_the_retry_after_a_crash_writes_the_missing_manifest() -> None:
-    """A crash after the thumbnails: that they are current does not prevent the manifest."""
+    """After a crash between the two, current thumbnails do not prevent the manifest."""
     pipeline = Pipeline()
     pipeline.input.upload(KEY, jpeg())
 

@@ -209,10 +209,10 @@ def test_a_stalled_writer_of_q_does_not_win_when_the_source_is_p_again(pipeline:
 def test_the_source_is_checked_last_even_if_the_reply_to_the_overwrite_is_lost(
     pipeline: Pipeline,
 ) -> None:
-    """The same with one width, where the reply to the stalled worker's overwrite is lost.
+    """As in the test above, a worker of Q is stalled, but the reply to its overwrite is lost.
 
-    The retry by its client finds what the first attempt wrote. It is current, as if the worker had
-    overwritten nothing.
+    Its client repeats the PUT, is refused, and the worker finds the thumbnail that it wrote itself.
+    That is current, as if the worker had overwritten nothing.
     """
     one_width = replace(SETTINGS, sizes=(Size.of_width(512),))
     upload = Upload("input", KEY)
@@ -252,7 +252,7 @@ def test_the_source_is_checked_last_even_if_only_one_width_is_overwritten(
 
 
 def test_a_write_whose_reply_is_lost_counts_as_current(pipeline: Pipeline) -> None:
-    """The PUT took effect and its retry by the client gets 412: what is there is current."""
+    """The client's retry of a PUT that took effect gets 412; the object found there is current."""
     pipeline.input.upload(KEY, P)
     real = pipeline.output.put
 
