@@ -1,4 +1,4 @@
-"""Names of what the unit tests make in their local AWS."""
+"""Names of the buckets that the unit tests create in their local AWS."""
 
 INPUT = "test-input"
 OUTPUT = "test-output"

@@ -1,4 +1,4 @@
-"""What all tests share: an environment of their own, and S3 and SQS on loopback."""
+"""Shared by all tests: a clean environment, and S3 and SQS on the loopback interface."""
 
 import os
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import pytest
 import requests
 from aws_names import INPUT, OUTPUT
 
-# Before any import of the handler, which reads its settings at once; nobody's own AWS account or
-# configuration may leak into a test.
+# This comes before any import of the handler, which reads its settings when it is imported. A
+# developer's own AWS account or configuration must not leak into a test.
 for name in [name for name in os.environ if name.startswith(("AWS_", "POWERTOOLS_"))]:
     del os.environ[name]
 os.environ |= {
@@ -28,7 +28,10 @@ os.environ |= {
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    """URL of moto's server: obstore is not boto3, so patches in this process would miss it."""
+    """Start moto's server and yield its URL.
+
+    A server is needed because obstore is not boto3: moto's patches in this process would miss it.
+    """
     import logging  # noqa: PLC0415
 
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - half a second
@@ -43,7 +46,7 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty AWS that everything in this process talks to; its URL."""
+    """Point all clients of this process at an empty AWS, and yield its URL."""
     from thumbnailer.storage import s3_bucket  # noqa: PLC0415
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
@@ -55,7 +58,7 @@ def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def s3(aws: str) -> Any:
-    """A client of the empty AWS, with both buckets made."""
+    """Return an S3 client of the empty AWS, in which both buckets exist."""
     client = boto3.client("s3", endpoint_url=aws)
     for bucket in (INPUT, OUTPUT):
         client.create_bucket(Bucket=bucket)
@@ -63,7 +66,7 @@ def s3(aws: str) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test states its claim: one without a docstring stops the run."""
-    mute = [item.nodeid for item in items if not getattr(item, "function", item).__doc__]
-    if mute:
-        raise pytest.UsageError(f"State the claim in a docstring: {mute}")
+    """Stop the run if a test has no docstring, because the docstring states the test's claim."""
+    without_claim = [item.nodeid for item in items if not getattr(item, "function", item).__doc__]
+    if without_claim:
+        raise pytest.UsageError(f"State the claim in a docstring: {without_claim}")

@@ -1,4 +1,4 @@
-"""Pictures that tests draw: four quadrants of known colours, so that turns and shifts show."""
+"""Pictures for tests: four quadrants of known colours, so that rotations and shifts are visible."""
 
 import io
 import struct
@@ -14,11 +14,11 @@ from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
 QUADRANTS = ((RED, GREEN), (BLUE, YELLOW))
-"""Upper row, lower row: what every upright thumbnail of `quadrants` must show."""
+"""The upper and the lower row that every upright thumbnail of `quadrants` must show."""
 
 
 def quadrants(size: tuple[int, int] = (800, 600), mode: str = "RGB") -> Image.Image:
-    """A picture of four plain quadrants."""
+    """Draw a picture of four plain quadrants; `size` is in pixels."""
     image = Image.new("RGB", size)
     half = (size[0] // 2, size[1] // 2)
     for y, row in enumerate(QUADRANTS):
@@ -28,10 +28,10 @@ def quadrants(size: tuple[int, int] = (800, 600), mode: str = "RGB") -> Image.Im
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """The file that Pillow, or pillow-heif, writes of `image`."""
+    """Encode `image` with Pillow or, for HEIF, with pillow-heif."""
     if kind == "HEIF":
         pillow_heif.register_heif_opener()
-        if "exif" in options:  # else it would not turn the picture
+        if "exif" in options:  # an Exif object would not rotate the picture
             options["exif"] = options["exif"].tobytes()
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -39,29 +39,29 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
 
 
 def jpeg(size: tuple[int, int] = (800, 600), **options: Any) -> bytes:
-    """A JPEG of four quadrants."""
+    """Encode four quadrants as JPEG."""
     return encoded(quadrants(size), "JPEG", **options)
 
 
 def png_chunk(name: bytes, payload: bytes) -> bytes:
-    """A chunk of a PNG (specification, 5.3)."""
+    """Build a chunk of a PNG file (specification, 5.3)."""
     return len(payload).to_bytes(4) + name + payload + zlib.crc32(name + payload).to_bytes(4)
 
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file of these chunks, each its name and payload, and the one that ends it."""
+    """Build a PNG file of these chunks (name and payload of each), followed by IEND."""
     return PNG_MAGIC + b"".join(png_chunk(*each) for each in (*chunks, (b"IEND", b"")))
 
 
 def decoded(data: bytes) -> Image.Image:
-    """A picture from its file, wholly read."""
+    """Decode the first picture of a file, with all its pixels."""
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
 
 
 def corners(image: Image.Image) -> list[list[tuple[int, ...]]]:
-    """The colours at the middle of each quadrant, upper row first, as RGB."""
+    """Return the RGB colour in the middle of each quadrant, the upper row first."""
     rgb = image.convert("RGB")
     width, height = rgb.size
     return [
@@ -71,12 +71,12 @@ def corners(image: Image.Image) -> list[list[tuple[int, ...]]]:
 
 
 def near(got: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 12) -> bool:
-    """Whether two colours differ by at most `tolerance` in every channel."""
+    """Check whether two colours differ by at most `tolerance` (of 255) in every channel."""
     return all(abs(a - b) <= tolerance for a, b in zip(got, expected, strict=True))
 
 
 def is_upright(image: Image.Image, tolerance: int = 12) -> bool:
-    """Whether a thumbnail of `quadrants` shows them where they belong."""
+    """Check whether a thumbnail of `quadrants` shows each quadrant in its place."""
     return all(
         near(got, expected, tolerance)
         for got_row, row in zip(corners(image), QUADRANTS, strict=True)
@@ -85,14 +85,17 @@ def is_upright(image: Image.Image, tolerance: int = 12) -> bool:
 
 
 ADOBE_RGB = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
-"""XYZ of its red, green and blue, adapted to D50 (Adobe RGB (1998) specification, annex B)."""
+"""XYZ of the red, green and blue primaries, adapted to D50 (Adobe RGB (1998), annex B)."""
 ADOBE_GAMMA = 563 / 256
 
 
 def rgb_profile(
     primaries: tuple[tuple[float, float, float], ...] = ADOBE_RGB, gamma: float = ADOBE_GAMMA
 ) -> bytes:
-    """A matrix profile of version 2 (ICC.1:2001-04) with the given primaries and gamma."""
+    """Build a matrix profile of version 2 (ICC.1:2001-04).
+
+    `primaries` are the XYZ values of red, green and blue, adapted to D50.
+    """
 
     def xyz(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
@@ -120,7 +123,7 @@ def rgb_profile(
 def specs_of(
     widths: Iterable[int], quality: int = 85, *, animated: bool = True
 ) -> list[ThumbnailSpec]:
-    """Specs of WebP thumbnails with default names."""
+    """Return specs of WebP thumbnails of these widths (pixels), with default names."""
     return [ThumbnailSpec(Size.of_width(width), quality, animated) for width in widths]
 
 
@@ -132,5 +135,5 @@ def thumbnails_of(
     *,
     animated: bool = True,
 ) -> Made:
-    """Make WebP thumbnails of these widths."""
+    """Make WebP thumbnails of these widths (pixels)."""
     return make_thumbnails(data, specs_of(widths, quality, animated=animated), memory_mb)

@@ -1,4 +1,4 @@
-"""The check that the deployed code is the artefact of `sam build`, for this machine."""
+"""The check at init that the deployed code was built, and for this machine."""
 
 import json
 import platform
@@ -11,15 +11,15 @@ from thumbnailer.errors import InvalidPackage
 
 
 def test_an_unbuilt_package_says_how_to_build(tmp_path: Path) -> None:
-    """Plain source has no stamp: init fails and names the command."""
+    """The source has no build.json, so that the error names the command that builds it."""
     with pytest.raises(InvalidPackage, match="sam build"):
         build_check.check(tmp_path)
 
 
-def test_the_wrong_architecture_names_both_ways_out(
+def test_the_error_for_the_wrong_architecture_names_both_solutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Built for arm64, running on x86_64: build again, or deploy with the other parameter."""
+    """Code for arm64 on x86_64: build it again, or deploy it with the other parameter."""
     (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": "arm64"}))
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(InvalidPackage) as raised:
@@ -29,10 +29,10 @@ def test_the_wrong_architecture_names_both_ways_out(
 
 
 @pytest.mark.parametrize(("machine", "name"), [("aarch64", "arm64"), ("x86_64", "x86_64")])
-def test_the_right_architecture_passes(
+def test_the_right_architecture_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, name: str
 ) -> None:
-    """Lambda and Linux call the same machine differently."""
+    """Linux may have another name for the same architecture than Lambda."""
     (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": name}))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     build_check.check(tmp_path)

@@ -1,7 +1,7 @@
-"""Colours: each space comes out in sRGB as its standard says, not as another decoder does.
+"""Colours: every colour space is converted to sRGB as its standard says.
 
-The expected colours are worked out here from the standards' published figures alone. Differences
-are CIE 1976 ΔE*ab (ISO 11664-4); 2.3 is just noticeable.
+The expected colours are computed here from the values in the standards, and not by a second
+decoder. Differences are CIE 1976 ΔE*ab (ISO 11664-4); 2.3 is just noticeable.
 """
 
 import struct
@@ -43,29 +43,29 @@ PROPHOTO = (
     (0.1351917, 0.7118741, 0.0),
     (0.0313534, 0.0000857, 0.82521),
 )
-"""XYZ of its red, green and blue (ROMM RGB, ISO 22028-2); gamma 1.8."""
+"""XYZ of the red, green and blue primaries (ROMM RGB, ISO 22028-2); gamma 1.8."""
 DISPLAY_P3 = (
     (0.51512, 0.24120, -0.00105),
     (0.29198, 0.69225, 0.04189),
     (0.15710, 0.06657, 0.78407),
 )
-"""XYZ of its red, green and blue, adapted to D50, as Apple's own profile has them."""
+"""XYZ of the red, green and blue primaries, adapted to D50, as in Apple's own profile."""
 
 
 def to_srgb(linear: np.ndarray) -> Colour:
-    """XYZ under D50 → sRGB of 8 bits, clipped."""
+    """Convert XYZ under D50 to sRGB of 8 bits, clipped."""
     light = np.clip(np.linalg.inv(SRGB_D50) @ linear, 0, 1)
     curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return tuple(round(value * 255) for value in curve)
 
 
 def from_rgb(colour: Colour, primaries: tuple[tuple[float, ...], ...], gamma: float) -> Colour:
-    """A colour of another RGB space in sRGB."""
+    """Convert a colour of 8 bits in another RGB space to sRGB."""
     return to_srgb(np.array(primaries).T @ (np.array(colour) / 255) ** gamma)
 
 
 def lab(colour: Colour) -> np.ndarray:
-    """CIELAB of an sRGB colour of 8 bits."""
+    """Convert an sRGB colour of 8 bits to CIELAB."""
     value = np.array(colour) / 255
     light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     ratio = SRGB_D50 @ light / D50
@@ -74,23 +74,24 @@ def lab(colour: Colour) -> np.ndarray:
 
 
 def from_lab(lightness: float, a: float, b: float) -> Colour:
-    """CIELAB under D50 in sRGB."""
+    """Convert CIELAB under D50 to sRGB of 8 bits."""
     fy = (lightness + 16) / 116
     f = np.array((fy + a / 500, fy, fy - b / 200))
     return to_srgb(D50 * np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)))
 
 
 def difference(one: Colour, other: Colour) -> float:
-    """ΔE*ab of two sRGB colours."""
+    """Return ΔE*ab of two sRGB colours."""
     return float(np.linalg.norm(lab(one) - lab(other)))
 
 
 def made(data: bytes) -> Made:
+    """Make WebP thumbnails of 128 and 512 px, with quality 100."""
     return thumbnails_of(data, (128, 512), 100, 512)
 
 
-def shown(data: bytes) -> Colour:
-    """The colour in the middle of the larger thumbnail, and no word in the log."""
+def thumbnail_colour(data: bytes) -> Colour:
+    """Return the colour in the middle of the larger thumbnail, which must have no notes."""
     result = made(data)
     assert result.notes == ()
     picture = decoded(result.thumbnails[1].data).convert("RGB")
@@ -110,9 +111,9 @@ SPACES = {
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 def test_a_profile_is_applied(kind: str, space: str, colour: Colour) -> None:
-    """Wide spaces come out in sRGB as their standards' figures say, within a ΔE of 2.5.
+    """Colours of wide spaces are converted to sRGB within a ΔE of 2.5.
 
-    One level of 8-bit ProPhoto alone may be 1.
+    One step of 8-bit ProPhoto alone may be a ΔE of 1.
     """
     primaries, gamma = SPACES[space]
     options = {
@@ -123,14 +124,14 @@ def test_a_profile_is_applied(kind: str, space: str, colour: Colour) -> None:
     profile = rgb_profile(primaries, gamma)
     image = Image.new("RGB", (600, 400), colour)
     expected = from_rgb(colour, primaries, gamma)
-    got = shown(encoded(image, kind, icc_profile=profile, **options))
+    got = thumbnail_colour(encoded(image, kind, icc_profile=profile, **options))
     assert difference(got, expected) < 2.5
     if len(set(colour)) > 1:
-        assert difference(colour, expected) > 3  # it would show if the profile were left out
+        assert difference(colour, expected) > 3  # so the test fails if the profile is ignored
 
 
 def grey_profile(gamma: float) -> bytes:
-    """A grey profile of version 2 (ICC.1:2001-04, 6.3.1.1)."""
+    """Build a grey profile of version 2 (ICC.1:2001-04, 6.3.1.1)."""
     name = b"Test grey\0"
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78),
@@ -151,16 +152,16 @@ def grey_profile(gamma: float) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_grey_goes_through_its_profile(kind: str) -> None:
-    """A scanner's grey of gamma 1.8 becomes lighter by the formula, to within a ΔE of 1."""
+def test_a_grey_profile_is_applied(kind: str) -> None:
+    """Grey of gamma 1.8, as scanners produce it, becomes lighter as computed, within a ΔE of 1."""
     expected = to_srgb(D50 * (128 / 255) ** 1.8)
-    got = shown(encoded(Image.new("L", (600, 400), 128), kind, icc_profile=grey_profile(1.8)))
-    assert difference(got, expected) < 1
+    data = encoded(Image.new("L", (600, 400), 128), kind, icc_profile=grey_profile(1.8))
+    assert difference(thumbnail_colour(data), expected) < 1
     assert difference((128, 128, 128), expected) > 4
 
 
-def test_grey_with_alpha_goes_through_its_profile() -> None:
-    """The profile is of the grey alone; alpha passes by."""
+def test_a_grey_profile_is_applied_to_grey_with_alpha() -> None:
+    """Grey is converted by the profile, and alpha stays as it is."""
     image = Image.new("LA", (600, 400), (128, 100))
     picture = decoded(made(encoded(image, "PNG", icc_profile=grey_profile(1.8))).thumbnails[1].data)
     *colour, alpha = picture.getpixel((300, 200))  # type: ignore[misc]
@@ -168,14 +169,14 @@ def test_grey_with_alpha_goes_through_its_profile() -> None:
     assert difference(tuple(colour), to_srgb(D50 * (128 / 255) ** 1.8)) < 3
 
 
-def test_grey_with_a_profile_of_three_colours_uses_it() -> None:
-    """Cameras put Adobe RGB into their monochrome pictures too: its curve is meant."""
+def test_an_rgb_profile_is_applied_to_a_grey_picture() -> None:
+    """Cameras embed Adobe RGB in monochrome pictures too, and its tone curve applies to them."""
     data = encoded(Image.new("L", (600, 400), 100), "JPEG", icc_profile=rgb_profile())
-    assert difference(shown(data), from_rgb((100, 100, 100), ADOBE_RGB, ADOBE_GAMMA)) < 1
+    assert difference(thumbnail_colour(data), from_rgb((100, 100, 100), ADOBE_RGB, ADOBE_GAMMA)) < 1
 
 
-def test_alpha_is_kept_beside_a_profile() -> None:
-    """Colours go through the profile, alpha passes by."""
+def test_a_profile_does_not_change_alpha() -> None:
+    """Colours are converted by the profile, and alpha stays as it is."""
     image = Image.new("RGBA", (200, 200), (128, 160, 96, 100))
     data = encoded(image, "PNG", icc_profile=rgb_profile())
     picture = decoded(made(data).thumbnails[0].data)
@@ -188,29 +189,29 @@ def test_alpha_is_kept_beside_a_profile() -> None:
     "inks", [(255, 0, 0, 0), (0, 255, 255, 0), (40, 90, 10, 60), (0, 0, 0, 255)]
 )
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_without_a_profile_is_converted_as_css_does(kind: str, inks: Colour) -> None:
-    """(1 - C)(1 - K) and so on, the naive conversion of CSS Color 5, within a ΔE of 2."""
-    got = shown(encoded(Image.new("CMYK", (600, 400), inks), kind, quality=100))
+def test_cmyk_without_a_profile_is_converted_as_in_css(kind: str, inks: Colour) -> None:
+    """Red is (1 - C)(1 - K) and so on, the naive conversion of CSS Color 5, within a ΔE of 2."""
+    data = encoded(Image.new("CMYK", (600, 400), inks), kind, quality=100)
     expected = tuple(round((255 - ink) * (255 - inks[3]) / 255) for ink in inks[:3])
-    assert difference(got, expected) < 2
+    assert difference(thumbnail_colour(data), expected) < 2
 
 
-@pytest.mark.skipif(not CORPUS.exists(), reason="no corpus of real images here")
-def test_cmyk_goes_through_its_profile() -> None:
-    """Solid red of offset print on coated paper (FOGRA39, M 100 Y 100) is #e30613, by its charts.
+@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real images is not here")
+def test_a_cmyk_profile_is_applied() -> None:
+    """Solid red of offset print on coated paper (FOGRA39, M 100 Y 100) is #e30613 in its charts.
 
-    Within a ΔE of 3; by the naive formula it would be #ff0000.
+    The difference is within a ΔE of 3. By the naive formula it would be #ff0000.
     """
     data = (CORPUS / "lovell+sharp/test/fixtures/fogra-0-100-100-0.tif").read_bytes()
-    assert difference(shown(data), (0xE3, 0x06, 0x13)) < 3
+    assert difference(thumbnail_colour(data), (0xE3, 0x06, 0x13)) < 3
 
 
 @pytest.mark.parametrize("colour", [(50, 0, 0), (60, 40, 30), (70, -30, 40), (40, 20, -50)])
 def test_lab_is_cielab_under_d50(colour: Colour) -> None:
-    """A LAB TIFF comes out as the formula of CIE 1976 says, within a ΔE of 2."""
+    """A LAB TIFF is converted by the formula of CIE 1976, within a ΔE of 2."""
     lightness, a, b = colour
     image = Image.new("LAB", (600, 400), (round(lightness * 255 / 100), a + 128, b + 128))
-    assert difference(shown(encoded(image, "TIFF")), from_lab(lightness, a, b)) < 2
+    assert difference(thumbnail_colour(encoded(image, "TIFF")), from_lab(lightness, a, b)) < 2
 
 
 @pytest.mark.parametrize(
@@ -222,10 +223,10 @@ def test_lab_is_cielab_under_d50(colour: Colour) -> None:
         rgb_profile().replace(b"RGB XYZ", b"9CLRXYZ"),
         b"\0" * 10_000_000,
     ],
-    ids=["text", "truncated", "of CMYK", "of nine colours", "enormous"],
+    ids=["text", "truncated", "for CMYK", "for nine colours", "10 MB"],
 )
-def test_a_broken_profile_is_left_out_and_told(profile: bytes) -> None:
-    """It costs nothing but itself, and the log says why."""
+def test_a_broken_profile_is_ignored_with_a_note(profile: bytes) -> None:
+    """The thumbnails are made without the profile, and one note says why it was ignored."""
     result = made(jpeg(icc_profile=profile))
     assert is_upright(decoded(result.thumbnails[1].data))
     [note] = result.notes
@@ -236,11 +237,11 @@ def test_a_broken_profile_is_left_out_and_told(profile: bytes) -> None:
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
 @pytest.mark.parametrize("size", [(600, 400), (3000, 2000)])
-def test_16_bits_have_their_white_at_65535(mode: str, size: tuple[int, int]) -> None:
-    """Deep grey is neither washed out nor black, whether or not it is reduced in bands."""
+def test_white_is_65535_in_16_bit_grey(mode: str, size: tuple[int, int]) -> None:
+    """Grey of 16 bits keeps its brightness, in pictures that are reduced in bands and in others."""
     values = np.full(size[::-1], 40_000, dtype=">u2" if mode == "I;16B" else "<u2")
     image = Image.frombytes(mode, size, values.tobytes())
-    assert near(shown(encoded(image, "TIFF")), (156, 156, 156), 1)
+    assert near(thumbnail_colour(encoded(image, "TIFF")), (156, 156, 156), 1)
 
 
 @pytest.mark.parametrize(
@@ -253,10 +254,10 @@ def test_16_bits_have_their_white_at_65535(mode: str, size: tuple[int, int]) -> 
         ((7.0, 7.0, 7.0), (0, 0, 0)),
     ],
 )
-def test_floating_point_is_0_to_1_or_its_own_range(
+def test_floating_point_samples_are_0_to_1_or_are_stretched(
     values: tuple[float, ...], expected: Colour
 ) -> None:
-    """What keeps within 0 and 1 is taken so; other ranges (instruments') fill black to white."""
+    """Samples between 0 and 1 use that range; others are stretched from black to white."""
     rows = np.repeat(np.array(values, dtype=np.float32), 100)
     image = Image.fromarray(np.tile(rows, (300, 1)))
     picture = decoded(made(encoded(image, "TIFF")).thumbnails[1].data)
@@ -265,8 +266,8 @@ def test_floating_point_is_0_to_1_or_its_own_range(
         assert near(pixel, (level,) * 3, 2)  # type: ignore[arg-type]
 
 
-def test_32_bit_integers_fill_black_to_white() -> None:
-    """They have no agreed white: the darkest sample is black and the lightest is white."""
+def test_32_bit_integers_are_stretched_from_black_to_white() -> None:
+    """Their white is not defined, so the darkest sample is black and the lightest is white."""
     rows = np.repeat(np.array((1000, 51_000, 101_000), dtype=np.int32), 100)
     image = Image.fromarray(np.tile(rows, (300, 1)))
     picture = decoded(made(encoded(image, "TIFF")).thumbnails[1].data)
@@ -275,8 +276,8 @@ def test_32_bit_integers_fill_black_to_white() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_floating_point_without_a_number_fails_nothing(value: float) -> None:
-    """NaN and infinity, by which instruments mark what they could not measure, are survived."""
+def test_nan_and_infinity_do_not_prevent_thumbnails(value: float) -> None:
+    """Instruments mark samples that they could not measure with NaN or infinity."""
     pixels = np.full((300, 300), 0.5, dtype=np.float32)
     pixels[:10] = value
     assert made(encoded(Image.fromarray(pixels), "TIFF")).size == (300, 300)

@@ -1,4 +1,4 @@
-"""The corpus of real images, and the command that runs it."""
+"""The corpus of real images, and the command that processes it."""
 
 import csv
 import json
@@ -14,16 +14,16 @@ from tools import corpus
 from tools.corpus import CASES, Outcome, app, read_cases, run, write_sheet
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="no corpus of real images here")
-def test_every_real_image_gets_what_it_is_owed(tmp_path: Path) -> None:
-    """Each row of cases.tsv, through the whole handler: its thumbnails, or one permanent letter."""
+@pytest.mark.skipif(not CASES.exists(), reason="the corpus of real images is not here")
+def test_every_real_image_has_the_expected_outcome(tmp_path: Path) -> None:
+    """The handler makes thumbnails of it or sends one permanent failure, as cases.tsv says."""
     outcomes = run(read_cases(CASES), CASES.parent / "cases", tmp_path)
     assert [each for each in outcomes if not each.right] == []
     assert len(outcomes) > 100
 
 
 def table(directory: Path, *rows: tuple[str, str, bytes]) -> Path:
-    """A table of cases with its files: name, expected, bytes."""
+    """Write a table of cases and its files; each row is a name, the expected value, and bytes."""
     (directory / "cases").mkdir()
     with (directory / "cases.tsv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t")
@@ -34,8 +34,8 @@ def table(directory: Path, *rows: tuple[str, str, bytes]) -> Path:
     return directory / "cases.tsv"
 
 
-def test_a_difference_is_named_and_fails(tmp_path: Path) -> None:
-    """What gets something else than expected is printed with its reason, and the exit code is 1."""
+def test_an_unexpected_outcome_is_reported_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    """The output has the name of the file and the reason, and the sheet marks it as wrong."""
     cases = table(
         tmp_path,
         ("good.jpg", "thumbnail", jpeg((64, 48))),
@@ -53,8 +53,10 @@ def test_a_difference_is_named_and_fails(tmp_path: Path) -> None:
     assert page.count("class=wrong") == 1
 
 
-def test_scripts_read_json_and_0_when_all_is_right(tmp_path: Path) -> None:
-    """--json prints every outcome, and the exit code tells whether all were right."""
+def test_json_lists_every_outcome_and_the_exit_code_is_0_if_all_are_expected(
+    tmp_path: Path,
+) -> None:
+    """With --json, standard output is a list with the outcome of each file."""
     cases = table(tmp_path, ("good.jpg", "thumbnail", jpeg((64, 48))))
     ran = CliRunner().invoke(app, ["--cases", str(cases), "--sheet", str(tmp_path / "s"), "--json"])
     assert ran.exit_code == 0
@@ -63,8 +65,8 @@ def test_scripts_read_json_and_0_when_all_is_right(tmp_path: Path) -> None:
     assert outcome["right"] is True
 
 
-def test_names_are_never_markup(tmp_path: Path) -> None:
-    """A file called like a tag is shown as its name."""
+def test_the_sheet_escapes_names_and_messages(tmp_path: Path) -> None:
+    """A file whose name is markup is shown with that name."""
     (tmp_path / "sheet").mkdir()
     name = "<img src=x onerror=alert(1)>.bin"
     hostile = Outcome(name, "<script>", "thumbnail", "raised", "<i>oh</i>")
@@ -74,12 +76,14 @@ def test_names_are_never_markup(tmp_path: Path) -> None:
     assert "<script>" not in page
     assert "onerror=alert(1)>" not in page
     assert "<i>" not in page
+    for text in ("&lt;img src=x onerror=alert(1)&gt;.bin", "&lt;script&gt;", "&lt;i&gt;oh"):
+        assert text in page
 
 
 def test_a_missing_table_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No traceback: the message names the table and the option."""
+    """The error names the table, and the option for another one."""
     with pytest.raises(CommandError, match="CASES="):
         read_cases(Path("nowhere.tsv"))
     monkeypatch.setattr("sys.argv", ["corpus", "--cases", "nowhere.tsv"])

@@ -1,4 +1,4 @@
-"""Dead letters: what they say, and that sending one is either done or an error."""
+"""Dead-letter messages: what they contain, and that a message is sent or an error is raised."""
 
 import json
 import time
@@ -23,18 +23,18 @@ from thumbnailer.errors import CorruptImage, InvalidEvent, QueueUnavailable, Sto
 from thumbnailer.events import Upload, parse
 
 
-def test_a_letter_is_a_fixed_contract(aws: str) -> None:
-    """Version 1: bucket, key, etag, error, attempts, failed_at, request_id; nothing else."""
+def test_a_dead_letter_message_has_exactly_the_fields_of_version_1(aws: str) -> None:
+    """It has version, bucket, key, etag, error, attempts, failed_at (in UTC) and request_id."""
     sqs: Any = boto3.client("sqs", endpoint_url=aws)
-    url = sqs.create_queue(QueueName="letters")["QueueUrl"]
+    url = sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
     upload = Upload("b", "uploads/å.jpg", "e1", attempts=1)
     DeadLetterQueue(url).send(DeadLetter.of(upload, CorruptImage("cut short"), "request-1"))
-    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
-    letter = json.loads(message["Body"])
-    moment = datetime.fromisoformat(letter.pop("failed_at")).utcoffset()
-    assert moment is not None
-    assert moment.total_seconds() == 0
-    assert letter == {
+    (received,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    message = json.loads(received["Body"])
+    offset = datetime.fromisoformat(message.pop("failed_at")).utcoffset()
+    assert offset is not None
+    assert offset.total_seconds() == 0
+    assert message == {
         "version": 1,
         "bucket": "b",
         "key": "uploads/å.jpg",
@@ -45,31 +45,33 @@ def test_a_letter_is_a_fixed_contract(aws: str) -> None:
     }
 
 
-def test_a_letter_can_be_replayed() -> None:
-    """What is sent is one of the events that the function takes, attempts included."""
-    letter = DeadLetter.of(Upload("b", "uploads/a.jpg"), StorageUnavailable("503"), "r")
-    assert parse(json.loads(letter.to_json())).uploads == (
+def test_a_dead_letter_message_can_be_replayed() -> None:
+    """The message is an event that the function accepts, and keeps the number of attempts."""
+    message = DeadLetter.of(Upload("b", "uploads/a.jpg"), StorageUnavailable("503"), "r")
+    assert parse(json.loads(message.to_json())).uploads == (
         Upload("b", "uploads/a.jpg", attempts=1),
     )
 
 
-def test_a_queue_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A letter that could not be sent is never swallowed."""
+def test_a_queue_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that cannot be sent raises QueueUnavailable, which names the upload."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    queue = DeadLetterQueue("http://127.0.0.1:9/1/letters")
+    queue = DeadLetterQueue("http://127.0.0.1:9/1/dead-letters")
     with pytest.raises(QueueUnavailable, match=r"uploads/a\.jpg"):
         queue.send(DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("x"), "r"))
 
 
 BOTO3_IMPORT = 1.2
-"""Seconds of RESERVE_SECONDS that are for the import of boto3, which this process has behind it."""
+"""Seconds of RESERVE_SECONDS for the import of boto3, which this process has already imported."""
 
 
-def test_a_silent_queue_is_told_within_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQS that accepts and never answers is asked ATTEMPTS times, and the reserve suffices."""
+def test_a_queue_that_does_not_answer_is_an_error_within_the_reserved_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If SQS accepts connections and never answers, all ATTEMPTS end within RESERVE_SECONDS."""
     with ScriptedServer(Hang()) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        queue = DeadLetterQueue(f"{server.url}/1/letters")
+        queue = DeadLetterQueue(f"{server.url}/1/dead-letters")
         began = time.monotonic()
         with pytest.raises(QueueUnavailable, match=r"uploads/a\.jpg"):
             queue.send(DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("x"), "r"))
@@ -79,27 +81,27 @@ def test_a_silent_queue_is_told_within_the_reserve(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("status", [400, 403, 503])
 def test_a_queue_that_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """Whatever SQS answers but success: the letter is not there."""
+    """Any answer of SQS but success raises QueueUnavailable."""
     with ScriptedServer(Reply(status)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        queue = DeadLetterQueue(f"{server.url}/1/letters")
+        queue = DeadLetterQueue(f"{server.url}/1/dead-letters")
         with pytest.raises(QueueUnavailable):
             queue.send(DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("x"), "r"))
 
 
 @pytest.mark.parametrize("attempts", [0, 4])
-def test_a_letter_counts_itself(attempts: int) -> None:
-    """`attempts` is one more than the letters that the upload has had."""
+def test_the_attempts_of_a_message_include_the_message_itself(attempts: int) -> None:
+    """`attempts` is one more than the number of earlier messages of the upload."""
     upload = Upload("b", "uploads/a.jpg", attempts=attempts)
     assert DeadLetter.of(upload, CorruptImage("x"), "r").attempts == attempts + 1
 
 
-def test_a_long_message_is_cut() -> None:
-    """A letter fits into the queue's limit (60 KB) even with the longest key and message."""
+def test_a_long_error_text_is_truncated() -> None:
+    """A message with the longest key and error text uses less than half of the queue's 60 KB."""
     upload = Upload("b" * 63, "uploads/" + "😀" * 254, "e" * 40)
-    letter = DeadLetter.of(upload, CorruptImage("é" * 100_000), "r").to_json()
-    assert len(json.loads(letter)["error"]["message"]) == MAX_MESSAGE + 1
-    assert len(letter.encode()) < 61_440 / 2
+    message = DeadLetter.of(upload, CorruptImage("é" * 100_000), "r").to_json()
+    assert len(json.loads(message)["error"]["message"]) == MAX_MESSAGE + 1
+    assert len(message.encode()) < 61_440 / 2
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -112,26 +114,26 @@ RECORD = {
 }
 
 
-def test_a_letter_is_read_as_it_was_sent() -> None:
-    """Type, message, permanence, attempts and time."""
-    letter = DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("cut"), "r")
-    message = read(letter.to_json())
+def test_a_dead_letter_message_is_read_as_it_was_sent() -> None:
+    """Error type and text, permanence, attempts, time and event are those that were sent."""
+    sent = DeadLetter.of(Upload("b", "uploads/a.jpg"), CorruptImage("cut"), "r")
+    message = read(sent.to_json())
     assert (message.error_type, message.error_message) == ("CorruptImage", "cut")
     assert (message.permanent, message.attempts) == (True, 1)
-    assert message.failed_at == datetime.fromisoformat(letter.failed_at)
-    assert message.event == json.loads(letter.to_json())
+    assert message.failed_at == datetime.fromisoformat(sent.failed_at)
+    assert message.event == json.loads(sent.to_json())
 
 
 def test_an_on_failure_record_is_read() -> None:
-    """The error is the function's answer; the time is when Lambda gave up."""
+    """The error is what the function raised, and the time is when Lambda stopped retrying."""
     message = read(json.dumps(RECORD))
     assert (message.error_type, message.error_message) == ("StorageUnavailable", "503")
     assert (message.permanent, message.attempts) == (None, 3)
     assert message.failed_at == datetime.fromisoformat("2026-01-01T00:00:01+00:00")
 
 
-def test_an_event_that_expired_tells_its_condition() -> None:
-    """No answer of the function is in the record of an event that it never got."""
+def test_the_error_type_of_an_expired_event_is_its_condition() -> None:
+    """The record of an event that never reached the function has no response of it."""
     record = RECORD | {
         "requestContext": {"approximateInvokeCount": 0, "condition": "EventAgeExceeded"}
     }
@@ -140,7 +142,7 @@ def test_an_event_that_expired_tells_its_condition() -> None:
 
 
 def test_an_undelivered_event_is_read() -> None:
-    """The rule's queue holds the bare event of EventBridge."""
+    """The queue of the EventBridge rule has the event itself, whose error type is Undelivered."""
     event = {"source": "aws.s3", "detail-type": "Object Created", "detail": {}}
     assert read(json.dumps(event)).error_type == "Undelivered"
 
@@ -161,8 +163,8 @@ def test_an_undelivered_event_is_read() -> None:
         ).map(json.dumps),
     )
 )
-def test_anything_else_is_told_to_be_none_of_ours(body: str) -> None:
-    """Any text is either read or an InvalidEvent; nothing else escapes."""
+def test_any_text_is_read_or_raises_invalid_event(body: str) -> None:
+    """No other error is raised, whatever a message contains."""
     try:
         message = read(body)
     except InvalidEvent:

@@ -1,4 +1,4 @@
-"""The handler, whole: real events in, objects, letters, results and raised errors out."""
+"""The whole handler: from events to objects, dead-letter messages, results and raised errors."""
 
 import gc
 import json
@@ -14,11 +14,17 @@ from typing import Any
 import boto3
 import pytest
 from aws_names import INPUT, OUTPUT
-from pictures import decoded, encoded, is_upright, jpeg
+from pictures import decoded, encoded, is_upright, jpeg, quadrants
 from PIL import Image, ImageFile
 from test_events import notification, queued
 
-from thumbnailer.errors import InvalidEvent, OutOfTime, QueueUnavailable, StorageUnavailable
+from thumbnailer.errors import (
+    InvalidEvent,
+    OutOfTime,
+    QueueUnavailable,
+    StorageUnavailable,
+    UnexpectedError,
+)
 from thumbnailer.handler import Function
 from thumbnailer.imaging import thumbnails
 from thumbnailer.imaging.decode import open_image
@@ -26,7 +32,7 @@ from thumbnailer.storage import s3_bucket
 
 
 class Context:
-    """What Lambda hands to a handler, with a clock that tests set."""
+    """Lambda's context object, with a remaining time (ms) that tests set."""
 
     aws_request_id = "request-1"
 
@@ -35,31 +41,35 @@ class Context:
 
 
 class Stack:
-    """Both buckets, the queue and the function, on moto."""
+    """Both buckets, the dead-letter queue and the function, on moto."""
 
     def __init__(self, s3: Any, endpoint: str) -> None:
         self.s3 = s3
         self.sqs: Any = boto3.client("sqs", endpoint_url=endpoint)
-        self.queue_url = self.sqs.create_queue(QueueName="letters")["QueueUrl"]
+        self.queue_url = self.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
         self.function = Function(
             os.environ | {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": self.queue_url, "LOG_LEVEL": "ERROR"}
         )
 
     def upload(self, key: str, body: bytes) -> str:
+        """Write an object to the input bucket, and return its etag without quotes."""
         etag: str = self.s3.put_object(Bucket=INPUT, Key=key, Body=body)["ETag"]
         return etag.strip('"')
 
     def invoke(self, event: Any, context: Context | None = None) -> dict[str, Any]:
+        """Invoke the function. Records of S3 get the name of the input bucket."""
         for record in event.get("Records", []) if isinstance(event, dict) else []:
             if "s3" in record:
                 record["s3"]["bucket"]["name"] = INPUT
         return self.function(event, context or Context())
 
     def outputs(self) -> list[str]:
+        """Return all keys of the output bucket."""
         listed = self.s3.list_objects_v2(Bucket=OUTPUT)
         return [each["Key"] for each in listed.get("Contents", [])]
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Return up to ten messages of the queue, and leave them there."""
         received = self.sqs.receive_message(
             QueueUrl=self.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
         )
@@ -68,12 +78,16 @@ class Stack:
 
 @pytest.fixture
 def stack(s3: Any, aws: str) -> Stack:
+    """Return a stack whose buckets and queue are empty."""
     return Stack(s3, aws)
 
 
-def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
-    """The whole promise: a rotated JPEG in, two upright WebPs out, with their headers."""
-    stack.upload("uploads/a/photo.jpg", jpeg())
+def test_a_notification_makes_upright_thumbnails_of_an_upload(stack: Stack) -> None:
+    """A rotated JPEG becomes two upright WebP files with content type and cache control."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rotated = quadrants().transpose(Image.Transpose.ROTATE_90)
+    stack.upload("uploads/a/photo.jpg", encoded(rotated, exif=exif))
     result = stack.invoke(notification("uploads/a/photo.jpg"))
     assert stack.outputs() == ["a/photo_128w.webp", "a/photo_512w.webp"]
     for width in (128, 512):
@@ -85,15 +99,15 @@ def test_an_upload_becomes_thumbnails(stack: Stack) -> None:
         assert is_upright(picture)
     (processed,) = result["processed"]
     assert processed["key"] == "uploads/a/photo.jpg"
-    assert [t["width"] for t in processed["thumbnails"]] == [128, 512]
+    assert [each["width"] for each in processed["thumbnails"]] == [128, 512]
     assert result["skipped"] == result["failed"] == result["not_done"] == []
-    assert stack.letters() == []
-    assert json.dumps(result)
+    assert stack.dead_letters() == []
+    assert json.loads(json.dumps(result)) == result
 
 
 @pytest.mark.parametrize("key", ["uploads//a.jpg", "uploads/../å +%2F.jpg", "uploads/a b/😀.jpg"])
-def test_any_key_goes_through(stack: Stack, key: str) -> None:
-    """Keys that obstore cannot name included."""
+def test_any_legal_key_is_processed(stack: Stack, key: str) -> None:
+    """Keys that obstore cannot use, and only boto3 can, have thumbnails too."""
     stack.upload(key, jpeg())
     assert stack.invoke(notification(key))["processed"][0]["key"] == key
     assert stack.s3.head_object(
@@ -102,21 +116,21 @@ def test_any_key_goes_through(stack: Stack, key: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF"])
-def test_a_failed_image_is_not_kept_in_memory(
+def test_a_failed_image_is_freed_at_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Its pixels go with its failure, and do not wait for garbage to be collected.
+    """Its pixels do not wait for the garbage collector.
 
-    Else the next image of the environment would have less memory than is reckoned with.
+    Otherwise the next image of the environment would have less memory than the estimate assumes.
     """
     opened = []
 
-    def watched(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
+    def open_and_remember(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
         image = open_image(data, memory_mb)
         opened.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(thumbnails, "open_image", watched)
+    monkeypatch.setattr(thumbnails, "open_image", open_and_remember)
     data = encoded(Image.effect_noise((800, 600), 60), kind)
     stack.upload("uploads/a", data[: len(data) // 2])
     stack.upload("uploads/b", data[: len(data) // 2])
@@ -130,8 +144,8 @@ def test_a_failed_image_is_not_kept_in_memory(
         gc.enable()
 
 
-def test_what_is_no_image_becomes_one_letter_and_the_others_go_on(stack: Stack) -> None:
-    """A permanent failure: one letter, no retry, the invocation succeeds."""
+def test_each_permanent_failure_sends_one_message_and_the_rest_is_processed(stack: Stack) -> None:
+    """The invocation succeeds, so that Lambda retries nothing."""
     stack.upload("uploads/a.jpg", jpeg())
     etag = stack.upload("uploads/b.jpg", b"hello")
     stack.upload("uploads/c.jpg", jpeg()[:3000])
@@ -145,15 +159,20 @@ def test_what_is_no_image_becomes_one_letter_and_the_others_go_on(stack: Stack) 
         "CorruptImage",
         "CorruptImage",
     ]
-    letters = {letter["key"]: letter for letter in stack.letters()}
-    assert letters.keys() == {"uploads/b.jpg", "uploads/c.jpg", "uploads/d.jpg"}
-    assert letters["uploads/b.jpg"]["etag"] == etag
-    assert letters["uploads/b.jpg"]["attempts"] == 1
-    assert letters["uploads/b.jpg"]["error"]["permanent"] is True
+    messages = stack.dead_letters()
+    assert sorted(message["key"] for message in messages) == [
+        "uploads/b.jpg",
+        "uploads/c.jpg",
+        "uploads/d.jpg",
+    ]
+    (message,) = (each for each in messages if each["key"] == "uploads/b.jpg")
+    assert message["etag"] == etag
+    assert message["attempts"] == 1
+    assert message["error"]["permanent"] is True
 
 
-def test_ten_times_the_same_event_write_once(stack: Stack) -> None:
-    """Nothing is overwritten with itself: a version is made a width, not ten."""
+def test_ten_identical_events_write_each_thumbnail_once(stack: Stack) -> None:
+    """The versioned output bucket then has one version of each thumbnail, and not ten."""
     stack.s3.put_bucket_versioning(Bucket=OUTPUT, VersioningConfiguration={"Status": "Enabled"})
     stack.upload("uploads/a.jpg", jpeg())
     for _ in range(10):
@@ -162,20 +181,20 @@ def test_ten_times_the_same_event_write_once(stack: Stack) -> None:
 
 
 def test_a_missing_object_is_skipped(stack: Stack) -> None:
-    """Gone before the event came: skipped with the reason, no letter."""
+    """An object that was deleted before its event arrived is no failure, and sends no message."""
     result = stack.invoke(notification("uploads/gone.jpg"))
     assert result["skipped"] == [
         {"bucket": INPUT, "key": "uploads/gone.jpg", "reason": "the source is gone"}
     ]
-    assert stack.letters() == []
+    assert stack.dead_letters() == []
 
 
-def test_a_transient_failure_raises_before_any_letter(
+def test_a_transient_failure_raises_before_any_message_is_sent(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 down for one upload: the others are finished, then the event is left to its retry.
+    """When S3 fails for one upload, the others are finished, and the event is left to its retry.
 
-    A letter sent before the raise would be sent again by the retry.
+    A message that was sent before would be sent again by the retry.
     """
     stack.upload("uploads/a.jpg", jpeg())
     stack.upload("uploads/bad.jpg", b"hello")
@@ -183,11 +202,11 @@ def test_a_transient_failure_raises_before_any_letter(
     with pytest.raises(StorageUnavailable, match="1 of 3"):
         stack.invoke(notification("uploads/down.jpg", "uploads/bad.jpg", "uploads/a.jpg"))
     assert stack.outputs() == ["a_128w.webp", "a_512w.webp"]
-    assert stack.letters() == []
+    assert stack.dead_letters() == []
 
 
 def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
-    """Let every GET of `keys` fail as an S3 that is down."""
+    """Let S3 fail for every GET of `keys`."""
     from thumbnailer import handler  # noqa: PLC0415
 
     class Failing(handler.S3Bucket):
@@ -199,8 +218,10 @@ def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     monkeypatch.setattr(handler, "S3Bucket", Failing)
 
 
-def test_an_unforeseen_fault_is_retried(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unknown means transient: nothing is swallowed, and the log has the traceback."""
+def test_an_unexpected_error_is_retried_and_logged_with_its_traceback(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that the code does not know counts as transient, and is raised."""
     from thumbnailer import reconcile  # noqa: PLC0415
 
     def broken(*_args: object, **_more: object) -> object:
@@ -208,118 +229,116 @@ def test_an_unforeseen_fault_is_retried(stack: Stack, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(reconcile, "make_thumbnails", broken)
     stack.upload("uploads/a.jpg", jpeg())
-    with pytest.raises(Exception, match="ZeroDivisionError: oh") as raised:
+    with pytest.raises(UnexpectedError, match="ZeroDivisionError: oh"):
         stack.invoke(notification("uploads/a.jpg"))
-    assert type(raised.value).__name__ == "UnexpectedError"
+    (record,) = caplog.records
+    assert record.exc_info
+    assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_in_a_direct_call_a_transient_failure_becomes_a_letter(
+def test_a_transient_failure_in_a_direct_call_sends_a_message(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody retries a synchronous call, so what failed for now is kept on the queue."""
+    """Nobody retries a synchronous call, so that a transient failure goes to the queue too."""
     _fail_for(monkeypatch, "uploads/down.jpg")
     result = stack.invoke({"uploads": [{"bucket": INPUT, "key": "uploads/down.jpg"}]})
     assert result["failed"][0]["error"]["permanent"] is False
-    (letter,) = stack.letters()
-    assert letter["error"] == {
+    (message,) = stack.dead_letters()
+    assert message["error"] == {
         "type": "StorageUnavailable",
         "message": "503 Slow Down",
         "permanent": False,
     }
 
 
-def test_work_stops_before_the_deadline_and_the_rest_is_returned(stack: Stack) -> None:
-    """What a direct call has no time for comes back as not done, with its etag and no letter."""
+def test_a_direct_call_returns_the_uploads_that_it_has_no_time_for(stack: Stack) -> None:
+    """They are in `not_done` with their etags, and send no message."""
     stack.upload("uploads/a.jpg", jpeg())
-    left = iter([30_000] * 4)
-    context = Context(lambda: next(left, 1_000))
+    remaining = iter([30_000] * 4)
+    context = Context(lambda: next(remaining, 1_000))
     uploads = [{"bucket": INPUT, "key": f"uploads/{name}.jpg", "etag": "e"} for name in "ab"]
     result = stack.invoke({"uploads": uploads}, context)
     assert [each["key"] for each in result["processed"]] == ["uploads/a.jpg"]
     assert result["not_done"] == [{"bucket": INPUT, "key": "uploads/b.jpg", "etag": "e"}]
-    assert stack.letters() == []
+    assert stack.dead_letters() == []
 
 
-def test_an_event_without_time_is_left_to_its_retry(stack: Stack) -> None:
-    """Asynchronously, too little time raises like every transient failure."""
+def test_an_event_that_there_is_no_time_for_is_retried(stack: Stack) -> None:
+    """In an asynchronous invocation, too little time raises, like any transient failure."""
     stack.upload("uploads/a.jpg", jpeg())
     with pytest.raises(OutOfTime):
         stack.invoke(notification("uploads/a.jpg"), Context(lambda: 1_000))
 
 
-def test_a_replayed_letter_that_fails_again_counts_up(stack: Stack) -> None:
-    """A permanent failure replayed is a new letter with attempts + 1."""
+def test_a_dead_letter_message_as_event_is_sent_again_with_one_more_attempt(stack: Stack) -> None:
+    """An upload that fails permanently again sends a new message with attempts + 1."""
     stack.upload("uploads/b.jpg", b"hello")
     stack.invoke(notification("uploads/b.jpg"))
-    (letter,) = stack.letters()
+    (message,) = stack.dead_letters()
     stack.sqs.purge_queue(QueueUrl=stack.queue_url)
-    result = stack.invoke(letter)
+    result = stack.invoke(message)
     assert result["failed"][0]["key"] == "uploads/b.jpg"
-    (again,) = stack.letters()
+    (again,) = stack.dead_letters()
     assert again["attempts"] == 2
 
 
-def test_a_replayed_letter_that_fails_for_now_raises(
+def test_a_dead_letter_message_as_event_that_fails_temporarily_raises(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The letter is still on the queue: no second one is needed."""
+    """The message is still on the queue, so that no second one is sent."""
     _fail_for(monkeypatch, "uploads/b.jpg")
-    letter = {"bucket": INPUT, "key": "uploads/b.jpg", "error": {}, "attempts": 1}
+    message = {"bucket": INPUT, "key": "uploads/b.jpg", "error": {}, "attempts": 1}
     with pytest.raises(StorageUnavailable):
-        stack.invoke(letter)
-    assert stack.letters() == []
+        stack.invoke(message)
+    assert stack.dead_letters() == []
 
 
-def test_a_batch_names_the_messages_that_failed_for_now(
+def test_the_response_to_sqs_names_the_messages_to_deliver_again(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS: transient and unreadable messages go back, permanent failures become letters."""
+    """These are transient failures and unreadable messages; a permanent failure is not retried."""
     stack.upload("uploads/a.jpg", jpeg())
     stack.upload("uploads/bad.jpg", b"hello")
     _fail_for(monkeypatch, "uploads/down.jpg")
     bodies = [notification(f"uploads/{name}.jpg") for name in ("a", "down", "bad")]
     for body in bodies:
         body["Records"][0]["s3"]["bucket"]["name"] = INPUT
-    response = stack.invoke(queued(*bodies, {"not": "ours"}))
+    response = stack.invoke(queued(*bodies, {"not": "an event"}))
     assert response == {"batchItemFailures": [{"itemIdentifier": "m1"}, {"itemIdentifier": "m3"}]}
-    assert [letter["key"] for letter in stack.letters()] == ["uploads/bad.jpg"]
+    assert [message["key"] for message in stack.dead_letters()] == ["uploads/bad.jpg"]
 
 
-def test_a_letter_that_cannot_be_sent_brings_back_its_message_alone(
+def test_sqs_delivers_a_message_again_if_its_failure_cannot_be_sent(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS: the message of the failed upload comes again; what succeeded does not."""
+    """The response names the SQS message of the failed upload, and not that of the other one."""
     stack.upload("uploads/a.jpg", jpeg())
     stack.upload("uploads/bad.jpg", b"hello")
     bodies = [notification("uploads/a.jpg"), notification("uploads/bad.jpg")]
     for body in bodies:
         body["Records"][0]["s3"]["bucket"]["name"] = INPUT
 
-    def send(_letter: object) -> None:
+    def send(_message: object) -> None:
         raise QueueUnavailable("503")
 
     monkeypatch.setattr(stack.function.queue, "send", send)
     assert stack.invoke(queued(*bodies)) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
 
 
-def test_an_unreadable_message_is_told_in_the_log(
-    stack: Stack, capsys: pytest.CaptureFixture[str]
+def test_an_unreadable_sqs_message_is_logged_and_counted(
+    stack: Stack, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When it reaches its own queue's dead letters somebody can read why; and it is counted."""
-    told: list[tuple[str, str]] = []
-    unreadable = stack.function.telemetry.unreadable
-    stack.function.telemetry.unreadable = lambda part, error: (  # type: ignore[method-assign]
-        told.append((part, type(error).__name__)),
-        unreadable(part, error),
-    )[1]
-    stack.invoke(queued({"not": "ours"}))
-    assert told == [("m0", "InvalidEvent")]
+    """The log line has its id and the error, which explain it once it is on a dead-letter queue."""
+    stack.invoke(queued({"not": "an event"}))
+    (record,) = caplog.records
+    assert vars(record)["message_id"] == "m0"
+    assert vars(record)["error"]["type"] == "InvalidEvent"
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["failed_count"] == [1.0]
 
 
-def test_an_unreadable_record_does_not_keep_the_others_waiting(stack: Stack) -> None:
-    """The thumbnails beside it are made; then the event fails, to end on the queue."""
+def test_the_readable_records_beside_an_unreadable_one_are_processed(stack: Stack) -> None:
+    """Then the event fails, so that it ends on the queue with its unreadable record."""
     stack.upload("uploads/a.jpg", jpeg())
     event = notification("uploads/a.jpg")
     event["Records"][0]["s3"]["bucket"]["name"] = INPUT
@@ -327,13 +346,13 @@ def test_an_unreadable_record_does_not_keep_the_others_waiting(stack: Stack) -> 
     with pytest.raises(InvalidEvent, match=r"Records\[1\]"):
         stack.function(event, Context())
     assert stack.outputs() == ["a_128w.webp", "a_512w.webp"]
-    assert stack.letters() == []
+    assert stack.dead_letters() == []
 
 
-def test_a_letter_that_cannot_be_sent_fails_the_invocation(
+def test_a_message_that_cannot_be_sent_fails_the_invocation(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the queue cannot be written nothing is swallowed: the event is retried."""
+    """When the queue does not accept the message, the error is raised, and the event retried."""
     stack.upload("uploads/bad.jpg", b"hello")
     monkeypatch.setattr(stack.function.queue, "_url", "http://127.0.0.1:9/1/none")
     stack.sqs.delete_queue(QueueUrl=stack.queue_url)
@@ -342,7 +361,7 @@ def test_a_letter_that_cannot_be_sent_fails_the_invocation(
 
 
 def test_a_malformed_event_says_what_was_expected(stack: Stack) -> None:
-    """Not a KeyError from the depths."""
+    """The error is InvalidEvent, and not a KeyError from inside the parser."""
     with pytest.raises(InvalidEvent, match="Expected an S3 notification"):
         stack.invoke({"hello": "world"})
 
@@ -350,7 +369,7 @@ def test_a_malformed_event_says_what_was_expected(stack: Stack) -> None:
 def test_metrics_are_printed_even_when_an_invocation_fails(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The cold start and the failure are counted before the error leaves."""
+    """The cold start and the failure are counted before the error is raised."""
     stack.upload("uploads/a.jpg", jpeg())
     with pytest.raises(OutOfTime):
         stack.invoke(notification("uploads/a.jpg"), Context(lambda: 1_000))
@@ -360,7 +379,7 @@ def test_metrics_are_printed_even_when_an_invocation_fails(
 
 
 def _init(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What a fresh process says when it imports the handler with `environment`."""
+    """Import the handler in a new process with `environment`, and return output and exit code."""
     root = Path(__file__).parent.parent
     return subprocess.run(
         [sys.executable, "-c", "import handler"],
@@ -373,7 +392,7 @@ def _init(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_wrong_settings_fail_at_init() -> None:
-    """A deploy with a wrong parameter is seen at once, not at the first upload."""
+    """A wrong parameter shows right after the deployment, and not with the first upload."""
     ran = _init({"THUMB_SIZES": "huge"})
     assert ran.returncode
     assert "THUMB_SIZES" in ran.stderr
@@ -381,14 +400,14 @@ def test_wrong_settings_fail_at_init() -> None:
 
 
 def test_an_unbuilt_package_fails_at_init_and_says_what_to_do() -> None:
-    """Source deployed as it stands, in Lambda's runtime: it says so before it misses a library."""
+    """Where the source was deployed, the error comes before the one about a missing library."""
     ran = _init({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1", "OUTPUT_BUCKET": OUTPUT, "DLQ_URL": "x"})
     assert ran.returncode
     assert "sam build" in ran.stderr
 
 
 def test_init_imports_nothing_that_a_plain_jpeg_does_not_need() -> None:
-    """Cold starts stay short: no boto3, no decoder but JPEG's, no Tracer."""
+    """Cold starts stay short without boto3, the X-Ray SDK, asyncio and other formats' decoders."""
     ran = subprocess.run(
         [sys.executable, "-c", "import handler, sys; print(*sys.modules)"],
         env=dict(os.environ),
@@ -409,9 +428,9 @@ def test_init_imports_nothing_that_a_plain_jpeg_does_not_need() -> None:
 
 
 # --- replay -------------------------------------------------------------------------------------
-def letter(key: str, **changed: Any) -> str:
-    """A dead letter as it is on the queue."""
-    told = {
+def dead_letter(key: str, **changed: Any) -> str:
+    """Return the body of a dead-letter message, with `changed` fields."""
+    message = {
         "version": 1,
         "bucket": INPUT,
         "key": key,
@@ -421,27 +440,29 @@ def letter(key: str, **changed: Any) -> str:
         "failed_at": "2026-01-01T00:00:00+00:00",
         "request_id": "r",
     }
-    return json.dumps(told | changed)
+    return json.dumps(message | changed)
 
 
-def test_a_replayed_letter_is_counted(stack: Stack) -> None:
-    """What can be made now is; the answer is bounded whatever the letter named."""
+def test_a_replay_makes_thumbnails_and_returns_counts(stack: Stack) -> None:
+    """The result has counts and no lists, so that its size does not depend on the message."""
     stack.upload("uploads/a.jpg", jpeg())
-    answer = stack.invoke({"letter": letter("uploads/a.jpg"), "error": None})
-    assert answer == {"processed": 1, "skipped": 0, "failed": 0, "not_done": 0}
+    result = stack.invoke({"letter": dead_letter("uploads/a.jpg"), "error": None})
+    assert result == {"processed": 1, "skipped": 0, "failed": 0, "not_done": 0}
     assert len(stack.outputs()) == 2
 
 
-def test_a_letter_that_fails_again_has_one_attempt_more(stack: Stack) -> None:
-    """A new letter, so the old one can go."""
+def test_a_replay_that_fails_permanently_sends_a_message_with_one_more_attempt(
+    stack: Stack,
+) -> None:
+    """The new message replaces the old one, which the caller can delete."""
     stack.upload("uploads/a.jpg", b"hello")
-    assert stack.invoke({"letter": letter("uploads/a.jpg")})["failed"] == 1
-    (again,) = stack.letters()
+    assert stack.invoke({"letter": dead_letter("uploads/a.jpg")})["failed"] == 1
+    (again,) = stack.dead_letters()
     assert again["attempts"] == 3
 
 
-def test_an_on_failure_record_is_replayed_like_a_letter(stack: Stack) -> None:
-    """All its uploads are done; what fails for good gets a letter of its second attempt."""
+def test_an_on_failure_record_is_replayed_like_a_dead_letter_message(stack: Stack) -> None:
+    """All of its uploads are processed; a permanent failure sends a message with attempts 2."""
     stack.upload("uploads/a.jpg", jpeg())
     stack.upload("uploads/b.jpg", b"hello")
     payload = notification("uploads/a.jpg", "uploads/b.jpg")
@@ -453,43 +474,51 @@ def test_an_on_failure_record_is_replayed_like_a_letter(stack: Stack) -> None:
         "requestPayload": payload,
         "responsePayload": {"errorType": "StorageUnavailable", "errorMessage": "503"},
     }
-    answer = stack.invoke({"letter": json.dumps(record)})
-    assert (answer["processed"], answer["failed"]) == (1, 1)
-    (again,) = stack.letters()
+    result = stack.invoke({"letter": json.dumps(record)})
+    assert (result["processed"], result["failed"]) == (1, 1)
+    (again,) = stack.dead_letters()
     assert (again["key"], again["attempts"]) == ("uploads/b.jpg", 2)
 
 
 @pytest.mark.parametrize(
-    ("asked", "why"),
+    ("replay", "why"),
     [
         ({"letter": "not ours"}, "unreadable"),
         ({"letter": json.dumps({"bucket": "b"})}, "unreadable"),
         ({"letter": json.dumps({"uploads": [{"bucket": INPUT, "key": "k"}]})}, "unreadable"),
-        ({"letter": letter("uploads/a.jpg", bucket=7)}, "unreadable"),
+        ({"letter": dead_letter("uploads/a.jpg", bucket=7)}, "unreadable"),
         (
-            {"letter": letter("uploads/a.jpg"), "failed_before": "2026-01-01T00:00:00.000Z"},
+            {"letter": dead_letter("uploads/a.jpg"), "failed_before": "2026-01-01T00:00:00.000Z"},
             "newer",
         ),
-        ({"letter": letter("uploads/a.jpg"), "error": "ImageTooLarge"}, "another error"),
+        ({"letter": dead_letter("uploads/a.jpg"), "error": "ImageTooLarge"}, "another error"),
     ],
 )
-def test_a_letter_that_is_not_meant_is_left(stack: Stack, asked: dict[str, Any], why: str) -> None:
-    """None of ours, not older than the replay, or of another error: nothing is touched."""
+def test_a_replay_leaves_messages_that_it_was_not_asked_for(
+    stack: Stack, replay: dict[str, Any], why: str
+) -> None:
+    """A message that is unreadable, as new as the replay, or of another error changes nothing."""
     stack.upload("uploads/a.jpg", jpeg())
-    assert stack.invoke(asked) == {"left": why}
+    assert stack.invoke(replay) == {"left": why}
     assert stack.outputs() == []
-    assert stack.letters() == []
+    assert stack.dead_letters() == []
 
 
-def test_a_letter_from_before_is_replayed(stack: Stack) -> None:
-    """One millisecond older than the replay's start, in another notation of time."""
+def test_a_replay_processes_messages_that_are_older_than_its_start(stack: Stack) -> None:
+    """Times are compared as times: this one is a millisecond older, in another notation."""
     stack.upload("uploads/a.jpg", jpeg())
-    asked = {"letter": letter("uploads/a.jpg"), "failed_before": "2026-01-01T00:00:00.001Z"}
-    assert stack.invoke(asked | {"error": "CorruptImage"})["processed"] == 1
+    request = {
+        "letter": dead_letter("uploads/a.jpg"),
+        "failed_before": "2026-01-01T00:00:00.001Z",
+        "error": "CorruptImage",
+    }
+    assert stack.invoke(request)["processed"] == 1
 
 
-def test_a_replay_that_fails_for_now_raises(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the letter stays on the queue, and no second one is sent."""
+def test_a_replay_that_fails_temporarily_raises(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message then stays on the queue, and no second one is sent."""
     stack.upload("uploads/a.jpg", jpeg())
 
     def fail(*_: object, **__: object) -> None:
@@ -497,46 +526,45 @@ def test_a_replay_that_fails_for_now_raises(stack: Stack, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("thumbnailer.handler.Reconciler.process", fail)
     with pytest.raises(StorageUnavailable):
-        stack.invoke({"letter": letter("uploads/a.jpg")})
-    assert stack.letters() == []
+        stack.invoke({"letter": dead_letter("uploads/a.jpg")})
+    assert stack.dead_letters() == []
 
 
-def test_a_wrong_time_is_the_caller_s_mistake(stack: Stack) -> None:
-    """Not the letter's: it is not told to be unreadable."""
+def test_an_invalid_failed_before_raises_invalid_event(stack: Stack) -> None:
+    """It is the caller's mistake, so the message does not count as unreadable."""
     with pytest.raises(InvalidEvent, match="failed_before"):
-        stack.invoke({"letter": letter("uploads/a.jpg"), "failed_before": "yesterday"})
+        stack.invoke({"letter": dead_letter("uploads/a.jpg"), "failed_before": "yesterday"})
 
 
-def test_a_summary_counts_and_tells_what_is_left_to_do(stack: Stack) -> None:
-    """A batch of a backfill: bounded, with what was not begun in full."""
+def test_a_summary_has_counts_and_lists_only_what_was_not_done(stack: Stack) -> None:
+    """So the result of a backfill's batch is small, and the backfill knows what to call again."""
     for name in ("a", "b", "c"):
         stack.upload(f"uploads/{name}.jpg", jpeg() if name != "b" else b"hello")
-    names = [{"bucket": INPUT, "key": f"uploads/{name}.jpg"} for name in ("a", "b", "c", "/")]
-    asked = {"uploads": names, "only_missing": True, "summary": True}
-    assert stack.invoke(asked) == {
+    uploads = [{"bucket": INPUT, "key": f"uploads/{name}.jpg"} for name in ("a", "b", "c", "/")]
+    request = {"uploads": uploads, "only_missing": True, "summary": True}
+    assert stack.invoke(request) == {
         "processed": 2,
         "current": 0,
         "skipped": 1,
         "failed": 1,
         "not_done": [],
     }
-    assert stack.invoke(asked)["current"] == 2
-    left = [30_000] * 4 + [0] * 100
-    answer = stack.invoke(asked, Context(lambda: left.pop(0)))
-    assert answer["not_done"] == names[-len(answer["not_done"]) :]
-    assert sum(answer[each] for each in ("processed", "current", "skipped", "failed")) + len(
-        answer["not_done"]
-    ) == len(names)
+    assert stack.invoke(request)["current"] == 2
+    remaining = [30_000] * 4 + [0] * 100
+    result = stack.invoke(request, Context(lambda: remaining.pop(0)))
+    assert result["not_done"] == uploads[-len(result["not_done"]) :]
+    done = sum(result[each] for each in ("processed", "current", "skipped", "failed"))
+    assert done + len(result["not_done"]) == len(uploads)
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
-def test_no_log_line_letter_or_error_holds_a_credential(
+def test_no_log_line_message_or_error_contains_a_credential(
     stack: Stack,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     endpoint: str | None,
 ) -> None:
-    """At DEBUG, for what is made, what fails for good, and what fails because S3 is unreachable."""
+    """Not even at DEBUG, for thumbnails, permanent failures, and an S3 that cannot be reached."""
     secrets = {name: f"canary-{name}" for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -551,15 +579,15 @@ def test_no_log_line_letter_or_error_holds_a_credential(
     # Powertools keeps one logger for each process, with the stdout of its first use.
     for handler in logging.getLogger("service_undefined").handlers:
         monkeypatch.setattr(handler, "stream", sys.stdout)
-    asked = {"uploads": [{"bucket": INPUT, "key": f"uploads/{key}"} for key in ("a.jpg", "/b.jpg")]}
-    told = ""
+    uploads = [{"bucket": INPUT, "key": f"uploads/{key}"} for key in ("a.jpg", "/b.jpg")]
     try:
-        told += json.dumps(function(asked, Context(lambda: 8_000)))
+        result = json.dumps(function({"uploads": uploads}, Context(lambda: 8_000)))
     except QueueUnavailable as error:
-        told += str(error)
+        result = str(error)
     finally:
         s3_bucket.kept_client.cache_clear()
     printed = "".join(capfd.readouterr())
     assert '"action":"start"' in printed
-    told += printed + json.dumps(stack.letters())
-    assert "canary" not in told
+    messages = json.dumps(stack.dead_letters())
+    assert ("uploads//b.jpg" in messages) == (endpoint is None)
+    assert "canary" not in result + printed + messages

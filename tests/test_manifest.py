@@ -1,4 +1,4 @@
-"""The manifest: what it says, that it follows its schema, and when it is written."""
+"""The manifest: its content, its schema, and when it is written."""
 
 import base64
 import json
@@ -35,31 +35,33 @@ KEY = "uploads/a/photo.jpg"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def checked(data: bytes) -> dict[str, Any]:
-    """A manifest that follows the schema."""
-    told: dict[str, Any] = json.loads(data)
+def validated(data: bytes) -> dict[str, Any]:
+    """Parse a manifest and check it against the schema."""
+    content: dict[str, Any] = json.loads(data)
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
-    jsonschema.Draft202012Validator(SCHEMA, format_checker=checker).validate(told)
-    return told
+    jsonschema.Draft202012Validator(SCHEMA, format_checker=checker).validate(content)
+    return content
 
 
-def of(data: bytes, widths: tuple[int, ...] = (128, 512), key: str = KEY) -> dict[str, Any]:
-    """The manifest of an image."""
+def manifest_of(
+    data: bytes, widths: tuple[int, ...] = (128, 512), key: str = KEY
+) -> dict[str, Any]:
+    """Make thumbnails of an image, and return the manifest that describes them."""
     made = thumbnails_of(data, widths, 85, 512)
     stored = {
         each.spec.size: (f"a/photo_{each.spec.size.name}.webp", len(each.data))
         for each in made.thumbnails
     }
     source = Provenance(key, "0123", NOW, SETTINGS.manifest_fingerprint)
-    return checked(manifest(source, len(data), made, stored))
+    return validated(manifest(source, len(data), made, stored))
 
 
-def test_it_tells_of_source_and_thumbnails() -> None:
-    """Key, etag, time, format, size and bytes of the source; key, size and bytes of each width."""
+def test_a_manifest_describes_the_source_and_each_thumbnail() -> None:
+    """It has key, etag, time, format, size and bytes of the source, and the size of each width."""
     data = jpeg((800, 600))
-    told = of(data)
-    assert told["version"] == 1
-    assert told["source"] == {
+    content = manifest_of(data)
+    assert content["version"] == 1
+    assert content["source"] == {
         "key": KEY,
         "etag": "0123",
         "modified": "2026-01-01T12:00:00+00:00",
@@ -68,36 +70,38 @@ def test_it_tells_of_source_and_thumbnails() -> None:
         "height": 600,
         "bytes": len(data),
     }
-    assert [(t["width"], t["height"]) for t in told["thumbnails"]] == [(128, 96), (512, 384)]
-    assert told["srcset"] == "a/photo_128w.webp 128w, a/photo_512w.webp 512w"
+    sizes = [(each["width"], each["height"]) for each in content["thumbnails"]]
+    assert sizes == [(128, 96), (512, 384)]
+    assert content["srcset"] == "a/photo_128w.webp 128w, a/photo_512w.webp 512w"
 
 
-def test_a_small_image_has_real_widths() -> None:
-    """An image of 300 px has a thumbnail of 300 px, and names it once in its srcset."""
-    told = of(jpeg((300, 200)), (128, 512, 1024))
-    assert [t["width"] for t in told["thumbnails"]] == [128, 300, 300]
-    assert told["srcset"] == "a/photo_128w.webp 128w, a/photo_512w.webp 300w"
+def test_the_manifest_of_a_small_image_has_the_real_widths() -> None:
+    """An image of 300 px has thumbnails of at most 300 px, and lists that width once in srcset."""
+    content = manifest_of(jpeg((300, 200)), (128, 512, 1024))
+    assert [each["width"] for each in content["thumbnails"]] == [128, 300, 300]
+    assert content["srcset"] == "a/photo_128w.webp 128w, a/photo_512w.webp 300w"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2000, 3), (3, 2000), (101, 99)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
-def test_every_shape_has_one(size: tuple[int, int], mode: str) -> None:
-    """Slivers and single pixels, with alpha or without, have a valid manifest."""
-    assert of(encoded(Image.new(mode, size), "PNG"))["thumbhash"]
+def test_images_of_extreme_shapes_have_a_valid_manifest(size: tuple[int, int], mode: str) -> None:
+    """Single pixels and very narrow images, with and without alpha, follow the schema."""
+    assert manifest_of(encoded(Image.new(mode, size), "PNG"))["thumbhash"]
 
 
 def test_the_dominant_colour_is_the_most_frequent_one() -> None:
-    """Two thirds of red and a third of blue are red, whatever the transparent rest holds."""
+    """Two thirds of red and one third of blue are red; transparent pixels do not count."""
     image = Image.new("RGBA", (300, 300), (*BLUE, 0))
     image.paste((*RED, 255), (0, 0, 100, 300))
     image.paste((*BLUE, 255), (100, 0, 150, 300))
-    colour = bytes.fromhex(of(encoded(image, "PNG"))["dominant_colour"][1:])
+    colour = bytes.fromhex(manifest_of(encoded(image, "PNG"))["dominant_colour"][1:])
     assert near(tuple(colour), RED, 16)
 
 
-def test_the_thumbhash_shows_the_picture() -> None:
-    """Decoded by the format's own formula, its average colour is the picture's."""
-    hashed = base64.b64decode(of(encoded(Image.new("RGB", (600, 400), RED), "PNG"))["thumbhash"])
+def test_the_thumbhash_has_the_average_colour_of_the_picture() -> None:
+    """The average colour, decoded by the formula of the format, is that of the picture."""
+    content = manifest_of(encoded(Image.new("RGB", (600, 400), RED), "PNG"))
+    hashed = base64.b64decode(content["thumbhash"])
     header = int.from_bytes(hashed[:3], "little")
     light, p, q = header & 63, header >> 6 & 63, header >> 12 & 63
     # https://github.com/evanw/thumbhash, thumbHashToAverageRGBA
@@ -109,7 +113,7 @@ def test_the_thumbhash_shows_the_picture() -> None:
 
 
 def candidates(attribute: str) -> list[tuple[str, int]]:
-    """HTML's own reading of a srcset: split at blanks, a comma ends a candidate (13.4.3.10)."""
+    """Parse a srcset as HTML does: spaces end a URL, and a comma ends a candidate (13.4.3.10)."""
     found, rest = [], attribute
     while rest := rest.lstrip(" ,"):
         url, _, rest = rest.partition(" ")
@@ -127,8 +131,8 @@ def candidates(attribute: str) -> list[tuple[str, int]]:
         min_size=1,
     )
 )
-def test_browsers_read_the_srcset_back(keys: dict[int, str]) -> None:
-    """Any key survives: commas, blanks, quotes, `#`, `?`, emoji; none becomes another host's."""
+def test_browsers_read_any_key_from_the_srcset(keys: dict[int, str]) -> None:
+    """Commas, spaces, quotes, `#`, `?` and emoji survive, and no key is a URL of another host."""
     read = candidates(srcset([(key, width) for width, key in keys.items()]))
     assert [(unquote(url), width) for url, width in read] == sorted(
         ((key, width) for width, key in keys.items()), key=lambda each: each[1]
@@ -136,68 +140,67 @@ def test_browsers_read_the_srcset_back(keys: dict[int, str]) -> None:
     assert not any(url.startswith("/") or ":" in url for url, _ in read)
 
 
-class World:
-    """A pipeline that writes manifests, over two buckets in memory."""
+class Pipeline:
+    """An input and an output bucket in memory, and a reconciler that writes manifests."""
 
     def __init__(self) -> None:
         self.input, self.output = MemoryBucket(), MemoryBucket()
         self.settings = SETTINGS
 
     def process(self, key: str = KEY, *, only_missing: bool = False) -> object:
+        """Reconcile one upload."""
         buckets = {"in": self.input, "thumbs": self.output}
-        pipeline = Reconciler(
+        reconciler = Reconciler(
             self.settings,
             Telemetry("ERROR"),
             bucket=lambda name: buckets[name],
             remaining=lambda: 20.0,
         )
-        return pipeline.process(Upload("in", key), only_missing=only_missing)
-
-    def asked(self) -> list[tuple[str, str]]:
-        """What was asked of the output bucket since the last call."""
-        asked, self.output.requests = self.output.requests, []
-        return asked
+        return reconciler.process(Upload("in", key), only_missing=only_missing)
 
     def manifest(self, key: str = "a/photo.json") -> dict[str, Any]:
-        return checked(self.output.objects[key][1])
+        """Return a manifest in the output bucket, checked against the schema."""
+        return validated(self.output.objects[key][1])
 
 
-def test_it_is_written_last() -> None:
-    """A PUT for each width and one for the manifest, which says that all of them are there."""
-    world = World()
-    source = world.input.upload(KEY, jpeg())
-    outcome = world.process()
+def test_the_manifest_is_written_after_all_thumbnails() -> None:
+    """There is one PUT for each width, and then one for the manifest, which lists what exists."""
+    pipeline = Pipeline()
+    source = pipeline.input.upload(KEY, jpeg())
+    outcome = pipeline.process()
     assert isinstance(outcome, Done)
     assert outcome.manifest == "a/photo.json"
-    assert world.asked() == [
+    assert pipeline.output.requests == [
         ("put", "a/photo_128w.webp"),
         ("put", "a/photo_512w.webp"),
         ("put", "a/photo.json"),
     ]
-    told = world.manifest()
-    assert told["source"]["etag"] == source.etag
-    for thumbnail in told["thumbnails"]:
-        assert thumbnail["bytes"] == len(world.output.objects[thumbnail["key"]][1])
+    content = pipeline.manifest()
+    assert content["source"]["etag"] == source.etag
+    assert {each["key"]: each["bytes"] for each in content["thumbnails"]} == {
+        key: len(pipeline.output.objects[key][1])
+        for key in ("a/photo_128w.webp", "a/photo_512w.webp")
+    }
 
 
-def test_a_doubled_event_writes_it_once() -> None:
-    """The same event again finds thumbnails and manifest current."""
-    world = World()
-    world.input.upload(KEY, jpeg())
-    world.process()
-    before = dict(world.output.objects)
-    assert world.process() == Skipped("thumbnails are current")
-    assert world.output.objects == before
+def test_a_duplicate_event_does_not_write_the_manifest_again() -> None:
+    """When the same event arrives again, thumbnails and manifest are current."""
+    pipeline = Pipeline()
+    pipeline.input.upload(KEY, jpeg())
+    pipeline.process()
+    before = dict(pipeline.output.objects)
+    assert pipeline.process() == Skipped("thumbnails are current")
+    assert pipeline.output.objects == before
 
 
-def test_an_overwrite_replaces_it() -> None:
-    """Another image under the same key has its own manifest."""
-    world = World()
-    world.input.upload(KEY, jpeg())
-    world.process()
-    world.input.upload(KEY, jpeg((300, 200)))
-    world.process()
-    assert world.manifest()["source"]["width"] == 300
+def test_overwriting_the_source_replaces_the_manifest() -> None:
+    """The manifest describes the image that is now under the key."""
+    pipeline = Pipeline()
+    pipeline.input.upload(KEY, jpeg())
+    pipeline.process()
+    pipeline.input.upload(KEY, jpeg((300, 200)))
+    pipeline.process()
+    assert pipeline.manifest()["source"]["width"] == 300
 
 
 @pytest.mark.parametrize(
@@ -208,78 +211,82 @@ def test_an_overwrite_replaces_it() -> None:
         {"output_key_template": "{stem}/{width}"},
     ],
 )
-def test_what_it_tells_of_changes_it(change: dict[str, Any]) -> None:
-    """Other widths, quality or names: a manifest that would be stale is written again."""
-    world = World()
-    world.input.upload(KEY, jpeg())
-    world.process()
-    before = world.output.objects["a/photo.json"][1]
-    world.settings = replace(SETTINGS, **change)
-    world.process()
-    told = world.manifest(world.settings.manifest_key(KEY))
-    assert world.output.objects["a/photo.json"][1] != before
-    assert {t["key"] for t in told["thumbnails"]} <= set(world.output.objects)
+def test_a_changed_setting_replaces_the_manifest(change: dict[str, Any]) -> None:
+    """Other widths, quality or key names make a manifest stale, and it is written again."""
+    pipeline = Pipeline()
+    pipeline.input.upload(KEY, jpeg())
+    pipeline.process()
+    before = pipeline.output.objects["a/photo.json"][1]
+    pipeline.settings = replace(SETTINGS, **change)
+    pipeline.process()
+    content = pipeline.manifest(pipeline.settings.manifest_key(KEY))
+    assert pipeline.output.objects["a/photo.json"][1] != before
+    listed = [each["key"] for each in content["thumbnails"]]
+    assert len(listed) == len(pipeline.settings.sizes)
+    assert set(listed) <= set(pipeline.output.objects)
 
 
-def test_a_crash_before_it_is_healed_by_the_retry() -> None:
-    """Thumbnails that are current do not keep a missing manifest from being written."""
-    world = World()
-    world.input.upload(KEY, jpeg())
+def test_the_retry_after_a_crash_writes_the_missing_manifest() -> None:
+    """After a crash between the two, current thumbnails do not prevent the manifest."""
+    pipeline = Pipeline()
+    pipeline.input.upload(KEY, jpeg())
 
     def crash(request: str, key: str) -> None:
         if (request, key) == ("put", "a/photo.json"):
             raise StorageUnavailable("lost")
 
-    world.output.before = crash
+    pipeline.output.before = crash
     with pytest.raises(StorageUnavailable):
-        world.process()
-    assert "a/photo.json" not in world.output.objects
-    world.output.before = lambda _request, _key: None
-    assert isinstance(world.process(), Done)
-    assert world.manifest()
+        pipeline.process()
+    assert "a/photo.json" not in pipeline.output.objects
+    pipeline.output.before = lambda _request, _key: None
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.manifest()
 
 
-def test_only_missing_sees_that_it_is_missing() -> None:
-    """A backfill after WriteManifest was turned on adds manifests; another one changes nothing."""
-    world = World()
-    world.input.upload(KEY, jpeg())
-    world.settings = replace(SETTINGS, write_manifest=False)
-    world.process()
-    world.settings = SETTINGS
-    assert isinstance(world.process(only_missing=True), Done)
-    assert world.process(only_missing=True) == Skipped("thumbnails are current")
+def test_only_missing_writes_a_missing_manifest() -> None:
+    """A backfill after WriteManifest was turned on adds manifests; the next one changes nothing."""
+    pipeline = Pipeline()
+    pipeline.input.upload(KEY, jpeg())
+    pipeline.settings = replace(SETTINGS, write_manifest=False)
+    pipeline.process()
+    assert "a/photo.json" not in pipeline.output.objects
+    pipeline.settings = SETTINGS
+    assert isinstance(pipeline.process(only_missing=True), Done)
+    assert pipeline.manifest()
+    assert pipeline.process(only_missing=True) == Skipped("thumbnails are current")
 
 
-def test_the_newer_source_has_it() -> None:
-    """Of two sources that share thumbnails, the manifest is of the one that has them."""
-    world = World()
-    world.input.upload("uploads/a/photo.jpg", jpeg())
-    world.input.upload("uploads/a/photo.png", jpeg((300, 200)))
-    world.process("uploads/a/photo.png")
-    world.process("uploads/a/photo.jpg")
-    assert world.manifest()["source"]["key"] == "uploads/a/photo.png"
+def test_the_manifest_belongs_to_the_newer_of_two_sources() -> None:
+    """Of two sources with the same thumbnail keys, the manifest describes the newer one."""
+    pipeline = Pipeline()
+    pipeline.input.upload("uploads/a/photo.jpg", jpeg())
+    pipeline.input.upload("uploads/a/photo.png", jpeg((300, 200)))
+    pipeline.process("uploads/a/photo.png")
+    pipeline.process("uploads/a/photo.jpg")
+    assert pipeline.manifest()["source"]["key"] == "uploads/a/photo.png"
 
 
-def test_the_older_source_does_not_announce_the_newer_ones_thumbnails() -> None:
-    """Where a newer source has the thumbnails but not yet its manifest, the older writes none."""
-    world = World()
-    world.input.upload("uploads/a/photo.jpg", jpeg())
-    world.input.upload("uploads/a/photo.png", jpeg((300, 200)))
-    world.process("uploads/a/photo.png")
-    del world.output.objects["a/photo.json"]
-    world.process("uploads/a/photo.jpg")
-    assert "a/photo.json" not in world.output.objects
+def test_an_older_source_writes_no_manifest_for_the_thumbnails_of_a_newer_one() -> None:
+    """While a newer source has the thumbnails but no manifest yet, the older one writes none."""
+    pipeline = Pipeline()
+    pipeline.input.upload("uploads/a/photo.jpg", jpeg())
+    pipeline.input.upload("uploads/a/photo.png", jpeg((300, 200)))
+    pipeline.process("uploads/a/photo.png")
+    del pipeline.output.objects["a/photo.json"]
+    pipeline.process("uploads/a/photo.jpg")
+    assert "a/photo.json" not in pipeline.output.objects
 
 
-def test_names_that_tell_formats_apart_keep_manifests_apart() -> None:
-    """With {ext} in the thumbnails' names it is in the manifest's as well."""
+def test_the_key_of_a_manifest_has_the_extension_if_thumbnail_keys_have_it() -> None:
+    """With {ext} in OutputKeyTemplate, a.jpg and a.png have different manifests too."""
     assert SETTINGS.manifest_key("uploads/a/photo.jpg") == "a/photo.json"
-    told_apart = replace(SETTINGS, output_key_template="{dir}{stem}.{ext}_{width}.webp")
-    assert told_apart.manifest_key("uploads/a/photo.jpg") == "a/photo.jpg.json"
+    with_ext = replace(SETTINGS, output_key_template="{dir}{stem}.{ext}_{width}.webp")
+    assert with_ext.manifest_key("uploads/a/photo.jpg") == "a/photo.jpg.json"
 
 
-def test_without_it_nothing_of_it_is_imported() -> None:
-    """Those who want no manifest do not pay for it at a cold start."""
+def test_the_manifest_code_is_not_imported_before_it_is_needed() -> None:
+    """A stack that writes no manifests does not import it, or thumbhash, at a cold start."""
     program = """
 import sys
 import thumbnailer.reconcile

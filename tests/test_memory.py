@@ -1,6 +1,7 @@
-"""The memory that is foreseen, held against a real limit of memory."""
+"""The memory estimates, checked against a real memory limit."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,11 @@ for path in sys.stdin.read().splitlines():
 def attempt(
     files: list[Path], memory_mb: int, prefix: tuple[str, ...] = (), widths: str = "128,512"
 ) -> dict[Path, Any]:
-    """Outcome and peak (MB) of each file, all in one process; a killed one's file is `killed`."""
+    """Make thumbnails of all files in one process; return the outcome and peak (MB) of each.
+
+    The outcome is "thumbnail", the name of a permanent error, or "killed". The command line begins
+    with `prefix`, which sets the memory limit.
+    """
     ran = subprocess.run(  # noqa: S603
         [*prefix, sys.executable, "-c", PROGRAM, str(memory_mb), widths],
         input="\n".join(map(str, files)),
@@ -50,23 +55,27 @@ def attempt(
         text=True,
         check=False,
     )
-    told = {Path(path): (got, peak) for path, got, peak in map(json.loads, ran.stdout.splitlines())}
-    assert told, ran.stderr
-    return {path: ("killed" if got == "began" else got, peak) for path, (got, peak) in told.items()}
+    lines = map(json.loads, ran.stdout.splitlines())
+    outcomes = {Path(path): (outcome, peak) for path, outcome, peak in lines}
+    assert outcomes, ran.stderr
+    return {
+        path: ("killed" if outcome == "began" else outcome, peak)
+        for path, (outcome, peak) in outcomes.items()
+    }
 
 
 @pytest.fixture(params=[512, 1024])
 def limit(request: pytest.FixtureRequest) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """A limit in MB, and the beginning of a command line that is held to it."""
+    """Yield a limit in MB, and the beginning of a command line to which the limit applies."""
     try:
         with limited(memory_mb=request.param) as prefix:
             yield request.param, prefix
     except LimitUnavailable as error:
-        pytest.skip(f"no limit of memory here: {error}")
+        pytest.skip(f"memory cannot be limited here: {error}")
 
 
-def drawn(mode: str) -> Image.Image:
-    """100 megapixels that are neither plain nor slow to draw."""
+def noise(mode: str) -> Image.Image:
+    """Draw 100 megapixels: tiles of noise, because drawing all of it would be slow."""
     tile = Image.effect_noise((1000, 1000), 60)
     bands = [tile.rotate(90 * turn) for turn in range(len(Image.new(mode, (1, 1)).getbands()))]
     image = Image.merge(mode, bands) if len(bands) > 1 else tile.convert(mode)
@@ -92,74 +101,68 @@ HUGE: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def huge() -> list[Path]:
-    """Files of 100 megapixels, made once and kept."""
+    """Return files of 100 megapixels, which are made once and kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
     for name, (kind, mode, options) in HUGE.items():
         path = CACHE / f"huge-{name}"
         if not path.exists():
-            drawn(mode).save(path.with_suffix(".part"), kind, **options)
-            path.with_suffix(".part").rename(path)
+            part = path.with_name(f"{path.name}.{os.getpid()}.part")  # other workers do the same
+            noise(mode).save(part, kind, **options)
+            part.rename(path)
     return [CACHE / f"huge-{name}" for name in HUGE]
 
 
 def test_100_megapixels_never_kill_the_function(
     limit: tuple[int, tuple[str, ...]], huge: list[Path]
 ) -> None:
-    """Each is a thumbnail or refused; what was refused would have left less than a quarter free."""
+    """Each has thumbnails or is refused; what is refused needs more than 3/4 of the limit."""
     memory_mb, prefix = limit
     refused = []
     for file in huge:
-        [(got, _)] = attempt([file], memory_mb, prefix).values()
-        assert got in ("thumbnail", "ImageTooLarge"), file
-        if got == "ImageTooLarge":
+        [(outcome, _)] = attempt([file], memory_mb, prefix).values()
+        assert outcome in ("thumbnail", "ImageTooLarge"), file
+        if outcome == "ImageTooLarge":
             refused.append(file)
+    assert 0 < len(refused) < len(huge)
     for file in refused:
-        [(got, peak)] = attempt([file], 10_240).values()
-        assert got == "thumbnail"
+        [(outcome, peak)] = attempt([file], 10_240).values()
+        assert outcome == "thumbnail"
         assert peak > 0.75 * memory_mb, file
-    assert len(refused) < len(huge)
 
 
 def test_large_thumbnails_never_kill_the_function(
     limit: tuple[int, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    """Widths beyond the usual ones cost more than the decoding: they are foreseen too."""
+    """The estimate includes large widths, which need more memory than decoding does."""
     memory_mb, prefix = limit
     files = []
     for mode in ("RGB", "RGBA"):
         files.append(tmp_path / f"{mode}.png")
-        drawn(mode).crop((0, 0, 6000, 4000)).save(files[-1], compress_level=1)
+        noise(mode).crop((0, 0, 6000, 4000)).save(files[-1], compress_level=1)
     for widths in ("4000", "6000"):
         for file in files:
-            [(got, _)] = attempt([file], memory_mb, prefix, widths).values()
-            assert got in ("thumbnail", "ImageTooLarge"), (file, widths)
+            [(outcome, _)] = attempt([file], memory_mb, prefix, widths).values()
+            assert outcome in ("thumbnail", "ImageTooLarge"), (file, widths)
             if memory_mb == 1024:
-                assert got == "thumbnail"
+                assert outcome == "thumbnail"
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="no corpus of real images here")
-def test_no_real_image_kills_the_function(limit: tuple[int, tuple[str, ...]]) -> None:
-    """Every file of the corpus, one after the other in one process, as a warm function has them."""
+@pytest.mark.skipif(not CASES.exists(), reason="the corpus of real images is not here")
+def test_real_images_never_kill_the_function(limit: tuple[int, tuple[str, ...]]) -> None:
+    """All files of the corpus are processed in one process, one by one, as in a warm function."""
     memory_mb, prefix = limit
     files = [path for path in sorted((CASES.parent / "cases").rglob("*")) if path.is_file()]
     outcomes = attempt(files, memory_mb, prefix)
-    assert [path for path, (got, _) in outcomes.items() if got == "killed"] == []
-    assert len(outcomes) == len(files)
+    assert [path for path, (outcome, _) in outcomes.items() if outcome == "killed"] == []
+    assert len(outcomes) == len(files) > 100
 
 
-def test_the_limit_is_real(limit: tuple[int, tuple[str, ...]]) -> None:
-    """A process that takes more than the limit is killed: else nothing above showed anything."""
+def test_a_process_over_the_limit_is_killed(limit: tuple[int, tuple[str, ...]]) -> None:
+    """Without this the tests above would prove nothing. The process allocates 64 MB too much."""
     memory_mb, prefix = limit
-    program = f"data = bytes(1) * ({memory_mb} * 2**20 + 2**26); print(len(data))"
+    program = f"import os; data = os.urandom(1) * ({memory_mb} * 2**20 + 2**26)"
     ran = subprocess.run(  # noqa: S603
-        [
-            *prefix,
-            sys.executable,
-            "-c",
-            f"import os; {program}".replace("bytes(1)", "os.urandom(1)"),
-        ],
-        capture_output=True,
-        check=False,
+        [*prefix, sys.executable, "-c", program], capture_output=True, check=False
     )
     assert ran.returncode == -9
 
@@ -175,10 +178,10 @@ def test_the_limit_is_real(limit: tuple[int, tuple[str, ...]]) -> None:
         (b"hvcC", 20, 3, 3.0),
     ],
 )
-def test_planes_are_told_by_the_decoder_s_configuration(
+def test_the_bytes_of_planes_follow_from_the_decoder_configuration(
     name: bytes, at: int, value: int, expected: float
 ) -> None:
-    """Depth and subsampling of AVIF and HEIC stand in a box each."""
+    """Bit depth and subsampling are read from the box av1C of an AVIF and hvcC of a HEIC."""
     box = bytearray(64)
     box[:4] = name
     box[at] = value

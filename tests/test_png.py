@@ -1,4 +1,4 @@
-"""PNG: inflated by another library, and decoded as Pillow alone decodes it."""
+"""PNG: data that ISA-L inflates is decoded to the same pixels as with Pillow alone."""
 
 import gc
 import io
@@ -20,19 +20,19 @@ from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
 from thumbnailer.imaging.formats.png import PngFile
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
-CUT, FLIPPED = "cut", "flipped"
+TRUNCATED, FLIPPED = "truncated", "flipped"
 
 
 def rgb_png(stream: bytes, size: tuple[int, int], cuts: Sequence[int] = ()) -> bytes:
-    """An RGB file whose zlib stream is cut into chunks at `cuts`, with text behind it."""
+    """Build an RGB file whose zlib stream is split at `cuts` into chunks, followed by a text."""
     ends = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     parts = [(b"IDAT", stream[start:end]) for start, end in pairwise(ends)]
     head = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
-    return png((b"IHDR", head), *parts, (b"tEXt", b"Title\0Behind"))
+    return png((b"IHDR", head), *parts, (b"tEXt", b"Title\0After the pixels"))
 
 
 def outcome(kind: type[PngImagePlugin.PngImageFile], data: bytes) -> object:
-    """Mode, pixels and texts of all frames; or None where the file is refused."""
+    """Decode with `kind`: mode, pixels and texts of all frames, or None if the file is refused."""
     try:
         with kind(io.BytesIO(data)) as image:
             frames = []
@@ -45,14 +45,14 @@ def outcome(kind: type[PngImagePlugin.PngImageFile], data: bytes) -> object:
 
 
 def decodes_as_pillow_does(data: bytes) -> bool:
-    """Whether the two agree, and whether the file is read or refused."""
+    """Check that PngFile has the same outcome as Pillow's own class, be it pixels or an error."""
     return outcome(PngFile, data) == outcome(PngImagePlugin.PngImageFile, data)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (640, 481)])
-def test_every_mode_has_the_same_pixels(mode: str, size: tuple[int, int]) -> None:
-    """Of any depth and number of channels, of one row's bytes or of many blocks."""
+def test_every_pixel_mode_is_decoded_as_by_pillow(mode: str, size: tuple[int, int]) -> None:
+    """Pixels are the same for any bit depth and number of channels, in one block or in many."""
     image = Image.radial_gradient("L").resize(size)
     image = quadrants(size, mode) if mode == "P" else image.convert(mode)
     data = encoded(image, "PNG")
@@ -60,8 +60,8 @@ def test_every_mode_has_the_same_pixels(mode: str, size: tuple[int, int]) -> Non
     assert decodes_as_pillow_does(data)
 
 
-def test_every_frame_of_an_animation_has_the_same_pixels() -> None:
-    """Each frame has a stream of its own, in chunks of another name (fdAT)."""
+def test_every_frame_of_an_animation_is_decoded_as_by_pillow() -> None:
+    """Each frame after the first is a stream of its own, in chunks of another name (fdAT)."""
     frames = [Image.radial_gradient("L").rotate(angle).convert("RGBA") for angle in (0, 40, 80)]
     data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
     found = outcome(PngFile, data)
@@ -78,12 +78,12 @@ def test_every_frame_of_an_animation_has_the_same_pixels() -> None:
     cuts=st.lists(st.integers(0, 3000), max_size=6),
     filtered=st.integers(0, 5),
 )
-def test_however_the_stream_is_cut_the_pixels_are_the_same(  # noqa: PLR0913
+def test_a_stream_in_any_chunks_is_decoded_as_by_pillow(  # noqa: PLR0913
     *, pixels: bytes, width: int, height: int, level: int, cuts: list[int], filtered: int
 ) -> None:
-    """Chunks may be empty and end anywhere, within the stream's header too (specification, 10.1).
+    """Chunks may be empty and end anywhere, even inside the stream's header (specification, 10.1).
 
-    What stands behind the pixels is still found: no more of the file is read than Pillow reads.
+    The text after the pixels is found too, so no more of the file is read than by Pillow.
     """
     row = bytes([filtered]) + (pixels * (width // 10 + 1))[: 3 * width]
     data = rgb_png(zlib.compress(row * height, level), (width, height), cuts)
@@ -92,31 +92,32 @@ def test_however_the_stream_is_cut_the_pixels_are_the_same(  # noqa: PLR0913
 
 
 @example(seed=bytes(90), damage=FLIPPED, at=0.39)
-@example(seed=b"\1" * 90, damage=CUT, at=144.5 / 149)
+@example(seed=b"\1" * 90, damage=TRUNCATED, at=144.5 / 149)
 @given(
     seed=st.binary(min_size=90, max_size=90),
-    damage=st.sampled_from([CUT, FLIPPED]),
+    damage=st.sampled_from([TRUNCATED, FLIPPED]),
     at=st.floats(0, 1, exclude_max=True),
 )
-def test_a_damaged_stream_is_refused_or_read_as_pillow_does(
+def test_a_damaged_stream_is_refused_or_decoded_correctly(
     seed: bytes, damage: str, at: float
 ) -> None:
-    """Cut short or with a bit turned over: never half a picture, never another one.
+    """A truncated stream, or one with a flipped bit, never gives half a picture or another one.
 
-    At the edges the two may differ in whether they read it at all: ISA-L takes an incomplete set of
-    codes that zlib refuses, and has more of the last bytes in hand. What is read is right.
+    Whether it is refused may differ from Pillow in rare cases: ISA-L accepts an incomplete set of
+    codes that zlib refuses, and has already read more of the last bytes. Then the pixels are those
+    of the undamaged file.
     """
     size = (100, 60)
-    stream = intact = zlib.compress((b"\0" + seed * 4)[:301] * size[1])
+    stream = undamaged = zlib.compress((b"\0" + seed * 4)[:301] * size[1])
     where = int(at * len(stream))
-    if damage == CUT:
+    if damage == TRUNCATED:
         stream = stream[:where]
     else:
         stream = stream[:where] + bytes([stream[where] ^ 0x10]) + stream[where + 1 :]
     found = outcome(PngFile, rgb_png(stream, size))
-    theirs = outcome(PngImagePlugin.PngImageFile, rgb_png(stream, size))
-    whole = outcome(PngImagePlugin.PngImageFile, rgb_png(intact, size))
-    assert found is None or found == (whole if theirs is None else theirs)
+    by_pillow = outcome(PngImagePlugin.PngImageFile, rgb_png(stream, size))
+    whole = outcome(PngImagePlugin.PngImageFile, rgb_png(undamaged, size))
+    assert found is None or found == (whole if by_pillow is None else by_pillow)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +125,14 @@ def test_a_damaged_stream_is_refused_or_read_as_pillow_does(
     [b"\x78\xbb", b"\x77\x85", b"\x88\x1c", b"\x78\x02", b"\x78", b""],
     ids=lambda each: each.hex(),
 )
-def test_a_stream_that_is_no_plain_zlib_is_pillows_to_judge(header: bytes) -> None:
-    """A preset dictionary, another method, too large a window, a wrong check, and too little."""
+def test_a_stream_with_another_header_has_the_same_outcome_as_with_pillow(header: bytes) -> None:
+    """Preset dictionary, other method, too large a window, wrong check bits, incomplete header."""
     stream = header + zlib.compress(bytes(301 * 60))[2:] if len(header) > 1 else header
     assert decodes_as_pillow_does(rgb_png(stream, (100, 60)))
 
 
-def test_what_is_inflated_at_a_time_is_bounded() -> None:
-    """A stream of 1,000 to 1 is given on in blocks, not whole: a bomb takes no more memory."""
+def test_a_stream_is_inflated_in_blocks_of_bounded_size() -> None:
+    """A bomb that inflates to a thousand times its size needs no more memory than another file."""
     with PngFile(
         io.BytesIO(rgb_png(zlib.compress(bytes(301 * 60 * 1000)), (100, 60_000)))
     ) as image:
@@ -141,22 +142,22 @@ def test_what_is_inflated_at_a_time_is_bounded() -> None:
     assert sum(len(part) for part in parts) > 200 * 60_000
 
 
-def test_an_image_goes_with_its_last_reference() -> None:
-    """Its pixels, most of a function's memory, do not wait for the garbage collector."""
+def test_an_image_is_freed_with_its_last_reference() -> None:
+    """Its pixels may fill most of the memory, so they must not wait for the garbage collector."""
     image = PngFile(io.BytesIO(encoded(quadrants((300, 200)), "PNG")))
     image.load()
-    alive = weakref.ref(image)
+    reference = weakref.ref(image)
     gc.disable()
     try:
         del image
-        assert alive() is None
+        assert reference() is None
     finally:
         gc.enable()
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
-def test_the_corpus_decodes_as_pillow_decodes_it() -> None:
-    """Interlaced, animated, of all depths, and broken: files of other programs."""
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real images is not here")
+def test_the_corpus_is_decoded_as_by_pillow() -> None:
+    """Other programs' files: interlaced, animated, of all bit depths, and damaged."""
     files = {path: path.read_bytes() for path in CORPUS.rglob("*.png")}
     small = {path: data for path, data in files.items() if _is_small(data)}
     assert small
@@ -164,7 +165,7 @@ def test_the_corpus_decodes_as_pillow_decodes_it() -> None:
 
 
 def _is_small(data: bytes) -> bool:
-    """A PNG of at most a megapixel."""
+    """Check for a PNG of at most one megapixel."""
     if not data.startswith(PNG_MAGIC) or len(data) < len(PNG_MAGIC) + 16:
         return False
     width, height = struct.unpack_from(">II", data, 16)

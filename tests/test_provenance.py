@@ -1,4 +1,4 @@
-"""Provenance: what is written into metadata is what is read back."""
+"""Provenance: what is written to metadata is read back, and damaged metadata is no error."""
 
 from datetime import UTC, datetime
 
@@ -17,34 +17,38 @@ PROVENANCES = st.builds(
 
 
 @given(PROVENANCES)
-def test_what_is_written_comes_back(told: Provenance) -> None:
-    """Any legal key survives the metadata, which stays ASCII and below S3's 2 KB."""
-    metadata = told.to_metadata()
-    assert Provenance.of(metadata) == told
+def test_provenance_is_read_as_it_was_written(provenance: Provenance) -> None:
+    """Any legal key survives; the metadata is ASCII and stays below the 2 KB that S3 allows."""
+    metadata = provenance.to_metadata()
+    assert Provenance.of(metadata) == provenance
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
     assert sum(len(name) + len(value) for name, value in metadata.items()) < 2048
 
 
 @given(PROVENANCES, PROVENANCES)
 def test_of_two_sources_exactly_one_is_newer(one: Provenance, other: Provenance) -> None:
-    """All workers agree on who has a shared name: the order is total on (time, key)."""
+    """Time and key decide, so that all workers agree on the winner of a collision."""
     same = (one.key, one.modified) == (other.key, other.modified)
     assert one.is_newer_than(other) + other.is_newer_than(one) == (0 if same else 1)
 
 
-def test_metadata_of_others_names_no_source() -> None:
-    """An object that somebody else put there has no provenance."""
+def test_metadata_without_a_source_key_has_no_provenance() -> None:
+    """Such an object was not written by this pipeline."""
     assert Provenance.of({}) is None
     assert Provenance.of({"recipe": "x"}) is None
     assert Provenance.of({"source-key": "base64,not base64!"}) is None
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=60))
-def test_damaged_metadata_never_fails(text: str) -> None:
-    """Whatever stands in the fields, it is read; a time that is none counts as long ago."""
+def test_damaged_metadata_is_read_without_an_error(text: str) -> None:
+    """Any text in the fields gives a provenance whose time has a time zone."""
     found = Provenance.of({"source-key": text, "source-modified": text})
     assert found is not None
     assert found.modified.tzinfo is not None
+
+
+def test_a_time_that_cannot_be_read_is_long_ago_and_one_without_a_zone_is_utc() -> None:
+    """So every provenance can be compared with every other one."""
     assert Provenance.of({"source-key": "k", "source-modified": "soon"}) == Provenance(
         "k", "", LONG_AGO, ""
     )

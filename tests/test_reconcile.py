@@ -1,6 +1,7 @@
-"""The write protocol: what the thumbnails are when all is quiet, whatever happened before."""
+"""The write protocol: which thumbnails exist in the end, whatever happens in between."""
 
 from collections.abc import Callable
+from copy import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,82 +22,88 @@ from thumbnailer.imaging import ENCODERS, Size, fingerprint, make_thumbnails
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
-from thumbnailer.storage import Object
+from thumbnailer.storage import Headers, Object, Stored
 from thumbnailer.telemetry import Telemetry
 
-SETTINGS = Settings("output", "https://sqs.example/1/letters")
+SETTINGS = Settings("output", "https://sqs.example/1/dead-letters")
 P = jpeg((640, 480), quality=90)
 Q = jpeg((640, 480), quality=40)
+"""Two versions of a source, called as in `thumbnailer.reconcile`."""
+
 KEY = "uploads/a/photo.jpg"
 THUMBNAILS = ("a/photo_128w.webp", "a/photo_512w.webp")
 
 
-class World:
-    """An input and an output bucket, and pipelines over them."""
+class Pipeline:
+    """An input and an output bucket in memory, and reconcilers that use them."""
 
     def __init__(self) -> None:
         self.input = MemoryBucket("input")
         self.output = MemoryBucket("output")
 
-    def pipeline(self, settings: Settings = SETTINGS, **buckets: MemoryBucket) -> Reconciler:
-        named = {"input": self.input, "output": self.output} | buckets
-        return Reconciler(settings, Telemetry("ERROR"), lambda name: named[name], lambda: 20.0)
+    def reconciler(self, settings: Settings = SETTINGS) -> Reconciler:
+        """Return a reconciler as in one invocation, with 20 s left."""
+        buckets = {"input": self.input, "output": self.output}
+        return Reconciler(settings, Telemetry("ERROR"), lambda name: buckets[name], lambda: 20.0)
 
     def process(self, key: str = KEY, **options: Any) -> Done | Skipped:
-        return self.pipeline().process(Upload("input", key), **options)
+        """Reconcile one upload."""
+        return self.reconciler().process(Upload("input", key), **options)
 
     def requests(self) -> list[tuple[str, str]]:
-        """What was asked of both buckets since the last call."""
-        asked = self.input.requests + self.output.requests
+        """Return the requests to both buckets since the last call."""
+        requests = self.input.requests + self.output.requests
         self.input.requests, self.output.requests = [], []
-        return asked
+        return requests
 
     def shows(self, source: bytes, key: str = KEY) -> bool:
-        """Whether both thumbnails are those of `source`, and say that they come from `key`."""
+        """Check that both thumbnails are those of `source`, and that their metadata names `key`."""
         made = make_thumbnails(source, SETTINGS.specs, SETTINGS.memory_mb)
         for thumbnail in made.thumbnails:
             state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.spec.size)]
-            told = Provenance.of(state.metadata)
-            marked = ENCODERS["webp"].mark(thumbnail.data, told.digest()) if told else None
-            if told is None or told.key != key or body != marked:
+            provenance = Provenance.of(state.metadata)
+            if provenance is None or provenance.key != key:
+                return False
+            if body != ENCODERS["webp"].mark(thumbnail.data, provenance.digest()):
                 return False
         return True
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def pipeline() -> Pipeline:
+    """Return a pipeline whose buckets are empty."""
+    return Pipeline()
 
 
-def once(bucket: MemoryBucket, request: str, act: Callable[[], object]) -> None:
-    """Let `act` happen just before the next `request` to `bucket`, and not again."""
+def once(bucket: MemoryBucket, request: str, action: Callable[[], object]) -> None:
+    """Run `action` just before the next `request` to `bucket`, and not again."""
 
-    def before(asked: str, _key: str) -> None:
-        if asked == request:
+    def before(name: str, _key: str) -> None:
+        if name == request:
             bucket.before = lambda _request, _key: None
-            act()
+            action()
 
     bucket.before = before
 
 
-def test_the_common_case_costs_a_get_and_a_put_a_width(world: World) -> None:
-    """A first upload: one GET, two PUTs, nothing else; the result tells keys and bytes."""
-    world.input.upload(KEY, P)
-    outcome = world.process()
-    assert world.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
-    assert world.shows(P)
+def test_a_first_upload_costs_one_get_and_one_put_for_each_width(pipeline: Pipeline) -> None:
+    """There are no other requests, and the outcome has the keys and bytes of the thumbnails."""
+    pipeline.input.upload(KEY, P)
+    outcome = pipeline.process()
+    assert pipeline.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
+    assert pipeline.shows(P)
     assert isinstance(outcome, Done)
-    assert [(t.size.width, t.key) for t in outcome.thumbnails] == list(
-        zip((128, 512), THUMBNAILS, strict=True)
-    )
-    assert all(t.bytes == len(world.output.objects[t.key][1]) for t in outcome.thumbnails)
+    assert [(each.size.width, each.key, each.bytes) for each in outcome.thumbnails] == [
+        (width, key, len(pipeline.output.objects[key][1]))
+        for width, key in zip((128, 512), THUMBNAILS, strict=True)
+    ]
 
 
-def test_metadata_tells_where_a_thumbnail_comes_from(world: World) -> None:
-    """source-key (percent-encoded), source-etag, source-modified and recipe."""
-    source = world.input.upload("uploads/å +.jpg", P)
-    world.process("uploads/å +.jpg")
-    state, _ = world.output.objects["å +_128w.webp"]
+def test_the_metadata_of_a_thumbnail_names_its_source(pipeline: Pipeline) -> None:
+    """It has source-key (percent-encoded), source-etag, source-modified and recipe."""
+    source = pipeline.input.upload("uploads/å +.jpg", P)
+    pipeline.process("uploads/å +.jpg")
+    state, _ = pipeline.output.objects["å +_128w.webp"]
     assert dict(state.metadata) == {
         "source-key": "uploads/%C3%A5%20%2B.jpg",
         "source-etag": source.etag,
@@ -105,156 +112,166 @@ def test_metadata_tells_where_a_thumbnail_comes_from(world: World) -> None:
     }
 
 
-def test_a_key_of_1024_bytes_fits_into_metadata(world: World) -> None:
-    """S3 allows 2 KB of metadata; a long key of emoji is still told, and known again."""
+def test_a_long_key_fits_into_the_metadata(pipeline: Pipeline) -> None:
+    """A key of 1,012 bytes stays below the 2 KB of metadata that S3 allows, and is recognised."""
     key = "uploads/" + "😀" * 251
-    world.input.upload(key, P)
-    world.process(key)
-    for state, _ in world.output.objects.values():
+    pipeline.input.upload(key, P)
+    pipeline.process(key)
+    assert len(pipeline.output.objects) == 2
+    for state, _ in pipeline.output.objects.values():
         assert sum(len(name) + len(value) for name, value in state.metadata.items()) < 2000
         assert all(value.isascii() for value in state.metadata.values())
-    assert world.process(key) == Skipped("thumbnails are current")
+    assert pipeline.process(key) == Skipped("thumbnails are current")
 
 
-def test_a_broken_profile_is_told_to_the_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an image lost on the way is logged with its key, and the thumbnails are made."""
-    told: list[tuple[str, str]] = []
+def test_a_broken_profile_is_logged(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be kept is logged with the key and the reason; the thumbnails are made."""
+    logged: list[tuple[str, str]] = []
     monkeypatch.setattr(
-        Telemetry, "degraded", lambda _self, _bucket, key, reason: told.append((key, reason))
+        Telemetry, "degraded", lambda _self, _bucket, key, reason: logged.append((key, reason))
     )
-    world.input.upload(KEY, jpeg((64, 48), icc_profile=b"not a profile"))
-    assert isinstance(world.process(), Done)
-    [(key, reason)] = told
+    pipeline.input.upload(KEY, jpeg((64, 48), icc_profile=b"not a profile"))
+    assert isinstance(pipeline.process(), Done)
+    [(key, reason)] = logged
     assert key == KEY
     assert "profile" in reason
 
 
-def test_a_doubled_event_writes_nothing(world: World) -> None:
-    """Ten times the same event: each thumbnail is written once."""
-    world.input.upload(KEY, P)
-    world.process()
-    before = dict(world.output.objects)
+def test_a_duplicate_event_writes_nothing(pipeline: Pipeline) -> None:
+    """When the same event arrives ten times, each thumbnail is written once."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    before = dict(pipeline.output.objects)
     for _ in range(9):
-        assert world.process() == Skipped("thumbnails are current")
-    assert world.output.objects == before
+        assert pipeline.process() == Skipped("thumbnails are current")
+    assert pipeline.output.objects == before
 
 
-def test_an_overwrite_replaces_the_thumbnails(world: World) -> None:
-    """Q over P: thumbnails of Q, and the source is looked at after the last write."""
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, Q)
-    world.requests()
-    world.process()
-    assert world.shows(Q)
-    assert world.requests().count(("head", KEY)) == 3  # before each overwrite, and at the end
+def test_overwriting_the_source_replaces_the_thumbnails(pipeline: Pipeline) -> None:
+    """Q replaces P: the thumbnails are those of Q, and the source is checked after the last PUT."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, Q)
+    pipeline.requests()
+    pipeline.process()
+    assert pipeline.shows(Q)
+    assert pipeline.requests().count(("head", KEY)) == 3  # before each overwrite, and at the end
 
 
-def test_another_recipe_replaces_the_thumbnails(world: World) -> None:
-    """A changed quality reaches what was there before when its source is next seen."""
-    world.input.upload(KEY, P)
-    world.process()
-    lower = Settings("output", "https://sqs.example/1/letters", quality=10)
-    assert isinstance(world.pipeline(lower).process(Upload("input", KEY)), Done)
-    assert world.output.objects[THUMBNAILS[0]][0].metadata["recipe"] == fingerprint(lower.specs[0])
+def test_another_fingerprint_replaces_the_thumbnails(pipeline: Pipeline) -> None:
+    """After the quality is changed, the next event of a source replaces its thumbnails."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    lower = replace(SETTINGS, quality=10)
+    assert isinstance(pipeline.reconciler(lower).process(Upload("input", KEY)), Done)
+    assert pipeline.output.objects[THUMBNAILS[0]][0].metadata["recipe"] == fingerprint(
+        lower.specs[0]
+    )
 
 
-def test_an_older_event_that_finishes_last_does_not_win(world: World) -> None:
-    """A stalled worker that read P must not put P's thumbnails over Q's."""
-    world.input.upload(KEY, P)
+def test_an_older_event_that_finishes_last_does_not_win(pipeline: Pipeline) -> None:
+    """A stalled worker that has read P does not overwrite the thumbnails of Q."""
+    pipeline.input.upload(KEY, P)
 
     def overtake() -> None:
-        world.input.upload(KEY, Q)
-        world.process()
+        pipeline.input.upload(KEY, Q)
+        pipeline.process()
 
-    once(world.output, "put", overtake)
-    world.process()
-    assert world.shows(Q)
+    once(pipeline.output, "put", overtake)
+    pipeline.process()
+    assert pipeline.shows(Q)
 
 
-def test_p_q_p_with_a_stalled_writer_ends_at_p(world: World) -> None:
-    """The source goes P, Q, P while a worker holds Q ready to write over P's thumbnails.
+def test_a_stalled_writer_of_q_does_not_win_when_the_source_is_p_again(pipeline: Pipeline) -> None:
+    """The source is P, Q and P again while a worker is about to overwrite P's thumbnails with Q's.
 
-    All in one second, as S3 counts: the worker of the second P finds P's thumbnails current and
-    writes nothing, so If-Match cannot tell the stalled worker: only its last look at the source
-    does.
+    All of this happens within one second, which is the resolution of S3's times. The worker of the
+    second P finds P's thumbnails current and writes nothing, so If-Match does not stop the stalled
+    worker. Only its last check of the source does.
     """
-    world.input.tick = timedelta(0)
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, Q)
+    pipeline.input.tick = timedelta(0)
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, Q)
 
     def revert(request: str, key: str) -> None:
-        if request == "put" and key == THUMBNAILS[0] and len(world.output.requests) > 2:
-            world.output.before = lambda _request, _key: None
-            world.input.upload(KEY, P)
-            assert world.process() == Skipped("thumbnails are current")
+        if request == "put" and key == THUMBNAILS[0] and len(pipeline.output.requests) > 2:
+            pipeline.output.before = lambda _request, _key: None
+            pipeline.input.upload(KEY, P)
+            assert pipeline.process() == Skipped("thumbnails are current")
 
-    world.output.requests = []
-    world.output.before = revert
-    world.process()
-    assert world.shows(P)
+    pipeline.output.requests = []
+    pipeline.output.before = revert
+    pipeline.process()
+    assert pipeline.shows(P)
 
 
-def test_the_last_look_is_not_forgotten_with_a_lost_reply(world: World) -> None:
-    """The stalled writer of P, Q, P again, with one width, and the reply to its write is lost.
+def test_the_source_is_checked_last_even_if_the_reply_to_the_overwrite_is_lost(
+    pipeline: Pipeline,
+) -> None:
+    """As in the test above, a worker of Q is stalled, but the reply to its overwrite is lost.
 
-    Its client's retry meets what it wrote itself; it looks current, as if nothing was overwritten.
+    Its client repeats the PUT, is refused, and the worker finds the thumbnail that it wrote itself.
+    That is current, as if the worker had overwritten nothing.
     """
-    one_width = Settings("output", "https://sqs.example/1/letters", sizes=(Size.of_width(512),))
+    one_width = replace(SETTINGS, sizes=(Size.of_width(512),))
     upload = Upload("input", KEY)
-    world.input.tick = timedelta(0)
-    world.input.upload(KEY, P)
-    world.pipeline(one_width).process(upload)
-    world.input.upload(KEY, Q)
-    real = world.output.put
+    pipeline.input.tick = timedelta(0)
+    pipeline.input.upload(KEY, P)
+    pipeline.reconciler(one_width).process(upload)
+    pipeline.input.upload(KEY, Q)
+    real = pipeline.output.put
 
     def put(new: Object, *, replacing: str | None) -> bool:
         if replacing is None:
             return real(new, replacing=replacing)
-        world.output.put = real  # type: ignore[method-assign]
-        world.input.upload(KEY, P)
-        assert world.pipeline(one_width).process(upload) == Skipped("thumbnails are current")
+        pipeline.output.put = real  # type: ignore[method-assign]
+        pipeline.input.upload(KEY, P)
+        assert pipeline.reconciler(one_width).process(upload) == Skipped("thumbnails are current")
         assert real(new, replacing=replacing)
         return real(new, replacing=replacing)  # 412
 
-    world.output.put = put  # type: ignore[method-assign]
-    world.pipeline(one_width).process(upload)
-    told = Provenance.of(world.output.objects[THUMBNAILS[1]][0].metadata)
-    assert told is not None
-    assert told.etag == world.input.objects[KEY][0].etag
+    pipeline.output.put = put  # type: ignore[method-assign]
+    pipeline.reconciler(one_width).process(upload)
+    provenance = Provenance.of(pipeline.output.objects[THUMBNAILS[1]][0].metadata)
+    assert provenance is not None
+    assert provenance.etag == pipeline.input.objects[KEY][0].etag
 
 
-def test_the_last_look_follows_any_overwrite(world: World) -> None:
-    """One width overwritten, the next one new: the source is looked at once more all the same."""
-    world.input.upload(KEY, P)
-    world.process()
-    del world.output.objects[THUMBNAILS[1]]
-    world.input.upload(KEY, Q)
-    world.requests()
-    world.process()
-    assert world.requests().count(("head", KEY)) == 2  # before the overwrite, and at the end
+def test_the_source_is_checked_last_even_if_only_one_width_is_overwritten(
+    pipeline: Pipeline,
+) -> None:
+    """One thumbnail is overwritten, and the other is new: the source is checked after both."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    del pipeline.output.objects[THUMBNAILS[1]]
+    pipeline.input.upload(KEY, Q)
+    pipeline.requests()
+    pipeline.process()
+    assert pipeline.requests().count(("head", KEY)) == 2  # before the overwrite, and at the end
 
 
-def test_a_lost_reply_is_not_taken_for_a_lost_race(world: World) -> None:
-    """A PUT that took effect but whose retry gets 412 is seen to be ours, and current."""
-    world.input.upload(KEY, P)
-    real = world.output.put
+def test_a_write_whose_reply_is_lost_counts_as_current(pipeline: Pipeline) -> None:
+    """The client's retry of a PUT that took effect gets 412; the object found there is current."""
+    pipeline.input.upload(KEY, P)
+    real = pipeline.output.put
 
     def put(new: Object, *, replacing: str | None) -> bool:
         real(new, replacing=replacing)
         return False
 
-    world.output.put = put  # type: ignore[method-assign]
-    assert world.process() == Skipped("thumbnails are current")
-    assert world.shows(P)
+    pipeline.output.put = put  # type: ignore[method-assign]
+    assert pipeline.process() == Skipped("thumbnails are current")
+    assert pipeline.shows(P)
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_409_on_a_new_thumbnail_is_tried_again(world: World, times: int) -> None:
-    """409 means that another request was under way: nothing there yet, so put again."""
-    world.input.upload(KEY, P)
-    real = world.output.put
+def test_a_put_that_is_refused_although_no_object_exists_is_repeated(
+    pipeline: Pipeline, times: int
+) -> None:
+    """S3 answers 409 while another request is under way. Nothing is there yet, so PUT again."""
+    pipeline.input.upload(KEY, P)
+    real = pipeline.output.put
     refused = 0
 
     def put(new: Object, *, replacing: str | None) -> bool:
@@ -264,145 +281,146 @@ def test_409_on_a_new_thumbnail_is_tried_again(world: World, times: int) -> None
             return False
         return real(new, replacing=replacing)
 
-    world.output.put = put  # type: ignore[method-assign]
-    assert isinstance(world.process(), Done)
-    assert world.shows(P)
+    pipeline.output.put = put  # type: ignore[method-assign]
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.shows(P)
 
 
-def test_412_on_an_overwrite_is_looked_at_again(world: World) -> None:
-    """Another writer was quicker between HEAD and PUT: look, and settle what is there now."""
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, Q)
-    stale = world.output.objects[THUMBNAILS[0]]
-    calls = 0
+def test_an_overwrite_that_is_refused_starts_from_what_is_there_now(pipeline: Pipeline) -> None:
+    """Another writer was faster between HEAD and PUT (412): check its thumbnail, and replace it."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, Q)
+    state, body = pipeline.output.objects[THUMBNAILS[0]]
+    puts = 0
 
     def before(request: str, key: str) -> None:
-        nonlocal calls
+        nonlocal puts
         if request == "put" and key == THUMBNAILS[0]:
-            calls += 1
-            if calls == 2:  # the If-Match write: someone writes P's thumbnail anew, other etag
-                from thumbnailer.storage import Headers  # noqa: PLC0415
+            puts += 1
+            if puts == 2:  # with If-Match: somebody writes P's thumbnail again, with another etag
+                headers = Headers("image/webp", "", state.metadata)
+                pipeline.output.upload(key, body + b"\0", headers)
 
-                headers = Headers("image/webp", "", stale[0].metadata)
-                world.output.upload(key, stale[1] + b"\0", headers)
-
-    world.output.before = before
-    world.process()
-    assert world.shows(Q)
+    pipeline.output.before = before
+    pipeline.process()
+    assert puts == 3
+    assert pipeline.shows(Q)
 
 
-def test_endless_rivals_end_as_transient(world: World) -> None:
-    """Restarts are bounded: then the event is left to its retry."""
-    world.input.upload(KEY, P)
-    world.output.put = lambda *_args, **_kwargs: False  # type: ignore[method-assign]
+def test_endlessly_refused_writes_are_a_transient_error(pipeline: Pipeline) -> None:
+    """The number of attempts is limited; then the event is left to its retry."""
+    pipeline.input.upload(KEY, P)
+    pipeline.output.put = lambda *_args, **_kwargs: False  # type: ignore[method-assign]
     with pytest.raises(SourceUnsettled):
-        world.process()
+        pipeline.process()
 
 
-def test_an_endlessly_changing_source_ends_as_transient(world: World) -> None:
-    """A source that is rewritten under every attempt is left to its retry."""
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, Q)
-    world.input.after = lambda request, _key: (
-        world.input.upload(KEY, jpeg((64, 64), comment=str(len(world.input.requests)).encode()))
+def test_an_endlessly_changing_source_is_a_transient_error(pipeline: Pipeline) -> None:
+    """A source that changes during every attempt is left to the retry of its event."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, Q)
+    pipeline.input.after = lambda request, _key: (
+        pipeline.input.upload(
+            KEY, jpeg((64, 64), comment=str(len(pipeline.input.requests)).encode())
+        )
         and None
         if request == "get"
         else None
     )
     with pytest.raises(SourceUnsettled):
-        world.process()
+        pipeline.process()
 
 
-def test_a_source_that_is_gone_is_skipped(world: World) -> None:
-    """A delete that overtakes its create leaves nothing to do."""
-    assert world.process() == Skipped("the source is gone")
-    assert world.output.requests == []
+def test_a_source_that_is_gone_is_skipped(pipeline: Pipeline) -> None:
+    """An event whose object has been deleted meanwhile leaves nothing to do."""
+    assert pipeline.process() == Skipped("the source is gone")
+    assert pipeline.output.requests == []
 
 
-def test_a_source_gone_midway_stops_the_overwrite(world: World) -> None:
-    """Deleted between GET and overwrite: the older thumbnails stay, nothing is written."""
-    world.input.upload(KEY, P)
-    world.process()
-    before = dict(world.output.objects)
-    world.input.upload(KEY, Q)
-    once(world.output, "head", world.input.objects.clear)
-    assert world.process() == Skipped("the source is gone")
-    assert world.output.objects == before
+def test_a_source_deleted_while_it_is_processed_overwrites_nothing(pipeline: Pipeline) -> None:
+    """Where the source is deleted between GET and overwrite, the older thumbnails stay."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    before = dict(pipeline.output.objects)
+    pipeline.input.upload(KEY, Q)
+    once(pipeline.output, "head", pipeline.input.objects.clear)
+    assert pipeline.process() == Skipped("the source is gone")
+    assert pipeline.output.objects == before
 
 
 @pytest.mark.parametrize("order", [("a.jpg", "a.png"), ("a.png", "a.jpg")])
-def test_of_colliding_sources_the_newer_wins_in_any_order(
-    world: World, order: tuple[str, str]
+def test_the_newer_of_two_colliding_sources_wins_in_any_order(
+    pipeline: Pipeline, order: tuple[str, str]
 ) -> None:
-    """a.jpg and a.png share thumbnails: the newer upload has them, whichever event is last."""
-    world.input.upload("uploads/a.jpg", P)
-    world.input.upload("uploads/a.png", Q)
+    """The thumbnails of a.jpg and a.png have the same keys; they belong to the newer upload."""
+    pipeline.input.upload("uploads/a.jpg", P)
+    pipeline.input.upload("uploads/a.png", Q)
     for name in order:
-        world.process(f"uploads/{name}")
-    assert world.shows(Q, "uploads/a.png")
+        pipeline.process(f"uploads/{name}")
+    assert pipeline.shows(Q, "uploads/a.png")
 
 
-def test_colliding_sources_of_the_same_second_settle_by_key(world: World) -> None:
-    """S3 tells whole seconds; a tie goes to the greater key, so that all workers agree."""
-    from copy import replace  # noqa: PLC0415
-
+def test_of_colliding_sources_of_the_same_second_the_greater_key_wins(pipeline: Pipeline) -> None:
+    """S3 reports whole seconds. The key decides a tie, so that all workers agree."""
     for name, body in (("uploads/a.jpg", P), ("uploads/a.png", Q)):
-        state = world.input.upload(name, body)
-        moment = world.input.objects["uploads/a.jpg"][0].modified
-        world.input.objects[name] = (replace(state, modified=moment), body)
+        state = pipeline.input.upload(name, body)
+        moment = pipeline.input.objects["uploads/a.jpg"][0].modified
+        pipeline.input.objects[name] = (replace(state, modified=moment), body)
     for name in ("uploads/a.png", "uploads/a.jpg", "uploads/a.png"):
-        world.process(name)
-    assert world.shows(Q, "uploads/a.png")
+        pipeline.process(name)
+    assert pipeline.shows(Q, "uploads/a.png")
 
 
-def test_the_same_bytes_again_count_as_newer(world: World) -> None:
-    """a.jpg, a.png, a.jpg again with the same bytes: a.jpg is the newest, in any order of events.
+def test_uploading_the_same_bytes_again_makes_a_source_the_newest(pipeline: Pipeline) -> None:
+    """After a.jpg, a.png and a.jpg again, a.jpg wins, although its bytes and etag are the same.
 
-    If its second event left the thumbnails as they were, a.png's late one would take them.
+    If its second event did not write the thumbnails again, the late event of a.png would win.
     """
-    world.input.upload("uploads/a.jpg", P)
-    world.process("uploads/a.jpg")
-    world.input.upload("uploads/a.png", Q)
-    world.input.upload("uploads/a.jpg", P)
-    world.process("uploads/a.jpg")
-    world.process("uploads/a.png")
-    assert world.shows(P, "uploads/a.jpg")
+    pipeline.input.upload("uploads/a.jpg", P)
+    pipeline.process("uploads/a.jpg")
+    pipeline.input.upload("uploads/a.png", Q)
+    pipeline.input.upload("uploads/a.jpg", P)
+    pipeline.process("uploads/a.jpg")
+    pipeline.process("uploads/a.png")
+    assert pipeline.shows(P, "uploads/a.jpg")
 
 
-def test_a_collision_is_told_once_an_upload(world: World) -> None:
-    """Both keys are named to the telemetry, whoever wins."""
-    world.input.upload("uploads/a.jpg", P)
-    world.input.upload("uploads/a.png", Q)
-    world.process("uploads/a.jpg")
-    told: list[tuple[str, str, str]] = []
-    pipeline = world.pipeline()
-    pipeline.telemetry.collided = lambda *names: told.append(names)  # type: ignore[method-assign]
-    pipeline.process(Upload("input", "uploads/a.png"))
-    pipeline.process(Upload("input", "uploads/a.jpg"))
-    assert told == [
+def test_a_collision_is_logged_once_for_each_upload(pipeline: Pipeline) -> None:
+    """The log has both keys, whichever source wins."""
+    pipeline.input.upload("uploads/a.jpg", P)
+    pipeline.input.upload("uploads/a.png", Q)
+    pipeline.process("uploads/a.jpg")
+    logged: list[tuple[str, str, str]] = []
+    reconciler = pipeline.reconciler()
+    reconciler.telemetry.collided = (  # type: ignore[method-assign]
+        lambda *names: logged.append(names)
+    )
+    reconciler.process(Upload("input", "uploads/a.png"))
+    reconciler.process(Upload("input", "uploads/a.jpg"))
+    assert logged == [
         ("input", "uploads/a.png", "uploads/a.jpg"),
         ("input", "uploads/a.jpg", "uploads/a.png"),
     ]
 
 
-def test_the_owner_of_shared_thumbnails_is_named(world: World) -> None:
-    """Whoever loses the name is told to whom."""
-    world.input.upload("uploads/a.jpg", P)
-    world.input.upload("uploads/a.png", Q)
-    world.process("uploads/a.png")
-    outcome = world.process("uploads/a.jpg")
+def test_the_reason_for_a_lost_collision_names_the_newer_source(pipeline: Pipeline) -> None:
+    """The older source is skipped, and the reason has the key of the newer one."""
+    pipeline.input.upload("uploads/a.jpg", P)
+    pipeline.input.upload("uploads/a.png", Q)
+    pipeline.process("uploads/a.png")
+    outcome = pipeline.process("uploads/a.jpg")
     assert isinstance(outcome, Skipped)
     assert "uploads/a.png" in outcome.reason
 
 
-def test_an_object_of_unknown_origin_is_replaced(world: World) -> None:
-    """Something else that lies where a thumbnail belongs has no claim to the name."""
-    world.output.upload(THUMBNAILS[0], b"not ours")
-    world.input.upload(KEY, P)
-    world.process()
-    assert world.shows(P)
+def test_an_object_without_provenance_is_replaced(pipeline: Pipeline) -> None:
+    """An object at a thumbnail's key that was not written by this pipeline is overwritten."""
+    pipeline.output.upload(THUMBNAILS[0], b"written by hand")
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    assert pipeline.shows(P)
 
 
 @pytest.mark.parametrize(
@@ -413,137 +431,136 @@ def test_an_object_of_unknown_origin_is_replaced(world: World) -> None:
         (Upload("output", "uploads/a.jpg"), "must differ"),
     ],
 )
-def test_what_is_not_ours_is_skipped_unread(world: World, upload: Upload, reason: str) -> None:
-    """Each with its reason, and without a request."""
-    outcome = world.pipeline().process(upload)
+def test_an_upload_that_is_out_of_scope_is_skipped_without_a_request(
+    pipeline: Pipeline, upload: Upload, reason: str
+) -> None:
+    """Other prefixes, folder markers and the output bucket are not read; the reason says why."""
+    outcome = pipeline.reconciler().process(upload)
     assert isinstance(outcome, Skipped)
     assert reason in outcome.reason
-    assert world.requests() == []
+    assert pipeline.requests() == []
 
 
-def test_an_original_may_be_called_like_a_thumbnail(world: World) -> None:
-    """Own outputs are known by their bucket: x_128w.webp is a legal upload."""
-    world.input.upload("uploads/x_128w.webp", P)
-    assert isinstance(world.process("uploads/x_128w.webp"), Done)
-    assert "x_128w_128w.webp" in world.output.objects
+def test_an_original_may_have_the_name_of_a_thumbnail(pipeline: Pipeline) -> None:
+    """Outputs are recognised by their bucket and not by their name: x_128w.webp can be uploaded."""
+    pipeline.input.upload("uploads/x_128w.webp", P)
+    assert isinstance(pipeline.process("uploads/x_128w.webp"), Done)
+    assert "x_128w_128w.webp" in pipeline.output.objects
 
 
-def test_a_corrupt_upload_fails_with_the_etag_that_was_read(world: World) -> None:
-    """The failure names the very bytes that are at fault; nothing is written."""
-    state = world.input.upload(KEY, P[:2000])
+def test_a_corrupt_upload_fails_with_the_etag_that_was_read(pipeline: Pipeline) -> None:
+    """The etag identifies the damaged bytes, and nothing is written."""
+    state = pipeline.input.upload(KEY, P[:2000])
     with pytest.raises(Failed) as raised:
-        world.process()
+        pipeline.process()
     assert isinstance(raised.value.error, CorruptImage)
     assert raised.value.etag == state.etag
-    assert world.output.objects == {}
+    assert pipeline.output.objects == {}
 
 
-def test_a_superseded_corrupt_upload_does_not_fail(world: World) -> None:
-    """Corrupt bytes that were replaced while they were read are no failure: the new ones count."""
-    world.input.upload(KEY, P[:2000])
-    once(world.input, "head", lambda: world.input.upload(KEY, Q))
-    assert isinstance(world.process(), Done)
-    assert world.shows(Q)
+def test_a_corrupt_upload_that_is_replaced_meanwhile_does_not_fail(pipeline: Pipeline) -> None:
+    """Where corrupt bytes were replaced while they were decoded, the new ones are processed."""
+    pipeline.input.upload(KEY, P[:2000])
+    once(pipeline.input, "head", lambda: pipeline.input.upload(KEY, Q))
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.shows(Q)
 
 
-def test_a_corrupt_upload_that_is_gone_is_skipped(world: World) -> None:
-    """Nobody needs a letter about what is no longer there."""
-    world.input.upload(KEY, P[:2000])
-    once(world.input, "head", world.input.objects.clear)
-    assert world.process() == Skipped("the source is gone")
+def test_a_corrupt_upload_that_is_deleted_meanwhile_is_skipped(pipeline: Pipeline) -> None:
+    """There is no failure, and so no dead-letter message, for an object that no longer exists."""
+    pipeline.input.upload(KEY, P[:2000])
+    once(pipeline.input, "head", pipeline.input.objects.clear)
+    assert pipeline.process() == Skipped("the source is gone")
 
 
-def test_thumbnails_of_an_earlier_upload_stay_and_the_failure_says_so(world: World) -> None:
-    """A broken overwrite takes nothing away."""
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, b"not an image")
+def test_a_corrupt_overwrite_keeps_the_earlier_thumbnails_and_says_so(pipeline: Pipeline) -> None:
+    """The error message says that thumbnails of an earlier upload are still in place."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, b"not an image")
     with pytest.raises(Failed, match="earlier upload"):
-        world.process()
-    assert world.shows(P)
+        pipeline.process()
+    assert pipeline.shows(P)
 
 
-def test_too_many_bytes_are_refused_unread(world: World) -> None:
-    """A source that would not fit twice is not fetched; the error names what memory would do."""
-    state = world.input.upload(KEY, bytes(10))
-    from copy import replace  # noqa: PLC0415
+def test_a_file_with_too_many_bytes_is_refused_before_it_is_read(pipeline: Pipeline) -> None:
+    """The body is not received, and the error says how much memory is enough."""
+    state = pipeline.input.upload(KEY, bytes(10))
 
     def read() -> bytes:
         raise AssertionError
 
-    from thumbnailer.storage import Stored  # noqa: PLC0415
-
     big = replace(state, size=200_000_000)
-    world.input.objects[KEY] = (big, b"")
-    world.input.get = lambda _key: Stored(big, read)  # type: ignore[method-assign]
+    pipeline.input.objects[KEY] = (big, b"")
+    pipeline.input.get = lambda _key: Stored(big, read)  # type: ignore[method-assign]
     with pytest.raises(Failed, match="Set LambdaMemorySize to at least 537") as raised:
-        world.process()
+        pipeline.process()
     assert isinstance(raised.value.error, ImageTooLarge)
 
 
-def test_an_image_too_large_for_any_lambda_says_so(world: World) -> None:
-    """Beyond Lambda's 10,240 MB no memory size is recommended."""
+def test_an_image_too_large_for_any_lambda_says_so(pipeline: Pipeline) -> None:
+    """Where an image needs more than Lambda's maximum of 10,240 MB, no size is recommended."""
     data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
     data[18:26] = (60_000).to_bytes(4, "little") * 2
-    world.input.upload(KEY, bytes(data))
+    pipeline.input.upload(KEY, bytes(data))
     with pytest.raises(Failed, match="No Lambda size is large enough"):
-        world.process()
+        pipeline.process()
 
 
-def test_a_thumbnail_key_beyond_s3s_limit_is_permanent(world: World) -> None:
-    """1,024 bytes are the most; without a prefix to cut, a long name leaves no room."""
+def test_a_thumbnail_key_beyond_the_limit_of_s3_is_a_permanent_error(pipeline: Pipeline) -> None:
+    """S3 allows 1,024 bytes, which the thumbnail's key exceeds and the source's does not."""
     key = "uploads/" + "x" * 1016
-    world.input.upload(key, P)
+    pipeline.input.upload(key, P)
     with pytest.raises(Failed) as raised:
-        world.process(key)
+        pipeline.process(key)
     assert isinstance(raised.value.error, KeyTooLong)
 
 
-def test_only_missing_costs_a_head_a_width_and_no_get(world: World) -> None:
-    """With the etag known from a listing, what is already made costs HEADs alone."""
-    etag = world.input.upload(KEY, P).etag
-    world.process()
-    world.requests()
+def test_only_missing_costs_one_head_for_each_current_thumbnail(pipeline: Pipeline) -> None:
+    """Where the event has the etag, as in a backfill, an upload that is current costs no GET."""
+    etag = pipeline.input.upload(KEY, P).etag
+    pipeline.process()
+    pipeline.requests()
     upload = Upload("input", KEY, etag)
-    outcome = world.pipeline().process(upload, only_missing=True)
+    outcome = pipeline.reconciler().process(upload, only_missing=True)
     assert outcome == Skipped("thumbnails are current")
-    assert world.requests() == [("head", key) for key in THUMBNAILS]
+    assert pipeline.requests() == [("head", key) for key in THUMBNAILS]
 
 
-def test_only_missing_makes_what_is_missing(world: World) -> None:
-    """A width that was added, or lost, is made."""
-    world.input.upload(KEY, P)
-    world.process()
-    del world.output.objects[THUMBNAILS[1]]
-    assert isinstance(world.process(only_missing=True), Done)
-    assert world.shows(P)
+def test_only_missing_makes_missing_thumbnails(pipeline: Pipeline) -> None:
+    """Where one thumbnail was deleted, an upload is processed."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    del pipeline.output.objects[THUMBNAILS[1]]
+    assert isinstance(pipeline.process(only_missing=True), Done)
+    assert pipeline.shows(P)
 
 
-@pytest.mark.parametrize("request_name", ["get", "put", "head"])
-def test_a_failing_request_is_healed_by_the_retry(world: World, request_name: str) -> None:
-    """Whatever request fails, after it took effect or before: the event's retry ends right."""
-    world.input.upload(KEY, P)
-    world.process()
-    world.input.upload(KEY, Q)
+@pytest.mark.parametrize("failing", ["get", "put", "head"])
+def test_the_retry_after_a_failed_request_succeeds(pipeline: Pipeline, failing: str) -> None:
+    """Whichever request fails, before or after it took effect, the retry makes the thumbnails."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    pipeline.input.upload(KEY, Q)
 
-    def fail(asked: str, _key: str) -> None:
-        if asked == request_name:
+    def fail(request: str, _key: str) -> None:
+        if request == failing:
             raise StorageUnavailable("503 Slow Down")
 
     for moment in ("before", "after"):
-        for bucket in (world.input, world.output):
+        for bucket in (pipeline.input, pipeline.output):
             setattr(bucket, moment, fail)
         with pytest.raises(StorageUnavailable):
-            world.process()
-        for bucket in (world.input, world.output):
+            pipeline.process()
+        for bucket in (pipeline.input, pipeline.output):
             setattr(bucket, moment, lambda _request, _key: None)
-    world.process()
-    assert world.shows(Q)
+    pipeline.process()
+    assert pipeline.shows(Q)
 
 
-def test_thumbnails_are_what_is_stored(world: World) -> None:
-    """The object in the bucket is a WebP of the width that its key tells."""
-    world.input.upload(KEY, P)
-    world.process()
+def test_the_stored_objects_are_the_thumbnails(pipeline: Pipeline) -> None:
+    """Each object is a picture that is as wide as its key says."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
     for key, width in zip(THUMBNAILS, (128, 512), strict=True):
-        assert decoded(world.output.objects[key][1]).size == (width, width * 3 // 4)
+        assert decoded(pipeline.output.objects[key][1]).size == (width, width * 3 // 4)

@@ -1,4 +1,4 @@
-"""Decoded pictures → small ones: shortcuts that change no pixel, and how far is too far."""
+"""Resizing: shortcuts change no pixel, and pictures are averaged only as far as is good."""
 
 import io
 from typing import Any
@@ -11,16 +11,17 @@ from PIL import Image, JpegImagePlugin
 from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, factors, shrink
 
 SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
-"""Several parts both ways, the last of each smaller."""
+"""Pixels: several parts in each direction, of which the last is smaller."""
 
 
 def coloured(alpha: Image.Image) -> Image.Image:
+    """Return colour noise with this alpha channel."""
     noise = [Image.effect_noise(alpha.size, 90).rotate(90 * turn) for turn in range(3)]
     return Image.merge("RGBA", [*noise, alpha])
 
 
 def cut_out() -> Image.Image:
-    """Opaque in the middle, empty around it, a soft edge between."""
+    """Return an alpha channel: opaque in the middle, transparent outside, with a soft edge."""
     distance = Image.radial_gradient("L").resize(SIZE)
     return distance.point([min(255, max(0, (110 - value) * 8)) for value in range(256)])
 
@@ -28,29 +29,30 @@ def cut_out() -> Image.Image:
 @pytest.mark.parametrize(
     "alpha",
     [Image.new("L", SIZE, 255), Image.new("L", SIZE, 0), Image.new("L", SIZE, 90), cut_out()],
-    ids=["opaque", "empty", "even", "cut out"],
+    ids=["opaque", "transparent", "uniform", "cut out"],
 )
-def test_a_look_at_alpha_changes_no_pixel(alpha: Image.Image) -> None:
-    """Opaque and empty parts are not premultiplied, and come out as if they had been."""
+def test_the_shortcut_for_opaque_and_transparent_parts_changes_no_pixel(alpha: Image.Image) -> None:
+    """Such parts are not premultiplied, and have the same pixels as if they were."""
     image, size = coloured(alpha), (160, 61)
     by = factors((0, 0, *image.size), size)
     assert min(by) > 1
     box = (0, 0, SIZE[0] / by[0], SIZE[1] / by[1])
-    plain = image.convert("RGBa").reduce(by).resize(size, Image.Resampling.LANCZOS, box=box)
+    expected = image.convert("RGBa").reduce(by).resize(size, Image.Resampling.LANCZOS, box=box)
     made = shrink(image, size, (0, 0, *image.size))
     assert made.mode == "RGBa"
-    assert np.array_equal(np.asarray(made), np.asarray(plain))
+    assert np.array_equal(np.asarray(made), np.asarray(expected))
 
 
-def test_a_whole_picture_is_averaged_to_no_less_than_twice_its_thumbnail() -> None:
-    """The rest is the careful resize's: libvips leaves as much, and is as sharp."""
+def test_a_whole_picture_is_averaged_to_at_least_twice_the_size_of_its_thumbnail() -> None:
+    """The factor is the largest that leaves the last resize twice the size, as in libvips."""
     for width in range(600, 6000, 97):
         by, _ = factors((0, 0, width, width), (512, 512))
         assert by == 1 or width / by >= 2 * 512
+        assert width / (by + 1) < 2 * 512
 
 
-def test_a_jpeg_is_fed_to_its_decoder_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One read for the whole file, which gives the caller's bytes and no copy of them."""
+def test_a_jpeg_is_passed_to_its_decoder_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder reads the file once, and gets the caller's own bytes and not a copy."""
     buffer = io.BytesIO()
     Image.effect_noise((1500, 1000), 90).save(buffer, "JPEG", quality=95)
     data = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""One contract, run against every implementation of storage.Bucket."""
+"""Every implementation of storage.Bucket fulfils one contract, whatever S3 answers."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket
 from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
@@ -37,7 +37,7 @@ AWKWARD_KEYS = ["a//b.webp", "/a.webp", "a/", "../a.webp", "a/./b", "a\tb\x01.we
 
 @pytest.fixture(params=[*SIMULATED, "obstore", "boto3", "memory", "chosen by key"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
-    """Each implementation, over an empty bucket."""
+    """Return each implementation in turn, for an empty bucket."""
     if request.param == "memory":
         return MemoryBucket()
     if request.param in SIMULATED:
@@ -52,8 +52,8 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
 
 
 @pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
-def test_a_missing_bucket_is_a_fault_not_an_answer(aws: str, kind: Maker) -> None:
-    """A wrong bucket name must not look as if every upload were gone."""
+def test_a_missing_bucket_raises_storage_unavailable(aws: str, kind: Maker) -> None:
+    """Otherwise a wrong bucket name would look as if every upload had been deleted."""
     assert aws
     missing = kind("no-such-bucket", 6.0)
     with pytest.raises(StorageUnavailable):
@@ -63,8 +63,8 @@ def test_a_missing_bucket_is_a_fault_not_an_answer(aws: str, kind: Maker) -> Non
 
 
 @pytest.mark.parametrize("key", PLAIN_KEYS + AWKWARD_KEYS)
-def test_any_legal_key_is_named_exactly(s3: Any, key: str) -> None:
-    """The client is chosen so that the object gets this very key, `//` and `..` included."""
+def test_any_legal_key_is_stored_unchanged(s3: Any, key: str) -> None:
+    """S3Bucket chooses a client that does not change the key, even with `//` or `..` in it."""
     bucket = S3Bucket(OUTPUT, lambda: 6.0)
     assert bucket.put(Object(key, b"x", HEADERS), replacing=None)
     assert [found["Key"] for found in _listed(s3)] == [key]
@@ -74,6 +74,7 @@ def test_any_legal_key_is_named_exactly(s3: Any, key: str) -> None:
 
 
 def _listed(s3: Any) -> list[dict[str, Any]]:
+    """List the output bucket, with decoded keys."""
     from urllib.parse import unquote_plus  # noqa: PLC0415
 
     listed = s3.list_objects_v2(Bucket=OUTPUT, EncodingType="url")
@@ -84,10 +85,9 @@ def _listed(s3: Any) -> list[dict[str, Any]]:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
 )
-def test_obstore_gets_no_key_that_it_would_change(s3: Any, key: str) -> None:
-    """Every key that AWKWARD_KEY lets through is stored by obstore under exactly that name."""
-    if AWKWARD_KEY.search(key):
-        return
+def test_obstore_is_used_only_for_keys_that_it_does_not_change(s3: Any, key: str) -> None:
+    """Every key that AWKWARD_KEY does not match is stored by obstore under exactly that key."""
+    assume(not AWKWARD_KEY.search(key))
     ObstoreBucket(OUTPUT, 6.0).put(Object(key, b"x", HEADERS), replacing=None)
     assert s3.head_object(Bucket=OUTPUT, Key=key)["ContentLength"] == 1
     s3.delete_object(Bucket=OUTPUT, Key=key)
@@ -95,13 +95,13 @@ def test_obstore_gets_no_key_that_it_would_change(s3: Any, key: str) -> None:
 
 # --- what S3 may answer --------------------------------------------------------------------------
 BUDGET = 1.4
-"""Seconds: obstore makes all its attempts in it, boto3 just one."""
+"""Seconds: enough for all attempts of obstore, and for one of boto3."""
 
 RETRIED = 2.75
-"""Seconds: the shortest budget that boto3 makes another attempt in."""
+"""Seconds: the shortest budget in which boto3 makes a second attempt."""
 
-BUSY = 1.0
-"""Seconds beyond a budget that are granted to a busy machine."""
+TOLERANCE = 1.0
+"""Seconds that a request may take beyond its budget, for a busy machine."""
 
 OBJECT = Reply(
     headers={
@@ -114,39 +114,43 @@ OBJECT = Reply(
 WRITTEN = Reply(headers={"ETag": '"e2"'})
 SLOW_DOWN = s3_error(503, "SlowDown")
 
-type Ask = Callable[[Bucket], object]
+type Operation = Callable[[Bucket], object]
 
 
 def fetch(bucket: Bucket) -> bytes | None:
+    """GET an object with its body."""
     found = bucket.get("k")
     return found.read() if found else None
 
 
 def create(bucket: Bucket) -> bool:
+    """PUT an object with If-None-Match."""
     return bucket.put(Object("k", b"webp", HEADERS), replacing=None)
 
 
 def update(bucket: Bucket) -> bool:
+    """PUT an object with If-Match."""
     return bucket.put(Object("k", b"webp", HEADERS), replacing="e1")
 
 
-def state(bucket: Bucket) -> State | None:
+def head(bucket: Bucket) -> State | None:
+    """HEAD an object."""
     return bucket.head("k")
 
 
-def success(ask: Ask) -> Reply:
-    """How S3 grants what `ask` asks."""
-    return WRITTEN if ask in (create, update) else OBJECT
+def success_of(operation: Operation) -> Reply:
+    """Return the reply of S3 to a successful operation."""
+    return WRITTEN if operation in (create, update) else OBJECT
 
 
 every_client = pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
-every_request = pytest.mark.parametrize("ask", [fetch, state, create, update])
-every_put = pytest.mark.parametrize("ask", [create, update])
+every_operation = pytest.mark.parametrize("operation", [fetch, head, create, update])
+every_put = pytest.mark.parametrize("operation", [create, update])
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """An S3 that does as its `script` says: at first, all is well."""
+    """Start an S3 that answers as its `script` says, at first with an object, and yield it."""
     with ScriptedServer(OBJECT) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         s3_bucket.kept_client.cache_clear()
@@ -156,41 +160,45 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 @contextmanager
 def within_budget() -> Iterator[None]:
-    """What the block does ends in time."""
+    """Check that the block ends within the budget."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < BUDGET + BUSY
+    assert time.monotonic() - began < BUDGET + TOLERANCE
 
 
 @every_client
-@every_request
+@every_operation
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (401, "Unauthorized")])
-def test_a_refusal_is_told_as_one(
-    server: ScriptedServer, kind: Maker, ask: Ask, status: int, code: str
+def test_a_refused_request_raises_storage_denied_and_is_not_retried(
+    server: ScriptedServer, kind: Maker, operation: Operation, status: int, code: str
 ) -> None:
-    """403 and 401: asking again does not help, and the operator must know why."""
+    """A retry cannot help after 401 or 403, and the error names the object."""
     server.script = (s3_error(status, code),)
     with pytest.raises(StorageDenied, match=f"s3://{OUTPUT}/k"):
-        ask(kind(OUTPUT, BUDGET))
+        operation(kind(OUTPUT, BUDGET))
     assert len(server.requests) == 1
 
 
 @every_client
-@every_request
-def test_a_passing_fault_is_overcome(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
-    """503 SlowDown once: the next attempt succeeds, unseen."""
-    server.script = (SLOW_DOWN, success(ask))
-    assert ask(kind(OUTPUT, RETRIED))
+@every_operation
+def test_a_request_succeeds_when_s3_fails_only_once(
+    server: ScriptedServer, kind: Maker, operation: Operation
+) -> None:
+    """The attempt after one 503 SlowDown succeeds, and the caller notices nothing."""
+    server.script = (SLOW_DOWN, success_of(operation))
+    assert operation(kind(OUTPUT, RETRIED))
     assert len(server.requests) == 2
 
 
 @every_client
-@every_request
-def test_a_lasting_fault_is_told_in_time(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
-    """503 SlowDown for ever is StorageUnavailable within the budget."""
+@every_operation
+def test_an_s3_that_keeps_failing_raises_within_the_budget(
+    server: ScriptedServer, kind: Maker, operation: Operation
+) -> None:
+    """The error after 503 SlowDown to every attempt is StorageUnavailable."""
     server.script = (SLOW_DOWN,)
     with within_budget(), pytest.raises(StorageUnavailable):
-        ask(kind(OUTPUT, BUDGET))
+        operation(kind(OUTPUT, BUDGET))
 
 
 @every_client
@@ -198,29 +206,29 @@ def test_a_lasting_fault_is_told_in_time(server: ScriptedServer, kind: Maker, as
 @pytest.mark.parametrize(
     ("status", "code"), [(409, "ConditionalRequestConflict"), (412, "PreconditionFailed")]
 )
-def test_a_lost_condition_is_an_answer(
-    server: ScriptedServer, kind: Maker, ask: Ask, status: int, code: str
+def test_a_refused_condition_returns_false(
+    server: ScriptedServer, kind: Maker, operation: Operation, status: int, code: str
 ) -> None:
-    """409 and 412, to If-None-Match and If-Match alike: not taken, look again."""
+    """So it is for 409 and 412, with If-None-Match and with If-Match."""
     server.script = (s3_error(status, code),)
     with within_budget():
-        assert ask(kind(OUTPUT, BUDGET)) is False
+        assert operation(kind(OUTPUT, BUDGET)) is False
 
 
 @every_client
-@pytest.mark.parametrize("ask", [fetch, create, update])
-def test_no_bucket_is_a_fault_whatever_was_asked(
-    server: ScriptedServer, kind: Maker, ask: Ask
+@pytest.mark.parametrize("operation", [fetch, create, update])
+def test_no_such_bucket_is_an_error_and_no_missing_object(
+    server: ScriptedServer, kind: Maker, operation: Operation
 ) -> None:
-    """404 NoSuchBucket: not a missing object, and to If-Match not a lost condition."""
+    """A 404 with the code NoSuchBucket raises StorageUnavailable for GET and PUT."""
     server.script = (s3_error(404, "NoSuchBucket"),)
     with pytest.raises(StorageUnavailable):
-        ask(kind(OUTPUT, BUDGET))
+        operation(kind(OUTPUT, BUDGET))
 
 
 @every_client
-def test_an_object_may_be_called_like_an_error(server: ScriptedServer, kind: Maker) -> None:
-    """A missing object whose key says NoSuchBucket is missing, and no more than that."""
+def test_a_key_may_contain_the_name_of_an_error(server: ScriptedServer, kind: Maker) -> None:
+    """A missing object whose key contains NoSuchBucket is only a missing object."""
     server.script = (s3_error(404, "NoSuchKey"),)
     bucket = kind(OUTPUT, BUDGET)
     assert bucket.get("NoSuchBucket.jpg") is None
@@ -228,40 +236,44 @@ def test_an_object_may_be_called_like_an_error(server: ScriptedServer, kind: Mak
 
 
 @every_client
-@every_request
-@pytest.mark.parametrize("step", [Hang(), Reset()])
-def test_silence_and_resets_are_told_in_time(
-    server: ScriptedServer, kind: Maker, ask: Ask, step: Step
+@every_operation
+@pytest.mark.parametrize("step", [Hang(), Reset()], ids=["no answer", "reset"])
+def test_a_connection_without_an_answer_raises_within_the_budget(
+    server: ScriptedServer, kind: Maker, operation: Operation, step: Step
 ) -> None:
-    """S3 that hangs or hangs up leaves the invocation its time to say so."""
+    """Whether S3 hangs or resets the connection, there is time left to report the error."""
     server.script = (step,)
     with within_budget(), pytest.raises(StorageUnavailable):
-        ask(kind(OUTPUT, BUDGET))
+        operation(kind(OUTPUT, BUDGET))
 
 
 @every_client
-@pytest.mark.parametrize("ask", [fetch, state])
-def test_one_reset_of_a_look_is_overcome(server: ScriptedServer, kind: Maker, ask: Ask) -> None:
-    """A connection that breaks once costs GET and HEAD another attempt."""
+@pytest.mark.parametrize("operation", [fetch, head])
+def test_get_and_head_succeed_after_one_reset_connection(
+    server: ScriptedServer, kind: Maker, operation: Operation
+) -> None:
+    """A connection that is reset once costs them a second attempt."""
     server.script = (Reset(), OBJECT)
-    assert ask(kind(OUTPUT, RETRIED))
+    assert operation(kind(OUTPUT, RETRIED))
     assert len(server.requests) == 2
 
 
 @every_client
 @every_put
-def test_a_lost_reply_to_a_put_is_never_success(
-    server: ScriptedServer, kind: Maker, ask: Ask
+def test_a_put_whose_reply_is_lost_never_returns_true(
+    server: ScriptedServer, kind: Maker, operation: Operation
 ) -> None:
-    """The write took effect, its reply was lost: the client says so, or S3 does by 412."""
+    """The client raises, or repeats the PUT, which S3 refuses with 412 as the object exists."""
     server.script = (Reset(), s3_error(412, "PreconditionFailed"))
     with suppress(StorageUnavailable):
-        assert ask(kind(OUTPUT, RETRIED)) is False
+        assert operation(kind(OUTPUT, RETRIED)) is False
 
 
 @every_client
-def test_a_trickled_body_is_given_up_in_time(server: ScriptedServer, kind: Maker) -> None:
-    """A byte now and then is no silence, yet the budget ends it."""
+def test_a_body_that_arrives_too_slowly_raises_within_the_budget(
+    server: ScriptedServer, kind: Maker
+) -> None:
+    """A byte now and then prevents a time-out between bytes, but not the end of the budget."""
     server.script = (OBJECT.but(pause=0.1),)
     with within_budget(), pytest.raises(StorageUnavailable):
         fetch(kind(OUTPUT, BUDGET))
@@ -269,10 +281,8 @@ def test_a_trickled_body_is_given_up_in_time(server: ScriptedServer, kind: Maker
 
 @every_client
 @pytest.mark.parametrize("sent", [0, 7])
-def test_a_truncated_body_is_never_taken_for_whole(
-    server: ScriptedServer, kind: Maker, sent: int
-) -> None:
-    """Fewer bytes than Content-Length says are StorageUnavailable, not an image cut short."""
+def test_a_truncated_body_is_an_error(server: ScriptedServer, kind: Maker, sent: int) -> None:
+    """Fewer bytes than Content-Length says raise StorageUnavailable: it is no corrupt image."""
     server.script = (OBJECT.but(sent=sent),)
     with within_budget(), pytest.raises(StorageUnavailable):
         fetch(kind(OUTPUT, BUDGET))
@@ -282,12 +292,12 @@ def test_a_truncated_body_is_never_taken_for_whole(
 @pytest.mark.parametrize(
     ("replacing", "condition"), [(None, ("if-none-match", "*")), ("e1", ("if-match", '"e1"'))]
 )
-def test_a_put_is_one_request_that_says_all(
+def test_a_put_is_one_request_with_condition_headers_and_metadata(
     server: ScriptedServer, kind: Maker, replacing: str | None, condition: tuple[str, str]
 ) -> None:
-    """6 MB, one PUT: bytes, condition, type, caching and metadata; no "100 Continue" to wait for.
+    """Even 6 MB are one PUT, because a multipart upload is not conditional from its first byte on.
 
-    A multipart upload could not be conditional from its first byte on.
+    The client does not wait for "100 Continue" either.
     """
     server.script = (WRITTEN,)
     body = bytes(6 * 1024 * 1024)
@@ -308,13 +318,13 @@ MANY = [Object(name, b"webp", HEADERS) for name in ("a", "b", "c")]
 
 
 @pytest.mark.usefixtures("aws")
-def test_new_objects_are_put_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are under way at the same time: none ends before the last has begun."""
-    all_begun = threading.Barrier(len(MANY), timeout=10)
+def test_new_objects_are_written_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PUT ends before the last one has begun; the results are in the order of the objects."""
+    all_have_begun = threading.Barrier(len(MANY), timeout=10)
 
     def put(_self: ObstoreBucket, new: Object, *, replacing: str | None) -> bool:
         assert replacing is None
-        all_begun.wait()
+        all_have_begun.wait()
         return new.key != "b"
 
     monkeypatch.setattr(ObstoreBucket, "put", put)
@@ -322,8 +332,10 @@ def test_new_objects_are_put_side_by_side(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("aws")
-def test_one_that_fails_leaves_the_others_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is under way any more when the error is raised: the next invocation may start."""
+def test_an_error_is_raised_after_all_parallel_writes_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So no write of one invocation is still running during the next one."""
     ended = []
 
     def put(_self: ObstoreBucket, new: Object, *, replacing: str | None) -> bool:
@@ -341,12 +353,14 @@ def test_one_that_fails_leaves_the_others_to_end(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("header", ["Content-Disposition", "x-amz-meta-name"])
-def test_a_foreign_header_does_not_hide_an_object(server: ScriptedServer, header: str) -> None:
-    """A header in Latin-1, which obstore refuses, S3Bucket reads by boto3."""
+def test_an_object_with_headers_that_are_not_ascii_is_read(
+    server: ScriptedServer, header: str
+) -> None:
+    """Where obstore refuses a header in Latin-1, S3Bucket uses boto3."""
     server.script = (OBJECT.but(headers={**OBJECT.headers, header: "attachment; name=å.jpg"}),)
-    for ask in (fetch, state):
+    for operation in (fetch, head):
         with pytest.raises(UnreadableHeaderError):
-            ask(ObstoreBucket(OUTPUT, BUDGET))
+            operation(ObstoreBucket(OUTPUT, BUDGET))
     bucket = S3Bucket(OUTPUT, lambda: BUDGET)
     assert fetch(bucket) == OBJECT.body
     found = bucket.head("k")
@@ -355,17 +369,20 @@ def test_a_foreign_header_does_not_hide_an_object(server: ScriptedServer, header
     assert found.metadata["recipe"] == "r"
 
 
-def test_a_request_takes_the_largest_budget_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time left picks the client; with next to none left nothing is begun."""
-    asked: list[float] = []
+def test_a_request_uses_the_largest_budget_that_fits_into_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where not even the smallest budget fits, OutOfTime is raised before any request."""
+    budgets: list[float] = []
 
     def client(_kind: object, _name: str, budget: float) -> Bucket:
-        asked.append(budget)
+        budgets.append(budget)
         return MemoryBucket()
 
     monkeypatch.setattr(s3_bucket, "kept_client", client)
     for left in (29.0, 23.9, 4.0, 0.8):
         S3Bucket(OUTPUT, lambda left=left: left).head("k")  # type: ignore[misc]
-    assert asked == [22.0, 22.0, 2.75, 0.7]
+    assert budgets == [22.0, 22.0, 2.75, 0.7]
     with pytest.raises(OutOfTime):
         S3Bucket(OUTPUT, lambda: 0.5).head("k")
+    assert len(budgets) == 4

@@ -1,4 +1,4 @@
-"""Logs and metrics, read back as CloudWatch reads them."""
+"""Logs and metrics, as CloudWatch reads them."""
 
 import json
 import logging
@@ -13,13 +13,13 @@ from thumbnailer.telemetry import Telemetry
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A telemetry, and a function that gives the JSON lines printed since."""
+    """Return a telemetry, and a function that returns the JSON lines since its last call."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-thumbnail")
     telemetry = Telemetry("INFO")
     begin = telemetry.begin
 
     def begin_here(request_id: str) -> None:
-        # Powertools keeps one logger a process: its first level, and the stdout of that time.
+        # Powertools keeps one logger for each process, with the level and stdout of its first use.
         for handler in logging.getLogger("service_undefined").handlers:
             monkeypatch.setattr(handler, "stream", sys.stdout)
         logging.getLogger("service_undefined").setLevel("INFO")
@@ -34,6 +34,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return values and unit of each metric in the only EMF document, and check its dimension."""
     (document,) = [line for line in lines if "_aws" in line]
     (directive,) = document["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "ImagePipeline"
@@ -42,19 +43,19 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {each["Name"]: (document[each["Name"]], each["Unit"]) for each in directive["Metrics"]}
 
 
-def test_what_could_not_be_kept_is_a_warning(printed: Any) -> None:
-    """A line of its own, with the reason, for what became thumbnails all the same."""
+def test_degraded_thumbnails_are_logged_as_a_warning(printed: Any) -> None:
+    """The line has the key, and the reason why something of the image was not kept."""
     telemetry, lines = printed
     telemetry.begin("request-1")
-    telemetry.degraded("b", "uploads/a.gif", "the first frame stands for all: …")
+    telemetry.degraded("b", "uploads/a.gif", "the first frame was kept: …")
     (line,) = lines()
     assert line["level"] == "WARNING"
     assert line.items() >= {"action": "degraded", "bucket": "b", "key": "uploads/a.gif"}.items()
     assert line["reason"].startswith("the first frame")
 
 
-def test_an_upload_is_two_lines_and_one_document(printed: Any) -> None:
-    """Start and complete with bucket, key and widths; metrics with units and one dimension."""
+def test_an_upload_is_logged_in_two_lines_and_one_metrics_document(printed: Any) -> None:
+    """Both lines have bucket and key; the metrics have their units and a single dimension."""
     telemetry, lines = printed
     telemetry.begin("request-1")
     telemetry.started("b", "uploads/å.jpg")
@@ -77,7 +78,7 @@ def test_an_upload_is_two_lines_and_one_document(printed: Any) -> None:
 
 
 def test_a_cold_start_is_counted_once(printed: Any) -> None:
-    """The first invocation of an environment, and no other."""
+    """Only the first invocation of an environment has the metric."""
     telemetry, lines = printed
     telemetry.begin("1")
     telemetry.flush()
@@ -89,7 +90,7 @@ def test_a_cold_start_is_counted_once(printed: Any) -> None:
 
 
 def test_an_invocation_without_uploads_prints_no_metrics(printed: Any) -> None:
-    """A test event of S3 costs no document (and no warning)."""
+    """A test event of S3, for example, prints neither a document nor a warning."""
     telemetry, lines = printed
     telemetry.begin("1")
     telemetry.flush()
@@ -99,16 +100,16 @@ def test_an_invocation_without_uploads_prints_no_metrics(printed: Any) -> None:
     assert lines() == []
 
 
-def test_a_failure_is_an_error_line_and_a_count(printed: Any) -> None:
-    """An image's fault needs no traceback; a fault that nobody foresaw does."""
+def test_a_failure_is_logged_as_an_error_and_counted(printed: Any) -> None:
+    """Only an unexpected error is logged with its traceback."""
     telemetry, lines = printed
     telemetry.begin("1")
     error = CorruptImage("cut short")
     error.__cause__ = OSError("image file is truncated")
     telemetry.failed("b", "k", error, {"type": "CorruptImage"})
-    unforeseen = UnexpectedError("ZeroDivisionError: …")
-    unforeseen.__cause__ = ZeroDivisionError()
-    telemetry.failed("b", "k", unforeseen, {"type": "UnexpectedError"})
+    unexpected = UnexpectedError("ZeroDivisionError: …")
+    unexpected.__cause__ = ZeroDivisionError()
+    telemetry.failed("b", "k", unexpected, {"type": "UnexpectedError"})
     telemetry.flush()
     first, second, *_ = got = lines()
     assert first["level"] == "ERROR"
@@ -118,8 +119,8 @@ def test_a_failure_is_an_error_line_and_a_count(printed: Any) -> None:
     assert metrics(got)["failed_count"] == ([1.0, 1.0], "Count")
 
 
-def test_a_hundred_uploads_lose_no_metric(printed: Any) -> None:
-    """EMF takes 100 values a metric; what exceeds that goes into another document."""
+def test_no_metric_is_lost_when_there_are_more_than_100_values(printed: Any) -> None:
+    """EMF allows 100 values for each metric; further ones are printed in another document."""
     telemetry, lines = printed
     telemetry.begin("1")
     for _ in range(250):

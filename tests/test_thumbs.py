@@ -1,6 +1,5 @@
-"""`image-pipeline thumbs`: thumbnails of local folders, with no AWS."""
+"""`image-pipeline thumbs`: thumbnails of local folders, without AWS."""
 
-import itertools
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ from pictures import decoded, is_upright, jpeg, thumbnails_of
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import State
-from thumbnailer.imaging import make_thumbnails
+from thumbnailer.imaging import ENCODERS, make_thumbnails
 from thumbnailer.imaging.encoders.webp import MARK_CHUNK
 from thumbnailer.settings import Settings
 
@@ -29,37 +28,39 @@ PHOTOS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "photos"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """The command, where there is no local stack."""
+    """Return the command, in a directory without a local stack."""
     return Home(tmp_path / "home", 1)
 
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """A folder with a picture, one in a folder below, and what is no picture."""
+    """Create a folder with a picture, another one in a subfolder, a text and a hidden file."""
     folder = tmp_path / "album"
     (folder / "a").mkdir(parents=True)
     (folder / "one.jpg").write_bytes(jpeg())
     (folder / "a" / "two.png").write_bytes(jpeg((300, 200)))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not a picture")
     (folder / ".hidden.jpg").write_bytes(b"")
     return folder
 
 
 def files(folder: Path) -> set[str]:
-    """Paths of all files below `folder`, hidden ones too."""
+    """Return the relative paths of all files below `folder`, including hidden ones."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for `condition`."""
+    """Wait until `condition` is true, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_folders_are_kept_and_names_are_those_of_the_pipeline(home: Home, album: Path) -> None:
-    """Every picture, whatever its name's ending, has its thumbnails, and nothing else is there."""
+def test_thumbnails_have_the_folders_of_their_originals_and_the_names_of_the_pipeline(
+    home: Home, album: Path
+) -> None:
+    """Every picture has thumbnails, whatever its extension, and there are no other files."""
     out = album.parent / "out"
     done = home.json("thumbs", album, "--out", out)
     assert files(out) == {
@@ -74,8 +75,8 @@ def test_folders_are_kept_and_names_are_those_of_the_pipeline(home: Home, album:
     assert is_upright(picture)
 
 
-def test_options_are_those_of_the_stack(home: Home, album: Path) -> None:
-    """Sizes, quality and names may be chosen, and quality is that of the encoder."""
+def test_options_set_sizes_quality_and_names(home: Home, album: Path) -> None:
+    """The thumbnail is the one that the image code makes with the same settings."""
     out = album.parent / "out"
     source = album / "one.jpg"
     words = ("--sizes", "64", "--quality", "30", "--key-template", "{width}/{stem}.{ext}.webp")
@@ -87,11 +88,12 @@ def test_options_are_those_of_the_stack(home: Home, album: Path) -> None:
     )
 
 
-def test_what_is_up_to_date_is_left_alone(home: Home, album: Path) -> None:
-    """A second run writes nothing; other bytes, a lost thumbnail or other settings are made."""
+def test_a_second_run_makes_only_what_has_changed(home: Home, album: Path) -> None:
+    """It writes nothing, unless a file, a thumbnail or a setting has changed."""
     out = album.parent / "out"
     home.json("thumbs", album, "--out", out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.webp")}
+    assert len(before) == 4
     assert home.json("thumbs", album, "--out", out)["counts"]["current"] == 2
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.webp")}
     (album / "one.jpg").write_bytes(jpeg((900, 600)))
@@ -101,8 +103,8 @@ def test_what_is_up_to_date_is_left_alone(home: Home, album: Path) -> None:
     assert home.json("thumbs", album, "--out", out, "--quality", 20)["counts"]["made"] == 2
 
 
-def test_an_older_file_put_in_place_is_made_again(home: Home, album: Path) -> None:
-    """What is up to date is no matter of which time is later: a restored backup is seen."""
+def test_a_file_replaced_by_an_older_one_is_made_again(home: Home, album: Path) -> None:
+    """Times are compared for equality, so that a restored backup counts as changed."""
     out = album.parent / "out"
     home.json("thumbs", album, "--out", out)
     (album / "one.jpg").write_bytes(jpeg((640, 480)))
@@ -110,8 +112,8 @@ def test_an_older_file_put_in_place_is_made_again(home: Home, album: Path) -> No
     assert home.json("thumbs", album, "--out", out)["counts"]["made"] == 1
 
 
-def test_failures_are_listed_and_the_rest_is_made(home: Home, album: Path) -> None:
-    """Exit code 1, a line in failed.jsonl with the pipeline's words; healed, it is gone."""
+def test_failures_are_listed_and_the_other_files_are_processed(home: Home, album: Path) -> None:
+    """The exit code is 1, and failed.jsonl has the error; it is removed when nothing fails."""
     out = album.parent / "out"
     broken = album / "broken.jpg"
     broken.write_bytes(jpeg()[:300])
@@ -120,20 +122,20 @@ def test_failures_are_listed_and_the_rest_is_made(home: Home, album: Path) -> No
     assert "CorruptImage" in done.stdout
     assert str(out / "failed.jsonl") in done.stdout.replace("\n", "")
     (line,) = (out / "failed.jsonl").read_text().splitlines()
-    told = json.loads(line)
-    assert told["path"] == str(broken)
-    assert told["error"]["type"] == "CorruptImage"
-    assert told["error"]["permanent"] is True
+    failure = json.loads(line)
+    assert failure["path"] == str(broken)
+    assert failure["error"]["type"] == "CorruptImage"
+    assert failure["error"]["permanent"] is True
     assert (out / "album" / "one_512w.webp").exists()
     broken.write_bytes(jpeg())
     assert home.run("thumbs", album, "--out", out).returncode == 0
     assert not (out / "failed.jsonl").exists()
 
 
-def test_a_file_that_is_named_fails_where_one_in_a_folder_is_skipped(
+def test_an_unsupported_file_fails_if_it_was_named_or_has_the_name_of_an_image(
     home: Home, album: Path
 ) -> None:
-    """Who names a file means it; and a picture's name in a folder is meant, too."""
+    """Any other unsupported file in a folder is skipped."""
     out = album.parent / "out"
     assert home.json("thumbs", album / "notes.txt", "--out", out, code=1)["counts"]["failed"] == 1
     (album / "drawing.svg").write_text("<svg/>")
@@ -142,8 +144,10 @@ def test_a_file_that_is_named_fails_where_one_in_a_folder_is_skipped(
 
 
 @pytest.mark.parametrize("newer", ["one.png", "one.jpg"])
-def test_the_newer_file_has_the_name(home: Home, album: Path, newer: str) -> None:
-    """Two files with the same thumbnails do not take turns, run by run: the newer has them."""
+def test_thumbnails_that_two_files_share_belong_to_the_newer_one(
+    home: Home, album: Path, newer: str
+) -> None:
+    """The older file is superseded in every run, and does not write the thumbnails by turns."""
     (album / "one.png").write_bytes(jpeg((100, 100)))
     for path in ("one.jpg", "one.png"):
         os.utime(album / path, (2000, 2000) if path == newer else (1000, 1000))
@@ -158,8 +162,8 @@ def test_the_newer_file_has_the_name(home: Home, album: Path, newer: str) -> Non
     assert decoded((out / "album" / "one_512w.webp").read_bytes()).size == size
 
 
-def test_thumbnails_within_the_folder_are_no_originals(home: Home, album: Path) -> None:
-    """DIR may lie in the folder; then its own files are left out, and nothing grows."""
+def test_thumbnails_inside_the_folder_are_not_processed(home: Home, album: Path) -> None:
+    """--out may be inside the folder: its files do not count as originals."""
     for _ in range(2):
         done = home.json("thumbs", album, "--out", album / "web")
         assert len(done["files"]) == 3
@@ -176,10 +180,10 @@ def test_thumbnails_within_the_folder_are_no_originals(home: Home, album: Path) 
         ((__file__, __file__, "--out", "o"), "would all become"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_left(
+def test_a_mistake_is_reported_and_leaves_no_files(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str], message: str
 ) -> None:
-    """One message, exit code 1, and no empty folder."""
+    """There is one message, the exit code is 1, and no folder is created."""
     monkeypatch.chdir(tmp_path)
     done = home.run("thumbs", *words)
     assert done.returncode == 1
@@ -188,15 +192,17 @@ def test_a_mistake_is_told_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("words", [("--sizes", "0"), ("--key-template", "{stem}")])
-def test_a_wrong_option_is_a_usage_error(home: Home, album: Path, words: tuple[str, str]) -> None:
-    """The option is named, and the exit code is that of a wrong command line."""
+def test_an_invalid_option_is_a_usage_error(
+    home: Home, album: Path, words: tuple[str, str]
+) -> None:
+    """The message names the option, and the exit code is 2."""
     done = home.run("thumbs", album, "--out", album.parent / "out", *words)
     assert done.returncode == 2
     assert words[0] in done.stderr
 
 
-def test_another_run_is_not_disturbed(home: Home, album: Path) -> None:
-    """Two runs that write to the same folder would remove each other's unfinished files."""
+def test_a_second_run_into_the_same_folder_is_refused(home: Home, album: Path) -> None:
+    """Two runs at the same time would remove each other's unfinished files."""
     out = album.parent / "out"
     with thumbnails.writing_to(out):
         done = home.run("thumbs", album, "--out", out)
@@ -205,20 +211,22 @@ def test_another_run_is_not_disturbed(home: Home, album: Path) -> None:
     assert home.run("thumbs", album, "--out", out).returncode == 0
 
 
-def test_what_cannot_be_read_or_written_is_a_failure_of_one_file(home: Home, album: Path) -> None:
-    """A link to nowhere is no file; a folder in a thumbnail's place costs that picture only."""
+def test_a_thumbnail_that_cannot_be_written_fails_only_its_own_file(
+    home: Home, album: Path
+) -> None:
+    """Here a folder is in the place of a thumbnail. A broken link does not count as a file."""
     (album / "gone.jpg").symlink_to(album / "nowhere.jpg")
     out = album.parent / "out"
     (out / "album" / "one_512w.webp" / "x").mkdir(parents=True)
     done = home.json("thumbs", album, "--out", out, code=1)
     assert (done["counts"]["made"], done["counts"]["failed"]) == (1, 1)
-    (failed,) = (each for each in done["files"] if each["state"] == "failed")
-    assert failed["error"]["type"] == "IsADirectoryError"
+    (failure,) = (each for each in done["files"] if each["state"] == "failed")
+    assert failure["error"]["type"] == "IsADirectoryError"
     assert not (out / thumbnails.WORK).exists()
 
 
 def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
-    """What is no picture is told from its first bytes; a picture beyond memory is refused."""
+    """A video is recognised by its first bytes, and a picture is refused because of its size."""
     for head, state in ((b"\x1aE\xdf\xa3", State.SKIPPED), (b"II*\0", State.FAILED)):
         film = tmp_path / "album" / "film.mkv"
         film.parent.mkdir(exist_ok=True)
@@ -229,15 +237,15 @@ def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
         assert thumbnails.make(job).state is state
 
 
-def test_a_process_that_dies_takes_only_its_file_along(tmp_path: Path) -> None:
-    """The others are made; the guilty one is told by trying those in question alone."""
+def test_a_process_that_dies_fails_only_its_own_file(tmp_path: Path) -> None:
+    """Files that were being processed are tried again alone, which shows the one that is deadly."""
     album = tmp_path / "album"
     album.mkdir()
     for index in range(6):
         (album / f"{index}.jpg").write_bytes(jpeg())
     jobs = thumbnails.plan([album], tmp_path / "out", SETTINGS, 2)
     deadly = [job for job in jobs if job.path.name == "3.jpg"]
-    with thumbnails.writing_to(tmp_path / "out"), patch.object(thumbnails, "make", dying_at_3):
+    with thumbnails.writing_to(tmp_path / "out"), patch.object(thumbnails, "make", die_at_3):
         results = list(thumbnails.run(jobs, 2))
     assert {each.path for each in results if each.error_type == "ProcessDied"} == {deadly[0].path}
     assert sum(each.state is State.MADE for each in results) == 5
@@ -246,8 +254,8 @@ def test_a_process_that_dies_takes_only_its_file_along(tmp_path: Path) -> None:
 REAL_MAKE = thumbnails.make
 
 
-def dying_at_3(job: thumbnails.Job) -> thumbnails.Result:
-    """Stands for a decoder that crashes on a file."""
+def die_at_3(job: thumbnails.Job) -> thumbnails.Result:
+    """Make thumbnails with a decoder that crashes on one of the files."""
     if job.path.name == "3.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
     return REAL_MAKE(job)
@@ -255,7 +263,7 @@ def dying_at_3(job: thumbnails.Job) -> thumbnails.Result:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """A folder that takes some seconds."""
+    """Create a folder that takes some seconds."""
     folder = tmp_path / "many"
     folder.mkdir()
     picture = jpeg((4000, 3000))
@@ -264,8 +272,8 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
-def family(process: int) -> set[int]:
-    """All processes whose ancestor `process` is."""
+def descendants(process: int) -> set[int]:
+    """Return the ids of all child processes, and of their children."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -283,10 +291,10 @@ def family(process: int) -> set[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
+def test_a_run_that_is_stopped_leaves_complete_files_and_can_be_continued(
     home: Home, many: Path, number: signal.Signals
 ) -> None:
-    """No thumbnail is cut, no process stays behind, and the next run makes only the rest."""
+    """No thumbnail is truncated, no process is left, and the next run makes only the rest."""
     out = many.parent / "out"
     with subprocess.Popen(  # noqa: S603 - the command under test
         [COMMAND, "thumbs", many, "--out", out],
@@ -296,18 +304,18 @@ def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
         start_new_session=True,
     ) as process:
         until(lambda: len(list(out.rglob("*.webp"))) > 4)
-        started = family(process.pid)
+        started = descendants(process.pid)
         assert started
         if number is signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
     assert process.returncode == expected[number]
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     if number is signal.SIGINT:
-        assert "Run it again to go on" in said
+        assert "Run it again to go on" in stderr
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
     made = list(out.rglob("*.webp"))
     for path in made:
@@ -315,28 +323,28 @@ def test_stopped_at_any_time_it_leaves_whole_files_and_goes_on(
         assert MARK_CHUNK in path.read_bytes()[-24:]
     assert len(made) < 240
     done = home.json("thumbs", many, "--out", out)
-    assert done["counts"]["current"] >= len(made) // 2 - 2  # a picture may have one of two
+    assert done["counts"]["current"] >= len(made) // 2 - 2  # a picture may have only one of its two
     assert len(files(out)) == 240
 
 
-def test_all_workers_work(many: Path) -> None:
-    """Two processes make thumbnails at the same time."""
+def test_all_workers_are_used(many: Path) -> None:
+    """With two workers, two processes make thumbnails."""
     out = many.parent / "out"
     jobs = thumbnails.plan([many], out, SETTINGS, 2)[:12]
-    with thumbnails.writing_to(out), patch.object(thumbnails, "make", telling_its_process):
-        told = {each.error_message for each in thumbnails.run(jobs, 2)}
-    assert len(told) == 2
+    with thumbnails.writing_to(out), patch.object(thumbnails, "make", return_process_id):
+        processes = {each.error_message for each in thumbnails.run(jobs, 2)}
+    assert len(processes) == 2
 
 
-def telling_its_process(job: thumbnails.Job) -> thumbnails.Result:
-    """A result that names the process that it comes from."""
+def return_process_id(job: thumbnails.Job) -> thumbnails.Result:
+    """Return a result whose message is the id of the process."""
     time.sleep(0.05)
     return thumbnails.Result(job.path, State.MADE, error_message=str(os.getpid()))
 
 
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The command, watching an empty folder `inbox`."""
+    """Start the command, which watches an empty folder `inbox`, and yield its process."""
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     command = [COMMAND, "thumbs", inbox, "--out", tmp_path / "out", "--watch", "--json"]
@@ -349,30 +357,30 @@ def watching(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_watched_folder_has_its_thumbnails_as_files_come(
+def test_watching_makes_thumbnails_of_new_files(
     watching: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    """A new file, a folder moved in, a broken file and its mending; each a line of JSON."""
+    """A new file, a folder moved in, a broken file and its repair are each a line of JSON."""
     assert watching.stdout is not None
     inbox, out = tmp_path / "inbox", tmp_path / "out"
 
-    def told() -> tuple[str, str]:
+    def next_result() -> tuple[str, str]:
         assert watching.stdout is not None
         line = json.loads(watching.stdout.readline())
         return Path(line["path"]).name, line["state"]
 
     (inbox / "one.jpg").write_bytes(jpeg())
-    assert told() == ("one.jpg", "made")
+    assert next_result() == ("one.jpg", "made")
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "two.jpg").write_bytes(jpeg())
     (tmp_path / "later").rename(inbox / "later")
-    assert told() == ("two.jpg", "made")
+    assert next_result() == ("two.jpg", "made")
     assert (out / "inbox" / "later" / "two_512w.webp").exists()
     (inbox / "bad.jpg").write_bytes(b"\xff\xd8\xff")
-    assert told() == ("bad.jpg", "failed")
+    assert next_result() == ("bad.jpg", "failed")
     until((out / "failed.jsonl").exists)
     (inbox / "bad.jpg").write_bytes(jpeg())
-    assert told() == ("bad.jpg", "made")
+    assert next_result() == ("bad.jpg", "made")
     until(lambda: not (out / "failed.jsonl").exists())
     watching.send_signal(signal.SIGINT)
     assert watching.wait(timeout=30) == 0
@@ -384,19 +392,20 @@ NAMES = st.text(
 
 
 @given(parts=st.lists(NAMES, min_size=1, max_size=3))
-def test_every_name_stays_within_the_folder(parts: list[str]) -> None:
-    """A thumbnail's path is the file's own folders, a name, a width: never outside of DIR."""
+def test_thumbnails_of_any_name_are_inside_the_output_folder(parts: list[str]) -> None:
+    """The path of a thumbnail has the folders of its original, and a name with the width."""
     out = Path("/out")
     key = SETTINGS.input_prefix + "/".join(parts)
     job = thumbnails.Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
+    assert len(job.targets) == 2
     for spec, target in job.targets.items():
         assert Path(os.path.normpath(target)).is_relative_to(out)
         assert target.parent == out.joinpath(*parts[:-1])
-        assert target.name.endswith(f"_{spec.size.name}.webp")
+        assert target.name.endswith(f"_{spec.size.width}w.webp")
 
 
-def test_a_name_that_is_no_text_is_a_name_all_the_same(home: Home, album: Path) -> None:
-    """Old discs have names in Latin-1; their thumbnails keep them, and output is still UTF-8."""
+def test_a_name_that_is_not_utf_8_is_kept(home: Home, album: Path) -> None:
+    """Names on old disks are in Latin-1. Thumbnails keep them, and the output is still UTF-8."""
     (album / "one.jpg").rename(album / os.fsdecode(b"caf\xe9.jpg"))
     (album / os.fsdecode(b"b\xe9d.jpg")).write_bytes(b"\xff\xd8\xff")
     out = album.parent / "out"
@@ -407,22 +416,23 @@ def test_a_name_that_is_no_text_is_a_name_all_the_same(home: Home, album: Path) 
     assert home.run("thumbs", album, "--out", out).returncode == 1
 
 
-def test_a_folder_that_is_gone_is_told() -> None:
-    """As is one that never was."""
+def test_a_missing_folder_is_an_error() -> None:
+    """The error says that there is no such file or folder."""
     with pytest.raises(CommandError, match="no file or folder"):
         thumbnails.plan([Path("/nowhere")], Path("/out"), SETTINGS, 1)
 
 
-@pytest.mark.skipif(not PHOTOS.exists(), reason="the corpus is not here")
-def test_photos_are_those_of_the_function(tmp_path: Path) -> None:
-    """Byte for byte what the function stores, but for the stamp at the end."""
+@pytest.mark.skipif(not PHOTOS.exists(), reason="the corpus of real images is not here")
+def test_thumbnails_are_those_of_the_function(tmp_path: Path) -> None:
+    """They are the function's, byte for byte, but for the provenance mark at the end."""
     jobs = thumbnails.plan([PHOTOS], tmp_path, SETTINGS, 2)[:2]
     with thumbnails.writing_to(tmp_path):
-        results = list(thumbnails.run(jobs, 2))
-    for job, result in itertools.product(jobs, results):
-        if job.path != result.path or result.thumbnails is None:
-            continue
-        made = make_thumbnails(job.path.read_bytes(), SETTINGS.specs, 512)
-        for thumbnail in made.thumbnails:
-            stored = result.thumbnails[thumbnail.spec.size][0].read_bytes()
-            assert decoded(stored).tobytes() == decoded(thumbnail.data).tobytes()
+        results = {each.path: each for each in thumbnails.run(jobs, 2)}
+    assert len(jobs) == 2
+    webp, mark = ENCODERS["webp"], bytes(8)
+    for job in jobs:
+        stored = results[job.path].thumbnails
+        assert stored is not None
+        for thumbnail in make_thumbnails(job.path.read_bytes(), SETTINGS.specs, 512).thumbnails:
+            body = stored[thumbnail.spec.size][0].read_bytes()
+            assert body[: -len(mark)] == webp.mark(thumbnail.data, mark)[: -len(mark)]

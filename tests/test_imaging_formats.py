@@ -1,0 +1,243 @@
+"""The two registries of the image code: every entry fulfils the contract of its type."""
+
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+import pytest
+from pictures import decoded, encoded, is_upright, quadrants
+from PIL import Image, ImageSequence
+
+import image_utils
+from thumbnailer import imaging
+from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, encoders, formats, identify
+from thumbnailer.imaging.formats import FORMATS, Format, load
+
+SIZE = (96, 64)
+MEMORY_MB = 512
+
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "jpeg": ("JPEG", {}),
+    "jpeg, progressive": ("JPEG", {"progressive": True}),
+    "jpeg, several pictures": ("MPO", {"save_all": True, "append_images": [quadrants(SIZE)]}),
+    "png": ("PNG", {}),
+    "webp": ("WEBP", {}),
+    "webp, lossless": ("WEBP", {"lossless": True}),
+    "webp, animated": ("WEBP", {"save_all": True, "append_images": [Image.new("RGB", SIZE)]}),
+    "gif": ("GIF", {}),
+    "avif": ("AVIF", {}),
+    "avif, animated": ("AVIF", {"save_all": True, "append_images": [Image.new("RGB", SIZE)]}),
+    "heif": ("HEIF", {}),
+    "tiff": ("TIFF", {}),
+    "tiff, BigTIFF": ("TIFF", {"big_tiff": True}),
+    "jpeg2000": ("JPEG2000", {}),
+    "jpeg2000, codestream": ("JPEG2000", {"no_jp2": True}),
+    "bmp": ("BMP", {}),
+    "ico": ("ICO", {"sizes": [SIZE]}),
+    "ico, bitmap": ("ICO", {"sizes": [SIZE], "bitmap_format": "bmp"}),
+}
+"""Name of an input format, and which kind of it → Pillow's name, and options of its encoder."""
+
+every_file = pytest.mark.parametrize("kind", FILES)
+every_format = pytest.mark.parametrize("name", FORMATS)
+every_encoder = pytest.mark.parametrize("name", ENCODERS)
+
+
+def sample(kind: str) -> bytes:
+    """Encode four quadrants as one of FILES."""
+    pillow_name, options = FILES[kind]
+    return encoded(quadrants(SIZE), pillow_name, **options)
+
+
+# --- input formats ------------------------------------------------------------------------------
+def test_the_registry_has_every_module_that_defines_a_format() -> None:
+    """No format is forgotten in FORMATS, and each one has a sample in this file."""
+    names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
+    defining = [
+        name for name in names if hasattr(import_module(f"{formats.__name__}.{name}"), "FORMAT")
+    ]
+    assert sorted(FORMATS) == sorted(defining)
+    assert set(FORMATS) == {kind.partition(",")[0] for kind in FILES}
+
+
+@every_format
+def test_the_name_of_a_module_is_the_name_of_its_format_in_lower_case(name: str) -> None:
+    """So `load` finds the format by its module's name, and by its own, which is Pillow's."""
+    found = load(name)
+    assert isinstance(found, Format)
+    assert found.name.lower() == name
+    assert load(found.name) is found
+    assert found.title
+
+
+@every_file
+def test_exactly_one_format_recognises_a_file(kind: str) -> None:
+    """It is the format of the file, and `identify` returns its name.
+
+    An AVIF has brands of HEIF too. So HEIF recognises it, but only after AVIF.
+    """
+    data = sample(kind)
+    name = kind.partition(",")[0]
+    recognising = [each for each in FORMATS if load(each).recognise(data)]
+    assert recognising == (["avif", "heif"] if name == "avif" else [name])
+    assert identify(data) == load(name).name
+
+
+@every_file
+def test_a_file_can_be_opened_estimated_and_decoded_by_its_format(kind: str) -> None:
+    """The functions of the format, or their defaults, work for the image that it has opened."""
+    data = sample(kind)
+    image = load(kind.partition(",")[0]).open(data, MEMORY_MB)
+    assert image.size == SIZE
+    found = load(str(image.format))  # of an icon with a PNG file, the PNG format
+    max_scale = found.max_scale(data)
+    assert max_scale in {2**power for power in range(33)}
+    assert found.decoder_bytes(image, data, SIZE) >= 0
+    assert found.held_bytes(image, data) >= 0
+    if not found.exif_follows_pixels:
+        assert found.orientation(image) == 1
+    picture, box = found.decode(image, SIZE, 1)
+    assert found.orientation(image) == 1
+    assert (picture.size, box) == (SIZE, (0, 0, *SIZE))
+    assert is_upright(picture, tolerance=24)
+
+
+def test_a_format_needs_only_a_name_a_title_and_two_functions() -> None:
+    """By default a decoder needs and keeps no further memory, and decodes the whole picture."""
+    gif = load("gif")
+    minimal = Format(gif.name, gif.title, gif.recognise, gif.open)
+    data = sample("gif")
+    image = minimal.open(data, MEMORY_MB)
+    assert minimal.recognise(data)
+    assert minimal.decoder_bytes(image, data, SIZE) == 0
+    assert minimal.held_bytes(image, data) == 0
+    assert minimal.max_scale(data) == 1
+    assert minimal.exif_follows_pixels is False
+    assert minimal.orientation(image) == 1
+    picture, box = minimal.decode(image, SIZE, 1)
+    assert (picture.size, box) == (SIZE, (0, 0, *SIZE))
+    assert is_upright(picture)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_by_default_the_orientation_is_that_of_exif(orientation: int) -> None:
+    """All eight values are read."""
+    jpeg = load("jpeg")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = jpeg.open(encoded(quadrants(SIZE), "JPEG", exif=exif), MEMORY_MB)
+    minimal = Format(jpeg.name, jpeg.title, jpeg.recognise, jpeg.open)
+    assert minimal.orientation(image) == orientation
+
+
+# --- output formats -----------------------------------------------------------------------------
+every_picture = pytest.mark.parametrize(
+    ("frames", "mode"),
+    [(1, "RGB"), (1, "RGBA"), (3, "RGB"), (3, "RGBA")],
+    ids=["still", "still with alpha", "animated", "animated with alpha"],
+)
+
+
+def encode(name: str, frames: int, mode: str, size: tuple[int, int] = SIZE) -> bytes:
+    """Encode quadrants, rotated a little further in each frame, as the image code does."""
+    pictures = []
+    for number in range(frames):
+        picture = quadrants(size).rotate(30 * number).convert(mode)
+        if mode == "RGBA":
+            picture.putalpha(Image.linear_gradient("L").resize(size))
+            picture = picture.convert("RGBa")
+        pictures.append(picture)
+    spec = ThumbnailSpec(Size.of_width(size[0]), 85, animated=True, format=name)
+    return ENCODERS[name].encode(pictures, spec, [100.0 + number for number in range(frames)], 0)
+
+
+def frames_of(data: bytes) -> list[tuple[str, bytes, object]]:
+    """Return mode, pixels and duration (ms) of each frame of a file."""
+    return [
+        (frame.mode, frame.tobytes(), frame.info.get("duration"))
+        for frame in ImageSequence.Iterator(decoded(data))
+    ]
+
+
+def test_each_encoder_is_a_module_of_its_own() -> None:
+    """No module of the package is forgotten in the registry."""
+    names = {module.name for module in pkgutil.iter_modules(encoders.__path__)} - {"encoder"}
+    assert {ENCODERS[name].encode.__module__.rpartition(".")[2] for name in ENCODERS} == names
+
+
+@every_encoder
+@every_picture
+def test_an_encoded_file_is_of_the_format_that_the_encoder_names(
+    name: str, frames: int, mode: str
+) -> None:
+    """Pillow identifies it by its content, with the same media type and extension."""
+    encoder = ENCODERS[name]
+    image = decoded(encode(name, frames, mode))
+    assert image.size == SIZE
+    assert getattr(image, "n_frames", 1) == frames
+    assert Image.MIME[str(image.format)] == encoder.content_type
+    assert Image.registered_extensions()[f".{encoder.extension}"] == image.format
+
+
+@every_encoder
+@every_picture
+@pytest.mark.parametrize("mark", [bytes(8), b"\xff" * 8, b"RIFFWEBP"], ids=["0", "255", "text"])
+def test_a_marked_file_ends_with_its_mark_and_shows_the_same_picture(
+    name: str, frames: int, mode: str, mark: bytes
+) -> None:
+    """Size, pixels and timing of every frame stay the same."""
+    encoder = ENCODERS[name]
+    data = encode(name, frames, mode)
+    marked = encoder.mark(data, mark)
+    assert marked.endswith(encoder.mark_ending(mark))
+    assert mark in encoder.mark_ending(mark)
+    assert decoded(marked).size == SIZE
+    assert frames_of(marked) == frames_of(data)
+    assert len(frames_of(data)) == frames
+
+
+@every_encoder
+@every_picture
+def test_files_with_different_marks_are_different(name: str, frames: int, mode: str) -> None:
+    """The etag is a digest of the bytes, so it differs between provenances of equal pictures."""
+    encoder = ENCODERS[name]
+    data = encode(name, frames, mode)
+    marks = [bytes(7) + bytes([last]) for last in range(16)]
+    assert len({encoder.mark(data, mark) for mark in marks}) == len(marks)
+    assert len({encoder.mark_ending(mark) for mark in marks}) == len(marks)
+
+
+@every_encoder
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("vertical", [False, True], ids=["wide", "high"])
+def test_a_picture_may_have_the_maximum_side_of_its_format(
+    name: str, mode: str, vertical: bool  # noqa: FBT001
+) -> None:
+    """A picture of `max_side` pixels in one direction is encoded, and can be marked."""
+    encoder = ENCODERS[name]
+    size = (2, encoder.max_side) if vertical else (encoder.max_side, 2)
+    data = encode(name, 1, mode, size)
+    assert decoded(data).size == size
+    assert decoded(encoder.mark(data, bytes(8))).size == size
+
+
+@every_encoder
+def test_the_memory_estimate_grows_with_pixels_and_alpha(name: str) -> None:
+    """It includes the picture itself, which has four bytes for each pixel."""
+    memory_bytes = ENCODERS[name].memory_bytes
+    for pixels in (1, 10_000, 100_000_000):
+        opaque, with_alpha = (memory_bytes(pixels, alpha) for alpha in (False, True))
+        assert 4 * pixels <= opaque <= with_alpha
+
+
+# --- public names -------------------------------------------------------------------------------
+def test_image_utils_is_the_public_name_of_the_image_code() -> None:
+    """`from image_utils import make_thumbnails` gives the function of thumbnailer.imaging."""
+    assert image_utils.__all__ == ["make_thumbnails"]
+    assert image_utils.make_thumbnails is imaging.make_thumbnails
+
+
+def test_the_image_code_exports_what_it_promises() -> None:
+    """Every name in `__all__` exists."""
+    assert all(hasattr(imaging, name) for name in imaging.__all__)
+    assert "make_thumbnails" in imaging.__all__
