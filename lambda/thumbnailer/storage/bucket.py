@@ -47,8 +47,8 @@ class Object(NamedTuple):
     headers: Headers
 
 
-class Client(Protocol):
-    """The requests that every client can make.
+class Bucket(Protocol):
+    """The requests that the function makes to S3.
 
     Each raises StorageUnavailable where S3 does not answer, and StorageDenied where it refuses.
     `get` and `put` raise StorageUnavailable where the bucket itself is missing. `head` cannot
@@ -67,10 +67,6 @@ class Client(Protocol):
         False means that S3 refused the condition (409 or 412): check the object again. A write that
         took effect, but whose reply was lost, returns False as well.
         """
-
-
-class Bucket(Client, Protocol):
-    """All requests that the function makes to S3."""
 
     def create(self, new: Sequence[Object]) -> list[bool]:
         """Write each only if no object exists, in parallel; returns what `put` returns for each.

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final
 
 from thumbnailer.errors import OutOfTime
-from thumbnailer.storage.bucket import MAX_WRITERS, Client, Object, State, Stored
+from thumbnailer.storage.bucket import MAX_WRITERS, Object, State, Stored
 from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WRITERS: Final = ThreadPoolExecutor(MAX_WRITERS)
 reused: starting a thread costs as much as the request itself (`make bench-function`)."""
 
 
-def _create(client: Client, new: Object) -> bool:
+def _create(client: "ObstoreBucket | Boto3Bucket", new: Object) -> bool:
     return client.put(new, replacing=None)
 
 
@@ -93,7 +93,7 @@ class S3Bucket:
         """See Bucket."""
         return self._boto3().delete(key, replacing=replacing)
 
-    def _client_for(self, key: str) -> Client:
+    def _client_for(self, key: str) -> "ObstoreBucket | Boto3Bucket":
         return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)
 
     def _boto3(self) -> "Boto3Bucket":
