@@ -16,8 +16,8 @@ from typer.main import get_command, get_group
 from image_pipeline.errors import CommandError
 
 PURPOSE: Final = (
-    "Make WebP thumbnails of the images in an S3 bucket. Try it on this machine, or use a stack that "
-    "is deployed."
+    "Make WebP thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
+    "stack."
 )
 
 COMMANDS: Final = {
