@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, Yes
+from image_pipeline.cli.options import Json, Region, Yes
 from image_pipeline.cli.output import confirm, out, print_json
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, Changes
@@ -28,7 +28,9 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
         bool, typer.Option("--dry-run", help="Show the changes and apply none.")
     ] = False,
     yes: Yes = False,
-    local: Local = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Use the local AWS (the default if one is running).")
+    ] = False,
     stack: Annotated[
         str | None,
         typer.Option(
