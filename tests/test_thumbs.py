@@ -315,7 +315,7 @@ def test_a_run_that_is_stopped_leaves_complete_files_and_can_be_continued(
     assert process.returncode == expected[number]
     assert "Traceback" not in stderr
     if number is signal.SIGINT:
-        assert "Run it again to go on" in stderr
+        assert "Run it again to continue" in stderr
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
     made = list(out.rglob("*.webp"))
     for path in made:

@@ -16,24 +16,24 @@ from typer.main import get_command, get_group
 from image_pipeline.errors import CommandError
 
 PURPOSE: Final = (
-    "Uploads to an S3 bucket become WebP thumbnails in another: try it on this machine, or use a "
-    "deployed stack."
+    "Make WebP thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
+    "stack."
 )
 
 COMMANDS: Final = {
     "thumbs": "Make thumbnails of local files, without AWS.",
-    "demo": "See it work: upload pictures to a local stack and show the results.",
+    "demo": "See it work: upload sample images to a local stack and show the results.",
     "up": "Start a local AWS, build the function, deploy the stack, and open its console.",
     "down": "Stop the local stack and delete everything in it, its buckets included.",
-    "upload": "Upload images, wait for their thumbnails, and show both, or why there are none.",
-    "status": "Show the buckets, the depth of the dead-letter queue, and the last failures.",
-    "console": "Open the web console of a stack: uploads, images, dead letters, metrics.",
-    "dead-letters": "Show the uploads that failed, and why. Nothing is taken off the queue.",
-    "replay": "Retry failed uploads: messages that now succeed are deleted, others stay queued.",
-    "backfill": "Make the thumbnails of images that were uploaded earlier or with other settings.",
+    "upload": "Upload images, wait for the results, and show the thumbnails or the errors.",
+    "status": "Show the buckets, the depth of the dead-letter queue, and the latest failures.",
+    "console": "Open the web console of a stack: uploads, images, failures, metrics.",
+    "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
+    "replay": "Process failed uploads again, and delete the messages of those that succeed.",
+    "backfill": "Make the thumbnails that are missing or were made with other settings.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
-    "smoke": "Check that a stack works: an image gets thumbnails, a broken file a dead letter.",
+    "smoke": "Check that a stack works, with an image and a broken file.",
     "record": "Save the deployed template and parameters, so that they can be deployed again.",
 }
 """Command → the first line of its help, which is all that `image-pipeline --help` shows of it.

@@ -8,17 +8,13 @@ LOCAL_PORT: Final = 4566
 """Default port of the local AWS, the one that AWS emulators commonly listen on."""
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")]
-Local = Annotated[
-    bool, typer.Option("--local", help="Use the local stack (the default while one is running).")
-]
+Local = Annotated[bool, typer.Option("--local", help="Use the local stack (the default).")]
 StackName = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Use this stack in your AWS account.")
 ]
-Region = Annotated[
-    str | None, typer.Option(help="Region of --stack, if it is not your default region.")
-]
+Region = Annotated[str | None, typer.Option(help="AWS region, if it is not your default region.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 ErrorType = Annotated[
     str | None, typer.Option("--error", metavar="TYPE", help="Only failures with this error type.")
 ]

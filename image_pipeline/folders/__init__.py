@@ -1,1 +1,1 @@
-"""TODO."""
+"""Thumbnails of folders on this machine, for `image-pipeline thumbs`: no AWS, and no boto3."""

@@ -162,7 +162,7 @@ def plan(
     target = out.resolve()
     for path in paths:
         if path.is_dir() and path.resolve().is_relative_to(target):
-            raise CommandError(f"{path} is in {out}, where thumbnails go. Choose another --out.")
+            raise CommandError(f"{path} is inside the output folder {out}. Choose another --out.")
     named = {path for path in paths if path.is_file()}
     memory_mb = memory_of_worker(workers)
     return [
@@ -335,7 +335,7 @@ def _alone(job: Job) -> Result:
                 job.path,
                 State.FAILED,
                 error_type="ProcessDied",
-                error_message="Its process was killed: too little memory? Use fewer --workers.",
+                error_message="The process was killed. If memory ran out, use fewer --workers.",
             )
 
 

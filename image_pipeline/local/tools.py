@@ -22,7 +22,7 @@ MINISTACK: Final = TOOLS / "ministack" / "bin" / "python"
 SAM: Final = TOOLS / "sam" / "bin" / "sam"
 UV: Final = TOOLS / "uv" / "bin" / "uv"
 TOOL_FOLDERS: Final = (SAM.parent, UV.parent, REPOSITORY / ".venv" / "bin")
-"""Where sam is, and what `sam build` calls: uv, and a Python of the function's version."""
+"""Folders of sam, of uv, and of a Python of the function's version."""
 
 CREDENTIALS: Final = {
     "AWS_ACCESS_KEY_ID": LOCAL_ACCESS_KEY,

@@ -52,7 +52,7 @@ def smoke_test(stack: Stack, seconds: float) -> Iterator[Step]:
             ("upload an image", lambda: upload(image, image_key)),
             ("wait for its thumbnails", lambda: expect(image_key, State.DONE)),
             ("upload a broken file", lambda: upload(broken, broken_key)),
-            ("wait for its dead letter", lambda: expect(broken_key, State.FAILED)),
+            ("wait for its dead-letter message", lambda: expect(broken_key, State.FAILED)),
         )
         try:
             for step, action in steps:

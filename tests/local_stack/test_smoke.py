@@ -58,7 +58,7 @@ def test_a_stack_that_works_passes_and_is_left_as_it_was(stack: Stack, home: Hom
         "upload an image",
         "wait for its thumbnails",
         "upload a broken file",
-        "wait for its dead letter",
+        "wait for its dead-letter message",
         "clean up",
     ]
     assert left(stack) == before
@@ -71,7 +71,7 @@ def test_a_stack_that_works_passes_and_is_left_as_it_was(stack: Stack, home: Hom
     [
         ("ReadUploads", "wait for its thumbnails"),
         ("ReadAndWriteThumbnails", "wait for its thumbnails"),
-        ("SendDeadLetters", "wait for its dead letter"),
+        ("SendDeadLetters", "wait for its dead-letter message"),
     ],
 )
 def test_a_missing_permission_is_named_by_its_step(

@@ -7,32 +7,34 @@ import typer
 from rich.markup import escape
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, Yes
+from image_pipeline.cli.options import Json, Region, Yes
 from image_pipeline.cli.output import confirm, out, print_json
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, Changes
 
 
 def adopt_bucket(  # noqa: PLR0913 - options of a command
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The bucket.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bucket.")],
     *,
     origin: Annotated[
         list[str] | None,
         typer.Option(
             metavar="URL",
-            help="Site whose pages may upload; repeat it for more. By default the console's pages, "
-            "on 127.0.0.1 and localhost.",
+            help="Origin whose pages may upload; repeat the option for more. The default is the "
+            "web console, on 127.0.0.1 and localhost.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the changes, and make none.")
+        bool, typer.Option("--dry-run", help="Show the changes and apply none.")
     ] = False,
     yes: Yes = False,
-    local: Local = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Use the local AWS (the default if one is running).")
+    ] = False,
     stack: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The stack, in your AWS account; it need not be deployed yet."
+            metavar="NAME", help="Use your AWS account. The stack need not be deployed yet."
         ),
     ] = None,
     region: Region = None,
@@ -40,12 +42,12 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Prepare an existing bucket for a stack with ExistingInputBucket=true.
 
-    It sends the bucket's events to EventBridge, and adds a CORS rule that lets the web console
-    upload. Notifications and CORS rules that the bucket has are kept. It shows the changes and
-    asks; the exit code is 1 if you decline.
+    The command turns on EventBridge for the bucket and adds a CORS rule that allows uploads from
+    the web console. The bucket keeps its notifications and its other CORS rules. The command shows
+    the changes and asks before it applies them. The exit code is 1 if you decline.
 
-    The bucket is in your AWS account with --stack or --region, in the local AWS with --local.
-    Without any of them it is in the local AWS while one is running, else in your account.
+    With --stack or --region, the bucket is in your AWS account; with --local, in the local AWS.
+    Without these options it is in the local AWS if one is running, and in your account otherwise.
 
     **Examples**
 
@@ -75,9 +77,9 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
         )
     elif changes and not dry_run:
         out.print(
-            f"Changed {escape(name)}. Deploy with ExistingInputBucket=true "
-            f"InputBucketName={escape(name)}, then make the thumbnails of what it holds: "
-            "image-pipeline backfill"
+            f"Changed {escape(name)}. If you have not deployed yet, deploy with "
+            f"ExistingInputBucket=true InputBucketName={escape(name)}. Then make the thumbnails of "
+            "the objects that it already holds: image-pipeline backfill"
         )
 
 
@@ -88,6 +90,6 @@ def show(changes: Changes, bucket: str, location: str) -> None:
         return
     out.print(f"Changes to bucket [bold]{escape(bucket)}[/] {location}:")
     if changes.event_bridge:
-        out.print("  [green]+[/] events to EventBridge")
+        out.print("  [green]+[/] send events to EventBridge")
     if rule := changes.cors_rule:
         out.print(f"  [green]+[/] CORS rule {escape(json.dumps(rule))}", soft_wrap=True)

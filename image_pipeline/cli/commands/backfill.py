@@ -27,24 +27,28 @@ def backfill(  # noqa: PLR0913 - options of a command
     ] = None,
     maximum: Annotated[
         int | None,
-        typer.Option("--max", metavar="N", min=1, help="Only the first N objects."),
+        typer.Option("--max", metavar="N", min=1, help="Maximum number of objects."),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=1000, help="Batches of 25 images at a time.")
+        int, typer.Option(min=1, max=1000, help="Number of batches at a time, of 25 images each.")
     ] = 5,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the count and the cost, and start nothing.")
+    ] = False,
     yes: Yes = False,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Make the thumbnails of images that were uploaded earlier or with other settings.
+    """Make the thumbnails that are missing or were made with other settings.
 
-    It counts first, estimates the cost, and asks. Thumbnails that are up to date are not made
-    again, so run it again to continue. Ctrl-C stops it or leaves it running. The stack's parameter
-    BackfillMaximum limits the objects of a run. The exit code is 1 if images failed; they are on
-    the dead-letter queue.
+    The command counts the images, estimates the cost, and asks before it starts. Thumbnails that
+    are up to date are not made again. After Ctrl-C, you choose whether the backfill stops or
+    continues in AWS. If it stopped, run the command again to continue.
+
+    The stack's parameter BackfillMaximum limits the number of objects. The exit code is 1 if an
+    image failed. `image-pipeline dead-letters` shows why.
 
     **Examples**
 
@@ -88,7 +92,7 @@ def backfill(  # noqa: PLR0913 - options of a command
         print_json({"stack": target.name, "execution": ended.arn, **asdict(result)})
     else:
         out.print(
-            f"{result.made:,} made, {result.current:,} already current, {result.skipped:,} skipped,"
+            f"{result.made:,} made, {result.current:,} up to date, {result.skipped:,} skipped,"
             f" {result.failed:,} failed{': image-pipeline dead-letters' if result.failed else ''}"
         )
     for reason in result.unreported:
@@ -135,7 +139,7 @@ def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) 
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("checked", f"{survey.objects:,}", f"{survey.size:,}")
-    table.add_row("current", f"{survey.current:,}", "")
+    table.add_row("up to date", f"{survey.current:,}", "")
     table.add_row("skipped", f"{survey.skipped:,}", "")
     table.add_row("[bold]to make[/]", f"{survey.to_make:,}", f"{survey.to_make_size:,}")
     err.print(table)

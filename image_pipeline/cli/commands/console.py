@@ -27,21 +27,23 @@ def console(
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port on 127.0.0.1; by default 4567, or any that is free."
+            min=0, max=65535, help="Port on 127.0.0.1. The default is 4567, or a free one."
         ),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the page, if there is a screen.")
+        bool, typer.Option("--browser/--no-browser", help="Open the console in your browser.")
     ] = True,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
 ) -> None:
-    """Open the web console of a stack: uploads, images, dead letters, metrics.
+    """Open the web console of a stack: uploads, images, failures, metrics.
 
-    It listens on this machine alone, until Ctrl-C, and acts with your own AWS credentials: the
-    secret in its address keeps others out. The local stack has its own console, which
-    `image-pipeline up` starts; without --port that one is opened.
+    The console runs until Ctrl-C. It listens on this machine only, and uses your own AWS
+    credentials. Its address contains a secret, so that no other user can open it.
+
+    `image-pipeline up` starts a console for the local stack. Without --port, this command opens
+    that one.
 
     **Examples**
 

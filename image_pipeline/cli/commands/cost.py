@@ -14,7 +14,7 @@ from image_pipeline.stack import costs
 
 def cost(  # noqa: PLR0913 - options of a command
     *,
-    images: Annotated[int, typer.Option(min=1, help="Images per month.")] = 10_000,
+    images: Annotated[int, typer.Option(min=1, help="Number of images per month.")] = 10_000,
     duration: Annotated[
         float | None,
         typer.Option(metavar="MS", min=1, help="Billed milliseconds per image, if you know them."),
@@ -26,8 +26,8 @@ def cost(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Estimate the cost of processing images with a stack's memory, architecture and sizes.
 
-    Free tiers, storage and transfer are not included. The prices and their date are in
-    `image_pipeline/stack/prices.json`. The default duration is that of a photo of about 1 MB.
+    Free tiers, storage and transfer are not included. The output names the date and the region of
+    the prices. The default duration is that of a photo of about 1 MB.
 
     **Examples**
 

@@ -18,16 +18,17 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     maximum: Annotated[int, typer.Option("--max", min=1, help="Maximum messages to read.")] = 1000,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write them to FILE, one JSON object per line."),
+        typer.Option(metavar="FILE", help="Write the failures to FILE as JSON lines."),
     ] = None,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Show the uploads that failed, and why. Nothing is taken off the queue.
+    """Show the uploads that failed, and why. The messages stay on the queue.
 
-    Each line of an export has the message itself as `body`, so that it can be sent again.
+    --export writes one JSON object per line. Its field `body` is the message, which you can send to
+    the queue again.
 
     **Examples**
 
@@ -58,6 +59,6 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     out.print(f"{depth:,} messages are on the queue of {target.name} {target.aws.location}.")
     hidden = depth - len({each.message_id for each in found})
     if not error and hidden > 0 and len(found) < maximum:
-        out.print(f"{hidden:,} of them are in flight; they reappear within minutes.")
+        out.print(f"{hidden:,} of them are in flight and reappear within minutes.")
     if found and not export:
         out.print("Retry them: image-pipeline replay")

@@ -19,7 +19,10 @@ from image_pipeline.stack.uploads import State
 
 def demo(
     images: Annotated[
-        Path | None, typer.Argument(metavar="[IMAGES]", help="A picture or folder of your own.")
+        Path | None,
+        typer.Argument(
+            metavar="[IMAGES]", help="An image or a folder of your own, instead of the samples."
+        ),
     ] = None,
     *,
     directory: Annotated[
@@ -27,10 +30,11 @@ def demo(
     ] = Path("demo-thumbnails"),
     port: Port = LOCAL_PORT,
 ) -> None:
-    """See it work: upload pictures to a local stack and show the results.
+    """See it work: upload sample images to a local stack and show the results.
 
-    The samples are a photo that EXIF turns upright, a picture with transparency, an animation, and
-    a text file named .jpg, which fails. A local stack that is running is used, and left running.
+    The samples are a photo that is stored sideways, an image with transparency, an animation, and a
+    text file named .jpg, which fails. If a local stack is running, the command uses it. Otherwise
+    it starts one, and stops it at the end.
 
     **Examples**
 
@@ -46,7 +50,7 @@ def demo(
         outcomes = upload_and_wait(target, pictures, directory, WAIT_SECONDS)
         show_outcomes(outcomes)
         if failed := [each.failure for each in outcomes if each.failure]:
-            out.print("\nOn the dead-letter queue, with the reason, ready to be replayed:")
+            out.print("\nMessages on the dead-letter queue:")
             show_failures(failed)
         out.print(f"\nThumbnails: {directory.resolve()}", soft_wrap=True)
         if not images:
@@ -57,4 +61,4 @@ def demo(
         if not images and each.path.name == samples.CORRUPT
     }
     if any(each.state is not expected.get(each.key, State.DONE) for each in outcomes):
-        raise CommandError("Not every picture has the expected result: see the table above.")
+        raise CommandError("Not every image has the expected result: see the table above.")

@@ -23,7 +23,7 @@ def record(
 ) -> None:
     """Save the deployed template and parameters, so that they can be deployed again.
 
-    `make record` runs it before a deploy; `make rollback` deploys what it saved.
+    `make record` runs this command before a deploy. `make rollback` deploys what it saved.
 
     **Example**
 

@@ -26,18 +26,20 @@ def replay(  # noqa: PLR0913 - options of a command
     *,
     error: ErrorType = None,
     maximum: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="Maximum messages to retry.")
+        int | None,
+        typer.Option("--max", metavar="N", min=1, help="Maximum number of messages to replay."),
     ] = None,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Retry failed uploads: messages that now succeed are deleted, others stay queued.
+    """Process failed uploads again, and delete the messages of those that succeed.
 
-    An upload that fails permanently again has a new message, which counts one attempt more.
-    Messages that arrive meanwhile are not touched. The exit code is 1 if any failed again or is
-    left on the queue.
+    If an upload fails permanently again, a new message with one more attempt replaces its message.
+    After any other failure the message stays on the queue. A replay does not process messages that
+    arrive while it runs. The exit code is 1 if an upload failed again or a message could not be
+    processed.
 
     **Examples**
 

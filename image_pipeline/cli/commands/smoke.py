@@ -16,17 +16,20 @@ def smoke(
     *,
     seconds: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait per step."),
+        typer.Option(
+            "--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."
+        ),
     ] = 120.0,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a stack works: an image gets thumbnails, a broken file a dead letter.
+    """Check that a stack works, with an image and a broken file.
 
-    Everything that it uploads, and everything made of it, is removed again. If a step fails, it is
-    named and the exit code is 1.
+    The image must get thumbnails, and the broken file a dead-letter message. The command then
+    removes both, and everything that was made of them. If a step fails, it names the step, and the
+    exit code is 1.
 
     **Examples**
 

@@ -26,7 +26,7 @@ def status(
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Show the buckets, the depth of the dead-letter queue, and the last failures.
+    """Show the buckets, the depth of the dead-letter queue, and the latest failures.
 
     **Examples**
 
@@ -78,7 +78,7 @@ def status(
         table.add_row(title, address, shown)
     if console:
         table.add_row("console", console, "")
-    table.add_row("dead letters", settings.dead_letter_queue_url.rsplit("/", 1)[-1], f"{depth:,}")
+    table.add_row("failures", settings.dead_letter_queue_url.rsplit("/", 1)[-1], f"{depth:,}")
     out.print(table)
     if last:
         show_failures(last)

@@ -51,22 +51,22 @@ def thumbs(  # noqa: PLR0913 - options of a command
     ] = DEFAULTS.output_key_template,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Processes; by default one per core."),
+        typer.Option(metavar="N", min=1, help="Number of processes. The default is one per core."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Continue as files arrive or change, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Process files as they arrive or change, until Ctrl-C.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Make thumbnails of local files, without AWS.
 
-    It uses the pipeline's own image code. Folders are read recursively and keep their structure:
-    `trip/a/photo.jpg` becomes `DIR/trip/a/photo_128w.webp`. Thumbnails that are up to date are left
-    alone, so after Ctrl-C run it again to continue. No file is deleted or left half-written. Files
-    in folders that are not images are skipped. Failures are listed, and saved in DIR/failed.jsonl;
-    the exit code is then 1.
+    The command uses the same image code as the function. It reads folders recursively and keeps
+    their structure: `trip/a/photo.jpg` becomes `DIR/trip/a/photo_128w.webp`. It skips thumbnails
+    that are up to date, and files in folders that are not images. It never deletes a file or leaves
+    one half-written. After Ctrl-C, run it again to continue.
 
-    With --watch, --json prints one object per line, for each file as it is done.
+    Failures are listed and saved in DIR/failed.jsonl, and the exit code is then 1. With --watch,
+    --json prints one object per line, as each file is done.
 
     **Examples**
 
@@ -135,7 +135,9 @@ def _once(jobs: Sequence[Job], directory: Path, workers: int, *, as_json: bool) 
         for result in _reported(thumbnails.run(jobs, workers), run):
             run.results.append(result)
     except KeyboardInterrupt:
-        err.print(f"\nStopped after {len(run.results):,} of {run.total:,}. Run it again to go on.")
+        err.print(
+            f"\nStopped after {len(run.results):,} of {run.total:,}. Run it again to continue."
+        )
         raise typer.Exit(130) from None
     finally:
         thumbnails.record_failures(directory, run.failures)

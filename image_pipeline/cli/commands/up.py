@@ -22,17 +22,21 @@ def up(
     port: Port = LOCAL_PORT,
     *,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return once it is up; stop it with `down`.")
+        bool,
+        typer.Option("--detach", "-d", help="Return when the stack is up; stop it with `down`."),
     ] = False,
     console: Annotated[
-        bool, typer.Option("--console/--no-console", help="Serve the web console, and open it.")
+        bool,
+        typer.Option(
+            "--console/--no-console", help="Serve the web console and open it in your browser."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> None:
     """Start a local AWS, build the function, deploy the stack, and open its console.
 
-    It runs in the foreground until Ctrl-C, which stops everything; with --detach it returns.
-    Failed events are retried after 1 and 2 seconds, where AWS waits 1 and 2 minutes.
+    The stack runs until Ctrl-C. With --detach the command returns, and the stack runs until
+    `image-pipeline down`. Failed events are retried after 1 and 2 seconds, not minutes as on AWS.
 
     **Examples**
 

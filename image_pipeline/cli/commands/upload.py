@@ -26,9 +26,9 @@ def upload(  # noqa: PLR0913 - options of a command
     region: Region = None,
     as_json: Json = False,
 ) -> None:
-    """Upload images, wait for their thumbnails, and show both, or why there are none.
+    """Upload images, wait for the results, and show the thumbnails or the errors.
 
-    The exit code is 1 if an upload failed or had no outcome in time.
+    The exit code is 1 if an upload failed or had no result in time.
 
     **Examples**
 
