@@ -38,7 +38,7 @@ TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TES
 test: $(TEST_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
 	pytest -n auto --dist loadscope $(PYTEST)
 
-lint: $(DEV) ## Check formatting, style and types
+lint: $(DEV) ## Check formatting, style, types and imports
 	black --check .
 	ruff check .
 	mypy
@@ -56,7 +56,7 @@ audit: validate ## Run `make validate` and the security rules of cdk-nag and ruf
 	ruff check --select S .
 	rm -rf .tools/nag && mkdir -p .tools/nag
 	python tests/template.py .tools/nag 2>/dev/null
-	.tools/npm/node scripts/nag.mjs .tools/nag/*.json
+	.tools/npm/node scripts/cdk_nag.mjs .tools/nag/*.json
 
 corpus: $(DEV) ## Process real images (CASES=TABLE.tsv) with the handler and write a contact sheet
 	python -m tools.corpus $(if $(CASES),--cases "$(CASES)")
