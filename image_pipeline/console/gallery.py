@@ -200,7 +200,7 @@ class Gallery:
         )
         for page in pages:
             for each in page.get("Contents", []):
-                if not each["Key"].endswith("/"):
+                if self._stack.settings.is_image_key(each["Key"]):
                     yield Object(each["LastModified"], each["Key"], each["Size"])
 
     def _cards(self, objects: Sequence[Object]) -> list[Card]:

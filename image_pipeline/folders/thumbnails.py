@@ -46,7 +46,7 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import MAX_MEMORY_MB, Settings
+from thumbnailer.settings import DEFAULT_MEMORY_MB, MAX_MEMORY_MB, Settings
 
 WORK: Final = ".image-pipeline"
 """Folder inside the output folder, for files that are still being written."""
@@ -57,9 +57,6 @@ LOCK: Final = ".image-pipeline.lock"
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
 """Bytes that are enough to recognise a format: a video of many gigabytes is not read."""
-
-MIN_MB: Final = 512
-"""Memory for each worker at least: as much as the function has by default."""
 
 
 class State(StrEnum):
@@ -174,9 +171,12 @@ def plan(
 
 
 def memory_of_worker(workers: int) -> int:
-    """Return the MB that each worker may use, so that all together use half of the machine's."""
+    """Return the MB that each worker may use: its share of half of the machine's.
+
+    It is not less than the function has by default, and not more than it can have.
+    """
     machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
-    return max(MIN_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
+    return max(DEFAULT_MEMORY_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
 
 
 def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:

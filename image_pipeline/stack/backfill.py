@@ -122,7 +122,7 @@ def _list_objects(stack: Stack, prefix: str) -> Iterator["ObjectTypeDef"]:
 
 def _state(stack: Stack, listed: "ObjectTypeDef") -> State:
     """What a backfill would do with an object, by the rules of the function."""
-    if listed["Key"].endswith("/"):
+    if not stack.settings.is_image_key(listed["Key"]):
         return State.SKIPPED
     source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
     for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
