@@ -14,10 +14,8 @@ import platform
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -30,14 +28,15 @@ from urllib.parse import quote_plus
 import boto3
 import typer
 from PIL import Image
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from bench.limits import LimitUnavailable, limited
 from bench.photos import PHOTO_BYTES, Photo, photo_of
 from bench.record import REPOSITORY, RESULTS, WORK, Spread, commit, machine
+from image_pipeline.cli.app import new_app, run_app
+from image_pipeline.cli.options import Json
+from image_pipeline.cli.output import err, out, print_json, progress_bar
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import LAMBDA, PYTHON, TOOLS, Invocation, RuntimeEmulator
 from image_pipeline.local.tools import architecture, sam_environment
@@ -75,7 +74,7 @@ OURS: Final = "this pipeline"
 PLAIN: Final = "usual handler"
 PLAIN_COMPILED: Final = "usual handler, with .pyc"
 
-err = Console(highlight=False, stderr=True)
+app = new_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def measure(
             (share, name): [] for share in commands for name in artefacts
         }
         s3 = stack.enter_context(local_s3(photo))
-        progress = stack.enter_context(Progress(console=err, transient=True))
+        progress = stack.enter_context(progress_bar())
         starts = (rounds + 1) * len(commands) * len(artefacts)
         task = progress.add_task("Starting functions", total=starts)
         for number in range(rounds + 1):
@@ -451,16 +450,16 @@ def show(results: list[Result], skipped: str | None, photo: Photo, rounds: int) 
             f"[bold]{result.times_ours:.1f}[/]",
             f"{result.max_memory_mb:.0f}",
         )
-    out = Console(highlight=False)
     out.print(table)
     if skipped:
         out.print(f"Not measured at {LAMBDA_SHARE} CPU: {escape(skipped)}")
 
 
+@app.command()
 def cold_starts(
     rounds: Annotated[int, typer.Option(min=2, help="Number of starts of each function.")] = 11,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure cold starts of this pipeline and of a typical thumbnail handler.
 
@@ -488,24 +487,10 @@ def cold_starts(
     RESULTS.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     if as_json:
-        print(json.dumps(found, indent=2))  # noqa: T201 - the output
+        print_json(found)
     else:
         show(results, skipped, photo, rounds)
 
 
-def main() -> None:
-    """Run the benchmark; a CommandError is printed and gives exit code 1."""
-    app = typer.Typer(
-        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
-    )
-    app.command()(cold_starts)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    try:
-        app()
-    except CommandError as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_app(app)

@@ -30,8 +30,9 @@ from bench.engine_report import markdown, plot
 from bench.record import REPOSITORY, RESULTS, Spread, commit, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out
+from image_pipeline.cli.output import err, out, print_json, progress_bar
 from image_pipeline.errors import CommandError
+from image_pipeline.local.tools import TOOLS
 
 RESULT: Final = RESULTS / "engine.json"
 DOCS: Final = REPOSITORY / "docs" / "performance"
@@ -42,7 +43,6 @@ WIDTHS: Final = (128, 512)
 QUALITY: Final = 85
 """The default of WebPQuality."""
 
-TOOLS: Final = REPOSITORY / ".tools"
 SHARP: Final = TOOLS / "sharp"
 BENCH_PYTHON: Final = TOOLS / "bench" / "bin" / "python"
 PYTHON_WORKER: Final = REPOSITORY / "bench" / "engine_worker.py"
@@ -264,7 +264,7 @@ def measure(
     timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with (
         TemporaryDirectory() as made,
-        Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
+        progress_bar() as progress,
     ):
         task = progress.add_task("Kinds of image", total=len(every) + 1)
         for case in every:
@@ -475,7 +475,7 @@ def engine(
         (DOCS / "engine.md").write_text(markdown(found))
         (DOCS / "engine.svg").write_text(plot(found))
     if as_json:
-        out.print_json(data=found)
+        print_json(found)
     else:
         show(found)
 

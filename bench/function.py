@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
@@ -27,7 +26,7 @@ from bench.photos import Photo, photo_of
 from bench.record import RESULTS, Spread, commit, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out, print_json
+from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import Invocation, RuntimeEmulator
 from image_pipeline.stack import costs
@@ -125,7 +124,7 @@ def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3
             memory: stack.enter_context(limited(cpu=memory / VCPU_MB, memory_mb=memory))
             for memory in MEMORIES
         }
-        progress = stack.enter_context(Progress(console=err, transient=True))
+        progress = stack.enter_context(progress_bar())
         task = progress.add_task("Environments", total=(rounds + 1) * len(found))
         for number in range(rounds + 1):
             for (memory, name), runs in found.items():

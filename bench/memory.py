@@ -9,13 +9,12 @@ from typing import Annotated, Any, Final
 
 import typer
 from PIL import Image
-from rich.progress import Progress
 from rich.table import Table
 
 from bench.record import RESULTS, WORK
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out
+from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.local.samples import landscape
 from thumbnailer.imaging.limits import BASE_MB
 
@@ -142,7 +141,7 @@ def memory(
     """
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     rows = []
-    with Progress(console=err, transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Drawing", total=None)
         found = list(files(FILES, (round(height * 1.5), height)))
         lists = widths or ["128,512", "128,4000"]
@@ -153,7 +152,7 @@ def memory(
                 progress.advance(task)
     RESULT.write_text(json.dumps(rows, indent=2) + "\n")
     if as_json:
-        out.print_json(data=rows)
+        print_json(rows)
         return
     table = Table("file", "widths", "needed, MB", "estimated, MB", "ratio", "CPU ms/MP")
     for row in rows:

@@ -18,7 +18,7 @@ from rich.table import Table
 from fuzz.worker import MAX_MEMORY_MB, MAX_SECONDS, Case, Outcome, attempt, case, load_target, work
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out
+from image_pipeline.cli.output import err, out, print_json
 from image_pipeline.errors import CommandError
 
 FINDINGS: Final = Path("fuzz/findings")
@@ -128,7 +128,7 @@ def fuzz(  # noqa: PLR0913, PLR0917 - options
     counts, saved = run(minutes * 60, chosen, workers, target, findings)
     if as_json:
         rows = [{"format": f, "outcome": o, "cases": n} for (f, o), n in counts.items()]
-        print(json.dumps({"seed": chosen, "counts": rows, "findings": saved}, indent=2))
+        print_json({"seed": chosen, "counts": rows, "findings": saved})
     else:
         show(counts, saved, chosen)
     if saved:

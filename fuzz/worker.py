@@ -15,10 +15,10 @@ from fuzz.mutations import mutated
 from fuzz.seeds import seeds
 from thumbnailer.errors import PermanentError
 from thumbnailer.imaging import Size, identify
-from thumbnailer.settings import Settings
+from thumbnailer.settings import DEFAULT_MEMORY_MB, Settings
 
-MAX_MEMORY_MB: Final = 512
-"""Memory that a case may take, the default of LambdaMemorySize."""
+MAX_MEMORY_MB: Final = DEFAULT_MEMORY_MB
+"""Memory that a case may take."""
 
 MAX_SECONDS: Final = 10.0
 """CPU time that a case may take: an assumption, a third of the default of LambdaTimeout."""

@@ -1,4 +1,4 @@
-"""A lock that a process and its children hold for life, so that others can tell if they live."""
+"""A lock that a process and its children hold for life: while it is taken, one of them lives."""
 
 import os
 import time

@@ -1,5 +1,6 @@
 """Ports of the loopback interface, where everything that runs on this machine listens."""
 
+import os
 import socket
 from typing import Final
 
@@ -8,17 +9,24 @@ from image_pipeline.errors import CommandError
 HOST: Final = "127.0.0.1"
 """The address that servers listen on: other machines cannot reach it."""
 
+MAX_PORT: Final = 65_535
+"""RFC 9293, 3.1: a port has 16 bits."""
+
+
+def listening(port: int) -> socket.socket:
+    """Listen on `port`, a number from 0 to 65535. Raises CommandError if that is not possible."""
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise CommandError(
+            f"Port {port} is not available ({reason}). Choose another one with --port."
+        ) from error
+
 
 def check_port(port: int) -> None:
     """Raise CommandError unless a server can listen on `port`, a number from 0 to 65535."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise CommandError(
-                f"Port {port} is not available ({error.strerror}). Choose another one with --port."
-            ) from error
+    listening(port).close()
 
 
 def free_port() -> int:
@@ -38,8 +46,10 @@ def free_ports(count: int) -> list[int]:
 
 def preferred_port(port: int) -> int:
     """`port` where a server can listen on it, else a free one."""
+    if port > MAX_PORT:
+        return free_port()
     try:
         check_port(port)
-    except (CommandError, OverflowError):  # taken, or larger than any port
+    except CommandError:  # taken
         return free_port()
     return port

@@ -9,7 +9,8 @@ from typing import Any
 import requests
 
 from image_pipeline.console.guard import TOKEN_HEADER
-from image_pipeline.console.server import listening, serve
+from image_pipeline.console.server import serve
+from image_pipeline.ports import listening
 from image_pipeline.stack.deployed import Stack
 
 SECRET = "console-secret"

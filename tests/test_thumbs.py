@@ -327,6 +327,41 @@ def test_a_run_that_is_stopped_leaves_complete_files_and_can_be_continued(
     assert len(files(out)) == 240
 
 
+SLOW_START = """
+import sys, time
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    open({marker!r}, "w").close()
+    time.sleep(1)
+"""
+"""A sitecustomize.py that makes the server which forks the workers start slowly."""
+
+
+@pytest.mark.parametrize("later", [0.0, 1.1])
+def test_ctrl_c_while_the_workers_start_leaves_no_traceback_and_no_process(
+    many: Path, tmp_path: Path, later: float
+) -> None:
+    """Neither the command nor the server that forks its workers prints one, at any moment."""
+    marker = tmp_path / "starting"
+    (tmp_path / "sitecustomize.py").write_text(SLOW_START.format(marker=str(marker)))
+    with subprocess.Popen(  # noqa: S603 - the command under test
+        [COMMAND, "thumbs", many, "--out", tmp_path / "out"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        until(marker.exists)
+        time.sleep(later)  # in the second case the server imports its modules
+        started = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.strip() == "Stopped after 0 of 120. Run it again to go on."
+    until(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
+
+
 def test_all_workers_are_used(many: Path) -> None:
     """With two workers, two processes make thumbnails."""
     out = many.parent / "out"

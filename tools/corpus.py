@@ -21,12 +21,11 @@ import boto3
 import typer
 from PIL import Image
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out
+from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.errors import CommandError
 from thumbnailer.handler import Function
 from thumbnailer.imaging import Size
@@ -107,16 +106,12 @@ def corpus(
     """
     rows = read_cases(cases)
     sheet.mkdir(parents=True, exist_ok=True)
-    with Progress(console=err, transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Files", total=len(rows))
         outcomes = run(rows, cases.parent / "cases", sheet, lambda: progress.advance(task))
     write_sheet(outcomes, cases.parent / "cases", sheet)
     if as_json:
-        print(
-            json.dumps(
-                [asdict(outcome) | {"right": outcome.right} for outcome in outcomes], indent=2
-            )
-        )
+        print_json([asdict(outcome) | {"right": outcome.right} for outcome in outcomes])
     else:
         show(outcomes, sheet)
     if not all(outcome.right for outcome in outcomes):

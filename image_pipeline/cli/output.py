@@ -30,7 +30,7 @@ out = Console(highlight=False)
 err = Console(highlight=False, stderr=True)
 
 
-def print_json(data: dict[str, Any]) -> None:
+def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `data` on standard output, for scripts."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
 

@@ -45,7 +45,7 @@ def _commits() -> Iterator[str]:
 
 
 def _head(repository: Path) -> Iterator[str]:
-    """The commit that is checked out, if git can tell."""
+    """The commit that is checked out, if git knows it."""
     # Variables such as GIT_DIR, which git sets in hooks, name another repository.
     environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
     with suppress(OSError, subprocess.SubprocessError):

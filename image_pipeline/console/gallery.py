@@ -39,8 +39,7 @@ MIN_CARD_WIDTH: Final = 256
 """Pixels. A card shows the smallest configured thumbnail that is at least this wide."""
 
 THUMBNAIL_RANGE: Final = f"bytes=0-{HEAD_BYTES - 1}"
-"""The HTTP range that has a WebP's size: its first 30 bytes
-(https://developers.google.com/speed/webp/docs/riff_container)."""
+"""The HTTP range from which a thumbnail's size is read."""
 
 SOURCE_RANGE: Final = "bytes=0-262143"
 """The HTTP range from which an original's format and size are read: 256 KiB, because a JPEG's EXIF
@@ -201,7 +200,7 @@ class Gallery:
         )
         for page in pages:
             for each in page.get("Contents", []):
-                if not each["Key"].endswith("/"):
+                if self._stack.settings.is_image_key(each["Key"]):
                     yield Object(each["LastModified"], each["Key"], each["Size"])
 
     def _cards(self, objects: Sequence[Object]) -> list[Card]:

@@ -7,28 +7,10 @@ from typing import Final
 import uvicorn
 
 from image_pipeline.console.app import application
-from image_pipeline.errors import CommandError
-from image_pipeline.ports import HOST
 from image_pipeline.stack.deployed import Stack
 
 STOP_SECONDS: Final = 2
 """Time for requests under way when the console is stopped."""
-
-
-def listening(port: int) -> socket.socket:
-    """Listen on `port` of loopback. Raises CommandError if it is taken."""
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise CommandError(
-            f"Port {port} cannot be used ({error.strerror}): another program has it. "
-            "Choose another port with --port, or leave --port out."
-        ) from error
-    return listener
 
 
 def serve(stack: Stack, listener: socket.socket, secret: str, ended: threading.Event) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from mimetypes import guess_type
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import MAX_MEMORY_MB, Settings
+from thumbnailer.settings import DEFAULT_MEMORY_MB, MAX_MEMORY_MB, Settings
 
 WORK: Final = ".image-pipeline"
 """Folder inside the output folder, for files that are still being written."""
@@ -56,9 +57,6 @@ LOCK: Final = ".image-pipeline.lock"
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
 """Bytes that are enough to recognise a format: a video of many gigabytes is not read."""
-
-MIN_MB: Final = 512
-"""Memory for each worker at least: as much as the function has by default."""
 
 
 class State(StrEnum):
@@ -173,9 +171,12 @@ def plan(
 
 
 def memory_of_worker(workers: int) -> int:
-    """Return the MB that each worker may use, so that all together use half of the machine's."""
+    """Return the MB that each worker may use: its share of half of the machine's.
+
+    It is not less than the function has by default, and not more than it can have.
+    """
     machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
-    return max(MIN_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
+    return max(DEFAULT_MEMORY_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
 
 
 def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
@@ -192,7 +193,7 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
         with _pool(workers) as pool, contextlib.suppress(BrokenProcessPool):
             while queue or running:
                 while queue and len(running) < 2 * workers:
-                    running[pool.submit(make, queue[0])] = queue[0]
+                    running[_submit(pool, queue[0])] = queue[0]
                     queue.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
@@ -303,14 +304,34 @@ def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Not fork, which is unsafe with threads; not spawn, which imports everything for each worker.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin)
+    pool = ProcessPoolExecutor(workers, _context(), initializer=_begin)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Choose how workers are started.
+
+    Not by fork, which is unsafe with threads. By spawn, which imports everything for each worker,
+    only on Windows, which has nothing else.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415 - not on Windows
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    resource_tracker.ensure_running()  # else it is started below, and unblocks SIGINT
+    # A terminal sends Ctrl-C to the server too. It must not end with a traceback while it imports,
+    # so it inherits that SIGINT is blocked. To this process the signal is delivered afterwards.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
 def _begin() -> None:
@@ -325,11 +346,28 @@ def _begin() -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
+def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Result]:
+    """Give a job to a worker, which may have to start first; Ctrl-C takes effect after that.
+
+    A worker whose parent ends while it starts would print a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never interrupts it
+        return pool.submit(make, job)
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        return pool.submit(make, job)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if interrupted.is_set():
+            signal.raise_signal(signal.SIGINT)
+
+
 def _alone(job: Job) -> Result:
     """Make one file's thumbnails in a process of its own, to find the file that kills it."""
     with _pool(1) as pool:
         try:
-            return pool.submit(make, job).result()
+            return _submit(pool, job).result()
         except BrokenProcessPool:
             return Result(
                 job.path,

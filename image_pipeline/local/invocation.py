@@ -85,10 +85,7 @@ def prepare(
     result of the invocation then shows what the invocation did. The picture is drawn into
     `directory`; `note` is called with a sentence on everything that is changed.
     """
-    prefix = stack.settings.input_prefix
-    sources = [
-        key for key in dict.fromkeys(keys) if key.startswith(prefix) and not key.endswith("/")
-    ]
+    sources = [key for key in dict.fromkeys(keys) if stack.settings.is_image_key(key)]
     found = {key: outcome for key in sources if (outcome := uploads.describe(stack, key))}
     missing = [key for key in sources if key not in found]
     newest = max((each.uploaded_at for each in found.values()), default=LONG_AGO)

@@ -23,7 +23,7 @@ LISTED: Final = 1000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
-class State(Enum):
+class Verdict(Enum):
     """What a backfill would do with an object."""
 
     TO_MAKE = auto()
@@ -72,9 +72,11 @@ def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
     listed = _list_objects(stack, prefix)
     with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
         for objects in batched(islice(listed, maximum), LISTED, strict=False):
-            states = list(pool.map(partial(_state, stack), objects))
+            verdicts = list(pool.map(partial(_verdict, stack), objects))
             to_make = [
-                each for each, state in zip(objects, states, strict=True) if state is State.TO_MAKE
+                each
+                for each, verdict in zip(objects, verdicts, strict=True)
+                if verdict is Verdict.TO_MAKE
             ]
             found = replace(
                 found,
@@ -82,8 +84,8 @@ def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
                 size=found.size + sum(each["Size"] for each in objects),
                 to_make=found.to_make + len(to_make),
                 to_make_size=found.to_make_size + sum(each["Size"] for each in to_make),
-                current=found.current + states.count(State.CURRENT),
-                skipped=found.skipped + states.count(State.SKIPPED),
+                current=found.current + verdicts.count(Verdict.CURRENT),
+                skipped=found.skipped + verdicts.count(Verdict.SKIPPED),
             )
             yield found
         yield replace(found, beyond=next(listed, None) is not None)
@@ -120,20 +122,20 @@ def _list_objects(stack: Stack, prefix: str) -> Iterator["ObjectTypeDef"]:
         yield from page.get("Contents", [])
 
 
-def _state(stack: Stack, listed: "ObjectTypeDef") -> State:
+def _verdict(stack: Stack, listed: "ObjectTypeDef") -> Verdict:
     """What a backfill would do with an object, by the rules of the function."""
-    if listed["Key"].endswith("/"):
-        return State.SKIPPED
+    if not stack.settings.is_image_key(listed["Key"]):
+        return Verdict.SKIPPED
     source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
     for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
         if len(key.encode()) > MAX_KEY_BYTES:
-            return State.TO_MAKE  # the function fails it, with a dead-letter message
+            return Verdict.TO_MAKE  # the function fails it, with a dead-letter message
         match thumbnails.describe(stack, key, Provenance(*source, fingerprint)).standing:
             case Standing.SUPERSEDED:
-                return State.SKIPPED
+                return Verdict.SKIPPED
             case Standing.MISSING | Standing.FOREIGN | Standing.OUTDATED:
-                return State.TO_MAKE
-    return State.CURRENT
+                return Verdict.TO_MAKE
+    return Verdict.CURRENT
 
 
 def _read_json(stack: Stack, bucket: str, key: str) -> Any:

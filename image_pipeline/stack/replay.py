@@ -87,7 +87,7 @@ def replay_each(
     for queue in stack.queues:
         if not wanted:
             return
-        with ExitStack() as block, aws_errors_explained():
+        with aws_errors_explained(), ExitStack() as block:
             with searching:
                 found = block.enter_context(dead_letters.received(stack.aws.sqs, queue, wanted))
                 _hide_longer(stack, queue, found)

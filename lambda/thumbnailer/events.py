@@ -227,4 +227,4 @@ def _decoded(text: str, what: str) -> object:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to tell
+    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to recognise it

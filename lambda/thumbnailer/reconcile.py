@@ -143,9 +143,7 @@ class Reconciler(NamedTuple):
             return "the output bucket is not read: input and output must differ"
         if not upload.key.startswith(self.settings.input_prefix):
             return f"outside the prefix {self.settings.input_prefix}"
-        if upload.key.endswith("/"):
-            return "a folder marker"
-        return None
+        return None if self.settings.is_image_key(upload.key) else "a folder marker"
 
     def _skip(self, upload: Upload, reason: str) -> Skipped:
         self.telemetry.skipped(upload.bucket, upload.key, reason)

@@ -14,6 +14,10 @@ MANIFEST_VERSION: Final = 1
 DEFAULT_SIZES: Final = "128,512"
 DEFAULT_QUALITY: Final = 85
 DEFAULT_PREFIX: Final = "uploads/"
+DEFAULT_LOG_LEVEL: Final = "INFO"
+DEFAULT_MEMORY_MB: Final = 512
+"""Defaults of the template's parameters too (tests/test_template.py)."""
+
 KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
 CACHE_CONTROL: Final = "public, max-age=86400"
@@ -33,6 +37,27 @@ MAX_MEMORY_MB: Final = 10_240
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+def _whole_number(text: str) -> int:
+    # int() also takes "1_000" and other scripts' digits.
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        raise ValueError(f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def parse_sizes(text: str) -> tuple[Size, ...]:
+    """Read "128,512" as sizes. Raises ValueError for anything else, or a width given twice."""
+    try:
+        widths = [_whole_number(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f'must be widths in pixels such as "128,512", not {text!r}') from None
+    wrong = [width for width in widths if not 1 <= width <= MAX_WIDTH]
+    if wrong:
+        raise ValueError(f"must be between 1 and {MAX_WIDTH} pixels, not {wrong}")
+    if len(set(widths)) < len(widths):
+        raise ValueError(f"must not contain a width twice: {text!r}")
+    return tuple(Size.of_width(width) for width in widths)
+
+
 class Settings(NamedTuple):
     """The function's settings, checked.
 
@@ -43,7 +68,7 @@ class Settings(NamedTuple):
 
     output_bucket: str
     dead_letter_queue_url: str
-    sizes: tuple[Size, ...] = (Size.of_width(128), Size.of_width(512))
+    sizes: tuple[Size, ...] = parse_sizes(DEFAULT_SIZES)
     quality: int = DEFAULT_QUALITY
     input_prefix: str = DEFAULT_PREFIX
     output_key_template: str = KEY_TEMPLATE
@@ -51,8 +76,8 @@ class Settings(NamedTuple):
     animated: bool = True
     write_manifest: bool = False
     delete_with_original: bool = False
-    log_level: str = "INFO"
-    memory_mb: int = 512
+    log_level: str = DEFAULT_LOG_LEVEL
+    memory_mb: int = DEFAULT_MEMORY_MB
     input_bucket: str | None = None
 
     @property
@@ -75,6 +100,10 @@ class Settings(NamedTuple):
             "key_template": self.output_key_template,
         }
         return digest(shaping)
+
+    def is_image_key(self, key: str) -> bool:
+        """Whether the object `key` of the input bucket is processed: no folder marker is."""
+        return key.startswith(self.input_prefix) and not key.endswith("/")
 
     def thumbnail_key(self, source_key: str, size: Size) -> str:
         """Return the key of a thumbnail of `source_key`, which is under the input prefix.
@@ -137,8 +166,10 @@ class Settings(NamedTuple):
             animated=read("ANIMATED", "true", _flag),
             write_manifest=read("WRITE_MANIFEST", "false", _flag),
             delete_with_original=read("DELETE_WITH_ORIGINAL", "false", _flag),
-            log_level=read("LOG_LEVEL", "INFO", _log_level),
-            memory_mb=read("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512", _whole_number),
+            log_level=read("LOG_LEVEL", DEFAULT_LOG_LEVEL, _log_level),
+            memory_mb=read(
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", str(DEFAULT_MEMORY_MB), _whole_number
+            ),
             input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
         )
         if faults:
@@ -162,27 +193,6 @@ def _queue_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^/\s]+/.+", text):
         raise ValueError(f"must be the URL of an SQS queue, not {text!r}")
     return text
-
-
-def _whole_number(text: str) -> int:
-    # int() also takes "1_000" and other scripts' digits.
-    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
-        raise ValueError(f"must be a whole number, not {text!r}")
-    return int(text)
-
-
-def parse_sizes(text: str) -> tuple[Size, ...]:
-    """Read "128,512" as sizes. Raises ValueError for anything else, or a width given twice."""
-    try:
-        widths = [_whole_number(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f'must be widths in pixels such as "128,512", not {text!r}') from None
-    wrong = [width for width in widths if not 1 <= width <= MAX_WIDTH]
-    if wrong:
-        raise ValueError(f"must be between 1 and {MAX_WIDTH} pixels, not {wrong}")
-    if len(set(widths)) < len(widths):
-        raise ValueError(f"must not contain a width twice: {text!r}")
-    return tuple(Size.of_width(width) for width in widths)
 
 
 def _quality(text: str) -> int:

@@ -15,7 +15,7 @@ from image_pipeline.cli.output import err, out
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.ports import preferred_port
+from image_pipeline.ports import listening, preferred_port
 
 DEFAULT_PORT: Final = 4567
 POLL_SECONDS: Final = 1.0
@@ -58,7 +58,7 @@ def console(
             open_page(url)
         return
     # A web server takes time to import, and opening the page of another one needs none.
-    from image_pipeline.console.server import listening, serve  # noqa: PLC0415
+    from image_pipeline.console.server import serve  # noqa: PLC0415
 
     secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
     with (

@@ -46,7 +46,8 @@ def dead_letters(  # noqa: PLR0913 - options of a command
             "".join(
                 json.dumps(each.to_json() | {"body": each.body}, ensure_ascii=False) + "\n"
                 for each in found
-            )
+            ),
+            encoding="utf-8",
         )
     if as_json:
         listed = [each.to_json() for each in found]

@@ -39,6 +39,6 @@ def record(
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
     directory.mkdir(parents=True, exist_ok=True)
     text = template if isinstance(template, str) else json.dumps(template)
-    (directory / "template.yaml").write_text(text)
+    (directory / "template.yaml").write_text(text, encoding="utf-8")
     (directory / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n")
     out.print(f"Saved version {version} of {target.name} in {directory}")

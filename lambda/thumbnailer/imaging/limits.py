@@ -14,7 +14,8 @@ BASE_MB: Final = 60
 (`make bench-memory`)."""
 
 SOURCE_COPIES: Final = 2.5
-"""A file is in memory twice while it is read. Its pixels are counted once its format is known."""
+"""A file is in memory twice while it is read; the half is a margin, an assumption. Its pixels are
+counted once its format is known."""
 
 STORED_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 OTHER_BYTES: Final = 4

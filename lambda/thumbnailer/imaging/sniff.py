@@ -3,6 +3,7 @@
 from typing import Final
 
 from thumbnailer.imaging.formats.isobmff import brands
+from thumbnailer.imaging.formats.tiff import CANON_RAW
 
 FOREIGN: Final = (
     (b"\xff\x0a", "a JPEG XL image"),
@@ -50,7 +51,6 @@ FOREIGN: Final = (
 (collected in https://github.com/file/file/tree/master/magic/Magdir)."""
 
 RIFF: Final = {
-    b"WEBP": "a damaged WebP image",
     b"AVI ": "an AVI video",
     b"WAVE": "a WAV recording",
 }
@@ -73,7 +73,7 @@ def describe(data: bytes) -> str:
 def _describe_container(data: bytes) -> str | None:
     if data[:4] == b"RIFF":
         return RIFF.get(data[8:12], "a RIFF file")
-    if data[:2] == b"II" and data[8:10] == b"CR":
+    if data[:2] == b"II" and data[8:10] == CANON_RAW:
         return "a camera's RAW file (Canon CR2)"
     if b"crx " in (found := brands(data)):
         return "a camera's RAW file (Canon CR3)"

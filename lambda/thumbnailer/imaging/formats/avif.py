@@ -6,12 +6,9 @@ from typing import Final
 from PIL import AvifImagePlugin, ImageFile
 
 from thumbnailer.imaging.formats.format import Format
-from thumbnailer.imaging.formats.isobmff import brands, plane_bytes
+from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, brands, plane_bytes
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
-
-BRANDS: Final = {b"avif", b"avis"}
-"""A still picture and a sequence (https://aomediacodec.github.io/av1-avif/)."""
 
 PIXEL_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
 """For each pixel beside the decoder's planes: RGB, its copy, and Pillow's picture."""
@@ -19,7 +16,7 @@ PIXEL_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
 
 def recognise(data: bytes) -> bool:
     """See Format."""
-    return bool(brands(data) & BRANDS)
+    return bool(brands(data) & AVIF_BRANDS)
 
 
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:

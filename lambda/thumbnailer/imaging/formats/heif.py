@@ -7,22 +7,18 @@ from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from PIL import ImageFile
 
 from thumbnailer.imaging.formats.format import Format
-from thumbnailer.imaging.formats.isobmff import brands, plane_bytes
+from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, HEIF_BRANDS, brands, plane_bytes
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
-
-BRANDS: Final = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
-"""ISO/IEC 23008-12, annex B and 10.2."""
 
 PIXEL_BYTES: Final = 6.2
 """For each pixel beside the decoder's planes: RGB, its copy, and Pillow's picture."""
 
 
 def recognise(data: bytes) -> bool:
-    """See Format. An AVIF may name these brands too, so that format is asked first."""
-    return bool(brands(data) & BRANDS)
+    """See Format."""
+    found = brands(data)
+    return bool(found & HEIF_BRANDS) and not found & AVIF_BRANDS
 
 
 def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:

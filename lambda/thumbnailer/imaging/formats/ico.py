@@ -8,15 +8,18 @@ from PIL import IcoImagePlugin, ImageFile
 
 from thumbnailer.imaging.formats import png
 from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.isobmff import brands
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels, refuse_over
+
+MAGIC: Final = b"\0\0\1\0"
 
 PIXEL_BYTES: Final = 3 * OTHER_BYTES
 """The bitmap, the same with alpha, and its bytes in the file."""
 
 
 def recognise(data: bytes) -> bool:
-    """See Format."""
-    return data.startswith(b"\0\0\1\0")
+    """See Format. A box of 256 bytes, with which an ISO media file may begin, starts alike."""
+    return data.startswith(MAGIC) and not brands(data)
 
 
 def open_ico(data: bytes, memory_mb: int) -> ImageFile.ImageFile:

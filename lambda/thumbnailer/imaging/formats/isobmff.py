@@ -5,6 +5,14 @@ from typing import Final
 BRANDS_END: Final = 256
 """Bytes of a file in which brands are searched: real files name a handful."""
 
+AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+"""A still picture and a sequence (https://aomediacodec.github.io/av1-avif/)."""
+
+HEIF_BRANDS: Final = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+"""ISO/IEC 23008-12, annex B and 10.2. An AVIF has some of them too, beside its own."""
+
 AV1_SAMPLES: Final = (3.0, 3.0, 2.0, 1.5)
 HEVC_SAMPLES: Final = (1.0, 1.5, 2.0, 3.0)
 """Samples for each pixel, by how colour is subsampled."""

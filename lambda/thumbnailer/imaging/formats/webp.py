@@ -20,6 +20,7 @@ ALPHA_FLAG: Final = 0x10
 """In the first byte of a VP8X chunk (RFC 9649, 2.7)."""
 
 HEADER_BYTES: Final = 30
+"""Bytes that are enough to read the size from any kind of WebP (RFC 9649, 2.5 to 2.7)."""
 
 
 def recognise(data: bytes) -> bool:
