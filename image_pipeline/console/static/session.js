@@ -44,6 +44,7 @@ async function showPage() {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   document.title = page.title;
   document.body.replaceWith(page.body);
+  scrollTo(0, history.state?.scroll ?? 0);
 }
 
 function showRefusal(message) {
@@ -52,6 +53,10 @@ function showRefusal(message) {
   document.title = `${refusal.querySelector("h1").textContent} · Image pipeline`;
   document.getElementById("main").replaceChildren(refusal);
 }
+
+// The browser restores the scroll position of the shell, which is empty: so this does it.
+history.scrollRestoration = "manual";
+addEventListener("pagehide", () => history.replaceState({ scroll: scrollY }, ""));
 
 // An address that is pasted into a tab of the console changes only the fragment.
 addEventListener("hashchange", () => {
