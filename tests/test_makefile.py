@@ -102,17 +102,17 @@ HOSTILE = [
 """Values with a character that make, a shell or SAM gives a meaning."""
 
 FAKE = """#!{python}
-import json, os, pathlib, sys
+import json, pathlib, sys, yaml
 arguments = sys.argv[1:]
 files = {{
-    each: json.loads(pathlib.Path(each.removeprefix("file://")).read_text())
+    each: yaml.safe_load(pathlib.Path(each.removeprefix("file://")).read_text())
     for each in arguments
     if each.startswith("file://")
 }}
 with open({record!r}, "a") as record:
     print(json.dumps([pathlib.Path(sys.argv[0]).name, arguments, [*files.values()]]), file=record)
 """
-"""A program that records its arguments, and what is in the JSON files that they name."""
+"""A program that records its arguments, and what is in the YAML files that they name."""
 
 
 def unquoted(value: str) -> str:

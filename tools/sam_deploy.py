@@ -40,8 +40,8 @@ def deploy(environment: Mapping[str, str], options: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         command = ["sam", "deploy", "--stack-name", stack, *options]
         if given:
-            file = Path(folder) / "parameters.json"
-            file.write_text(json.dumps({name: sam_value(text) for name, text in given.items()}))
+            file = Path(folder) / "parameters.yaml"
+            file.write_text(sam_file(given), encoding="ascii")
             command += ["--parameter-overrides", f"file://{file}"]  # a path, not quoted as in a URL
         return subprocess.run(command, check=False).returncode  # noqa: S603 - SAM
 
@@ -75,13 +75,22 @@ def parameters(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def sam_value(value: str) -> str:
-    """Return `value` so that SAM reads exactly it.
+def sam_file(parameters: Mapping[str, str]) -> str:
+    """Return a YAML file from which SAM reads exactly these parameters.
 
     SAM removes quotes around a value, also of a file, and a backslash before a space or a quote
     (`_unquote_wrapped_quotes` in samcli/cli/types.py of version 1.170).
     """
-    return '"' + re.sub(r"\\([ \"'])", r"\\\\\1", value) + '"'
+    quoted = {
+        name: '"' + re.sub(r"\\([ \"'])", r"\\\\\1", value) + '"'
+        for name, value in parameters.items()
+    }
+    return "".join(f"{yaml_string(name)}: {yaml_string(quoted[name])}\n" for name in quoted)
+
+
+def yaml_string(text: str) -> str:
+    """Return `text` as a double-quoted string of YAML (1.2, 5.7) in printable ASCII."""
+    return '"' + re.sub(r"[^ !#-\[\]-~]", lambda each: f"\\U{ord(each[0]):08x}", text) + '"'
 
 
 if __name__ == "__main__":
