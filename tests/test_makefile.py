@@ -116,7 +116,10 @@ with open({record!r}, "a") as record:
 
 
 def unquoted(value: str) -> str:
-    """Return what SAM makes of a value (`_unquote_wrapped_quotes` in samcli/cli/types.py)."""
+    """Return what SAM makes of a value, and in a file makes of the result once more.
+
+    It is `_unquote_wrapped_quotes` in samcli/cli/types.py.
+    """
     if value and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]
     return value.replace("\\ ", " ").replace('\\"', '"').replace("\\'", "'")
@@ -149,7 +152,9 @@ class Recorded:
         assert done.returncode == 0, done.stderr
         assert not (self.checkout / "pwned").exists()
         ((_, arguments, files),) = map(json.loads, self._record.read_text().splitlines())
-        parameters = {name: unquoted(value) for each in files for name, value in each.items()}
+        parameters = {
+            name: unquoted(unquoted(value)) for each in files for name, value in each.items()
+        }
         return [arguments, parameters]
 
 

@@ -78,14 +78,21 @@ def parameters(environment: Mapping[str, str]) -> dict[str, str]:
 def sam_file(parameters: Mapping[str, str]) -> str:
     """Return a YAML file from which SAM reads exactly these parameters.
 
-    SAM removes quotes around a value, also of a file, and a backslash before a space or a quote
-    (`_unquote_wrapped_quotes` in samcli/cli/types.py of version 1.170).
+    SAM unquotes the values of a file twice (`CfnParameterOverridesType.convert` in
+    samcli/cli/types.py of version 1.170).
     """
-    quoted = {
-        name: '"' + re.sub(r"\\([ \"'])", r"\\\\\1", value) + '"'
+    return "".join(
+        f"{yaml_string(name)}: {yaml_string(_quoted(_quoted(value)))}\n"
         for name, value in parameters.items()
-    }
-    return "".join(f"{yaml_string(name)}: {yaml_string(quoted[name])}\n" for name in quoted)
+    )
+
+
+def _quoted(value: str) -> str:
+    """Return the text that SAM's `_unquote_wrapped_quotes` turns into `value`.
+
+    It removes quotes around a text, and a backslash before a space or a quote.
+    """
+    return '"' + re.sub(r"\\([ \"'])", r"\\\\\1", value) + '"'
 
 
 def yaml_string(text: str) -> str:
