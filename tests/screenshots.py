@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import chromium
-from console_server import SECRET, serving
+from console_server import address, serving
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -63,10 +63,12 @@ def take(browser: Browser, url: str, files: list[Path]) -> None:
             color_scheme=scheme,  # type: ignore[arg-type]
             reduced_motion="reduce",
         )
-        page.goto(f"/?secret={SECRET}")
+        page.goto(address(url))
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
         return page
 
     def keep(page: Page, name: str) -> None:
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
         for image in page.locator("img:visible").all():
             image.evaluate("image => image.decode().catch(() => null)")
         path = IMAGES / f"console-{name}.png"

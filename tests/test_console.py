@@ -3,12 +3,14 @@
 import json
 import re
 import time
+import webbrowser
 from collections.abc import Iterator
 from copy import replace
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
@@ -17,19 +19,22 @@ import pytest
 import requests
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError, ReadTimeoutError
-from console_server import SECRET, Pages, serving
+from console_server import KEY, Pages, address, secret_of, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
 from pictures import jpeg, thumbnails_of
+from rich.console import Console
 from starlette.routing import Route
 
-from image_pipeline.console import app, gallery
+from image_pipeline.cli import browser
+from image_pipeline.console import app, gallery, process
 from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.console.gallery import Thumbnail, img_tag
-from image_pipeline.console.guard import TOKEN_HEADER
+from image_pipeline.console.guard import SESSION_PATH
 from image_pipeline.console.metrics import LATE_SECONDS, Metrics
 from image_pipeline.console.replays import Replays
+from image_pipeline.console.session import new_address
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import dead_letters, replay
 from image_pipeline.stack.aws import aws_errors_explained
@@ -64,59 +69,229 @@ def put(stack: Stack, key: str, body: bytes = b"x") -> str:
 POST_ROUTES = ["/uploads", "/outcomes", "/replays"]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1:1", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1:1", "localhost:{port}", ""]
+)
 def test_other_host_names_are_refused(pages: Pages, host: str) -> None:
-    """A page whose host name an attacker points to 127.0.0.1 (DNS rebinding) reads nothing."""
+    """A page whose host name an attacker points to 127.0.0.1 (DNS rebinding) reads nothing.
+
+    `localhost` is refused as well: it may mean ::1, where another user can have the port.
+    """
+    host = host.format(port=urlsplit(pages.url).port)
     answer = pages.get("/", headers={"Host": host})
     assert answer.status_code == 421
     assert INPUT not in answer.text
 
 
-@pytest.mark.parametrize("path", POST_ROUTES)
+@pytest.mark.parametrize("path", [*POST_ROUTES, SESSION_PATH])
 @pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "http://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "http://127.0.0.1:1"},
-        {TOKEN_HEADER: "guessed"},
-        {TOKEN_HEADER: ""},
-        {TOKEN_HEADER: "é".encode().decode("latin-1")},
-    ],
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost"]
 )
-def test_other_sites_change_nothing(pages: Pages, path: str, headers: dict[str, str]) -> None:
-    """A POST without the console's own origin and the token of its pages is refused."""
-    assert pages.post(path, json={}, headers=headers).status_code == 403
+def test_other_sites_change_nothing(pages: Pages, path: str, origin: str) -> None:
+    """A POST from another origin is refused, even with the token, and opens no session."""
+    body = {"secret": secret_of(address(pages.url))}
+    assert pages.post(path, json=body, headers={"Origin": origin}).status_code == 403
+    assert pages.post(SESSION_PATH, json=body).status_code == 200, "the address is still unused"
+
+
+TOKENS = [
+    {"Authorization": ""},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Bearer null"},
+    {"Authorization": "Bearer guessed"},
+    {"Authorization": "Bearer é".encode().decode("latin-1")},
+    {"Authorization": f"Bearer {KEY}"},
+    {"Authorization": "", "Cookie": "image-pipeline-token={token}"},
+    {"Authorization": "Basic {token}"},
+]
+
+
+@pytest.mark.parametrize("path", POST_ROUTES)
+@pytest.mark.parametrize("headers", TOKENS)
+def test_nothing_is_changed_without_the_token(
+    pages: Pages, path: str, headers: dict[str, str]
+) -> None:
+    """A POST of the console's own origin without the session's token is refused."""
+    headers = {name: value.format(token=pages.token) for name, value in headers.items()}
+    assert pages.post(path, json={}, headers=headers).status_code == 401
 
 
 def test_every_route_that_changes_something_is_tested(stack: Stack) -> None:
     """The routes with other methods than GET and HEAD are exactly the ones tested above."""
-    routes = [each for each in app.Console(stack, "token").routes if isinstance(each, Route)]
+    routes = [each for each in app.Console(stack).routes if isinstance(each, Route)]
     found = [each.path for each in routes if (each.methods or set()) - {"GET", "HEAD"}]
     assert found == POST_ROUTES
 
 
-@pytest.mark.parametrize("path", ["/", "/image?key=a", "/dead-letters/list", "/static/console.js"])
-@pytest.mark.parametrize("query", ["", "?secret=", "?secret=guessed"])
-def test_nothing_is_shown_without_the_secret(pages: Pages, path: str, query: str) -> None:
-    """Another user of this machine can reach the port, but gets no page, token or cookie."""
-    answer = requests.get(
-        pages.url + path + query.replace("?", "&" if "?" in path else "?"), timeout=5
-    )
+@pytest.mark.parametrize("path", ["/", "/image?key=a", "/dead-letters/list", "/replays/1"])
+@pytest.mark.parametrize("headers", TOKENS)
+def test_nothing_is_shown_without_the_token(
+    pages: Pages, path: str, headers: dict[str, str]
+) -> None:
+    """Another user of this machine can reach the port, but gets no page, and no token."""
+    headers = {name: value.format(token=pages.token) for name, value in headers.items()}
+    answer = pages.get(path, headers=headers)
     assert answer.status_code == 401
-    assert "csrf" not in answer.text
-    assert not answer.cookies
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert INPUT not in answer.text
+    assert pages.token not in answer.text
 
 
-def test_the_secret_becomes_a_cookie_for_this_site_only(pages: Pages) -> None:
-    """The secret leaves the URL; scripts cannot read the cookie, other sites cannot send it."""
-    answer = requests.get(f"{pages.url}/?secret={SECRET}", timeout=5, allow_redirects=False)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
-    cookie = answer.headers["Set-Cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+def test_a_browser_without_a_session_is_told_how_to_open_one(pages: Pages) -> None:
+    """A request without a token gets a page that names the command, without JavaScript as well."""
+    answer = requests.get(f"{pages.url}/image?key=a", headers={"Accept": "text/html"}, timeout=5)
+    assert answer.status_code == 401
+    assert "run <code>image-pipeline console</code>" in answer.text
+    (without_script,) = re.findall("<noscript>(.*?)</noscript>", answer.text, re.DOTALL)
+    assert "The console requires JavaScript" in without_script
+    assert "image-pipeline --help" in without_script
 
 
+def test_an_address_opens_one_session(pages: Pages) -> None:
+    """The first use of an address returns the token; the second is refused. No cookie is set."""
+    body = {"secret": secret_of(address(pages.url))}
+    first, second = (pages.post(SESSION_PATH, json=body) for _ in range(2))
+    assert first.json() == {"token": pages.token}
+    assert second.status_code == 403
+    assert "already been used" in second.text
+    assert pages.token not in second.text
+    for answer in (first, second, pages.get("/")):
+        assert "Set-Cookie" not in answer.headers
+
+
+def test_requesting_an_address_does_not_use_it(pages: Pages) -> None:
+    """A browser that loads an address in advance, or a preview of it, does not use it up."""
+    unused = address(pages.url)
+    assert requests.get(unused, headers={"Accept": "text/html"}, timeout=5).status_code == 401
+    answer = pages.post(SESSION_PATH, json={"secret": secret_of(unused)})
+    assert answer.json() == {"token": pages.token}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff{",
+        b"[]",
+        b"{}",
+        b'{"secret": null}',
+        b'{"secret": ""}',
+        b'{"secret": "."}',
+        b'{"secret": "a.b"}',
+        b'{"secret": "\\ud800.\\udfff"}',
+        b'{"secret": "' + KEY.encode() + b'"}',
+        b'{"secret": "' + b"x" * 100_000 + b'"}',
+        b"[" * 10_000,
+    ],
+)
+def test_a_guessed_secret_opens_no_session(pages: Pages, body: bytes) -> None:
+    """Anything but the secret of a new address is refused, and is never a crash."""
+    answer = pages.post(SESSION_PATH, data=body)
+    assert answer.status_code == 403
+    assert pages.token not in answer.text
+
+
+def test_a_secret_of_another_key_opens_no_session(pages: Pages) -> None:
+    """An address of another console is refused, and so is one whose random part was changed."""
+    nonce, _, signature = secret_of(address(pages.url)).partition(".")
+    other = new_address(1, "another key")
+    for secret in (secret_of(other), f"{nonce}x.{signature}", f"{nonce}.{signature[:-1]}"):
+        assert pages.post(SESSION_PATH, json={"secret": secret}).status_code == 403
+
+
+def test_another_port_cannot_use_the_session(pages: Pages, stack: Stack) -> None:
+    """The token of one console is refused by another, and no page of another port may send it."""
+    with serving(stack) as url:
+        token = {"Authorization": f"Bearer {pages.token}"}
+        assert requests.get(url, headers=token, timeout=5).status_code == 401
+        preflight = {
+            "Origin": url,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        answer = requests.options(pages.url, headers=preflight, timeout=5)
+        assert answer.status_code == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# --- how it is opened ---------------------------------------------------------------------------
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A desktop, as far as the command can tell."""
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(browser, "err", Console(stderr=True, force_terminal=True))
+
+
+@pytest.mark.usefixtures("screen")
+def test_the_secret_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser's arguments, which other users can read, name a private file with the address."""
+    program, arguments, page = (tmp_path / name for name in ("browser", "arguments", "page"))
+    program.write_text(
+        f'#!/bin/sh\necho "$0 $*" >{arguments}.new\n'
+        f'ls -l "${{1#file://}}" >{page}; cat "${{1#file://}}" >>{page}\n'
+        f"ps -eo args >>{arguments}.new; mv {arguments}.new {arguments}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(webbrowser, "_tryorder", ["fake"])
+    monkeypatch.setattr(
+        webbrowser, "_browsers", {"fake": [None, webbrowser.GenericBrowser(str(program))]}
+    )
+    url = new_address(4567, KEY)
+    browser.open_page(url)
+    assert url in page.read_text()
+    assert page.read_text().startswith("-rw-------")
+    assert str(program) in arguments.read_text()
+    assert secret_of(url) not in arguments.read_text()
+
+
+@pytest.mark.usefixtures("screen")
+def test_the_file_that_redirects_is_private_and_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this user may read the file or list its folder, which is gone soon afterwards."""
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(browser, "REDIRECT_SECONDS", 0.5)
+    browser.open_page("http://127.0.0.1:1/?a=1&b=<2>#secret=x")
+    (url,) = opened
+    file = Path(urlsplit(url).path)
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert "url=http://127.0.0.1:1/?a=1&amp;b=&lt;2&gt;#secret=x" in file.read_text()
+    deadline = time.monotonic() + 10
+    while file.parent.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_console_process_has_its_key_in_no_argument_or_readable_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is in the process's environment and in a file of mode 0600; so is the log."""
+    started: list[Any] = []
+
+    class Ended:
+        """A process that has ended at once."""
+
+        pid = 1
+
+        def __init__(self, arguments: list[str], **more: Any) -> None:
+            started.append((arguments, more["env"][process.KEY_VARIABLE]))
+
+        def poll(self) -> int:
+            return 1
+
+    monkeypatch.setattr(process.subprocess, "Popen", Ended)
+    with pytest.raises(CommandError, match="did not start"):
+        process.ConsoleProcess(tmp_path).start(0)
+    ((arguments, key),) = started
+    assert not [each for each in arguments if key in each]
+    for path in tmp_path.iterdir():
+        readable = path.stat().st_mode & 0o077
+        assert not readable or key not in path.read_text()
+    assert not (tmp_path / "console.log").stat().st_mode & 0o077
+    assert key in (tmp_path / "console.json").read_text()
+
+
+# --- headers ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", ["/", "/image?key=none", "/static/console.js", "/nothing"])
 def test_every_response_has_a_strict_security_policy(pages: Pages, path: str) -> None:
     """The policy allows the console's files, and S3 for images and uploads; no inline script."""
@@ -133,7 +308,8 @@ def test_every_response_has_a_strict_security_policy(pages: Pages, path: str) ->
 
 def test_no_page_names_another_host(pages: Pages) -> None:
     """Pages, style sheet and script need nothing from outside this machine."""
-    for path in ("/", "/dead-letters", "/metrics", "/static/console.js", "/static/console.css"):
+    files = [f"/static/{name}" for name in ("console.js", "session.js", "console.css")]
+    for path in ("/", "/dead-letters", "/metrics", *files):
         hosts = re.findall(r"https?://([^/\s\"'&]+)", pages.get(path).text)
         assert {host.partition(":")[0] for host in hosts} <= {"127.0.0.1"}, path
 
@@ -668,7 +844,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
     hosts = {urlsplit(pages.url).netloc, urlsplit(str(stack.aws.endpoint_url)).netloc}
     for tag, attributes in gallery_tags.found + image_tags.found:
         assert not [name for name in attributes if name.startswith("on")]
-        assert tag != "script" or attributes["src"] == "/static/console.js"
+        assert tag != "script"
         for name in ("href", "src", "action"):
             if url := attributes.get(name):
                 assert urlsplit(urljoin(pages.url, url)).netloc in hosts

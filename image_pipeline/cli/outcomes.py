@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.markup import escape
 from rich.table import Table
 
 from image_pipeline import files
-from image_pipeline.cli.output import error_markup, out, tracked
+from image_pipeline.cli.output import error_markup, foreign, out, tracked
 from image_pipeline.stack import uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
@@ -48,18 +47,18 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         column.justify = "right"
     for outcome in outcomes:
         pixels = "{} x {}".format(*outcome.pixels) if outcome.pixels else "?"
-        table.add_row(f"[bold]{escape(outcome.path.name)}[/]", pixels, f"{outcome.size:,}")
+        table.add_row(f"[bold]{foreign(outcome.path.name)}[/]", pixels, f"{outcome.size:,}")
         match outcome.state:
             case State.FAILED if outcome.failure:
                 table.add_row(f"  [red]✗[/] {error_markup(outcome.failure)}")
             case State.SUPERSEDED:
-                owner = escape(str(outcome.superseded_by))
+                owner = foreign(str(outcome.superseded_by))
                 table.add_row(f"  [yellow]✗[/] {owner} is newer and has the same thumbnail names")
             case State.UNKNOWN:
                 table.add_row("  [yellow]?[/] no result yet; check later: image-pipeline status")
         for thumbnail in outcome.thumbnails:
             table.add_row(
-                f"  [green]✓[/] {escape(thumbnail.key)}",
+                f"  [green]✓[/] {foreign(thumbnail.key)}",
                 f"{thumbnail.spec.size.width} wide",
                 f"{thumbnail.bytes:,}",
                 f"{(outcome.size - thumbnail.bytes) * 100 // max(outcome.size, 1)}%",

@@ -1,12 +1,20 @@
-"""What commands print, and what they ask."""
+"""What commands print, and what they ask.
+
+Names of objects and files, metadata and messages come from strangers. A control character in one
+could set the terminal's title, clear its screen, or hide or forge a line. So everything for people
+is printed by `out` or `err`, and everything for scripts by `print_json` or `json_text`: no control
+character passes any of them. Text from outside is inserted as `foreign(text)`, which shows line
+breaks as well and no markup.
+"""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -26,13 +35,68 @@ from image_pipeline.errors import CommandError
 if TYPE_CHECKING:
     from image_pipeline.stack.dead_letters import Failure
 
-out = Console(highlight=False)
-err = Console(highlight=False, stderr=True)
+UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that a terminal does not show as themselves: the control characters C0, C1 and DEL
+(ECMA-48) except tab and line feed, the bidirectional controls (Unicode Standard Annex 9, 2), line
+and paragraph separators, and surrogates, which have no encoding."""
+
+
+class SafeConsole(Console):
+    r"""A console that shows each character of UNSAFE as an escape such as `\x1b`.
+
+    Control codes of Rich's own, such as those of a progress bar, are not text and stay.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Turn anything that can be printed into safe segments."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=_safe(segment.text))
+
+
+out = SafeConsole(highlight=False, emoji=False)
+err = SafeConsole(highlight=False, emoji=False, stderr=True)
+
+
+def visible(text: str) -> str:
+    r"""Return `text` in one line, with an escape such as `\x1b` for each control character."""
+    return re.sub(r"[\n\t]", _escape, _safe(text))
+
+
+def foreign(text: str) -> str:
+    """Return text from outside as Rich's markup that shows it as it is, and visibly."""
+    text = visible(text)
+    body = text.rstrip("\\")
+    # A tag at the end, before which Rich reads two backslashes as one.
+    return f"[none]{escape(body)}{2 * text[len(body) :]}[/none]"
+
+
+def _safe(text: str) -> str:
+    return UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """Return the escape for one character, as in a string of Python."""
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `data` on standard output, for scripts."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json_text(data, indent=2))
+
+
+def print_json_line(data: dict[str, Any]) -> None:
+    """Print `data` in one line on standard output, for scripts that read it while it grows."""
+    print(json_text(data), flush=True)
+
+
+def json_text(data: dict[str, Any], indent: int | None = None) -> str:
+    """Return `data` as JSON, in which each character of UNSAFE is escaped."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def print_error(message: str) -> None:
@@ -101,7 +165,7 @@ def show_failures(failures: Sequence["Failure"]) -> None:
     table.columns[0].overflow = "fold"
     for failure in failures:
         table.add_row(
-            f"[bold]{escape(failure.key)}[/]\n{error_markup(failure)}",
+            f"[bold]{foreign(failure.key)}[/]\n{error_markup(failure)}",
             str(failure.attempts),
             f"{failure.sent_at:%Y-%m-%d %H:%M:%S}",
         )
@@ -111,4 +175,4 @@ def show_failures(failures: Sequence["Failure"]) -> None:
 
 def error_markup(failure: "Failure") -> str:
     """Type and message of an error in Rich's markup."""
-    return f"[red]{escape(failure.error_type)}[/]: {escape(failure.error_message)}"
+    return f"[red]{foreign(failure.error_type)}[/]: {foreign(failure.error_message)}"

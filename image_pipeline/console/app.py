@@ -1,10 +1,11 @@
 """The console's pages, and the JSON endpoints that its script calls.
 
-Pages are rendered on the server, whole or as fragments that the script (static/console.js) inserts.
+Pages are rendered on the server, whole or as fragments. Scripts load them with the session's token
+and insert them: pages into the shell that a browser gets without one (static/session.js), and
+fragments into pages (static/console.js).
 Every name and message is escaped by the templates, or sent as JSON that the script shows as text.
 """
 
-import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from image_pipeline.console.gallery import (
 from image_pipeline.console.guard import Guard, origins
 from image_pipeline.console.metrics import Metrics
 from image_pipeline.console.replays import Replays
+from image_pipeline.console.session import Session
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import uploads
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
@@ -53,14 +55,14 @@ MAX_LIST_LENGTH: Final = 100
 class Console:
     """The pages of one stack."""
 
-    def __init__(self, stack: Stack, token: str) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._gallery = Gallery(stack)
         self._dead_letters = DeadLetters(stack)
         self._metrics = Metrics(stack)
         self._replays = Replays(stack, self._dead_letters)
         self._templates = Jinja2Templates(HERE / "pages")
-        self._templates.env.globals |= {"stack": stack, "token": token, "explain": explanation}
+        self._templates.env.globals |= {"stack": stack, "explain": explanation}
         self._templates.env.filters |= {"filesize": filesize, "ago": ago, "duration": duration}
         self.routes = [
             Route("/", self.images),
@@ -220,6 +222,10 @@ class Console:
         context = {"title": title, "message": message, "denied": isinstance(error, NotPermitted)}
         return self._templates.TemplateResponse(request, "error.html", context, status)
 
+    def shell(self) -> str:
+        """Return the page that a browser gets without a session; its script loads the real one."""
+        return self._render("shell.html")
+
     def _page(self, request: Request, name: str, **context: Any) -> Response:
         return self._templates.TemplateResponse(request, name, context)
 
@@ -227,13 +233,12 @@ class Console:
         return self._templates.get_template(name).render(context)
 
 
-def application(stack: Stack, port: int, secret: str) -> ASGIApp:
+def application(stack: Stack, port: int, key: str) -> ASGIApp:
     """Return the web application of `stack`, to be served on `port` of 127.0.0.1.
 
-    Whoever knows `secret` acts with the user's AWS credentials.
+    Whoever has an address that is signed with `key` acts with the user's AWS credentials.
     """
-    token = secrets.token_urlsafe()
-    console = Console(stack, token)
+    console = Console(stack)
     s3_urls = (
         presigned_url(stack, bucket, "x")
         for bucket in (stack.input_bucket, stack.settings.output_bucket)
@@ -242,7 +247,13 @@ def application(stack: Stack, port: int, secret: str) -> ASGIApp:
     pages = Starlette(
         routes=console.routes, exception_handlers=dict.fromkeys(handled, console.error)
     )
-    return Guard(pages, port=port, secret=secret, token=token, sources=origins(s3_urls))
+    return Guard(
+        pages,
+        port=port,
+        session=Session(key),
+        shell=console.shell(),
+        sources=origins(s3_urls),
+    )
 
 
 async def json_object(request: Request) -> dict[str, Any]:

@@ -4,41 +4,56 @@ The console acts with the user's AWS credentials. No other site may make it act 
 (DNS rebinding), no other user of the machine may open it, and no object's name may become markup or
 script
 (https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html).
+
+Each request needs the session's token in its Authorization header. A browser sends a cookie to
+every port of the host, so to servers of other users of the machine too. It never sends the token by
+itself: the page's script (static/session.js) keeps it in sessionStorage, which belongs to the port.
 """
 
-import secrets
+import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from image_pipeline.console.process import SECRET
+from image_pipeline.console.session import Session, equal
+from image_pipeline.ports import HOST
 
 SAFE_METHODS: Final = ("GET", "HEAD")
 """Methods that change nothing (RFC 9110, 9.2.1)."""
 
-TOKEN_HEADER: Final = "X-CSRF-Token"  # noqa: S105 - the name of the header
+PUBLIC: Final = "/static/"
+"""The path of the files that need no session: they contain nothing about a stack."""
+
+SESSION_PATH: Final = "/session"
+"""POST `{"secret": ...}` → `{"token": ...}`."""
+
+MAX_BODY: Final = 1000
+"""Maximum bytes of a request for a session: a secret has about 90."""
+
+ADDRESS_USED: Final = "This address has already been used, or is not of this console."
+NO_SESSION: Final = "This tab has no session, or the console was restarted."
 
 
 class Guard:
     """ASGI middleware that refuses requests from anywhere but the console's own pages.
 
-    `port` is the console's port. `secret` opens the console; only its pages have `token`. `sources`
-    are the origins that images come from and uploads go to.
+    `port` is the console's port. Without `session`'s token a browser gets `shell`, the HTML of a
+    page whose script loads the requested one with the token. `sources` are the origins that images
+    come from and uploads go to.
     """
 
     def __init__(
-        self, app: ASGIApp, *, port: int, secret: str, token: str, sources: Sequence[str]
+        self, app: ASGIApp, *, port: int, session: Session, shell: str, sources: Sequence[str]
     ) -> None:
         self._app = app
-        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        self._cookie = f"image-pipeline-{port}"  # cookies are shared by all ports of a host
-        self._secret = secret
-        self._token = token
+        self._host = f"{HOST}:{port}"
+        self._session = session
+        self._shell = shell
         allowed = " ".join(sources)
         self._headers = {
             "Content-Security-Policy": (
@@ -54,7 +69,7 @@ class Guard:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or pass it on to the application."""
+        """Refuse the request, answer it with a session, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,41 +79,50 @@ class Guard:
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        request = Request(scope)
-        response = self._refusal(request) or self._sign_in(request)
+        request = Request(scope, receive)
+        response = self._other_site(request)
+        if response is None and (request.method, request.url.path) == ("POST", SESSION_PATH):
+            response = await self._new_session(request)
+        response = response or self._without_session(request)
         await (response or self._app)(scope, receive, with_headers)
 
-    def _sign_in(self, request: Request) -> Response | None:
-        """Return None if the request has the cookie, else set it, or refuse a wrong secret."""
-        if _equal(request.cookies.get(self._cookie, ""), self._secret):
-            return None
-        if not _equal(request.query_params.get(SECRET, ""), self._secret):
-            return PlainTextResponse(
-                "The secret in the URL is missing or wrong. Open the URL that "
-                "`image-pipeline console`, `up` or `status` prints.",
-                401,
-            )
-        response = RedirectResponse("/", 303)  # keeps the secret out of pages and the history
-        response.set_cookie(self._cookie, self._secret, httponly=True, samesite="strict")
-        return response
-
-    def _refusal(self, request: Request) -> Response | None:
+    def _other_site(self, request: Request) -> Response | None:
         """Return an error if the request may come from another site, else None."""
-        host = request.headers.get("host", "")
-        if host not in self._hosts:
-            return PlainTextResponse("Wrong host. Open the console at 127.0.0.1 or localhost.", 421)
+        if request.headers.get("host", "") != self._host:
+            return PlainTextResponse(f"Wrong host. Open the console at {self._host}.", 421)
         if request.method in SAFE_METHODS:
             return None
-        if request.headers.get("origin") != f"http://{host}":
+        if request.headers.get("origin") != f"http://{self._host}":
             return PlainTextResponse("Only the console's own pages may send this request.", 403)
-        if not _equal(request.headers.get(TOKEN_HEADER, ""), self._token):
-            return PlainTextResponse("The console was restarted. Reload this page.", 403)
         return None
 
+    async def _new_session(self, request: Request) -> Response:
+        """Return the session's token in exchange for an address's secret."""
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                break
+        try:
+            secret = json.loads(body[:MAX_BODY])["secret"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            secret = None
+        token = self._session.open(secret) if isinstance(secret, str) else None
+        if token is None:
+            return PlainTextResponse(ADDRESS_USED, 403)
+        return JSONResponse({"token": token})
 
-def _equal(value: str, secret: str) -> bool:
-    """Compare two strings in constant time."""
-    return secrets.compare_digest(value.encode(), secret.encode())
+    def _without_session(self, request: Request) -> Response | None:
+        """Return None if the request has the token or needs none, else a refusal."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme == "Bearer" and equal(token, self._session.token):
+            return None
+        if request.method in SAFE_METHODS and request.url.path.startswith(PUBLIC):
+            return None
+        headers = {"WWW-Authenticate": "Bearer"}
+        if not scheme and "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(self._shell, 401, headers)
+        return PlainTextResponse(NO_SESSION, 401, headers)
 
 
 def origins(urls: Iterable[str]) -> list[str]:

@@ -8,7 +8,6 @@ The console also exits by itself soon after the stack does.
 import contextlib
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -17,16 +16,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from image_pipeline.console.session import new_address, new_key
 from image_pipeline.errors import CommandError
 from image_pipeline.locks import locked
 from image_pipeline.ports import HOST, preferred_port
 
-SECRET: Final = "secret"  # noqa: S105 - the name of the parameter
-"""The query parameter of the URL that opens a console; a cookie replaces it."""
-
-SECRET_VARIABLE: Final = "IMAGE_PIPELINE_CONSOLE_SECRET"  # noqa: S105 - the variable's name
-"""The environment variable with a console's secret. Other users can read a process's arguments,
-but not its environment."""
+KEY_VARIABLE: Final = "IMAGE_PIPELINE_CONSOLE_SECRET"
+"""The environment variable with a console's key, which signs its addresses. Other users can read a
+process's arguments, but not its environment."""
 
 START_SECONDS: Final = 20.0
 """Maximum time until a new console listens: Python starts, and the stack is described, within two
@@ -47,20 +44,23 @@ class ConsoleProcess:
 
     @property
     def url(self) -> str | None:
-        """The URL that opens the console, or None if it is not running."""
+        """A new URL that opens the console once, or None if it is not running."""
         state = self._running()
-        return address(state["port"], state["secret"]) if state else None
+        return new_address(state["port"], state["key"]) if state else None
 
     def start(self, port: int) -> str:
-        """Start the console on `port` of loopback, or a free one if that is taken; return its URL.
+        """Start the console on `port` of loopback, or a free one if that is taken.
 
+        Returns a new URL that opens it once.
         Raises CommandError if a console is running or does not start; the message has its log.
         """
         with locked(self._lock) as lock:
             if lock is None:
                 raise CommandError("The console of this stack is already running.")
             self._state.unlink(missing_ok=True)  # its process id may be reused by now
-            port, secret = preferred_port(port), secrets.token_urlsafe()
+            port, key = preferred_port(port), new_key()
+            self._log.unlink(missing_ok=True)
+            self._log.touch(mode=0o600)  # errors may quote keys and settings
             with self._log.open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - this package's own command
                     [
@@ -71,17 +71,17 @@ class ConsoleProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=os.environ
-                    | {"IMAGE_PIPELINE_DIRECTORY": str(self._directory), SECRET_VARIABLE: secret},
+                    | {"IMAGE_PIPELINE_DIRECTORY": str(self._directory), KEY_VARIABLE: key},
                     pass_fds=[lock],
                     start_new_session=True,
                 )
-            state = {"pid": process.pid, "port": port, "secret": secret}
-            self._state.touch(mode=0o600)  # before the secret is in it
+            state = {"pid": process.pid, "port": port, "key": key}
+            self._state.touch(mode=0o600)  # before the key is in it
             self._state.write_text(json.dumps(state) + "\n")
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-                return address(port, secret)
+                return new_address(port, key)
             time.sleep(0.05)
         raise CommandError(f"The console did not start.\n{self._log.read_text(errors='replace')}")
 
@@ -98,7 +98,7 @@ class ConsoleProcess:
         self._state.unlink(missing_ok=True)
 
     def _running(self) -> dict[str, Any] | None:
-        """Return the console's "pid", "port" and "secret", or None if it is not running."""
+        """Return the console's "pid", "port" and "key", or None if it is not running."""
         if not self._directory.is_dir():
             return None
         with locked(self._lock) as free:
@@ -107,8 +107,3 @@ class ConsoleProcess:
             except (OSError, ValueError):
                 return None
             return state if free is None else None
-
-
-def address(port: int, secret: str) -> str:
-    """Return the URL that opens the console on `port`."""
-    return f"http://{HOST}:{port}/?{SECRET}={secret}"

@@ -13,11 +13,11 @@ STOP_SECONDS: Final = 2
 """Time for requests under way when the console is stopped."""
 
 
-def serve(stack: Stack, listener: socket.socket, secret: str, ended: threading.Event) -> None:
-    """Serve the pages of `stack` to whoever has the secret, until a signal or until `ended`."""
+def serve(stack: Stack, listener: socket.socket, key: str, ended: threading.Event) -> None:
+    """Serve the pages of `stack` until a signal or until `ended`; `key` signs addresses."""
     server = uvicorn.Server(
         uvicorn.Config(
-            application(stack, listener.getsockname()[1], secret),
+            application(stack, listener.getsockname()[1], key),
             log_level="warning",
             access_log=False,
             lifespan="off",

@@ -224,13 +224,26 @@ def test_a_local_aws_that_dies_is_reported(home: Home) -> None:
         assert "ended unexpectedly" in process.stderr.read()
 
 
+def page_of(address: str) -> str:
+    """The first page of the console that an address opens, read as its script reads it."""
+    url, _, secret = address.partition("/#secret=")
+    headers = {"Origin": url}
+    opened = requests.post(f"{url}/session", json={"secret": secret}, headers=headers, timeout=5)
+    token = {"Authorization": f"Bearer {opened.json()['token']}"}
+    page = requests.get(f"{url}/", headers=token, timeout=5)
+    assert page.status_code == 200
+    return page.text
+
+
 # --- with a stack -------------------------------------------------------------------------------
 def test_up_serves_the_console(deployed: Home) -> None:
     """`up` and `status` print its address, and it shows the stack that is up."""
     url = deployed.json("status")["console"]
-    assert f"console     {url}" in deployed.printed_by_up
+    console, _, _ = url.partition("#")
+    assert f"console     {console}#secret=" in deployed.printed_by_up
     assert "console" in deployed.run("status").stdout
-    assert "image-pipeline-input" in requests.Session().get(url, timeout=5).text
+    assert url not in deployed.json("status")["console"], "each address is a new one"
+    assert "image-pipeline-input" in page_of(url)
     mode = (deployed.directory / "console.json").stat().st_mode
     assert mode & 0o077 == 0, "no other user can read its secret"
 
@@ -238,6 +251,7 @@ def test_up_serves_the_console(deployed: Home) -> None:
 def test_a_console_on_a_chosen_port(deployed: Home) -> None:
     """A port that is taken is named in the error; 0 takes any that is free."""
     own = deployed.json("status")["console"]
+    own, _, _ = own.partition("#")
     assert own in deployed.run("console").stdout, "without --port it is the one that runs"
     taken = re.findall(r":(\d+)/", own)[0]
     message = error_of(deployed.run("console", "--no-browser", "--port", taken))
@@ -246,7 +260,7 @@ def test_a_console_on_a_chosen_port(deployed: Home) -> None:
     with deployed.console() as console:
         assert console.stdout
         url = console.stdout.readline().split()[-1]
-        assert requests.get(url, timeout=5).status_code == 200
+        assert "image-pipeline-input" in page_of(url)
         console.send_signal(signal.SIGINT)
         assert console.wait(10) == 0
         assert console.stderr

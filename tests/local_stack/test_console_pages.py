@@ -10,7 +10,7 @@ import boto3
 import chromium
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from console_server import SECRET, serving
+from console_server import address, serving
 from pictures import jpeg
 from playwright.sync_api import Browser, Page, expect
 from serving import client, until
@@ -51,7 +51,7 @@ def page(browser: Browser, console: str) -> Iterator[Page]:
     """A browser tab. The test fails if a script in it raises, logs an error or opens a dialog."""
     context = browser.new_context(base_url=console, viewport={"width": 1200, "height": 900})
     page = context.new_page()
-    page.goto(f"/?secret={SECRET}")
+    open_console(page, console)
     script_errors: list[str] = []
     page.on("pageerror", lambda error: script_errors.append(str(error)))
     page.on("dialog", lambda dialog: (script_errors.append(dialog.message), dialog.dismiss()))
@@ -65,6 +65,18 @@ def page(browser: Browser, console: str) -> Iterator[Page]:
     yield page
     context.close()
     assert script_errors == []
+
+
+def open_console(page: Page, url: str) -> None:
+    """Open the console at `url` with a new address, and wait for its page."""
+    page.goto(address(url))
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def visit(page: Page, path: str) -> None:
+    """Go to a page of the console, and wait until the script has loaded it."""
+    page.goto(path)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
 def upload(page: Page, *files: Path) -> None:
@@ -178,7 +190,7 @@ def test_a_folder_keeps_its_structure(page: Page, stack: Stack, tmp_path: Path) 
 
 def test_dropped_files_are_uploaded(page: Page) -> None:
     """A file that is dropped on the page is uploaded."""
-    page.goto("/")
+    visit(page, "/")
     page.evaluate(
         """bytes => {
             const files = new DataTransfer();
@@ -205,13 +217,14 @@ def test_the_page_of_an_image_has_log_and_html(page: Page, tmp_path: Path) -> No
     expect(page.get_by_role("button", name=re.compile("Copied|to copy"))).to_be_visible()
 
 
-def test_open_metrics_are_updated(page: Page, tmp_path: Path) -> None:
+def test_open_metrics_are_updated(page: Page, console: str, tmp_path: Path) -> None:
     """An open page of metrics counts a new upload without a reload."""
     page.goto("/metrics")
     number = page.locator("dl.metrics dd").first
     expect(number).to_have_text(re.compile(r"\d"))
     before = int(number.inner_text())
     other = page.context.new_page()
+    open_console(other, console)
     upload(other, picture(tmp_path, "counted.jpg"))
     other.close()
     expect(number).not_to_have_text(str(before), timeout=FUNCTION_MS)
@@ -229,7 +242,7 @@ def test_every_page_is_accessible(page: Page, tmp_path: Path, scheme: str, width
     views = [None, *PAGES, "/image?key=uploads/axe.jpg", "/image?key=uploads/axe-broken.jpg"]
     for view in [*views, "/image?key=none", "/?prefix=none"]:
         if view:  # None is the page after the upload
-            page.goto(view)
+            visit(page, view)
             if page.locator("[data-load]").count():
                 expect(page.locator("[data-load]")).to_have_attribute("aria-busy", "false")
         results = Axe().run(
@@ -256,7 +269,7 @@ def test_buttons_and_log_columns_are_wide_enough(page: Page, tmp_path: Path, wid
             return text.getClientRects().length;
         }""")
         assert lines == 1, button.inner_text()
-    page.goto("/image?key=uploads/wide.jpg")
+    visit(page, "/image?key=uploads/wide.jpg")
     details = page.locator("table.log td:last-child").last
     assert details.evaluate("cell => cell.clientWidth") >= 160
 
@@ -286,7 +299,7 @@ def test_a_user_without_permissions_sees_which_are_needed(stack: Stack, browser:
     denied = replace(stack, aws=Aws(session, stack.aws.endpoint_url))
     with serving(denied) as url:
         page = browser.new_page(base_url=url)
-        page.goto(f"/?secret={SECRET}")
+        open_console(page, url)
         expect(page.get_by_role("heading", name="Access denied")).to_be_visible()
         expect(page.get_by_text("s3:ListBucket", exact=True)).to_be_visible()
         for view in ("/dead-letters", "/metrics"):
@@ -299,8 +312,101 @@ def test_an_open_page_says_that_the_console_has_stopped(stack: Stack, browser: B
     """A page that polls the console shows an error once it does not respond."""
     with serving(stack) as url:
         page = browser.new_page(base_url=url)
-        page.goto(f"/?secret={SECRET}")
+        open_console(page, url)
         page.goto("/metrics")
         expect(page.locator("dl.metrics")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("Is it still running?", timeout=FUNCTION_MS)
     page.close()
+
+
+def test_an_address_leaves_the_address_bar_and_works_once(page: Page, console: str) -> None:
+    """A used address is refused in words; the tab's own session goes on after a reload.
+
+    So it is where the address is pasted into a tab of the console, which loads no page.
+    """
+    used = address(console)
+    page.goto(used)
+    expect(page.get_by_role("heading", name="Images", exact=True)).to_be_visible()
+    assert page.url == f"{console}/"
+    page.goto("about:blank")
+    for _ in range(2):  # from another page, then from the console's own
+        page.goto(used)
+        expect(page.get_by_role("alert")).to_contain_text("already been used")
+        expect(page.get_by_text("It prints a new address")).to_be_visible()
+        assert page.url == f"{console}/"
+    page.reload()
+    expect(page.get_by_role("heading", name="Images", exact=True)).to_be_visible()
+
+
+def test_the_session_is_of_one_tab_and_one_port(page: Page, console: str, stack: Stack) -> None:
+    """A reload, links and the back button keep the session. Other tabs and ports have none."""
+    page.get_by_role("link", name="Metrics").click()
+    expect(page.get_by_role("heading", name="Metrics of the last hour")).to_be_visible()
+    expect(page.get_by_role("link", name="Metrics")).to_have_attribute("aria-current", "page")
+    assert page.title() == "Metrics · Image pipeline"
+    page.reload()
+    expect(page.get_by_role("heading", name="Metrics of the last hour")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="Images", exact=True)).to_be_visible()
+    page.go_forward()
+    expect(page.get_by_role("heading", name="Metrics of the last hour")).to_be_visible()
+
+    assert page.context.cookies() == []
+    other = page.context.new_page()
+    other.goto(f"{console}/dead-letters")
+    expect(other.get_by_role("alert")).to_contain_text("This tab has no session")
+    expect(other.get_by_text("run image-pipeline console")).to_be_visible()
+    results = Axe().run(other)
+    assert results.violations_count == 0, results.generate_report()
+    other.close()
+    with serving(stack) as url:
+        page.goto(url)
+        expect(page.get_by_role("alert")).to_contain_text("This tab has no session")
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+@pytest.mark.parametrize("headers", ["{}", "{ headers: { Authorization: 'Bearer guessed' } }"])
+def test_a_page_of_another_port_reads_nothing(browser: Browser, console: str, headers: str) -> None:
+    """A page that another user of the machine serves cannot read a response of the console."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("http://127.0.0.1:1/", lambda route: route.fulfill(body="<p>another server"))
+    open_console(page, console)
+    page.goto("http://127.0.0.1:1/")
+    assert page.evaluate("sessionStorage.length") == 0
+    assert page.evaluate("document.cookie") == ""
+    for path in ("/", "/static/console.js"):
+        read = f"url => fetch(url, {headers}).then(r => r.text(), () => 'refused')"
+        assert page.evaluate(read, console + path) == "refused"
+    context.close()
+
+
+def test_the_back_button_returns_to_the_same_place(page: Page, stack: Stack) -> None:
+    """A page that is opened again by the back button, or reloaded, is scrolled as it was."""
+    for number in range(30):
+        stack.aws.s3.put_object(
+            Bucket=stack.input_bucket, Key=f"uploads/scroll/{number}.txt", Body=b"x"
+        )
+    visit(page, "/?prefix=scroll/")
+    cards = page.locator(".gallery a")
+    cards.last.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    assert before > 100
+    cards.last.click()
+    expect(page.get_by_role("link", name="All images")).to_be_visible()
+    assert page.evaluate("scrollY") == 0
+    for again in (page.go_back, page.reload):
+        again()
+        expect(cards).to_have_count(30)
+        until(lambda: abs(page.evaluate("scrollY") - before) < 5)
+
+
+def test_without_javascript_the_page_says_what_to_do(browser: Browser, console: str) -> None:
+    """The page says that the console requires JavaScript, and names the commands instead."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address(console))
+    expect(page.get_by_role("heading", name="JavaScript is turned off")).to_be_visible()
+    expect(page.locator("noscript code")).to_have_text("image-pipeline --help")
+    expect(page.get_by_text("Loading")).to_be_hidden()
+    context.close()

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from image_pipeline.build.function import build_function
 from image_pipeline.local.tools import CREDENTIALS, REPOSITORY, UV, architecture, sam_environment
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
+from tools.sam_deploy import sam_file
 
 pytestmark = pytest.mark.local_stack
 
@@ -185,10 +187,36 @@ def test_unbuilt_source_fails_with_instructions(checkout: Checkout) -> None:
     assert "sam build" in error["errorMessage"]
 
 
+READ = """
+import json, sys
+from samcli.cli.types import CfnParameterOverridesType
+print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
+"""
+"""Prints the parameters that SAM reads from the values of --parameter-overrides."""
+
+
+def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
+    """A value in the file that tools/sam_deploy.py writes is read as it was meant by this SAM."""
+    alphabet = ("\\", '"', "'", " ", "a", "$", ",")
+    texts = ["".join(each) for length in range(5) for each in product(alphabet, repeat=length)]
+    meant = {
+        f"P{number}": text
+        for number, text in enumerate([*texts, "two\nlines", "é 🎈", "\x7f\x85\ufeff", "[a]^!#"])
+    }
+    file = tmp_path / "it's 100% a file.yaml"
+    file.write_text(sam_file(meant))
+    read = subprocess.run(  # noqa: S603 - our own tools
+        [REPOSITORY / ".tools" / "sam" / "bin" / "python", "-c", READ, f"file://{file}"],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert json.loads(read.stdout) == meant
+
+
 def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
     """`make plan` shows a change set, `make deploy` applies it; both take PARAMETERS.
 
-    PARAMETERS is one text, quoted as sam reads it. `make record` and `make rollback` undo a deploy
+    PARAMETERS is one text, quoted as in a shell. `make record` and `make rollback` undo a deploy
     and its parameters. PARAMETERS_FILE names a JSON file such as iac/params.dev.json; PARAMETERS
     can be added to it.
     """

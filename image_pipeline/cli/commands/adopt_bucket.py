@@ -4,11 +4,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Region, Yes
-from image_pipeline.cli.output import confirm, out, print_json
+from image_pipeline.cli.output import confirm, foreign, out, print_json
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, Changes
 
@@ -77,8 +76,8 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
         )
     elif changes and not dry_run:
         out.print(
-            f"Changed {escape(name)}. If you have not deployed yet, deploy with "
-            f"ExistingInputBucket=true InputBucketName={escape(name)}. Then make the thumbnails of "
+            f"Changed {foreign(name)}. If you have not deployed yet, deploy with "
+            f"ExistingInputBucket=true InputBucketName={foreign(name)}. Then make the thumbnails of "
             "the objects that it already holds: image-pipeline backfill"
         )
 
@@ -86,10 +85,10 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
 def show(changes: Changes, bucket: str, location: str) -> None:
     """Print what will change."""
     if not changes:
-        out.print(f"Nothing to change: {escape(bucket)} {location} is ready.")
+        out.print(f"Nothing to change: {foreign(bucket)} {location} is ready.")
         return
-    out.print(f"Changes to bucket [bold]{escape(bucket)}[/] {location}:")
+    out.print(f"Changes to bucket [bold]{foreign(bucket)}[/] {location}:")
     if changes.event_bridge:
         out.print("  [green]+[/] send events to EventBridge")
     if rule := changes.cors_rule:
-        out.print(f"  [green]+[/] CORS rule {escape(json.dumps(rule))}", soft_wrap=True)
+        out.print(f"  [green]+[/] CORS rule {foreign(json.dumps(rule))}", soft_wrap=True)

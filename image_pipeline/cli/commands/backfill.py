@@ -5,12 +5,11 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
-from image_pipeline.cli.output import confirm, err, out, print_json, progress_bar
+from image_pipeline.cli.output import confirm, err, foreign, out, print_json, progress_bar
 from image_pipeline.cli.signals import leave_or_stop
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import backfill as backfills
@@ -96,7 +95,7 @@ def backfill(  # noqa: PLR0913 - options of a command
             f" {result.failed:,} failed{': image-pipeline dead-letters' if result.failed else ''}"
         )
     for reason in result.unreported:
-        err.print(f"[bold red]A batch failed[/]: {escape(reason)}", soft_wrap=True)
+        err.print(f"[bold red]A batch failed[/]: {foreign(reason)}", soft_wrap=True)
     if result.failed or result.unreported:
         raise typer.Exit(1)
 
@@ -135,7 +134,7 @@ def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) 
     """Print what a backfill would do, what it would cost, and what it leaves out."""
     cap = int(stack.output("BackfillMaximum"))
     dollars = costs.of_backfill(costs.Rates.of(stack), survey.objects, survey.to_make)
-    table = Table("", "objects", "bytes", title=f"s3://{stack.input_bucket}/{escape(prefix)}")
+    table = Table("", "objects", "bytes", title=f"s3://{stack.input_bucket}/{foreign(prefix)}")
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("checked", f"{survey.objects:,}", f"{survey.size:,}")

@@ -1,9 +1,9 @@
 """`image-pipeline console`."""
 
 import os
-import secrets
 import threading
 import time
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -13,7 +13,8 @@ from image_pipeline.cli.browser import open_page
 from image_pipeline.cli.options import Local, Region, StackName
 from image_pipeline.cli.output import err, out
 from image_pipeline.cli.signals import stopped_by_signals
-from image_pipeline.console.process import SECRET_VARIABLE, ConsoleProcess, address
+from image_pipeline.console.process import KEY_VARIABLE, ConsoleProcess
+from image_pipeline.console.session import new_address, new_key
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import listening, preferred_port
 
@@ -40,7 +41,8 @@ def console(
     """Open the web console of a stack: uploads, images, failures, metrics.
 
     The console runs until Ctrl-C. It listens on this machine only, and uses your own AWS
-    credentials. Its address contains a secret, so that no other user can open it.
+    credentials. Its address contains a secret, so that no other user can open it. An address works
+    once, in one tab: run the command again for a new one.
 
     `image-pipeline up` starts a console for the local stack. Without --port, this command opens
     that one.
@@ -52,32 +54,35 @@ def console(
     `image-pipeline console --stack my-pipeline --region eu-west-1 --port 8080`
     """
     target = targets.find_stack(local=local, name=stack, region=region)
-    if not stack and port is None and (url := ConsoleProcess(LocalStack().directory).url):
+    running = ConsoleProcess(LocalStack().directory)
+    if not stack and port is None and (url := running.url):
         out.print(f"The console of the local stack is at [bold]{url}[/]", soft_wrap=True)
         if browser:
-            open_page(url)
+            open_page(running.url or url)
         return
     # A web server takes time to import, and opening the page of another one needs none.
     from image_pipeline.console.server import serve  # noqa: PLC0415
 
-    secret = os.environ.get(SECRET_VARIABLE) or secrets.token_urlsafe()
+    given = os.environ.get(KEY_VARIABLE)
+    key = given or new_key()
     with (
         stopped_by_signals(),
         listening(preferred_port(DEFAULT_PORT) if port is None else port) as listener,
     ):
-        url = address(listener.getsockname()[1], secret)
-        out.print(
-            f"[bold green]{target.name}[/] {target.aws.location} is at [bold]{url}[/]",
-            soft_wrap=True,
-        )
+        address = partial(new_address, listener.getsockname()[1], key)
+        if not given:  # `up` prints the address of a console that it starts, and logs its output
+            out.print(
+                f"[bold green]{target.name}[/] {target.aws.location} is at [bold]{address()}[/]",
+                soft_wrap=True,
+            )
         err.print("Stop it: Ctrl-C")
         if browser:
-            open_page(url)
+            open_page(address())  # one of its own, so that the printed one can still be used
         ended = threading.Event()
         if not stack:
             threading.Thread(target=_watch_local_stack, args=(ended,), daemon=True).start()
         try:
-            serve(target, listener, secret, ended)
+            serve(target, listener, key, ended)
             err.print("The local stack has ended, and its console with it.")
         except KeyboardInterrupt:
             err.print("\nStopped.")

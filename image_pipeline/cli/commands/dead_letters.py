@@ -1,6 +1,5 @@
 """`image-pipeline dead-letters`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import ErrorType, Json, Local, Region, StackName
-from image_pipeline.cli.output import out, print_json, show_failures
+from image_pipeline.cli.output import foreign, json_text, out, print_json, show_failures
 from image_pipeline.stack.dead_letters import count_messages, failures
 
 
@@ -43,10 +42,7 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     depth = count_messages(target)
     if export:
         export.write_text(
-            "".join(
-                json.dumps(each.to_json() | {"body": each.body}, ensure_ascii=False) + "\n"
-                for each in found
-            ),
+            "".join(json_text(each.to_json() | {"body": each.body}) + "\n" for each in found),
             encoding="utf-8",
         )
     if as_json:
@@ -54,7 +50,7 @@ def dead_letters(  # noqa: PLR0913 - options of a command
         print_json({"stack": target.name, "waiting": depth, "failures": listed})
         return
     if export:
-        out.print(f"{len(found):,} failures written to {export}")
+        out.print(f"{len(found):,} failures written to {foreign(str(export))}")
     elif found:
         show_failures(found)
     out.print(f"{depth:,} messages are on the queue of {target.name} {target.aws.location}.")

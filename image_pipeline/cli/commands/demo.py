@@ -9,7 +9,7 @@ from image_pipeline import files
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import LOCAL_PORT, Port
 from image_pipeline.cli.outcomes import WAIT_SECONDS, show_outcomes, upload_and_wait
-from image_pipeline.cli.output import out, show_failures
+from image_pipeline.cli.output import foreign, out, show_failures
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples
@@ -52,7 +52,7 @@ def demo(
         if failed := [each.failure for each in outcomes if each.failure]:
             out.print("\nMessages on the dead-letter queue:")
             show_failures(failed)
-        out.print(f"\nThumbnails: {directory.resolve()}", soft_wrap=True)
+        out.print(f"\nThumbnails: {foreign(str(directory.resolve()))}", soft_wrap=True)
         if not images:
             out.print(f"Originals:  {(local.directory / 'samples').resolve()}", soft_wrap=True)
     expected = {

@@ -8,7 +8,7 @@ import typer
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Local, Region, StackName
-from image_pipeline.cli.output import out
+from image_pipeline.cli.output import foreign, out
 from image_pipeline.stack.aws import aws_errors_explained
 
 
@@ -41,4 +41,4 @@ def record(
     text = template if isinstance(template, str) else json.dumps(template)
     (directory / "template.yaml").write_text(text, encoding="utf-8")
     (directory / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n")
-    out.print(f"Saved version {version} of {target.name} in {directory}")
+    out.print(f"Saved version {version} of {target.name} in {foreign(str(directory))}")

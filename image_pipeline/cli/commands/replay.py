@@ -6,11 +6,10 @@ from functools import partial
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import ErrorType, Json, Local, Region, StackName
-from image_pipeline.cli.output import err, out, print_json
+from image_pipeline.cli.output import err, foreign, out, print_json
 from image_pipeline.cli.signals import leave_or_stop
 from image_pipeline.stack import executions
 from image_pipeline.stack.dead_letters import Failure, count_messages, failures
@@ -110,7 +109,7 @@ def follow(
 def show_plan(planned: Sequence[Failure], depth: int, maximum: int | None, stack: Stack) -> None:
     """Print what a replay will retry; `depth` is the number of messages on the queues."""
     types = Counter(each.error_type for each in planned)
-    listed = ", ".join(f"{count:,} {escape(name)}" for name, count in types.most_common())
+    listed = ", ".join(f"{count:,} {foreign(name)}" for name, count in types.most_common())
     of_all = f" (of {depth:,} on the queue)" if depth != len(planned) else ""
     at_most = f", at most {maximum:,}" if maximum else ""
     err.print(

@@ -1,6 +1,5 @@
 """`image-pipeline thumbs`."""
 
-import json
 import os
 import time
 from collections import Counter
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, out, print_json, tracked
+from image_pipeline.cli.output import err, foreign, out, print_json, print_json_line, tracked
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
@@ -212,12 +210,12 @@ def _reported(results: Iterator[Result], run: Run) -> Iterator[Result]:
 
 def _print_result(result: Result, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
+        print_json_line(result.to_json())
     elif result.state is State.FAILED:
-        out.print(f"[red]✗[/] {escape(result.name)}: {_error(result)}", soft_wrap=True)
+        out.print(f"[red]✗[/] {foreign(result.name)}: {_error(result)}", soft_wrap=True)
     else:
         out.print(
-            f"[green]✓[/] {escape(result.name)} {_sizes(result.size, result.size_out)}",
+            f"[green]✓[/] {foreign(result.name)} {_sizes(result.size, result.size_out)}",
             soft_wrap=True,
         )
 
@@ -230,12 +228,12 @@ def _show(run: Run, directory: Path) -> None:
         for column in table.columns:
             column.overflow = "fold"
         for each in failures[:MAX_SHOWN]:
-            table.add_row(escape(each.name), _error(each))
+            table.add_row(foreign(each.name), _error(each))
         out.print(table)
     noted = [each for each in run.results if each.notes]
     for each in noted[:MAX_SHOWN]:
         notes = "; ".join(each.notes)
-        out.print(f"[yellow]![/] {escape(each.name)}: {escape(notes)}", soft_wrap=True)
+        out.print(f"[yellow]![/] {foreign(each.name)}: {foreign(notes)}", soft_wrap=True)
     if len(noted) > MAX_SHOWN:
         out.print(f"… and {len(noted) - MAX_SHOWN:,} more notes: --json prints them all")
     counts = [f"{count:,} {state}" for state, count in run.counts().items() if count]
@@ -245,13 +243,13 @@ def _show(run: Run, directory: Path) -> None:
         f"{', '.join(counts)} in {run.seconds:.1f} s, {run.rate:.1f} per second"
         + f"; {sizes}" * bool(made)
     )
-    out.print(f"Thumbnails: {directory}", soft_wrap=True)
+    out.print(f"Thumbnails: {foreign(str(directory))}", soft_wrap=True)
     if failures:
-        out.print(f"Failures: {directory / thumbnails.FAILED}", soft_wrap=True)
+        out.print(f"Failures: {foreign(str(directory / thumbnails.FAILED))}", soft_wrap=True)
 
 
 def _error(result: Result) -> str:
-    return f"[red]{escape(result.error_type)}[/]: {escape(result.error_message)}"
+    return f"[red]{foreign(result.error_type)}[/]: {foreign(result.error_message)}"
 
 
 def _sizes(size: int, size_out: int) -> str:

@@ -53,7 +53,7 @@ def up(
             url = pages.start(port + 1) if console else None
             show(local.stack(), url, detached=detach, as_json=as_json)
             if url and not as_json:
-                open_page(url)
+                open_page(pages.url or url)  # so that the printed address can still be used
             stays = detach
             if not detach:
                 local.wait()

@@ -1,40 +1,16 @@
 // What pages cannot do without a script: upload files to S3, wait for outcomes, replay, refresh.
 // Names and messages are inserted as text. HTML comes only from the console, which escapes it.
 
+import { request } from "./session.js"; // which has shown the page before this file runs
+
 const MAX_CONCURRENT_UPLOADS = 4;
 const BATCH_SIZE = 50; // keys or messages in one request
 const MAX_ATTEMPTS = 3; // per upload
 const MIN_DELAY_MS = 300;
 const MAX_DELAY_MS = 8000; // between two polls while nothing changes
 
-const token = document.querySelector("meta[name=csrf-token]").content;
 const byId = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function request(path, body) {
-  const options = { headers: { Accept: "application/json" } };
-  if (body !== undefined) {
-    options.method = "POST";
-    options.headers["X-CSRF-Token"] = token;
-    options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Error("The console does not respond. Is it still running?");
-  }
-  if (response.ok) return response;
-  let text = await response.text();
-  try {
-    const { title, message } = JSON.parse(text);
-    text = `${title}: ${message}`;
-  } catch {
-    // A refusal of the console's guard is plain text.
-  }
-  throw Object.assign(new Error(text), { status: response.status });
-}
 
 // --- fragments: elements whose content is loaded after the page, once or repeatedly --------------
 const content = new Map(); // fragment → the HTML or error that it shows
