@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples, tools
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.ports import HOST, free_port
 
 pytestmark = pytest.mark.local_stack
@@ -355,7 +353,7 @@ def test_status_shows_buckets_queue_and_failures(deployed: Home, tmp_path: Path)
 
 def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path: Path) -> None:
     """`--stack` finds a stack by boto3's own configuration, here led to the local AWS."""
-    account = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{deployed.port}", **CREDENTIALS}
+    account = deployed.json("status", "--env")
     name = ("--stack", "image-pipeline", "--region", "us-east-1")
     picture = tmp_path / "account.jpg"
     picture.write_bytes(jpeg())
@@ -397,10 +395,7 @@ def test_the_demo_takes_the_user_s_own_pictures(deployed: Home, tmp_path: Path) 
 
 
 def test_nothing_listens_beyond_loopback(deployed: Home) -> None:
-    """The local AWS answers on 127.0.0.1 and on no other address of this machine."""
-    url = f"http://127.0.0.1:{deployed.port}/_ministack/health"
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        assert answer.status == 200
+    """The local AWS listens on 127.0.0.1 and on no other address of this machine."""
     listening = [
         line.split()[1]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
