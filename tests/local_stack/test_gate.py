@@ -340,6 +340,12 @@ def test_presigned_urls_pass(aws: Aws) -> None:
     assert send(aws, "HEAD", presigned(aws, "head_object"))[0] == 200
     put = presigned(aws, "put_object", ContentType="image/jpeg")
     assert send(aws, "PUT", put, BODY, Content_Type="image/jpeg")[0] == 200
+    plain = client(aws, "s3").generate_presigned_url(
+        "put_object", {"Bucket": BUCKET, "Key": KEY, "ContentType": "image/jpeg"}
+    )
+    path = plain.removeprefix(str(aws.endpoint_url))
+    assert send(aws, "PUT", path, BODY, Content_Type="image/jpeg")[0] == 200
+    assert_refused(send(aws, "PUT", path, BODY, Content_Type="text/html"))
 
 
 @pytest.mark.parametrize(
@@ -388,6 +394,41 @@ def test_a_presigned_url_expires(aws: Aws) -> None:
     assert send(aws, "GET", path)[0] == 200
     time.sleep(2.1)
     assert_refused(send(aws, "GET", path), "expired")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        (BUCKET, "another"),
+        ("uploads/", "uploads/x"),
+        ("Expires=", "Expires=1"),
+        ("Signature=", "Signature=0"),
+        ("AWSAccessKeyId=LOCAL", "AWSAccessKeyId=OTHER"),
+        ("?", "?acl&"),
+        ("?", "?attributes&"),
+        ("?", "?Action=ListUsers&"),
+        ("?", "?Expires=1&"),
+        ("?", "?X-Amz-Signature=1&"),
+        ("?", "?response-content-type=a+b&"),
+    ],
+)
+def test_presigned_urls_of_version_2_pass_unchanged(aws: Aws, old: str, new: str) -> None:
+    """boto3 makes them by default: a plain client's URL works, and no other."""
+    s3 = client(aws, "s3")
+    url = urlsplit(s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": KEY}))
+    path = f"{url.path}?{url.query}"
+    assert "AWSAccessKeyId=" in path
+    assert old in path
+    answer = send(aws, "GET", path.replace(old, new) if old else path)
+    if old:
+        assert_refused(answer)
+    else:
+        assert (answer[0], answer[2]) == (200, BODY)
+        assert_refused(send(aws, "DELETE", path))
+        assert_refused(send(aws, "GET", path, **{"x-amz-copy-source": "x"}))
+        expired = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": KEY}, -5)
+        assert_refused(send(aws, "GET", expired.removeprefix(str(aws.endpoint_url))), "expired")
 
 
 # --- CORS -----------------------------------------------------------------------------------------

@@ -12,13 +12,16 @@ import hmac
 import json
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
+from botocore.auth import HmacV1Auth
+from botocore.credentials import Credentials
 from ministack import app as ministack  # type: ignore[import-not-found]
 from ministack.core import iam_evaluator, responses, sigv4  # type: ignore[import-not-found]
 from ministack.services import s3  # type: ignore[import-not-found]
@@ -144,6 +147,10 @@ class Gate:
 
     async def _verified(self, request: Request, receive: Receive) -> Receive:
         """Check signature and body; return what the rest of the request is received from."""
+        if "AWSAccessKeyId" in request.query and "authorization" not in request.headers:
+            key_id = request.parameter("AWSAccessKeyId")
+            _check_version_2(request, Credentials(key_id, self._secret_of(key_id, "")))
+            return receive
         signature, presigned = _signature(request)
         token = (
             request.parameter("X-Amz-Security-Token")
@@ -216,7 +223,7 @@ def _signature(request: Request) -> tuple[Any, bool]:
         found = sigv4.parse_header_signature(request.headers)
     if algorithm != ALGORITHM:
         raise RequestRefused(
-            "The request is not signed with Signature Version 4. "
+            "The request is not signed with Signature Version 4 of AWS. "
             "`image-pipeline status --env` prints the key of this stack."
         )
     if isinstance(found, tuple):
@@ -246,6 +253,33 @@ def _check_time(amz_date: str, expires: str | None) -> None:
         raise RequestRefused("The signature has expired.")
     if now < signed_at - MAX_SKEW:
         raise RequestRefused("The signature is not valid yet.")
+
+
+def _check_version_2(request: Request, credentials: Credentials) -> None:
+    """Check a presigned URL of Signature Version 2, which boto3 makes for S3 unless told otherwise.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html. Raises RequestRefused,
+    also for a parameter that this version does not sign.
+    """
+    expires = request.parameter("Expires")
+    own = {"AWSAccessKeyId", "Expires", "Signature", "content-md5", "content-type"}
+    if "+" in request.raw_query or request.query.keys() - own - set(HmacV1Auth.QSAOfInterest):
+        raise RequestRefused("The signature does not cover every parameter.")
+    if not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
+        raise RequestRefused("The signature has expired.")
+    signer = HmacV1Auth(credentials)
+    headers = request.headers
+    lines = [
+        request.method,
+        headers.get("content-md5", ""),
+        headers.get("content-type", ""),
+        expires,
+        *(f"{name}:{headers[name]}" for name in sorted(headers) if name.startswith("x-amz-")),
+        signer.canonical_resource(SplitResult("", "", request.raw_path, request.raw_query, "")),
+    ]
+    expected = signer.sign_string("\n".join(lines))
+    if not hmac.compare_digest(expected.encode(), request.parameter("Signature").encode()):
+        raise RequestRefused(sigv4.SIGNATURE_MISMATCH)
 
 
 async def _serve_distribution(
