@@ -77,11 +77,6 @@ class Server:
         """Its clients, which have its key."""
         return Aws.local(self.endpoint_url, AccessKey(self.key_id, self.secret))
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What any AWS tool needs in its environment to use it."""
-        return AccessKey(self.key_id, self.secret).environment(self.endpoint_url)
-
 
 class LocalStack:
     """The local stack of one directory, which holds lock, state, logs, build and temporary files.
@@ -235,7 +230,7 @@ class LocalStack:
             *(f"{name}={value}" for name, value in parameters.items()),
             failure="The stack could not be deployed: `sam deploy` failed.",
             log="sam-deploy.log",
-            environment=server.environment,
+            environment=server.aws.environment,
         )
 
     def _already_running(self) -> str:

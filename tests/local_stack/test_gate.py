@@ -384,6 +384,20 @@ def test_a_presigned_url_is_for_its_method_and_headers(aws: Aws) -> None:
     assert_refused(send(aws, "GET", presigned(aws), **signed(aws, "GET", "/")), "signed twice")
 
 
+FORM = "application/x-www-form-urlencoded"
+ACTION = b"Action=ListStacks&Version=2010-05-15"
+
+
+def test_a_presigned_url_is_for_s3_whatever_its_body(aws: Aws) -> None:
+    """Who was given a URL to upload to stores a form there, and no service acts on it."""
+    status, _, _ = send(aws, "PUT", presigned(aws, "put_object"), ACTION, Content_Type=FORM)
+    assert status == 200
+    assert aws.s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == ACTION
+    aws.s3.put_object(Bucket=BUCKET, Key=KEY, Body=BODY)
+    status, _, body = send(aws, "GET", presigned(aws), ACTION, Content_Type=FORM)
+    assert (status, body) == (200, BODY)
+
+
 def test_a_presigned_url_expires(aws: Aws) -> None:
     """After its seconds it is refused."""
     url = aws.s3_links.generate_presigned_url(
@@ -752,6 +766,17 @@ def test_unpatched_anybody_creates_a_function(tmp_path_factory: pytest.TempPathF
         )
         assert (status, headers["access-control-allow-origin"]) == (201, "*")
         assert send(aws, "POST", "/_ministack/reset", Host="evil.example")[0] == 200
+
+
+def test_unpatched_a_presigned_url_reaches_other_services(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Plain ministack sends the form to CloudFormation."""
+    directory = tmp_path_factory.mktemp("plain")
+    with ministack(directory, "keep_presigned_urls_at_s3") as (aws, _):
+        aws.s3.create_bucket(Bucket=BUCKET)
+        answer = send(aws, "PUT", presigned(aws, "put_object"), ACTION, Content_Type=FORM)
+        assert b"cloudformation" in answer[2]
 
 
 def test_unpatched_a_function_has_a_key_of_the_emulator(

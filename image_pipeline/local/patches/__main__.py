@@ -41,6 +41,7 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     step_functions.count_the_items_of_batches,
     iam.treat_loopback_as_tls,
     iam.let_wildcards_match_newlines,
+    gate.keep_presigned_urls_at_s3,
     gate.admit_only_signed_requests,
 )
 """In the order in which they are applied: a later one of a module may wrap an earlier one."""

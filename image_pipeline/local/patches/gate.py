@@ -388,6 +388,25 @@ async def _refuse(headers: dict[bytes, bytes], send: Send, sentence: str) -> Non
     await ministack._send_response(send, 403, given, body)
 
 
+def keep_presigned_urls_at_s3() -> None:
+    """A presigned URL of S3 reaches S3, whatever its body is, which is not signed.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html. ministack sends a
+    form with an `Action` to the service of that action: IAM or CloudFormation, for example.
+    """
+    parameters = ministack._routing_params
+
+    def routing_parameters(
+        method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
+    ) -> Any:
+        scope = query.get("X-Amz-Credential", [""])[0].split("/")
+        if "AWSAccessKeyId" in query or scope[-2:] == ["s3", "aws4_request"]:
+            return query
+        return parameters(method, path, headers, body, query)
+
+    ministack._routing_params = routing_parameters
+
+
 def admit_only_signed_requests() -> None:
     """Every request to AWS is signed by a key that AWS has given out, or gets status 403.
 
