@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import chromium
 import pytest
 from botocore.auth import SigV4Auth
@@ -269,6 +270,15 @@ def test_a_key_that_iam_has_given_out_is_admitted(aws: Aws) -> None:
         client(
             aws, "s3", key["AccessKeyId"], aws.environment["AWS_SECRET_ACCESS_KEY"]
         ).list_buckets()
+
+
+def test_a_session_token_of_another_account_is_ignored(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell may export one, and then it is sent with the pasted key."""
+    for name, value in (aws.environment | {"AWS_SESSION_TOKEN": "other"}).items():
+        monkeypatch.setenv(name, value)
+    assert boto3.client("s3").list_buckets()["Buckets"]
 
 
 def test_a_signed_body_is_the_one_that_was_signed(aws: Aws) -> None:
