@@ -3,7 +3,7 @@
 from aws_names import INPUT, OUTPUT
 from pictures import thumbnails_of
 
-from image_pipeline.stack.aws import Aws
+from image_pipeline.stack.aws import AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.dead_letters import DeadLetter
 from thumbnailer.errors import CorruptImage, PipelineError
@@ -15,7 +15,7 @@ from thumbnailer.settings import Settings
 
 def moto_stack(endpoint: str) -> Stack:
     """A stack of the existing buckets INPUT and OUTPUT and a new queue."""
-    account = Aws.local(endpoint)
+    account = Aws.local(endpoint, AccessKey("testing", "testing"))
     queue = account.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
     settings = Settings(OUTPUT, queue)
     return Stack(account, "test", INPUT, "test-thumbnail", settings, "arm64", {})

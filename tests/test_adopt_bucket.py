@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, MAX_RULES, Changes
-from image_pipeline.stack.aws import Aws
+from image_pipeline.stack.aws import AccessKey, Aws
 
 BUCKET = "somebodys-photos"
 
@@ -66,7 +66,7 @@ def reports_event_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bucket(aws: str) -> Aws:
     """An AWS with a bucket that has neither notifications nor CORS rules."""
-    local = Aws.local(aws)
+    local = Aws.local(aws, AccessKey("testing", "testing"))
     local.s3.create_bucket(Bucket=BUCKET)
     return local
 

@@ -79,7 +79,9 @@ def invoke(
         )
         environment = invocation.environment(stack, configuration)
         if docker:
-            raise typer.Exit(invoke_in_docker(artefact, configuration, environment, event))
+            raise typer.Exit(
+                invoke_in_docker(artefact, configuration, environment, stack.aws.environment, event)
+            )
         with RuntimeEmulator(
             artefact,
             environment,

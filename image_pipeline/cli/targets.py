@@ -41,7 +41,7 @@ def find_aws(*, local: bool, name: str | None, region: str | None) -> Aws:
         return Aws.account(region)
     server = _local_stack().server()
     if server:
-        return Aws.local(server.endpoint_url)
+        return server.aws
     if local:
         raise CommandError("No local AWS is running. Start one with `image-pipeline up`.")
     return Aws.account()

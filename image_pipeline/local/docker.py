@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from image_pipeline.errors import CommandError
-from image_pipeline.local.tools import CREDENTIALS, sam_environment
+from image_pipeline.local.tools import sam_environment
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
@@ -41,12 +41,13 @@ def invoke_in_docker(
     artefact: Path,
     configuration: "FunctionConfigurationResponseTypeDef",
     environment: Mapping[str, str],
+    credentials: Mapping[str, str],
     event: Any,
 ) -> int:
     """Run `sam local invoke`, which prints the result and the log; return the exit code.
 
     SAM passes on only variables that the template names, so it gets a template of this function
-    alone, with `environment` in it.
+    alone, with `environment` in it. SAM itself uses the AWS of `credentials`, which are variables.
     """
     function = {
         "Type": "AWS::Serverless::Function",
@@ -74,7 +75,7 @@ def invoke_in_docker(
                 *("--docker-network", "host"),  # the local AWS listens on loopback only
             ],
             cwd=directory,
-            env={**sam_environment(), **CREDENTIALS},
+            env={**sam_environment(), **credentials},
             stdout=subprocess.PIPE,
             text=True,
             check=False,

@@ -15,7 +15,6 @@ from image_pipeline.errors import CommandError
 from image_pipeline.files import File
 from image_pipeline.local import samples
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.stack import uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import State
@@ -134,7 +133,6 @@ def environment(
     """The deployed function's variables, and the local AWS's endpoint and credentials."""
     return {
         **configuration["Environment"]["Variables"],
-        **CREDENTIALS,
-        "AWS_ENDPOINT_URL": str(stack.aws.endpoint_url),
+        **stack.aws.environment,
         "AWS_LAMBDA_FUNCTION_NAME": stack.function_name,
     }

@@ -14,9 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,6 @@ from image_pipeline.build import function
 from image_pipeline.build.sources import CHECKOUT, Sources, find_sources
 from image_pipeline.errors import CommandError
 from image_pipeline.local.tools import (
-    CREDENTIALS,
     MINISTACK,
     UV,
     architecture,
@@ -33,7 +33,7 @@ from image_pipeline.local.tools import (
 )
 from image_pipeline.locks import locked
 from image_pipeline.ports import HOST, check_port
-from image_pipeline.stack.aws import LOCAL_REGION, Aws
+from image_pipeline.stack.aws import LOCAL_REGION, AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
 
 LIFELINE: Final = Path(__file__).with_name("lifeline.py")
@@ -62,6 +62,8 @@ class Server:
 
     pid: int
     port: int
+    key_id: str
+    secret: str = field(repr=False)
     ready: bool = False
     """Whether the stack is deployed, and not being stopped."""
 
@@ -69,6 +71,11 @@ class Server:
     def endpoint_url(self) -> str:
         """Where every AWS service answers."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def aws(self) -> Aws:
+        """Its clients, which have its key."""
+        return Aws.local(self.endpoint_url, AccessKey(self.key_id, self.secret))
 
 
 class LocalStack:
@@ -111,7 +118,7 @@ class LocalStack:
             raise CommandError("No local stack is running. Start one with `image-pipeline up`.")
         if not server.ready:
             raise CommandError("The local stack is still being deployed. Try again in a moment.")
-        return Stack.find(Aws.local(server.endpoint_url), NAME)
+        return Stack.find(server.aws, NAME)
 
     def start(self, port: int, *, detach: bool, report: Callable[[str], None]) -> Server:
         """Start a local AWS on `port` of loopback, and deploy the stack to it.
@@ -122,6 +129,7 @@ class LocalStack:
         """
         check_tools()
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)  # logs have presigned URLs in them
         with locked(self._lock) as lock:
             if lock is None:
                 raise CommandError(self._already_running())
@@ -222,7 +230,7 @@ class LocalStack:
             *(f"{name}={value}" for name, value in parameters.items()),
             failure="The stack could not be deployed: `sam deploy` failed.",
             log="sam-deploy.log",
-            environment={"AWS_ENDPOINT_URL": server.endpoint_url, **CREDENTIALS},
+            environment=server.aws.environment,
         )
 
     def _already_running(self) -> str:
@@ -236,6 +244,7 @@ class LocalStack:
     def _launch(self, port: int, lock: int, *, detach: bool) -> Server:
         """Start ministack as the leader of a process group; it inherits `lock`, and so holds it."""
         lifeline = [] if detach else ["--end-with-stdin"]
+        key = AccessKey.random()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own tool
                 [
@@ -248,24 +257,29 @@ class LocalStack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._temporary,
-                env=self.environment(port),
+                env=self.environment(port, key),
                 pass_fds=[lock],
                 start_new_session=True,
             )
-        server = Server(self._process.pid, port)
+        server = Server(self._process.pid, port, key.key_id, key.secret)
         self._write(server)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                with opener.open(f"{server.endpoint_url}/_ministack/health", timeout=1):
-                    return server
+                opener.open(server.endpoint_url, timeout=1)
+            except urllib.error.HTTPError as refused:  # unsigned: the gate is up
+                refused.close()
+                return server
             except OSError:
                 time.sleep(0.05)
         raise CommandError(f"The local AWS did not start.\n{_tail(self._log)}")
 
-    def environment(self, port: int) -> dict[str, str]:
-        """The environment of ministack, which gets nothing of this process's environment."""
+    def environment(self, port: int, key: AccessKey) -> dict[str, str]:
+        """The environment of ministack, which gets nothing of this process's environment.
+
+        Requests to it must be signed with `key`, which the function gets too.
+        """
         return {
             "PATH": os.defpath,
             "TMPDIR": str(self._temporary),
@@ -273,8 +287,7 @@ class LocalStack:
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": HOST,  # in URLs of queues; `localhost` could be ::1
             "MINISTACK_REGION": LOCAL_REGION,
-            "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",  # for the function
-            **CREDENTIALS,
+            **key.environment(f"http://{HOST}:{port}"),  # for the function
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LAMBDA_ACCOUNT_CONCURRENCY": str(CONCURRENCY),
@@ -293,6 +306,8 @@ class LocalStack:
 
     def _write(self, server: Server) -> None:
         draft = self._state.with_suffix(".draft")
+        draft.unlink(missing_ok=True)  # its mode may be another
+        draft.touch(mode=0o600)  # before the secret is in it
         draft.write_text(json.dumps(asdict(server)) + "\n")
         draft.replace(self._state)
 

@@ -9,7 +9,6 @@ from typing import Final
 from image_pipeline.build.sources import CHECKOUT
 from image_pipeline.errors import CommandError
 from image_pipeline.ports import HOST
-from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION
 from thumbnailer.build_check import MACHINES
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -23,13 +22,6 @@ SAM: Final = TOOLS / "sam" / "bin" / "sam"
 UV: Final = TOOLS / "uv" / "bin" / "uv"
 TOOL_FOLDERS: Final = (SAM.parent, UV.parent, REPOSITORY / ".venv" / "bin")
 """Folders of sam, of uv, and of a Python of the function's version."""
-
-CREDENTIALS: Final = {
-    "AWS_ACCESS_KEY_ID": LOCAL_ACCESS_KEY,
-    "AWS_SECRET_ACCESS_KEY": LOCAL_ACCESS_KEY,
-    "AWS_DEFAULT_REGION": LOCAL_REGION,
-}
-"""What any AWS tool needs in its environment to use the local AWS."""
 
 
 def check_tools() -> None:

@@ -2,8 +2,10 @@
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 LOCAL_REGION: Final = "us-east-1"
-LOCAL_ACCESS_KEY: Final = "test"
-"""Access key and secret key of the root user in ministack, the local AWS."""
+"""The region of the local AWS."""
 
 MAX_ANSWER_SECONDS: Final = 910
 """Read timeout for an invocation that is waited for: Lambda's maximum of 900 s, and a margin.
@@ -52,12 +53,41 @@ DENIED_CODES: Final = re.compile(r"AccessDenied|AuthorizationError|Unauthorized|
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
 
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """The access key of a local AWS: whoever has it may do everything there."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def random(cls) -> "AccessKey":
+        """A key that nobody can guess: 120 random bits follow `LOCAL`, the secret has 256."""
+        return cls(f"LOCAL{secrets.token_hex(15).upper()}", secrets.token_hex(32))
+
+    def environment(self, endpoint_url: str) -> dict[str, str]:
+        """What any AWS tool needs in its environment to use the local AWS at `endpoint_url`."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_DEFAULT_REGION": LOCAL_REGION,
+            "AWS_ENDPOINT_URL": endpoint_url,
+        }
+
+
 class Aws:
     """One AWS, in an account or local; each client is made when it is first used."""
 
-    def __init__(self, session: boto3.Session, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        session: boto3.Session,
+        endpoint_url: str | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._session = session
         self.endpoint_url = endpoint_url
+        self.environment = environment or {}
+        """What other AWS tools need in their environment to use a local AWS."""
         self._config = Config(
             max_pool_connections=CONNECTIONS,
             connect_timeout=5,
@@ -67,7 +97,7 @@ class Aws:
         )
 
     @classmethod
-    def local(cls, endpoint_url: str) -> "Aws":
+    def local(cls, endpoint_url: str, key: AccessKey) -> "Aws":
         """The local AWS at `endpoint_url`; the user's own AWS configuration is not read."""
         nothing = (None, None, None, None)
         nowhere = (None, None, os.devnull, None)
@@ -75,12 +105,10 @@ class Aws:
         session = _with_fast_timestamps(botocore.session.Session(session_vars=variables))
         return cls(
             boto3.Session(
-                LOCAL_ACCESS_KEY,
-                LOCAL_ACCESS_KEY,
-                region_name=LOCAL_REGION,
-                botocore_session=session,
+                key.key_id, key.secret, region_name=LOCAL_REGION, botocore_session=session
             ),
             endpoint_url,
+            key.environment(endpoint_url),
         )
 
     @classmethod

@@ -17,7 +17,7 @@ import boto3
 from image_pipeline.local.stack import PATCHES, LocalStack
 from image_pipeline.local.tools import MINISTACK
 from image_pipeline.ports import HOST, free_port
-from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, LOCAL_REGION, Aws
+from image_pipeline.stack.aws import LOCAL_REGION, AccessKey, Aws
 
 QUICK_RETRIES = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"}
 """Seconds before the first retry of a failed event; the second waits twice as long."""
@@ -62,7 +62,8 @@ def ministack(
 ) -> Iterator[tuple[Aws, subprocess.Popen[bytes]]]:
     """Run ministack, patched but for the patches named, with nothing deployed to it."""
     port = free_port()
-    environment = LocalStack(directory, variables=QUICK_RETRIES | variables).environment(port)
+    key = AccessKey.random()
+    environment = LocalStack(directory, variables=QUICK_RETRIES | variables).environment(port, key)
     (directory / "tmp").mkdir()
     options = [word for patch in without for word in ("--without", patch)]
     with (directory / "log").open("wb") as log:
@@ -77,7 +78,7 @@ def ministack(
     try:
         until(lambda: _listens(port) or process.poll() is not None)
         assert process.poll() is None, (directory / "log").read_text()
-        yield Aws.local(f"http://{HOST}:{port}"), process
+        yield Aws.local(f"http://{HOST}:{port}", key), process
     finally:
         assert process.stdin
         process.stdin.close()
@@ -106,16 +107,14 @@ def invoke(aws: Aws, name: str, event: object = None) -> Any:
     return json.loads(answer["Payload"].read())
 
 
-def client(
-    aws: Aws, service: str, key: str = LOCAL_ACCESS_KEY, secret: str = LOCAL_ACCESS_KEY
-) -> Any:
+def client(aws: Aws, service: str, key: str | None = None, secret: str | None = None) -> Any:
     """A client of a service that the command does not use, or with another user's key."""
     return boto3.client(
         service,  # type: ignore[call-overload]
         endpoint_url=aws.endpoint_url,
         region_name=LOCAL_REGION,
-        aws_access_key_id=key,
-        aws_secret_access_key=secret,
+        aws_access_key_id=key or aws.environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=secret or aws.environment["AWS_SECRET_ACCESS_KEY"],
     )
 
 

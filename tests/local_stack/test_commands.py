@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import boto3
 import pytest
 import requests
 from home import COMMAND, Home
@@ -24,8 +28,7 @@ from image_pipeline.cli.app import COMMANDS
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples, tools
-from image_pipeline.local.stack import LocalStack
-from image_pipeline.local.tools import CREDENTIALS
+from image_pipeline.local.stack import LocalStack, Server
 from image_pipeline.ports import HOST, free_port
 
 pytestmark = pytest.mark.local_stack
@@ -102,6 +105,7 @@ def test_without_a_stack_the_commands_say_how_to_get_one(home: Home) -> None:
     """`upload` cannot go on, `status` and `down` say that there is nothing."""
     assert "image-pipeline up" in error_of(home.run("upload", __file__))
     assert "image-pipeline up" in error_of(home.run("console"))
+    assert "image-pipeline up" in error_of(home.run("status", "--env"))
     assert home.run("status").stdout.startswith("No local stack is running.")
     assert home.json("status") == {"running": False}
     for _ in range(2):
@@ -144,9 +148,8 @@ def test_a_recycled_process_id_is_not_killed(home: Home) -> None:
     """A state file whose stack is gone means nothing, whoever has its process id now."""
     home.directory.mkdir()
     with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as bystander:
-        (home.directory / "state.json").write_text(
-            json.dumps({"pid": bystander.pid, "port": home.port, "ready": True})
-        )
+        server = Server(bystander.pid, home.port, "key", "secret", ready=True)
+        (home.directory / "state.json").write_text(json.dumps(asdict(server)))
         assert home.json("status") == {"running": False}
         assert home.run("down").stdout == "No local stack is running.\n"
         assert bystander.poll() is None
@@ -367,9 +370,67 @@ def test_status_shows_buckets_queue_and_failures(deployed: Home, tmp_path: Path)
     assert "uploads/status.jpg" in shown
 
 
+def test_other_tools_get_the_key_of_the_stack(deployed: Home) -> None:
+    """A shell that evaluates `status --env` may use the local AWS, and the key is in no other file.
+
+    Only the user can read the state file and the logs.
+    """
+    printed = deployed.run("status", "--env").stdout
+    variables = deployed.json("status", "--env")
+    assert variables["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{deployed.port}"
+    assert printed == "".join(f"export {name}={value}\n" for name, value in variables.items())
+    program = "import boto3; print(boto3.client('s3').list_buckets()['Buckets'][0]['Name'])"
+    script = f'eval "$1"; exec "$2" -c "{program}"'
+    ran = subprocess.run(  # noqa: S603 - a shell of the system
+        ["/bin/sh", "-c", script, "sh", printed, sys.executable],
+        env={"PATH": os.defpath, "HOME": str(deployed.directory)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.startswith("aws-sam-cli"), "the bucket of `sam deploy`"
+    assert (deployed.directory / "state.json").stat().st_mode & 0o777 == 0o600
+    assert deployed.directory.stat().st_mode & 0o777 == 0o700
+    secret = variables["AWS_SECRET_ACCESS_KEY"].encode()
+    files = [path for path in deployed.directory.rglob("*") if path.is_file()]
+    assert [path.name for path in files if secret in path.read_bytes()] == ["state.json"]
+    assert "--stack" in error_of(deployed.run("status", "--env", "--stack", "any"))
+
+
+def test_the_printed_aws_line_can_be_pasted(deployed: Home) -> None:
+    """It has the key of the stack, with which a client may upload."""
+    (line,) = re.findall(r"^  (AWS_.* aws s3 cp .*)$", deployed.printed_by_up, re.MULTILINE)
+    words = shlex.split(line)
+    given = dict(word.split("=", 1) for word in words[: words.index("aws")])
+    assert given.items() <= deployed.json("status", "--env").items()
+    *_, option, endpoint, file, target = words
+    assert (option, file, target) == (
+        "--endpoint-url",
+        "photo.jpg",
+        "s3://image-pipeline-input/uploads/",
+    )
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=given["AWS_DEFAULT_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )
+    s3.put_object(Bucket="image-pipeline-input", Key="pasted/photo.jpg", Body=jpeg())
+
+
+def test_the_gate_stands_before_a_deployed_stack(deployed: Home) -> None:
+    """Without the key nothing is read or reset, and the function goes on working."""
+    url = f"http://127.0.0.1:{deployed.port}"
+    for path, body in (("/image-pipeline-input", None), ("/_ministack/reset", b"")):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(url + path, body, timeout=5)  # noqa: S310 - of loopback
+    assert deployed.json("status")["running"]
+
+
 def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path: Path) -> None:
     """`--stack` finds a stack by boto3's own configuration, here led to the local AWS."""
-    account = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{deployed.port}", **CREDENTIALS}
+    account = deployed.json("status", "--env")
     name = ("--stack", "image-pipeline", "--region", "us-east-1")
     picture = tmp_path / "account.jpg"
     picture.write_bytes(jpeg())
@@ -411,10 +472,7 @@ def test_the_demo_takes_the_user_s_own_pictures(deployed: Home, tmp_path: Path) 
 
 
 def test_nothing_listens_beyond_loopback(deployed: Home) -> None:
-    """The local AWS answers on 127.0.0.1 and on no other address of this machine."""
-    url = f"http://127.0.0.1:{deployed.port}/_ministack/health"
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        assert answer.status == 200
+    """The local AWS listens on 127.0.0.1 and on no other address of this machine."""
     listening = [
         line.split()[1]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]

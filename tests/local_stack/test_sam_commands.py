@@ -13,7 +13,7 @@ from samtranslator.yaml_helper import yaml_parse
 from serving import ministack, until
 
 from image_pipeline.build.function import build_function
-from image_pipeline.local.tools import CREDENTIALS, REPOSITORY, UV, architecture, sam_environment
+from image_pipeline.local.tools import REPOSITORY, UV, architecture, sam_environment
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
 from tools.sam_deploy import sam_file
@@ -60,11 +60,8 @@ class Checkout:
             stderr=subprocess.STDOUT,
             check=False,
             env=sam_environment()
-            | CREDENTIALS
-            | {
-                "AWS_ENDPOINT_URL": str(self.aws.endpoint_url),
-                "LAMBDA_ARCHITECTURE": architecture(),
-            }
+            | self.aws.environment
+            | {"LAMBDA_ARCHITECTURE": architecture()}
             | variables,
         )
         assert ran.returncode == 0, ran.stdout

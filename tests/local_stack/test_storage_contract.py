@@ -15,7 +15,7 @@ from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` belo
 )
 from serving import ministack
 
-from image_pipeline.stack.aws import LOCAL_ACCESS_KEY, Aws
+from image_pipeline.stack.aws import Aws
 from thumbnailer.storage import Bucket
 from thumbnailer.storage.boto3_bucket import Boto3Bucket
 from thumbnailer.storage.obstore_bucket import ObstoreBucket
@@ -35,10 +35,8 @@ def bucket(
     request: pytest.FixtureRequest, local_aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
     """An empty bucket of the local AWS, by each client."""
-    assert local_aws.endpoint_url is not None
-    monkeypatch.setenv("AWS_ENDPOINT_URL", local_aws.endpoint_url)
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(variable, LOCAL_ACCESS_KEY)
+    for variable, value in local_aws.environment.items():
+        monkeypatch.setenv(variable, value)
     local_aws.s3.create_bucket(Bucket=OUTPUT)
     yield request.param(OUTPUT, 6.0)
     for found in local_aws.s3.list_objects_v2(Bucket=OUTPUT).get("Contents", []):

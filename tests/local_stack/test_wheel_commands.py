@@ -16,7 +16,6 @@ import pytest
 from installed_wheel import InstalledWheel, install_wheel
 from pictures import jpeg
 
-from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
@@ -36,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> InstalledWheel:
 @pytest.fixture
 def account(stack: Stack) -> dict[str, str]:
     """Environment variables that lead to the account of the stack."""
-    return {"AWS_ENDPOINT_URL": str(stack.aws.endpoint_url), **CREDENTIALS}
+    return stack.aws.environment
 
 
 @pytest.fixture

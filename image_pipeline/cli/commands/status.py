@@ -1,5 +1,6 @@
 """`image-pipeline status`."""
 
+import shlex
 from typing import Annotated, Final
 
 import typer
@@ -9,6 +10,7 @@ from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName
 from image_pipeline.cli.output import out, print_json, show_failures
 from image_pipeline.console.process import ConsoleProcess
+from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.stack import dead_letters
 from image_pipeline.stack.aws import aws_errors_explained
@@ -18,9 +20,12 @@ MAX_COUNTED: Final = 10_000
 """Objects that are counted in a bucket: S3 lists 1,000 a request, and this is a quick overview."""
 
 
-def status(
+def status(  # noqa: PLR0913 - one for each option
     *,
     limit: Annotated[int, typer.Option("--failures", min=0, help="Maximum failures to show.")] = 10,
+    env: Annotated[
+        bool, typer.Option("--env", help="Print only the variables that other AWS tools need.")
+    ] = False,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
@@ -28,12 +33,22 @@ def status(
 ) -> None:
     """Show the buckets, the depth of the dead-letter queue, and the latest failures.
 
+    With --env, other AWS tools can use the local stack, whose key is secret and changes with each
+    start.
+
     **Examples**
 
     `image-pipeline status`
 
+    `eval "$(image-pipeline status --env)"`
+
     `image-pipeline status --stack my-pipeline --failures 50 --json`
     """
+    if env:
+        if stack:
+            raise CommandError("--env is for the local stack: --stack uses your own credentials.")
+        show_environment(as_json=as_json)
+        return
     if not (stack or local or LocalStack().server()):
         if as_json:
             print_json({"running": False})
@@ -82,6 +97,19 @@ def status(
     out.print(table)
     if last:
         show_failures(last)
+
+
+def show_environment(*, as_json: bool) -> None:
+    """Print the variables with which other AWS tools use the local AWS, as commands of a shell.
+
+    Raises CommandError if none is running.
+    """
+    variables = targets.find_aws(local=True, name=None, region=None).environment
+    if as_json:
+        print_json(dict(variables))
+        return
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def count_objects(stack: Stack, bucket: str, prefix: str) -> int:

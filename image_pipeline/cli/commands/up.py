@@ -14,7 +14,6 @@ from image_pipeline.cli.output import err, out, print_json
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.local.tools import CREDENTIALS
 from image_pipeline.stack.deployed import Stack
 
 
@@ -75,14 +74,18 @@ def show(stack: Stack, console: str | None, *, detached: bool, as_json: bool) ->
             {
                 "endpoint_url": endpoint,
                 "console": console,
-                "environment": CREDENTIALS,
+                "environment": stack.aws.environment,
                 "input_bucket": stack.input_bucket,
                 "input_prefix": stack.settings.input_prefix,
                 "output_bucket": stack.settings.output_bucket,
             }
         )
         return
-    environment = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
+    key = " ".join(
+        f"{name}={value}"
+        for name, value in stack.aws.environment.items()
+        if name != "AWS_ENDPOINT_URL"  # which the older versions of `aws` do not read
+    )
     activated = os.environ.get("VIRTUAL_ENV") == sys.prefix
     command = "image-pipeline" if activated else shlex.quote(os.path.relpath(sys.argv[0]))
     lines = (
@@ -93,7 +96,7 @@ def show(stack: Stack, console: str | None, *, detached: bool, as_json: bool) ->
         "",
         f"Upload {'in the console, ' * bool(console)}with this command, or with any AWS tool:",
         f"  {command} upload photo.jpg --out thumbnails",
-        f"  {environment} aws s3 cp --endpoint-url {endpoint} photo.jpg {uploads}",
+        f"  {key} aws s3 cp --endpoint-url {endpoint} photo.jpg {uploads}",
         "",
         f"Stop it: {command} down" if detached else "Stop it: Ctrl-C",
     )

@@ -18,6 +18,7 @@ from image_pipeline.local.patches import (
     cloudformation,
     event_bridge,
     functions,
+    gate,
     iam,
     step_functions,
 )
@@ -25,6 +26,7 @@ from image_pipeline.local.patches import (
 PATCHES: Final[tuple[Callable[[], None], ...]] = (
     functions.run_python_in_the_lambda_runtime_client,
     functions.give_functions_the_environment_of_lambda,
+    functions.give_functions_secret_keys,
     asynchronous.use_the_event_settings_of_aliases,
     asynchronous.keep_the_request_id_through_retries,
     asynchronous.let_throttled_events_wait,
@@ -39,6 +41,8 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     step_functions.count_the_items_of_batches,
     iam.treat_loopback_as_tls,
     iam.let_wildcards_match_newlines,
+    gate.keep_presigned_urls_at_s3,
+    gate.admit_only_signed_requests,
 )
 """In the order in which they are applied: a later one of a module may wrap an earlier one."""
 

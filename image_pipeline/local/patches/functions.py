@@ -4,10 +4,13 @@
 
 import array
 import fcntl
+import hashlib
+import hmac
 import os
 import queue
 import select
 import shlex
+import socket
 import sys
 import termios
 import threading
@@ -15,12 +18,27 @@ import time
 from pathlib import Path
 from typing import IO, Any, Final
 
+from ministack import app as ministack  # type: ignore[import-not-found]
 from ministack.core import lambda_runtime  # type: ignore[import-not-found]
-from ministack.services import lambda_svc  # type: ignore[import-not-found]
+from ministack.services import lambda_svc, sts  # type: ignore[import-not-found]
 
 LOG_SECONDS: Final = 2.0
 """How long an answer waits for its log: a thread that the function left behind may never stop
 writing."""
+
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def _owner(client: int, server: int) -> int | None:
+    """The id of the user whose socket on the port `client` of loopback is connected to `server`."""
+    address = int.from_bytes(socket.inet_aton(LOOPBACK), sys.byteorder)
+    ends = [f"{address:08X}:{port:04X}" for port in (client, server)]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1:3] == ends:
+            return int(fields[7])
+    return None
 
 
 class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
@@ -57,6 +75,32 @@ class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
                 "cold_start": True,
                 "log": self._drain_stderr(),
             }
+
+    def _build_handler_class(self, *given: Any) -> Any:
+        """The runtime API, for the function's own process only.
+
+        It listens on a port of loopback, so web pages and other users reach it too.
+        """
+
+        class Handler(super()._build_handler_class(*given)):  # type: ignore[misc]
+            def parse_request(self) -> bool:
+                if not super().parse_request():
+                    return False
+                port = self.server.server_address[1]
+                of_a_page = {"origin", "referer", "sec-fetch-mode"} & {
+                    name.lower() for name in self.headers
+                }
+                if (
+                    of_a_page
+                    or self.headers.get("Host") != f"{LOOPBACK}:{port}"
+                    or _owner(self.client_address[1], port) != os.getuid()
+                ):
+                    self.close_connection = True
+                    self.send_error(403)
+                    return False
+                return True
+
+        return Handler
 
     def _pump_output(self, stream: IO[bytes], log_queue: queue.Queue[str]) -> None:
         """Read the function's output into `log_queue` until the process ends.
@@ -151,3 +195,43 @@ def give_functions_the_environment_of_lambda() -> None:
         }
 
     lambda_svc._provided_worker_env = environment
+
+
+def give_functions_secret_keys() -> None:
+    """A function gets credentials that nobody else can know.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html. ministack gives
+    it the account's number as key, or with AUTH a session of its role whose secret is a hash of
+    public names. Here it gets the stack's own key, or a session with a secret derived from it.
+    """
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+
+    def derived(purpose: str, names: str) -> str:
+        return hmac.new(secret.encode(), f"{purpose}:{names}".encode(), hashlib.sha256).hexdigest()
+
+    def credentials(config: dict[str, Any]) -> dict[str, str]:
+        if not ministack.AUTH:
+            return {
+                "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
+                "AWS_SECRET_ACCESS_KEY": secret,
+                "AWS_SESSION_TOKEN": "",
+            }
+        account, _ = lambda_runtime._account_region_from_function_config(config)
+        names = f"{config['FunctionArn']}:{config['Role']}"
+        role, session = config["Role"].rpartition("/")[2], config["FunctionName"][:64]
+        key_id = f"ASIA{derived('key', names)[:16].upper()}"
+        register = {
+            "Arn": f"arn:aws:sts::{account}:assumed-role/{role}/{session}",
+            "UserId": f"{role}:{session}",
+            "SecretAccessKey": derived("secret", names),
+            "SessionToken": derived("token", names),
+        }
+        sts.register_session(key_id, register)
+        return {
+            "AWS_ACCESS_KEY_ID": key_id,
+            "AWS_SECRET_ACCESS_KEY": register["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": register["SessionToken"],
+        }
+
+    lambda_runtime.execution_credentials = credentials
+    lambda_svc.execution_credentials = credentials
