@@ -22,8 +22,8 @@ DATA_FIELD: Final = 5
 ATTRIBUTES_BYTES: Final = 64
 """More than the size of pthread_attr_t (56 on x86_64, 64 on arm64)."""
 
-_libc: Any = None
-"""The C library, once there is a limit."""
+_errno_location: Any = None
+"""The C library's function that returns where errno is, once there is a limit."""
 
 
 def impose(memory_mb: int) -> None:
@@ -34,13 +34,14 @@ def impose(memory_mb: int) -> None:
     import ctypes  # noqa: PLC0415 - only the function has a limit
     import resource  # noqa: PLC0415
 
-    global _libc  # noqa: PLW0603 - the limit is the process's too
-    _libc = ctypes.CDLL(None)
-    _libc.__errno_location.restype = ctypes.POINTER(ctypes.c_int)
+    global _errno_location  # noqa: PLW0603 - the limit is the process's too
+    libc = ctypes.CDLL(None)
+    _errno_location = libc["__errno_location"]
+    _errno_location.restype = ctypes.POINTER(ctypes.c_int)
     attributes = ctypes.create_string_buffer(ATTRIBUTES_BYTES)
-    _libc.pthread_getattr_default_np(attributes)
-    _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK_BYTES))
-    _libc.pthread_setattr_default_np(attributes)
+    libc.pthread_getattr_default_np(attributes)
+    libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(STACK_BYTES))
+    libc.pthread_setattr_default_np(attributes)
     allocated = int(STATM.read_text().split()[DATA_FIELD]) * resource.getpagesize()
     allowed = allocated + (memory_mb - BASE_MB) * 1024**2
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -49,8 +50,8 @@ def impose(memory_mb: int) -> None:
 
 def forget_failures() -> None:
     """Begin to watch the allocations of this thread, if there is a limit."""
-    if _libc is not None:
-        _libc.__errno_location()[0] = 0
+    if _errno_location is not None:
+        _errno_location()[0] = 0
 
 
 def allocation_failed() -> bool:
@@ -59,4 +60,4 @@ def allocation_failed() -> bool:
     Most decoders report that like a damaged file. But the C library sets errno, and successful
     calls leave it as it is.
     """
-    return _libc is not None and bool(_libc.__errno_location()[0] == errno.ENOMEM)
+    return _errno_location is not None and bool(_errno_location()[0] == errno.ENOMEM)

@@ -238,19 +238,20 @@ def _decode_frames(
 
     Where that is not possible, only the first frame is returned. The note says why.
     """
-    limit = animation.max_frames(image.size, geometry.sizes, available_bytes)
     expected = animation.frame_count(image)
     pictures: list[Image.Image] = []
     durations: list[float] = []
     note = fault = None
-    too_many = limit == 1 or (expected is not None and expected > limit)
+    alpha = False
     try:
         for frame, duration in animation.frames(image):
             picture, colour_note = _decode_picture(frame, geometry)
             note = note or colour_note
             pictures.append(picture)
             durations.append(duration)
-            if too_many or len(pictures) > limit:
+            alpha = alpha or picture.mode == "RGBa"
+            limit = animation.max_frames(image.size, geometry.sizes, available_bytes, alpha=alpha)
+            if limit == 1 or max(expected or 0, len(pictures)) > limit:
                 fault = (
                     f"{expected or 'too many'} frames of {image.size[0]} × {image.size[1]} pixels "
                     f"exceed the budget of {limit}"
