@@ -21,9 +21,9 @@ PIXEL_BYTES: Final = 0.3
 COEFFICIENT_BYTES: Final = 2
 """For each sample of a JPEG with several scans, whose coefficients are all kept (jdcoefct.c)."""
 
-SCAN_COMPONENTS_AT: Final = 2
-"""Byte of a scan's header (SOS) with the number of its components, after the length (ITU T.81,
-B.2.3)."""
+START_OF_SCAN: Final = b"\xff\xda"
+"""SOS (ITU T.81, B.2.3): this marker, the length, the number of components, two bytes for each, and
+three bytes more."""
 
 
 def recognise(data: bytes) -> bool:
@@ -55,11 +55,13 @@ def has_several_scans(image: ImageFile.ImageFile, data: bytes) -> bool:
     """Whether the decoder must keep all coefficients: as libjpeg decides it (jdinput.c).
 
     The picture is progressive, or its first scan leaves components for further ones. The reader
-    has stopped at the header of the first scan.
+    has stopped after the header of the first scan.
     """
     file: Any = image
-    in_first_scan = data[file.fp.tell() + SCAN_COMPONENTS_AT]
-    return "progressive" in image.info or in_first_scan < len(file.layer)
+    components = len(file.layer)
+    header = START_OF_SCAN + bytes((0, 6 + 2 * components, components))
+    start = file.fp.tell() - 2 * components - 8
+    return "progressive" in image.info or data[start : start + len(header)] != header
 
 
 def max_scale(_data: bytes) -> int:
