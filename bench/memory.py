@@ -11,6 +11,7 @@ import typer
 from PIL import Image
 from rich.table import Table
 
+from bench.hostile_files import KINDS
 from bench.record import RESULTS, WORK
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
@@ -107,6 +108,11 @@ def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
         if not path.exists():
             image.save(path.with_suffix(".part"), kind, **options)
             path.with_suffix(".part").rename(path)
+        yield path
+    for name, make in KINDS.items():
+        path = directory / f"{size[0]}x{size[1]}-{name}"
+        if not path.exists():
+            path.write_bytes(make(*size))
         yield path
 
 

@@ -228,6 +228,33 @@ def test_an_animation_over_the_budget_becomes_its_first_frame(
     assert len(frames_of(made(animated(kind)).thumbnails[0].data)) == 4
 
 
+@pytest.mark.parametrize(
+    ("canvas", "thumbnail", "frames"),
+    [
+        ((10, 10), (10, 10), 500),
+        ((1000, 1000), (10, 10), 100),  # 100 megapixels of input
+        ((4000, 2500), (10, 10), 10),
+        ((1000, 500), (1000, 500), 100),  # 50 megapixels of output
+    ],
+)
+def test_the_budget_is_what_the_documentation_says(
+    canvas: tuple[int, int], thumbnail: tuple[int, int], frames: int
+) -> None:
+    """With any amount of memory: 500 frames, and the pixels of docs/images.md."""
+    assert animation.max_frames(canvas, [thumbnail], 10.0**12, alpha=True) == frames
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_the_memory_of_an_animation_includes_the_frame_in_the_file(
+    alpha: bool,  # noqa: FBT001
+) -> None:
+    """What the reader keeps of a canvas of 20 megapixels is not there for the thumbnails."""
+    for_canvas = 20_000_000 * animation.CANVAS_BYTES
+    for_frames = 2.5 * 512 * 512 * animation.FRAME_BYTES[alpha]
+    counted = animation.max_frames((5000, 4000), [(512, 512)], for_canvas + for_frames, alpha=alpha)
+    assert counted == 2
+
+
 def test_the_memory_limits_the_number_of_frames() -> None:
     """Forty frames of 2,000 px are over the budget with 160 MB of memory, but not with 512 MB."""
     data = animated("GIF", (2000, 300), tuple(range(100, 140)))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,3 +56,17 @@ def test_a_time_that_cannot_be_read_is_long_ago_and_one_without_a_zone_is_utc() 
     naive = Provenance.of({"source-key": "k", "source-modified": "2026-01-01T00:00:00"})
     assert naive is not None
     assert naive.modified == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("letter", ["a", "/", " ", "é", "日", "😀"])
+def test_the_metadata_of_any_key_is_at_most_what_s3_allows(letter: str) -> None:
+    """Names and values have at most 2,048 bytes, for a key of 1,024 bytes with any share of it."""
+    size = len(letter.encode())
+    for count in range(1024 // size + 1):
+        key = letter * count + "x" * (1024 - size * count)
+        provenance = Provenance(
+            key, "f" * 32 + "-10000", datetime.max.replace(tzinfo=UTC), "f" * 12
+        )
+        metadata = provenance.to_metadata()
+        assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048
+        assert Provenance.of(metadata) == provenance

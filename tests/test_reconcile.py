@@ -14,6 +14,7 @@ from thumbnailer.errors import (
     CorruptImage,
     ImageTooLarge,
     KeyTooLong,
+    OutOfTime,
     SourceUnsettled,
     StorageUnavailable,
 )
@@ -481,6 +482,36 @@ def test_a_corrupt_overwrite_keeps_the_earlier_thumbnails_and_says_so(pipeline: 
     with pytest.raises(Failed, match="earlier upload"):
         pipeline.process()
     assert pipeline.shows(P)
+
+
+def test_thumbnails_of_another_source_are_not_called_those_of_an_earlier_upload(
+    pipeline: Pipeline,
+) -> None:
+    """Where another source has the keys, nothing of the damaged upload is still in place."""
+    pipeline.input.upload("uploads/a/photo.png", P)
+    pipeline.process("uploads/a/photo.png")
+    pipeline.input.upload(KEY, b"not an image")
+    with pytest.raises(Failed) as raised:
+        pipeline.process()
+    assert "still in place" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("seconds", "starts"), [(1.9, False), (2.1, True)])
+def test_an_upload_is_not_started_with_less_than_two_seconds_left(
+    pipeline: Pipeline,
+    seconds: float,
+    starts: bool,  # noqa: FBT001
+) -> None:
+    """There is no request then, and the upload is left for another invocation."""
+    pipeline.input.upload(KEY, P)
+    pipeline.requests()
+    reconciler = pipeline.reconciler()._replace(remaining=lambda: seconds)
+    if starts:
+        assert isinstance(reconciler.process(Upload("input", KEY)), Done)
+        return
+    with pytest.raises(OutOfTime):
+        reconciler.process(Upload("input", KEY))
+    assert pipeline.requests() == []
 
 
 def test_a_file_with_too_many_bytes_is_refused_before_it_is_read(pipeline: Pipeline) -> None:

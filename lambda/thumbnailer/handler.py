@@ -33,6 +33,7 @@ from thumbnailer.errors import (
     clear_tracebacks,
 )
 from thumbnailer.events import Delivery, Source, Upload, parse
+from thumbnailer.imaging import impose_hard_limit
 from thumbnailer.reconcile import CURRENT, Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
 from thumbnailer.storage import S3Bucket, prepare
@@ -69,6 +70,8 @@ class Function:
         prepare(self.settings.output_bucket)
         if self.settings.input_bucket:
             prepare(self.settings.input_bucket)
+        if "AWS_LAMBDA_RUNTIME_API" in environment:
+            impose_hard_limit(self.settings.memory_mb)  # last: what is allocated by now is free
 
     def __call__(self, event: object, context: Context) -> dict[str, Any]:
         """Bring the thumbnails of every upload that `event` names up to date.

@@ -5,6 +5,7 @@ This is the public face of the package: nothing outside imports its modules (imp
 
 from thumbnailer.imaging.decode import check_supported, identify, upright_size
 from thumbnailer.imaging.encoders import ENCODERS, HEAD_BYTES
+from thumbnailer.imaging.hard_limit import impose as impose_hard_limit
 from thumbnailer.imaging.limits import check_file_size
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
@@ -22,6 +23,7 @@ __all__ = [
     "digest",
     "fingerprint",
     "identify",
+    "impose_hard_limit",
     "make_thumbnails",
     "upright_size",
 ]

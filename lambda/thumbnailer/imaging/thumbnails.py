@@ -10,12 +10,12 @@ work on the small picture, or on bands of the large one. ADR 1 has the measureme
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from PIL import Image, ImageFile
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge
-from thumbnailer.imaging import animation, formats, limits
+from thumbnailer.imaging import animation, formats, hard_limit, limits
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
@@ -32,6 +32,9 @@ from thumbnailer.imaging.resize import (
     shrink,
 )
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec
+
+OUT_OF_MEMORY: Final = "Memory ran out while the image was decoded."
+"""Message of ImageTooLarge where the estimate was too low."""
 
 
 class Thumbnail(NamedTuple):
@@ -171,13 +174,16 @@ def _limit_pillow(max_pixels: int) -> None:
 @contextmanager
 def _decoder_errors_translated(data: bytes) -> Iterator[None]:
     """Translate what decoders raise to CorruptImage, and a lack of memory to ImageTooLarge."""
+    hard_limit.forget_failures()
     try:
         yield
     except MemoryError as error:
-        raise ImageTooLarge("Memory ran out while the image was decoded.") from error
+        raise ImageTooLarge(OUT_OF_MEMORY) from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{identify(data)}: {error}") from error
     except DECODER_ERRORS as error:
+        if hard_limit.allocation_failed():
+            raise ImageTooLarge(OUT_OF_MEMORY) from error
         raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
 
 
@@ -232,19 +238,20 @@ def _decode_frames(
 
     Where that is not possible, only the first frame is returned. The note says why.
     """
-    limit = animation.max_frames(image.size, geometry.sizes, available_bytes)
     expected = animation.frame_count(image)
     pictures: list[Image.Image] = []
     durations: list[float] = []
     note = fault = None
-    too_many = limit == 1 or (expected is not None and expected > limit)
+    alpha = False
     try:
         for frame, duration in animation.frames(image):
             picture, colour_note = _decode_picture(frame, geometry)
             note = note or colour_note
             pictures.append(picture)
             durations.append(duration)
-            if too_many or len(pictures) > limit:
+            alpha = alpha or picture.mode == "RGBa"
+            limit = animation.max_frames(image.size, geometry.sizes, available_bytes, alpha=alpha)
+            if limit == 1 or max(expected or 0, len(pictures)) > limit:
                 fault = (
                     f"{expected or 'too many'} frames of {image.size[0]} × {image.size[1]} pixels "
                     f"exceed the budget of {limit}"

@@ -41,18 +41,18 @@ def encode(
 ) -> bytes:
     """Encode a picture or an animation: see `Encoder`."""
     buffer = io.BytesIO()
-    straight = [_straight_alpha(picture) for picture in pictures]
-    first = straight[0]
     # What Image.save does, without its import of five decoders first.
-    if len(straight) == 1:
+    if len(pictures) == 1:
+        first = _straight_alpha(pictures[0])
         method = METHOD if first.width * first.height <= LARGE_PIXELS else FAST_METHOD
         first.encoderinfo = {"quality": spec.quality, "method": method}
         Image.SAVE["WEBP"](first, buffer, "")
         return buffer.getvalue()
+    first = pictures[0]
     first.encoderinfo = {
         "quality": spec.quality,
         "method": FAST_METHOD,
-        "append_images": straight[1:],
+        "append_images": pictures[1:],  # with alpha, each is made straight when its turn comes
         "duration": list(durations),
         "loop": loop,
         "background": (0, 0, 0, 0),

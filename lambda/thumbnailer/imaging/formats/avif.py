@@ -5,13 +5,17 @@ from typing import Final
 
 from PIL import AvifImagePlugin, ImageFile
 
+from thumbnailer.imaging.formats import av1
 from thumbnailer.imaging.formats.format import Format
-from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, brands, plane_bytes
+from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, brands, plane_bytes, streams
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
 
 PIXEL_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
 """For each pixel beside the decoder's planes: RGB, its copy, and Pillow's picture."""
+
+LARGER_STREAM: Final = 1.25
+"""What the planes of a picture cost that is larger than its container says: dav1d adds margins."""
 
 
 def recognise(data: bytes) -> bool:
@@ -27,12 +31,30 @@ def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
     rgb = PIXEL_BYTES.get(image.mode, PIXEL_BYTES["RGBA"])
-    return pixels(image.size) * (rgb + plane_bytes(data) - OTHER_BYTES)
+    return pixels(image.size) * (rgb - OTHER_BYTES) + planes(image, data)
 
 
 def held_bytes(image: ImageFile.ImageFile, data: bytes) -> float:
     """See Format: the decoder keeps its planes and a copy of the picture."""
-    return pixels(image.size) * (plane_bytes(data) + len(image.getbands()))
+    return pixels(image.size) * len(image.getbands()) + planes(image, data)
+
+
+def planes(image: ImageFile.ImageFile, data: bytes) -> float:
+    """Return the bytes of the decoder's planes: as the container and the streams say, the larger.
+
+    The container may understate the size or the depth of what is in its streams.
+    """
+    found = {
+        stream
+        for place in streams(data)
+        if (stream := av1.sequence(data[place : place + av1.HEADER_BYTES]))
+    }
+    stated = pixels(image.size) * plane_bytes(data)
+    largest = max((pixels(each.size) for each in found), default=0)
+    if largest > pixels(image.size):  # scaled down afterwards, into other planes
+        stated += LARGER_STREAM * largest * max(each.plane_bytes for each in found)
+    deepest = pixels(image.size) * sum({each.plane_bytes for each in found})
+    return max(stated, deepest)
 
 
 FORMAT: Final = Format(

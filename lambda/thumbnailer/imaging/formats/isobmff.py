@@ -1,5 +1,8 @@
 """The container of AVIF and HEIC files (ISO/IEC 14496-12)."""
 
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 BRANDS_END: Final = 256
@@ -46,3 +49,85 @@ def plane_bytes(data: bytes) -> float:
             planes.add(samples * (2 if deep else 1))
             at = data.find(name, at + 4)
     return sum(planes) or AV1_SAMPLES[3]
+
+
+CONTAINERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"meta")
+MAX_BOXES: Final = 10_000
+MAX_ITEMS: Final = 10_000
+"""Boxes and items that are visited. Real files have at most hundreds."""
+
+IN_FILE, IN_IDAT = 0, 1
+"""Where an item is (8.11.3.3)."""
+
+
+def streams(data: bytes) -> Iterator[int]:
+    """Yield where each item and each track begins in a file.
+
+    Yields nothing more where a box is damaged: the decoder will find that too.
+    """
+    boxes = dict[bytes, list[tuple[int, int]]]()
+    for name, start, end in _boxes(data):
+        boxes.setdefault(name, []).append((start, end))
+    idat = boxes.get(b"idat", [(0, 0)])[0][0]
+    with suppress(struct.error):
+        for start, end in boxes.get(b"iloc", []):
+            yield from _item_places(data[start:end], idat)
+    with suppress(struct.error):
+        for name, number in ((b"stco", ">I"), (b"co64", ">Q")):
+            for start, _ in boxes.get(name, []):
+                if struct.unpack_from(">I", data, start + 4)[0]:
+                    yield struct.unpack_from(number, data, start + 8)[0]
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of each box (4.2), and of those in CONTAINERS."""
+    spans = [(0, len(data))]
+    visited = 0
+    while spans:
+        at, end = spans.pop()
+        while at + 8 <= end and visited < MAX_BOXES:
+            visited += 1
+            size, name = struct.unpack_from(">I4s", data, at)
+            start = at + 8
+            if size == 1 and at + 16 <= end:
+                (size,) = struct.unpack_from(">Q", data, start)
+                start += 8
+            until = end if size == 0 else min(end, at + max(size, start - at))
+            yield name, start, until
+            if name in CONTAINERS:
+                spans.append((start + (4 if name == b"meta" else 0), until))
+            at = until
+
+
+def _item_places(box: bytes, idat: int) -> Iterator[int]:
+    """Yield the place of each item's first extent (8.11.3). Raises struct.error at the box's end.
+
+    Sizes of 0, 4 and 8 bytes are allowed; with any other, nothing is yielded.
+    """
+    version, sizes = box[0] if box else 0, struct.unpack_from(">H", box, 4)[0]
+    offset_size, length_size, base_size, index_size = (
+        sizes >> shift & 15 for shift in (12, 8, 4, 0)
+    )
+    wide = version > 1
+    count = struct.unpack_from(">I" if wide else ">H", box, 6)[0]
+    at = 10 if wide else 8
+    index_size = index_size if version else 0
+    for _ in range(min(count, MAX_ITEMS)):
+        at += 4 if wide else 2
+        method = IN_FILE
+        if version:
+            method = struct.unpack_from(">H", box, at)[0] & 15
+            at += 2
+        base = _sized(box, at + 2, base_size)
+        at += 2 + base_size
+        extents = struct.unpack_from(">H", box, at)[0]
+        place = base + _sized(box, at + 2 + index_size, offset_size) if extents else None
+        at += 2 + extents * (index_size + offset_size + length_size)
+        if place is not None and method in (IN_FILE, IN_IDAT):
+            yield place + (idat if method == IN_IDAT else 0)
+
+
+def _sized(box: bytes, at: int, size: int) -> int:
+    if at + size > len(box):
+        raise struct.error("the box is cut off")
+    return int.from_bytes(box[at : at + size])

@@ -19,7 +19,11 @@ PIXEL_BYTES: Final = 0.3
 """For each pixel of the file: libjpeg-turbo decodes strip by strip, at the scale asked for."""
 
 COEFFICIENT_BYTES: Final = 2
-"""For each sample of a progressive JPEG, whose coefficients are all kept (jdcoefct.c)."""
+"""For each sample of a JPEG with several scans, whose coefficients are all kept (jdcoefct.c)."""
+
+START_OF_SCAN: Final = b"\xff\xda"
+"""SOS (ITU T.81, B.2.3): this marker, the length, the number of components, two bytes for each, and
+three bytes more."""
 
 
 def recognise(data: bytes) -> bool:
@@ -35,14 +39,29 @@ def open_jpeg(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     return image
 
 
-def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
+def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
     need = PIXEL_BYTES
-    if image.info.get("progressive"):
+    if has_several_scans(image, data):
         file: Any = image
-        samples = [horizontal * vertical for _, horizontal, vertical, _ in file.layer]
-        need += COEFFICIENT_BYTES * sum(samples) / max(samples)
+        components = [(horizontal, vertical) for _, horizontal, vertical, _ in file.layer]
+        largest = max(each[0] for each in components) * max(each[1] for each in components)
+        samples = sum(horizontal * vertical for horizontal, vertical in components)
+        need += COEFFICIENT_BYTES * samples / largest
     return pixels(image.size) * need
+
+
+def has_several_scans(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether the decoder must keep all coefficients: as libjpeg decides it (jdinput.c).
+
+    The picture is progressive, or its first scan leaves components for further ones. The reader
+    has stopped after the header of the first scan.
+    """
+    file: Any = image
+    components = len(file.layer)
+    header = START_OF_SCAN + bytes((0, 6 + 2 * components, components))
+    start = file.fp.tell() - 2 * components - 8
+    return "progressive" in image.info or data[start : start + len(header)] != header
 
 
 def max_scale(_data: bytes) -> int:

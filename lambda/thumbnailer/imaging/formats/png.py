@@ -7,6 +7,7 @@ data: it receives the same samples in deflate blocks without compression.
 """
 
 import io
+import sys
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from isal import isal_zlib
 from PIL import ImageFile, PngImagePlugin
 
 from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.limits import picture_bytes, stored_bytes
 from thumbnailer.imaging.spec import PixelSize
 
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
@@ -30,6 +32,18 @@ BLOCK_BYTES: Final = 65_535
 TWO_ROWS_BYTES: Final = 8
 """For each pixel of a row: a row is unfiltered by means of the one above it (ZipDecode.c)."""
 
+MASK_BYTES: Final = 4
+"""For each pixel of an animation's frame: the mask with which it is drawn over the one before."""
+
+KEPT_TEXTS: Final = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Keywords of the texts in which Pillow looks for EXIF Orientation."""
+
+MAX_KEYWORD_BYTES: Final = 79
+"""PNG (third edition), 11.3.3.1."""
+
+TEXT_COPIES: Final = 2
+"""A text is in memory twice: as a value of its own, and with its language."""
+
 BIT_DEPTH_AT: Final = 24
 """Byte of the file that holds the bits of a sample (in IHDR)."""
 
@@ -45,6 +59,43 @@ INFLATE_ERROR: Final[Any] = isal_zlib.error
 DEFLATE: Final = 8
 PRESET_DICTIONARY: Final = 0x20
 """Method and flag in a zlib header (RFC 1950, 2.2)."""
+
+
+class Chunks(PngImagePlugin.PngStream):
+    """Pillow's reader of chunks, without the texts that nothing here reads.
+
+    Pillow would keep 64 million characters of them, with up to four bytes each.
+    """
+
+    def chunk_tEXt(self, pos: int, length: int) -> bytes:  # noqa: N802 - Pillow's name
+        """Read a text."""
+        return super().chunk_tEXt(pos, length) if self._is_kept() else self._skip(length)
+
+    def chunk_zTXt(self, pos: int, length: int) -> bytes:  # noqa: N802
+        """Read a compressed text."""
+        return super().chunk_zTXt(pos, length) if self._is_kept() else self._skip(length)
+
+    def chunk_iTXt(self, pos: int, length: int) -> bytes:  # noqa: N802
+        """Read a text with a language."""
+        return super().chunk_iTXt(pos, length) if self._is_kept() else self._skip(length)
+
+    def _is_kept(self) -> bool:
+        file: Any = self.fp
+        start = file.tell()
+        keyword = file.read(MAX_KEYWORD_BYTES + 1).partition(b"\0")[0]
+        file.seek(start)
+        return keyword in KEPT_TEXTS
+
+    def _skip(self, length: int) -> bytes:
+        """Return the chunk's bytes, for its checksum. Raises OSError where it is cut off."""
+        file: Any = self.fp
+        data: bytes = file.read(length)
+        if len(data) < length:
+            raise OSError("Truncated File Read")
+        return data
+
+
+PngImagePlugin.PngStream = Chunks  # type: ignore[misc]
 
 
 class PngFile(PngImagePlugin.PngImageFile):
@@ -144,9 +195,22 @@ def open_png(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     return image
 
 
-def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
-    """See Format."""
-    return float(image.size[0] * TWO_ROWS_BYTES)
+def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
+    """See Format.
+
+    The still with which an APNG may begin is decoded too: its first frame is drawn over a copy.
+    """
+    composed = 0.0
+    if getattr(image, "default_image", False):
+        stored = stored_bytes(image.mode)
+        composed = 2 * picture_bytes(image.size, stored) + picture_bytes(image.size, MASK_BYTES)
+    return float(image.size[0] * TWO_ROWS_BYTES) + composed + held_bytes(image, data)
+
+
+def held_bytes(image: ImageFile.ImageFile, _data: bytes) -> float:
+    """See Format: the profile, EXIF and texts before the pixels, which are inflated by now."""
+    values = [each for each in image.info.values() if isinstance(each, (bytes, str))]
+    return float(TEXT_COPIES * sum(map(sys.getsizeof, values)))
 
 
 def _in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
@@ -167,5 +231,6 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_png,
     decoder_bytes=decoder_bytes,
+    held_bytes=held_bytes,
     exif_follows_pixels=True,
 )

@@ -1,6 +1,7 @@
 """WebP, still and animated."""
 
 import io
+from collections.abc import Iterator
 from typing import Any, Final
 
 from PIL import Image, ImageFile, WebPImagePlugin
@@ -17,7 +18,12 @@ ANIMATED_BYTES: Final = 18.4
 """Peak memory for each pixel: two canvases, a copy of one, and what is decoded of a frame."""
 
 ALPHA_FLAG: Final = 0x10
+ANIMATION_FLAG: Final = 0x02
 """In the first byte of a VP8X chunk (RFC 9649, 2.7)."""
+
+CHUNKS_AT: Final = 12
+MAX_CHUNKS: Final = 1000
+"""Chunks that are searched for the kind of picture. Real files have a handful."""
 
 HEADER_BYTES: Final = 30
 """Bytes that are enough to read the size from any kind of WebP (RFC 9649, 2.5 to 2.7)."""
@@ -44,11 +50,25 @@ def size_of(head: bytes) -> PixelSize | None:
 
 def pixel_bytes(data: bytes) -> float:
     """Estimate the peak memory for each pixel from the chunks (RFC 9649, 2.7)."""
-    if b"ANIM" in data[:64]:
+    flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0  # noqa: PLR2004
+    kinds = set(chunk_names(data))
+    if flags & ANIMATION_FLAG or kinds & {b"ANIM", b"ANMF"}:
         return ANIMATED_BYTES
-    if data[12:16] == b"VP8X" and data[20] & ALPHA_FLAG:
+    if flags & ALPHA_FLAG or b"ALPH" in kinds:
         return ALPHA_BYTES
-    return LOSSLESS_BYTES if b"VP8L" in data[12:] else LOSSY_BYTES
+    return LOSSLESS_BYTES if b"VP8L" in kinds else LOSSY_BYTES
+
+
+def chunk_names(data: bytes) -> Iterator[bytes]:
+    """Yield the name of each chunk up to the picture's, of at most MAX_CHUNKS."""
+    at = CHUNKS_AT
+    for _ in range(MAX_CHUNKS):
+        name = data[at : at + 4]
+        yield name
+        if name in (b"VP8 ", b"VP8L", b"ANMF", b""):
+            return
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:

@@ -1,0 +1,153 @@
+"""The readers of headers, given arbitrary bytes: they end, and raise only what they say."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import encoded, quadrants
+from PIL import Image
+
+from bench.hostile_files import KINDS as HOSTILE
+from thumbnailer.errors import PermanentError
+from thumbnailer.imaging.formats import (
+    DECODER_ERRORS,
+    av1,
+    isobmff,
+    jpeg2000,
+    load,
+    recognise,
+    webp,
+)
+
+SAMPLES = [
+    encoded(quadrants((64, 48)), kind)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "JPEG2000", "BMP")
+]
+FILES = [*SAMPLES, *(make(64, 48) for make in HOSTILE.values())]
+
+
+def _damage(data: bytes, places: list[tuple[int, int]], end: int) -> bytes:
+    changed = bytearray(data)
+    for place, value in places:
+        changed[place % len(changed)] = value
+    return bytes(changed[: end or None])
+
+
+damaged = st.builds(
+    _damage,
+    st.sampled_from(FILES),
+    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6),
+    st.integers(0, 10_000),
+)
+
+
+@given(st.binary(max_size=400) | damaged)
+def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
+    """Nothing is raised, and the number of places is bounded."""
+    places = list(isobmff.streams(data))
+    assert len(places) <= isobmff.MAX_BOXES * isobmff.MAX_ITEMS
+    assert isobmff.plane_bytes(data) > 0
+
+
+@given(st.binary(max_size=100))
+def test_an_av1_stream_is_read_or_has_no_header(data: bytes) -> None:
+    """A sequence has a size and planes."""
+    found = av1.sequence(data)
+    assert found is None or (min(found.size) > 0 and found.plane_bytes >= 1)
+
+
+@given(st.binary(max_size=400) | damaged)
+def test_the_chunks_of_a_webp_are_bounded(data: bytes) -> None:
+    """The walk ends, wherever sizes point to."""
+    assert len(list(islice(webp.chunk_names(data), webp.MAX_CHUNKS + 1))) <= webp.MAX_CHUNKS
+    assert webp.pixel_bytes(data) > 0
+
+
+@given(
+    st.builds(
+        bytes.__add__,
+        st.sampled_from([jpeg2000.START, jpeg2000.FILE_MAGIC, b""]),
+        st.binary(max_size=300),
+    )
+    | damaged
+)
+def test_a_codestream_is_read_or_is_a_value_error(data: bytes) -> None:
+    """Damaged boxes and markers are refused before anything is computed from them."""
+    with suppress(ValueError):
+        found = jpeg2000.codestream(data)
+        assert found.blocks > 0
+
+
+@pytest.mark.filterwarnings("ignore")  # as make_thumbnails does
+@settings(max_examples=300)
+@given(damaged)
+def test_every_estimate_is_a_number_or_an_error_of_decoders(data: bytes) -> None:
+    """Whatever is damaged in a file, its format raises only what the rest of the code expects."""
+    found = recognise(data)
+    if found is None:
+        return
+    with suppress(*DECODER_ERRORS, PermanentError, Image.DecompressionBombError):
+        image = found.open(data, 512)
+        own = load(str(image.format))
+        assert own.max_scale(data) >= 1
+        assert own.decoder_bytes(image, data, image.size) >= 0
+        assert own.held_bytes(image, data) >= 0
+
+
+@pytest.mark.parametrize(
+    ("options", "plane_bytes"),
+    [
+        ({"subsampling": "4:2:0"}, 1.5),
+        ({"subsampling": "4:2:2"}, 2.0),
+        ({"subsampling": "4:4:4"}, 3.0),
+        ({"subsampling": "4:0:0"}, 1.0),
+    ],
+)
+def test_an_av1_stream_says_its_size_and_its_planes(
+    options: dict[str, str], plane_bytes: float
+) -> None:
+    """They are those of the picture that was encoded, however colour is subsampled."""
+    data = encoded(quadrants((200, 100)), "AVIF", **options)
+    [place] = isobmff.streams(data)
+    assert av1.sequence(data[place:]) == ((200, 100), plane_bytes)
+
+
+def test_each_item_of_an_avif_is_found() -> None:
+    """Alpha is an item of its own, and an animation has tracks."""
+    picture = quadrants((200, 100)).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize((200, 100)))
+    data = encoded(picture, "AVIF")
+    assert [av1.sequence(data[at:]) for at in isobmff.streams(data)] == [
+        ((200, 100), 1.5),
+        ((200, 100), 1.0),
+    ]
+    moving = encoded(
+        quadrants((200, 100)),
+        "AVIF",
+        save_all=True,
+        append_images=[quadrants((200, 100)).rotate(90)],
+    )
+    assert {av1.sequence(moving[at:]) for at in isobmff.streams(moving)} == {((200, 100), 1.5)}
+
+
+SCANS: dict[str, tuple[Callable[[], bytes], bool]] = {
+    "baseline": (lambda: encoded(quadrants((64, 48))), False),
+    "grey": (lambda: encoded(quadrants((64, 48), "L")), False),
+    "CMYK": (lambda: encoded(quadrants((64, 48), "CMYK")), False),
+    "progressive": (lambda: encoded(quadrants((64, 48)), progressive=True), True),
+    "a scan for each component": (lambda: HOSTILE["scans.jpg"](64, 48), True),
+}
+
+
+@pytest.mark.parametrize("kind", SCANS)
+def test_a_jpeg_whose_coefficients_are_all_kept_is_recognised(kind: str) -> None:
+    """It is progressive, or its first scan has not all components."""
+    make, expected = SCANS[kind]
+    data = make()
+    jpeg = load("jpeg")
+    image = jpeg.open(data, 512)
+    per_pixel = jpeg.decoder_bytes(image, data, image.size) / (64 * 48)
+    assert (per_pixel > 1) is expected
