@@ -93,7 +93,7 @@ def print_json_line(data: dict[str, Any]) -> None:
     print(json_text(data), flush=True)
 
 
-def json_text(data: dict[str, Any], indent: int | None = None) -> str:
+def json_text(data: dict[str, Any] | list[dict[str, Any]], indent: int | None = None) -> str:
     """Return `data` as JSON, in which each character of UNSAFE is escaped."""
     text = json.dumps(data, indent=indent, ensure_ascii=False)
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

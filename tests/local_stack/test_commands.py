@@ -244,8 +244,8 @@ def test_up_serves_the_console(deployed: Home) -> None:
     url = deployed.json("status")["console"]
     console, _, _ = url.partition("#")
     assert f"console     {console}#secret=" in deployed.printed_by_up
-    assert "console" in deployed.run("status").stdout
-    assert url not in deployed.json("status")["console"], "each address is a new one"
+    assert f"console: {console}#secret=" in deployed.run("status").stdout
+    assert url != deployed.json("status")["console"], "each address is a new one"
     assert "image-pipeline-input" in page_of(url)
     mode = (deployed.directory / "console.json").stat().st_mode
     assert mode & 0o077 == 0, "no other user can read its secret"

@@ -77,8 +77,8 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
     elif changes and not dry_run:
         out.print(
             f"Changed {foreign(name)}. If you have not deployed yet, deploy with "
-            f"ExistingInputBucket=true InputBucketName={foreign(name)}. Then make the thumbnails of "
-            "the objects that it already holds: image-pipeline backfill"
+            f"ExistingInputBucket=true InputBucketName={foreign(name)}. Then make the thumbnails "
+            "of the objects that it already holds: image-pipeline backfill"
         )
 
 

@@ -91,10 +91,10 @@ def status(  # noqa: PLR0913 - one for each option
     ):
         shown = f"{count:,}" + (" or more" if count >= MAX_COUNTED else "")
         table.add_row(title, address, shown)
-    if console:
-        table.add_row("console", console, "")
     table.add_row("failures", settings.dead_letter_queue_url.rsplit("/", 1)[-1], f"{depth:,}")
     out.print(table)
+    if console:  # outside the table, which would break it into lines
+        out.print(f"console: {console}", soft_wrap=True)
     if last:
         show_failures(last)
 
