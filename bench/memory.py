@@ -25,7 +25,7 @@ RESULT: Final = RESULTS / "memory.json"
 PROGRAM: Final = """
 import json, re, sys, time
 from pathlib import Path
-from thumbnailer.imaging import make_thumbnails
+from thumbnailer.imaging import identify, make_thumbnails
 from thumbnailer.settings import Settings, parse_sizes
 from thumbnailer.errors import ImageTooLarge
 
@@ -34,7 +34,8 @@ def status(field):
 
 path, specs = sys.argv[1], Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
 data = Path(path).read_bytes()
-make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)  # imports
+make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)
+identify(b"of no format")  # imports all of them
 base = status("VmRSS:") - len(data) / 2**20
 try:
     make_thumbnails(data, specs, int(sys.argv[4]) + 1)

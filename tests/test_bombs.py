@@ -11,6 +11,8 @@ import pytest
 from pictures import encoded, jpeg, png, png_chunk, quadrants
 from PIL import Image
 
+from bench.hostile_files import KINDS, tiff_of_strips
+
 MEMORY_MB = 512
 SECONDS = 10
 """CPU time, because other work of the machine does not count."""
@@ -311,3 +313,30 @@ def test_a_thumbnail_of_one_pixel_costs_bounded_memory() -> None:
     """Only a band of the picture is converted, however much it is reduced. Found by fuzzing."""
     data = encoded(Image.new("P", (20_000, 15_000)), "GIF", transparency=0)
     assert outcome_of(data, "1") == "thumbnail"
+
+
+SIDES = {"scans.jpg": 10_000, "tile.tif": 20_000, "runs.bmp": 14_000, "header.jp2": 8_000}
+"""Sides in pixels at which a kind would need more than MEMORY_MB, where it is not 7,500."""
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"strips.tif", "size.avif", "texts.png"}))
+def test_what_a_header_understates_is_estimated(kind: str) -> None:
+    """Each is refused before it is decoded, at a size that would have killed the function."""
+    side = SIDES.get(kind, 7_500)
+    assert outcome_of(KINDS[kind](side, side)) == "ImageTooLarge"
+
+
+def test_texts_that_nobody_reads_are_not_kept() -> None:
+    """A PNG of 81 megapixels has thumbnails, although its texts would fill the memory."""
+    assert outcome_of(KINDS["texts.png"](9_000, 9_000)) == "thumbnail"
+
+
+def test_a_tiff_of_millions_of_strips_is_refused() -> None:
+    """Its tags would be millions of Python objects."""
+    assert outcome_of(tiff_of_strips(2_000_000)) == "ImageTooLarge"
+
+
+def test_an_avif_that_is_larger_than_it_says_costs_bounded_memory() -> None:
+    """Its stream has 56 megapixels, and its container says 64 × 64 pixels."""
+    outcome = outcome_of(KINDS["size.avif"](7_500, 7_500))
+    assert outcome in ("thumbnail", "ImageTooLarge", "CorruptImage")
