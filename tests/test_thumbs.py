@@ -358,7 +358,7 @@ def test_ctrl_c_while_the_workers_start_leaves_no_traceback_and_no_process(
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert stdout == ""
-    assert stderr.strip() == "Stopped after 0 of 120. Run it again to go on."
+    assert stderr.strip() == "Stopped after 0 of 120. Run it again to continue."
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in started))
 
 
