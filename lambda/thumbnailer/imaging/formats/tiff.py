@@ -31,6 +31,9 @@ PART_BYTES: Final = 600
 VALUE_BYTES: Final = 60
 """For each number in any other tag, which Pillow makes a Python object."""
 
+FEW_TAG_BYTES: Final = 32 * 1024**2
+"""Below this, tags fit into any function, and count as a part of the whole estimate."""
+
 BYTE_TYPES: Final = (1, 2, 7)
 """BYTE, ASCII and UNDEFINED (TIFF 6.0, section 2): values that stay bytes."""
 
@@ -60,7 +63,8 @@ def open_tiff(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
-    refuse_over(tag_bytes(tags), "A TIFF with this many values in its tags", memory_mb)
+    if (need := tag_bytes(tags)) > FEW_TAG_BYTES:
+        refuse_over(need, "A TIFF with this many values in its tags", memory_mb)
     if (
         DNG_VERSION in tags
         or tags.get(PHOTOMETRIC) in RAW_PHOTOMETRIC
