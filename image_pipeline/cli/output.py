@@ -9,8 +9,9 @@ breaks as well and no markup.
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -86,6 +87,12 @@ def _escape(match: re.Match[str]) -> str:
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `data` on standard output, for scripts."""
     print(json_text(data, indent=2))
+
+
+def print_exports(variables: Mapping[str, str]) -> None:
+    """Print environment variables on standard output, as commands of a shell."""
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def print_json_line(data: dict[str, Any]) -> None:

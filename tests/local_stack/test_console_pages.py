@@ -326,14 +326,14 @@ def test_an_address_leaves_the_address_bar_and_works_once(page: Page, console: s
     """
     used = address(console)
     page.goto(used)
+    expect(page).to_have_url(f"{console}/")
     expect(page.get_by_role("heading", name="Images", exact=True)).to_be_visible()
-    assert page.url == f"{console}/"
     page.goto("about:blank")
     for _ in range(2):  # from another page, then from the console's own
         page.goto(used)
         expect(page.get_by_role("alert")).to_contain_text("already been used")
         expect(page.get_by_text("It prints a new address")).to_be_visible()
-        assert page.url == f"{console}/"
+        expect(page).to_have_url(f"{console}/")
     page.reload()
     expect(page.get_by_role("heading", name="Images", exact=True)).to_be_visible()
 

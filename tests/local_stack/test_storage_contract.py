@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import boto3
 import pytest
 from aws_names import OUTPUT
 from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` below
@@ -37,6 +38,7 @@ def bucket(
     """An empty bucket of the local AWS, by each client."""
     for variable, value in local_aws.environment.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it may have other credentials by now
     local_aws.s3.create_bucket(Bucket=OUTPUT)
     yield request.param(OUTPUT, 6.0)
     for found in local_aws.s3.list_objects_v2(Bucket=OUTPUT).get("Contents", []):

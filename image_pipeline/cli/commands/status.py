@@ -1,6 +1,5 @@
 """`image-pipeline status`."""
 
-import shlex
 from typing import Annotated, Final
 
 import typer
@@ -8,7 +7,7 @@ from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName
-from image_pipeline.cli.output import out, print_json, show_failures
+from image_pipeline.cli.output import out, print_exports, print_json, show_failures
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import LocalStack
@@ -108,8 +107,7 @@ def show_environment(*, as_json: bool) -> None:
     if as_json:
         print_json(dict(variables))
         return
-    for name, value in variables.items():
-        print(f"export {name}={shlex.quote(value)}")
+    print_exports(variables)
 
 
 def count_objects(stack: Stack, bucket: str, prefix: str) -> int:
