@@ -49,7 +49,7 @@ def test_the_layout_is_read_from_the_header() -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff\x4f\xff\x51", b"\xff\x4f\xff\x51" + bytes(60)])
 def test_a_missing_header_is_an_error(data: bytes) -> None:
     """Reading the header raises ValueError; for the pipeline, such a file is CorruptImage."""
-    with pytest.raises(ValueError, match="codestream|tiles of no size"):
+    with pytest.raises(ValueError, match=r"codestream|tiles of no size"):
         codestream(data)
     if data:
         with pytest.raises(CorruptImage):
