@@ -1,5 +1,6 @@
 """The memory that an image needs, estimated from its header before any pixel is decoded."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from PIL import ImageFile
@@ -33,11 +34,16 @@ class Stages(NamedTuple):
 
 
 def peak_bytes(
-    file_format: Format, image: ImageFile.ImageFile, data: bytes, stages: Stages, encoder: Encoder
+    file_format: Format,
+    image: ImageFile.ImageFile,
+    data: bytes,
+    stages: Stages,
+    encoders: Sequence[Encoder],
 ) -> float:
     """Estimate the peak memory in bytes, beside the process itself.
 
-    It is that of decoding, of reducing or of encoding, whichever is largest, and the file.
+    It is that of decoding, of reducing or of encoding, whichever is largest, and the file. Encoders
+    work one after the other.
     """
     stored = picture_bytes(stages.decoded, stored_bytes(image.mode))
     mode = averageable_mode(image)
@@ -51,9 +57,10 @@ def peak_bytes(
         converted = whole * (1 if image.mode in DIRECT else 2)
     half_resized = picture_bytes((stages.thumbnail[0], stages.reduced[1]))
     made = picture_bytes(stages.thumbnail) * (HIGH_DEPTH_PICTURES if mode in ("I", "F") else 1)
+    alpha = mode in ("RGBa", "La")
     held = file_format.held_bytes(image, data)
     return len(data) + max(
         file_format.decoder_bytes(image, data, stages.decoded) + stored,
         held + stored + converted + half_resized + made,
-        encoder.memory_bytes(pixels(stages.thumbnail), mode in ("RGBa", "La")),
+        *(each.memory_bytes(pixels(stages.thumbnail), alpha) for each in encoders),
     )

@@ -80,7 +80,7 @@ def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
     rows = max(1, _band_rows(width) // by[1]) * by[1]
     # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
     columns = max(1, PART_COLUMNS // by[0]) * by[0] if image.mode == "RGBA" else width
-    reduced = Image.new(averageable_mode(image), (-(-width // by[0]), -(-height // by[1])))
+    reduced = Image.new(averageable_mode(image), divided(image.size, by))
     for top, left in product(range(0, height, rows), range(0, width, columns)):
         part = image.crop((left, top, min(left + columns, width), min(top + rows, height)))
         if (small := _reduced(part, by)) is not None:
@@ -150,6 +150,6 @@ def in_8_bits(picture: Image.Image, image: Image.Image) -> Image.Image:
     return grey.convert("L")
 
 
-def divided(size: PixelSize, by: int) -> PixelSize:
-    """Divide a size, rounding up."""
-    return -(-size[0] // by), -(-size[1] // by)
+def divided(size: PixelSize, by: PixelSize) -> PixelSize:
+    """Divide a width and a height by whole numbers, rounding up."""
+    return -(-size[0] // by[0]), -(-size[1] // by[1])

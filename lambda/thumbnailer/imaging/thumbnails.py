@@ -203,14 +203,10 @@ def _check_memory(
     max_scale = file_format.max_scale(data)
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
-    decoded = divided(image.size, scale)
-    by = factors((0, 0, *decoded), thumbnail)
-    reduced = (-(-decoded[0] // by[0]), -(-decoded[1] // by[1]))
-    stages = Stages(decoded, reduced, thumbnail)
-    need = max(
-        peak_bytes(file_format, image, data, stages, ENCODERS[name])
-        for name in {spec.format for spec in specs}
-    )
+    decoded = divided(image.size, (scale, scale))
+    reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
+    encoders = [ENCODERS[name] for name in {spec.format for spec in specs}]
+    need = peak_bytes(file_format, image, data, Stages(decoded, reduced, thumbnail), encoders)
     what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
     limits.refuse_over(need, what, memory_mb)
     return scale, need

@@ -1,7 +1,6 @@
 """WebP, still and animated."""
 
 import io
-import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -74,7 +73,9 @@ def mark(data: bytes, mark: bytes) -> bytes:
     """
     chunks = data[12:]
     if chunks[:4] != b"VP8X":
-        width, height = _lossy_size(chunks)
+        size = size_of(data)
+        assert size is not None  # noqa: S101 - the encoder wrote it
+        width, height = size
         canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         chunks = _chunk(b"VP8X", bytes(4) + canvas) + chunks
     chunks += mark_ending(mark)
@@ -97,12 +98,6 @@ def _straight_alpha(picture: Image.Image) -> Image.Image:
 
 def _chunk(name: bytes, payload: bytes) -> bytes:
     return name + len(payload).to_bytes(4, "little") + payload + bytes(len(payload) % 2)
-
-
-def _lossy_size(chunk: bytes) -> tuple[int, int]:
-    """Read the width and height in pixels of a lossy frame (RFC 6386, 9.1)."""
-    width, height = struct.unpack_from("<HH", chunk, 14)
-    return width & 0x3FFF, height & 0x3FFF
 
 
 WEBP: Final = Encoder(

@@ -205,7 +205,7 @@ def decode(image: ImageFile.ImageFile, _size: PixelSize, scale: int) -> tuple[Im
     box = (0.0, 0.0, image.size[0] / scale, image.size[1] / scale)
     if scale > 1:
         file: Any = image
-        file._size = divided(image.size, scale)  # noqa: SLF001
+        file._size = divided(image.size, (scale, scale))  # noqa: SLF001
         tile = image.tile[0]
         assert isinstance(tile.args, tuple)  # noqa: S101 - always, for this decoder
         codec, _, *others = tile.args
