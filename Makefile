@@ -104,7 +104,7 @@ screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for 
 	python tests/screenshots.py
 
 # For the tests that need a browser. Without one they are skipped.
-chromium:
+chromium: ## Install Chromium for the tests of the console's pages (Debian and Ubuntu)
 	@command -v chromium google-chrome >/dev/null || [ -n "$$CHROMIUM" ] || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; } || \
@@ -115,7 +115,7 @@ commands: $(DEV) ## Write docs/commands.md from the commands' own help
 
 clean: ## Stop the local AWS and delete all generated files and tools
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
-	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-thumbnails
+	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails
 
 ##@ Deploy to AWS
 # Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" (values quoted as in a shell) or
