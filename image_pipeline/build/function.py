@@ -93,7 +93,7 @@ def build_function(
         _remove_what_is_not_shipped(draft)
         (draft / STAMP).write_text(json.dumps({"architecture": architecture}) + "\n")
         _compile(uv, draft)
-        _make_readable(draft)
+        make_readable(draft)
         if artefact.exists():
             shutil.rmtree(artefact)
         draft.rename(artefact)
@@ -157,7 +157,7 @@ def _compile(uv: str, folder: Path) -> None:
     )
 
 
-def _make_readable(folder: Path) -> None:
+def make_readable(folder: Path) -> None:
     """Give everyone read access: Lambda runs the function as a user of its own.
 
     The modes of the source depend on the umask of whoever checked it out.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import thumbnailer
+from image_pipeline.build.function import make_readable
 
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "sources"
 """Where a wheel holds what is not a package. A checkout has no such folder."""
@@ -79,9 +80,7 @@ def _cached(files: Mapping[str, Path], cache: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, path)
         # Modes of their own: those of site-packages may be read-only, or hide files from others.
-        draft.chmod(0o755)
-        for path in draft.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        make_readable(draft)
         shutil.rmtree(target, ignore_errors=True)  # somebody removed or changed files of it
         try:
             draft.rename(target)

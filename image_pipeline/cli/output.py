@@ -34,6 +34,7 @@ from rich.text import Text
 from image_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
+    from image_pipeline.folders.thumbnails import Result
     from image_pipeline.stack.dead_letters import Failure
 
 UNSAFE: Final = re.compile(
@@ -180,6 +181,6 @@ def show_failures(failures: Sequence["Failure"]) -> None:
     out.print(table)
 
 
-def error_markup(failure: "Failure") -> str:
+def error_markup(failure: "Failure | Result") -> str:
     """Type and message of an error in Rich's markup."""
     return f"[red]{foreign(failure.error_type)}[/]: {foreign(failure.error_message)}"

@@ -12,7 +12,15 @@ import typer
 from rich.table import Table
 
 from image_pipeline.cli.options import Json
-from image_pipeline.cli.output import err, foreign, out, print_json, print_json_line, tracked
+from image_pipeline.cli.output import (
+    err,
+    error_markup,
+    foreign,
+    out,
+    print_json,
+    print_json_line,
+    tracked,
+)
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
@@ -212,7 +220,7 @@ def _print_result(result: Result, *, as_json: bool) -> None:
     if as_json:
         print_json_line(result.to_json())
     elif result.state is State.FAILED:
-        out.print(f"[red]✗[/] {foreign(result.name)}: {_error(result)}", soft_wrap=True)
+        out.print(f"[red]✗[/] {foreign(result.name)}: {error_markup(result)}", soft_wrap=True)
     else:
         out.print(
             f"[green]✓[/] {foreign(result.name)} {_sizes(result.size, result.size_out)}",
@@ -228,7 +236,7 @@ def _show(run: Run, directory: Path) -> None:
         for column in table.columns:
             column.overflow = "fold"
         for each in failures[:MAX_SHOWN]:
-            table.add_row(foreign(each.name), _error(each))
+            table.add_row(foreign(each.name), error_markup(each))
         out.print(table)
     noted = [each for each in run.results if each.notes]
     for each in noted[:MAX_SHOWN]:
@@ -246,10 +254,6 @@ def _show(run: Run, directory: Path) -> None:
     out.print(f"Thumbnails: {foreign(str(directory))}", soft_wrap=True)
     if failures:
         out.print(f"Failures: {foreign(str(directory / thumbnails.FAILED))}", soft_wrap=True)
-
-
-def _error(result: Result) -> str:
-    return f"[red]{foreign(result.error_type)}[/]: {foreign(result.error_message)}"
 
 
 def _sizes(size: int, size_out: int) -> str:
