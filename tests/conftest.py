@@ -1,6 +1,7 @@
 """Shared by all tests: a clean environment, and S3 and SQS on the loopback interface."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,10 @@ import boto3
 import pytest
 import requests
 from aws_names import INPUT, OUTPUT
+
+# A background job of a script starts with SIGINT ignored. Every command that a test starts would
+# inherit that, and Ctrl-C would have no effect.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # This comes before any import of the handler, which reads its settings when it is imported. A
 # developer's own AWS account or configuration must not leak into a test.

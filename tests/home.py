@@ -3,10 +3,13 @@
 import io
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,25 +59,67 @@ class Home:
     @contextmanager
     def console(self) -> Iterator[subprocess.Popen[str]]:
         """Run a console in the foreground for the block."""
-        with self._started([COMMAND, "console", "--no-browser", "--port", "0"]) as process:
+        command = [COMMAND, "console", "--no-browser", "--port", "0"]
+        with started(command, self.environment) as process:
             yield process
 
     @contextmanager
     def up(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """Run `up` in the foreground for the block."""
-        with self._started([*(command or (COMMAND,)), "up", "--port", str(self.port)]) as process:
+        words = [*(command or (COMMAND,)), "up", "--port", str(self.port)]
+        with started(words, self.environment) as process:
             yield process
 
-    @contextmanager
-    def _started(self, command: list[str | Path]) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(  # noqa: S603 - the command under test
-            command,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+    def in_a_terminal(
+        self, *words: str, answers: dict[str, bytes], **variables: str
+    ) -> tuple[int, str]:
+        """Run the command as a person does, who types an answer when its question is seen.
+
+        Returns the exit code and what was printed. A command that is silent for a minute is killed.
+        """
+        child, terminal = pty.fork()
+        if child == 0:
+            environment = self.environment | variables
+            os.execve(COMMAND, ["image-pipeline", *words], environment)  # noqa: S606
+        seen = b""
+        while select.select([terminal], [], [], 60)[0]:
             try:
-                yield process
-            finally:
-                process.kill()
+                seen += os.read(terminal, 4096)
+            except OSError:  # it has ended
+                break
+            for question in [each for each in answers if each.encode() in seen]:
+                os.write(terminal, answers.pop(question))
+        else:
+            os.kill(child, signal.SIGKILL)
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
+
+
+@contextmanager
+def started(
+    command: Sequence[object], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the test, for the block."""
+    with subprocess.Popen(  # noqa: S603 - the command under test
+        [str(word) for word in command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def press_ctrl_c(process: subprocess.Popen[str]) -> int:
+    """Send SIGINT until the process ends, as a person does; return its exit code.
+
+    A signal that comes just before a system call begins to wait is handled only after that wait.
+    """
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(15)
+    raise AssertionError(f"{process.args} does not end")

@@ -1,9 +1,6 @@
 """`image-pipeline adopt-bucket`: an existing bucket gets what a stack needs, and loses nothing."""
 
 import json
-import os
-import pty
-import select
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from home import COMMAND, Home
+from home import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -235,20 +232,9 @@ def test_it_asks_before_it_changes_anything(
     bucket: Aws, home: Home, answer: bytes, code: int
 ) -> None:
     """A no and the end of the input exit with 1, Ctrl-C with 130; the bucket is as it was."""
-    child, terminal = pty.fork()
-    if child == 0:
-        words = ["image-pipeline", "adopt-bucket", BUCKET]
-        os.execve(COMMAND, words, home.environment)  # noqa: S606 - the command under test
-    seen = b""
-    while select.select([terminal], [], [], 60)[0]:
-        try:
-            seen += os.read(terminal, 4096)
-        except OSError:  # it has ended
-            break
-        if b"Change the bucket?" in seen and answer:
-            os.write(terminal, answer)
-            answer = b""
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code, seen
+    answers = {"Change the bucket?": answer}
+    ended, seen = home.in_a_terminal("adopt-bucket", BUCKET, answers=answers)
+    assert ended == code, seen
     assert bool(notifications(bucket)) == (code == 0)
     assert bool(rules(bucket)) == (code == 0)
 

@@ -6,18 +6,15 @@ import inspect
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-from home import COMMAND
+from home import COMMAND, press_ctrl_c, started
 from pictures import jpeg
 from PIL import Image
 
@@ -222,22 +219,6 @@ def test_the_version_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------------
-@contextmanager
-def started(*words: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command beside the test."""
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [str(word) for word in (COMMAND, *words)],
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize(
     ("module", "words"),
     [
@@ -254,15 +235,15 @@ def test_ctrl_c_during_imports_leaves_no_traceback(
     """Whatever is being imported: exit code 130, and nothing is printed."""
     marker = tmp_path / "begun"
     (tmp_path / f"{module}.py").write_text(SLOW.format(marker=str(marker)))
-    with started(*words, PYTHONPATH=str(tmp_path)) as process:
+    with started([COMMAND, *words], os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
         deadline = time.monotonic() + 30
         while not marker.exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        code = press_ctrl_c(process)
         printed = process.communicate(timeout=30)
-    assert (process.returncode, *printed) == (130, "", "")
+    assert (code, *printed) == (130, "", "")
 
 
 def test_ctrl_c_during_work_leaves_no_traceback() -> None:
@@ -271,9 +252,10 @@ def test_ctrl_c_during_work_leaves_no_traceback() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with started("cost", "--stack", "any", AWS_ENDPOINT_URL=endpoint) as process:
+        command = [COMMAND, "cost", "--stack", "any"]
+        with started(command, os.environ | {"AWS_ENDPOINT_URL": endpoint}) as process:
             silent.settimeout(30)
             with silent.accept()[0]:
-                process.send_signal(signal.SIGINT)
+                code = press_ctrl_c(process)
                 printed = process.communicate(timeout=30)
-    assert (process.returncode, *printed) == (130, "", "")
+    assert (code, *printed) == (130, "", "")

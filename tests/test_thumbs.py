@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from home import COMMAND, Home
+from home import COMMAND, Home, press_ctrl_c
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import decoded, is_upright, jpeg, thumbnails_of
@@ -417,8 +417,7 @@ def test_watching_makes_thumbnails_of_new_files(
     (inbox / "bad.jpg").write_bytes(jpeg())
     assert next_result() == ("bad.jpg", "made")
     until(lambda: not (out / "failed.jsonl").exists())
-    watching.send_signal(signal.SIGINT)
-    assert watching.wait(timeout=30) == 0
+    assert press_ctrl_c(watching) == 0
 
 
 NAMES = st.text(

@@ -18,7 +18,7 @@ from pathlib import Path
 import boto3
 import pytest
 import requests
-from home import COMMAND, Home
+from home import COMMAND, Home, press_ctrl_c
 from pictures import jpeg
 from PIL import Image
 from serving import processes_of, until
@@ -187,8 +187,7 @@ def test_ctrl_c_while_building_stops_everything(home: Home) -> None:
     with home.up() as process:
         until((home.directory / "build.log").exists)
         until(lambda: len(processes_of(home.directory)) > 2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert press_ctrl_c(process) == 130
     until(lambda: not processes_of(home.directory), 5)
 
 
@@ -264,8 +263,7 @@ def test_a_console_on_a_chosen_port(deployed: Home) -> None:
         assert console.stdout
         url = console.stdout.readline().split()[-1]
         assert "image-pipeline-input" in page_of(url)
-        console.send_signal(signal.SIGINT)
-        assert console.wait(10) == 0
+        assert press_ctrl_c(console) == 0
         assert console.stderr
         assert console.stderr.read().endswith("Stopped.\n")
 

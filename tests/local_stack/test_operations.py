@@ -1,10 +1,7 @@
 """Replay and backfill: the real state machines, deployed, run by the commands that drive them."""
 
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 from collections import Counter
@@ -30,6 +27,9 @@ pytestmark = pytest.mark.local_stack
 
 PHOTO = jpeg((64, 48))
 CORRUPT = b"This is a text."
+
+WITH_PROGRESS = "xterm-256color"
+"""A kind of terminal that can show progress."""
 
 
 @pytest.fixture(scope="module")
@@ -458,23 +458,6 @@ def test_a_killed_command_is_run_again(
     until(lambda: messages_on_the_queue(stack) == 0, 60)
 
 
-def in_a_terminal(home: Home, *words: str, answers: dict[str, bytes]) -> tuple[int, str]:
-    """Run the command as a person does, who types an answer when its question is seen."""
-    child, terminal = pty.fork()
-    if child == 0:
-        environment = home.environment | {"TERM": "xterm-256color"}  # one that can show progress
-        os.execve(COMMAND, ["image-pipeline", *words], environment)  # noqa: S606
-    seen = b""
-    while select.select([terminal], [], [], 60)[0]:
-        try:
-            seen += os.read(terminal, 4096)
-        except OSError:  # it has ended
-            break
-        for question in [each for each in answers if each.encode() in seen]:
-            os.write(terminal, answers.pop(question))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
-
-
 def test_ctrl_c_offers_to_stop_a_backfill(stack: Stack, home: Home) -> None:
     """A no leaves it running, and the next call follows it; a yes stops it."""
     with silent(stack):
@@ -487,10 +470,11 @@ def test_ctrl_c_offers_to_stop_a_backfill(stack: Stack, home: Home) -> None:
 
     began = datetime.now(UTC) - timedelta(seconds=1)
     leave = {"Start?": b"y\n", "0/250": b"\x03", "Stop the backfill?": b"n\n"}
-    code, shown = in_a_terminal(home, "backfill", "--concurrency", "1", answers=leave)
+    words = ["backfill", "--concurrency", "1"]
+    code, shown = home.in_a_terminal(*words, answers=leave, TERM=WITH_PROGRESS)
     assert (code, statuses()) == (130, ["RUNNING"]), shown
     stop = {"/250": b"\x03", "Stop the backfill?": b"y\n"}
-    code, shown = in_a_terminal(home, "backfill", answers=stop)
+    code, shown = home.in_a_terminal("backfill", answers=stop, TERM=WITH_PROGRESS)
     assert (code, statuses()) == (130, ["ABORTED"]), shown
     assert "nothing is lost" in shown
 
