@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from image_pipeline.stack import dead_letters
+from image_pipeline.stack.aws import list_objects
 from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
 
@@ -100,14 +101,10 @@ def _unsettled(
 
 def _state(stack: Stack) -> tuple[int, ...]:
     """A value that changes while the function works: a hash of the output, and queue lengths."""
-    pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(
-        Bucket=stack.settings.output_bucket
-    )
     objects = hash(
         tuple(
             (each["Key"], each["ETag"], each["LastModified"])
-            for page in pages
-            for each in page.get("Contents", [])
+            for each in list_objects(stack.aws.s3, stack.settings.output_bucket)
         )
     )
     return objects, *(dead_letters.depth(stack.aws.sqs, queue) for queue in stack.queues)

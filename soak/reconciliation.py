@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from image_pipeline.stack.aws import CONNECTIONS
+from image_pipeline.stack.aws import CONNECTIONS, list_objects
 from image_pipeline.stack.dead_letters import Failure, failures
 from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
@@ -123,10 +123,8 @@ def _etag(body: bytes | None) -> str | None:
 
 def _listed(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
     """(key, etag) of the objects under a prefix; etags without quotes."""
-    pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    for page in pages:
-        for each in page.get("Contents", []):
-            yield each["Key"], each["ETag"].strip('"')
+    for each in list_objects(stack.aws.s3, bucket, prefix):
+        yield each["Key"], each["ETag"].strip('"')
 
 
 def _provenance(stack: Stack, key: str) -> Provenance | None:

@@ -179,7 +179,7 @@ class Console:
         if stored is None:
             return {"key": key, "state": "gone", "html": self._render("outcome.html", upload=None)}
         upload = uploads.outcome_of(self._stack, stored, failures)
-        thumbnails = thumbnails_of(self._stack, upload)
+        thumbnails = thumbnails_of(self._stack, upload, measured=False)
         return {
             "key": key,
             "state": upload.state,

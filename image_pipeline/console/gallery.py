@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
-from image_pipeline.stack.aws import aws_errors_explained, is_missing
+from image_pipeline.stack.aws import aws_errors_explained, is_missing, list_objects
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome
@@ -94,7 +94,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail: `size` is the configured one, `pixels` the real (width, height).
+    """A thumbnail: `size` is the configured one, `pixels` the real (width, height), if read.
 
     `saving` is the percentage of the original's bytes that the thumbnail saves;
     it is negative for a thumbnail that is larger. `url` is presigned.
@@ -195,13 +195,10 @@ class Gallery:
 
     def _objects(self, key_prefix: str, after: str) -> Iterator[Object]:
         """Yield objects by name, without folder markers."""
-        pages = self._stack.aws.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._stack.input_bucket, Prefix=key_prefix, StartAfter=after
-        )
-        for page in pages:
-            for each in page.get("Contents", []):
-                if self._stack.settings.is_image_key(each["Key"]):
-                    yield Object(each["LastModified"], each["Key"], each["Size"])
+        s3, bucket = self._stack.aws.s3, self._stack.input_bucket
+        for each in list_objects(s3, bucket, key_prefix, after):
+            if self._stack.settings.is_image_key(each["Key"]):
+                yield Object(each["LastModified"], each["Key"], each["Size"])
 
     def _cards(self, objects: Sequence[Object]) -> list[Card]:
         settings = self._stack.settings
@@ -229,13 +226,18 @@ def presigned_url(stack: Stack, bucket: str, key: str) -> str:
     )
 
 
-def thumbnails_of(stack: Stack, upload: Outcome) -> list[Thumbnail]:
-    """Return the thumbnails of an upload that is done; none for any other."""
+def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thumbnail]:
+    """Return the thumbnails of an upload that is done; none for any other.
+
+    With `measured`, the size in pixels of each is read from the object: one GET for each.
+    """
     found = []
     bucket = stack.settings.output_bucket
     for each in upload.thumbnails:
-        head = _read_range(stack, bucket, each.key, THUMBNAIL_RANGE)
-        pixels = ENCODERS[each.spec.format].size_of(head)
+        pixels = None
+        if measured:
+            head = _read_range(stack, bucket, each.key, THUMBNAIL_RANGE)
+            pixels = ENCODERS[each.spec.format].size_of(head)
         saving = (upload.size - each.bytes) * 100 // max(upload.size, 1)
         url = presigned_url(stack, bucket, each.key)
         found.append(Thumbnail(each.spec.size, pixels, each.key, each.bytes, saving, url))
@@ -262,7 +264,7 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
         upload = uploads.outcome_of(
             stack, stored, partial(read_or_default, errors, failures, list[Failure]())
         )
-        thumbnails = thumbnails_of(stack, upload)
+        thumbnails = thumbnails_of(stack, upload, measured=True)
         return Detail(
             replace(upload, pixels=upright_size(head)),
             identify(head),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectTypeDef
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -186,6 +186,16 @@ def head_object(s3: "S3Client", bucket: str, key: str) -> "HeadObjectOutputTypeD
         if is_missing(error):
             return None
         raise
+
+
+def list_objects(
+    s3: "S3Client", bucket: str, prefix: str = "", after: str = ""
+) -> Iterator["ObjectTypeDef"]:
+    """Yield the objects of a bucket under `prefix`, by key, from the first one after `after` on."""
+    start: Any = {"StartAfter": after} if after else {}
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start)
+    for page in pages:
+        yield from page.get("Contents", [])
 
 
 @contextmanager

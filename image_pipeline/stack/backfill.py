@@ -10,7 +10,7 @@ from itertools import batched, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from image_pipeline.stack import thumbnails
-from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
+from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained, list_objects
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.provenance import Provenance, Standing
 from thumbnailer.settings import MAX_KEY_BYTES
@@ -69,7 +69,7 @@ def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
     CommandError if AWS refuses.
     """
     found = Survey()
-    listed = _list_objects(stack, prefix)
+    listed = list_objects(stack.aws.s3, stack.input_bucket, prefix)
     with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
         for objects in batched(islice(listed, maximum), LISTED, strict=False):
             verdicts = list(pool.map(partial(_verdict, stack), objects))
@@ -114,12 +114,6 @@ def result(stack: Stack, output: dict[str, Any]) -> Result:
             reason = f"{batch.get('Error', '')}: {batch.get('Cause', '')}"
             found = replace(found, unreported=(*found.unreported, reason))
     return found
-
-
-def _list_objects(stack: Stack, prefix: str) -> Iterator["ObjectTypeDef"]:
-    pages = stack.aws.s3.get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=stack.input_bucket, Prefix=prefix):
-        yield from page.get("Contents", [])
 
 
 def _verdict(stack: Stack, listed: "ObjectTypeDef") -> Verdict:

@@ -1,5 +1,6 @@
 """`image-pipeline status`."""
 
+from itertools import islice
 from typing import Annotated, Final
 
 import typer
@@ -12,7 +13,7 @@ from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.aws import aws_errors_explained, list_objects
 from image_pipeline.stack.deployed import Stack
 
 MAX_COUNTED: Final = 10_000
@@ -112,10 +113,4 @@ def show_environment(*, as_json: bool) -> None:
 
 def count_objects(stack: Stack, bucket: str, prefix: str) -> int:
     """Count the objects under `prefix`, up to MAX_COUNTED."""
-    count = 0
-    pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    for page in pages:
-        count += page["KeyCount"]
-        if count >= MAX_COUNTED:
-            return MAX_COUNTED
-    return count
+    return sum(1 for _ in islice(list_objects(stack.aws.s3, bucket, prefix), MAX_COUNTED))

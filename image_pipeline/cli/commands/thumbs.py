@@ -94,12 +94,12 @@ def thumbs(  # noqa: PLR0913 - options of a command
     def planned() -> list[Job]:
         return thumbnails.plan(paths, directory, settings, processes, may_be_empty=watch)
 
-    planned()  # so that a wrong path does not leave an empty folder behind
+    jobs = planned()  # first, so that a wrong path does not leave an empty folder behind
     with stopped_by_signals(), thumbnails.writing_to(directory):
         if watch:
             run = _watch(paths, directory, planned, processes, as_json=as_json)
         else:
-            run = _once(planned(), directory, processes, as_json=as_json)
+            run = _once(jobs, directory, processes, as_json=as_json)
     if run.failures:
         raise typer.Exit(1)
 
