@@ -9,10 +9,15 @@ import boto3
 import pytest
 import requests
 from aws_names import INPUT, OUTPUT
+from hypothesis import settings
 
 # A background job of a script starts with SIGINT ignored. Every command that a test starts would
 # inherit that, and Ctrl-C would have no effect.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # This comes before any import of the handler, which reads its settings when it is imported. A
 # developer's own AWS account or configuration must not leak into a test.

@@ -82,9 +82,7 @@ def _listed(s3: Any) -> list[dict[str, Any]]:
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30))
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_obstore_is_used_only_for_keys_that_it_does_not_change(s3: Any, key: str) -> None:
     """Every key that AWKWARD_KEY does not match is stored by obstore under exactly that key."""
     assume(not AWKWARD_KEY.search(key))

@@ -419,7 +419,7 @@ def _small(kind: str) -> bytes:
     return encoded(quadrants((64, 48), "P" if kind == "GIF" else "RGB"), kind)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 @given(st.sampled_from(FORMAT_NAMES), st.data())
 def test_a_damaged_file_gives_thumbnails_or_a_permanent_error(kind: str, data: Any) -> None:
     """Whichever bytes of a file are overwritten, no other error than a permanent one is raised."""
