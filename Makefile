@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -95,6 +95,9 @@ bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the imag
 
 bench-memory: $(DEV) ## Measure the memory that each kind of image needs, beside the estimate
 	python -m bench.memory
+
+bench-hostile: $(STACK_TOOLS) ## Upload files that hurt to the built function, and write the table of docs/security.md
+	python -m bench.hostile
 
 export PHOTOS ?= ../shared/corpus/photos
 bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, with PHOTOS=FOLDER

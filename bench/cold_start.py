@@ -207,13 +207,14 @@ class LocalS3:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.wait_s = 0.0
-        self._s3: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
+        account = boto3.Session(
             region_name=LAMBDA["AWS_REGION"],
             aws_access_key_id=LAMBDA["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=LAMBDA["AWS_SECRET_ACCESS_KEY"],
         )
+        self._s3: Any = account.client("s3", endpoint_url=endpoint)
+        self._sqs: Any = account.client("sqs", endpoint_url=endpoint)
+        self._queue = ""
 
     def prepare(self, *photos: Photo) -> None:
         """Create the buckets and upload the photos."""
@@ -221,6 +222,19 @@ class LocalS3:
             self._s3.create_bucket(Bucket=name)
         for photo in photos:
             self.copy(photo, [photo.key])
+
+    def create_queue(self) -> str:
+        """Create a dead-letter queue; return its URL."""
+        self._queue = self._sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
+        return self._queue
+
+    def take_messages(self) -> list[dict[str, Any]]:
+        """Receive and delete up to ten messages of the queue."""
+        received = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10)
+        messages = received.get("Messages", [])
+        for each in messages:
+            self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=each["ReceiptHandle"])
+        return [json.loads(each["Body"]) for each in messages]
 
     def copy(self, photo: Photo, keys: Sequence[str]) -> None:
         """Upload a photo under each of `keys`."""

@@ -29,25 +29,26 @@ def jpeg_of_separate_scans(width: int, height: int) -> bytes:
     one_code = bytes([1] + [0] * 15) + b"\0"
     frame = struct.pack(">BHHB", 8, height, width, 3)
     frame += b"".join(bytes((number, 0x11, 0)) for number in (1, 2, 3))
-    data = b"\xff\xd8" + _segment(0xDB, b"\0" + bytes([16] * 64)) + _segment(0xC0, frame)
-    data += _segment(0xC4, b"\x00" + one_code) + _segment(0xC4, b"\x10" + one_code)
+    data = b"\xff\xd8" + jpeg_segment(0xDB, b"\0" + bytes([16] * 64)) + jpeg_segment(0xC0, frame)
+    data += jpeg_segment(0xC4, b"\x00" + one_code) + jpeg_segment(0xC4, b"\x10" + one_code)
     blocks = -(-width // 8) * -(-height // 8)
     for number in (1, 2, 3):
-        scan = _segment(START_OF_SCAN, bytes((1, number, 0, 0, 63, 0)))
+        scan = jpeg_segment(START_OF_SCAN, bytes((1, number, 0, 0, 63, 0)))
         data += scan + bytes(-(-blocks * 2 // 8))  # two bits for each block
     return data + b"\xff\xd9"
 
 
-def _segment(marker: int, body: bytes) -> bytes:
+def jpeg_segment(marker: int, body: bytes) -> bytes:
+    """Build a marker segment (ITU T.81, B.1.1.4)."""
     return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
 
 def tiff_of_one_strip(width: int, height: int) -> bytes:
     """A TIFF in RGBA with 16 bits a sample, in one strip."""
     data = zeros(width * height * 8)
-    return _tiff(
+    return tiff_file(
         {
-            **_size(width, height, (16, 16, 16, 16)),
+            **tiff_size(width, height, (16, 16, 16, 16)),
             273: (4, 1, 8),
             278: (4, 1, height),
             279: (4, 1, len(data)),
@@ -60,9 +61,9 @@ def tiff_of_one_strip(width: int, height: int) -> bytes:
 def tiff_of_one_tile(width: int, height: int) -> bytes:
     """A TIFF of 16 × 16 pixels in one tile of `width` × `height`."""
     data = zeros(width * height * 3)
-    return _tiff(
+    return tiff_file(
         {
-            **_size(16, 16, (8, 8, 8)),
+            **tiff_size(16, 16, (8, 8, 8)),
             322: (4, 1, width),
             323: (4, 1, height),
             324: (4, 1, 8),
@@ -74,15 +75,15 @@ def tiff_of_one_tile(width: int, height: int) -> bytes:
 
 def tiff_of_strips(count: int) -> bytes:
     """A TIFF of 16 × 16 pixels that names `count` strips, each in one byte."""
-    tags = {**_size(16, 16, (8, 8, 8)), 278: (4, 1, 1), 279: (4, 1, 768)}
-    return _tiff({**tags, 259: (3, 1, 1), 273: (1, count, b"\x08" * count)}, bytes(768))
+    tags = {**tiff_size(16, 16, (8, 8, 8)), 278: (4, 1, 1), 279: (4, 1, 768)}
+    return tiff_file({**tags, 259: (3, 1, 1), 273: (1, count, b"\x08" * count)}, bytes(768))
 
 
 type Tag = tuple[int, int, int | bytes]
 """Type, count and value of a tag."""
 
 
-def _size(width: int, height: int, bits: tuple[int, ...]) -> dict[int, Tag]:
+def tiff_size(width: int, height: int, bits: tuple[int, ...]) -> dict[int, Tag]:
     """Return the tags of a picture in RGB or RGBA, compressed with deflate."""
     return {
         256: (4, 1, width),
@@ -94,7 +95,7 @@ def _size(width: int, height: int, bits: tuple[int, ...]) -> dict[int, Tag]:
     }
 
 
-def _tiff(tags: dict[int, Tag], payload: bytes) -> bytes:
+def tiff_file(tags: dict[int, Tag], payload: bytes) -> bytes:
     """Build a TIFF. The payload is at byte 8."""
     payload += bytes(len(payload) % 2)
     directory = 8 + len(payload)
@@ -125,13 +126,14 @@ def bmp_of_runs(width: int, height: int) -> bytes:
 def png_of_texts(width: int, height: int) -> bytes:
     """A PNG with 16 texts of 4 million characters, which would take four bytes each."""
     text = zlib.compress(("a" * (4 * MEGABYTE - 8) + "\U0001f600").encode(), 9)
-    texts = b"".join(_chunk(b"iTXt", b"k%d\0\1\0\0\0" % number + text) for number in range(16))
-    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    pixels = _chunk(b"IDAT", zeros(height * (3 * width + 1)))
-    return PNG_MAGIC + head + texts + pixels + _chunk(b"IEND", b"")
+    texts = b"".join(png_chunk(b"iTXt", b"k%d\0\1\0\0\0" % number + text) for number in range(16))
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zeros(height * (3 * width + 1)))
+    return PNG_MAGIC + head + texts + pixels + png_chunk(b"IEND", b"")
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """Build a chunk with its checksum."""
     return len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4)
 
 

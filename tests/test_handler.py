@@ -18,6 +18,7 @@ from pictures import decoded, encoded, is_upright, jpeg, quadrants
 from PIL import Image, ImageFile
 from test_events import notification, queued
 
+from bench.slow_files import jpeg_of_scans
 from thumbnailer.errors import (
     InvalidEvent,
     OutOfTime,
@@ -218,6 +219,17 @@ def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     monkeypatch.setattr(handler, "S3Bucket", Failing)
 
 
+def test_a_slow_image_ends_in_one_message(stack: Stack) -> None:
+    """The invocation succeeds before its time is up, so nothing is tried again."""
+    stack.upload("uploads/slow.jpg", jpeg_of_scans(2000))
+    result = stack.invoke(notification("uploads/slow.jpg"), Context(lambda: 9000))
+    assert [each["error"]["type"] for each in result["failed"]] == ["ImageTooSlow"]
+    (message,) = stack.dead_letters()
+    assert message["error"]["permanent"]
+    assert message["attempts"] == 1
+    assert stack.outputs() == []
+
+
 def test_an_unexpected_error_is_retried_and_logged_with_its_traceback(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,7 +266,7 @@ def test_a_transient_failure_in_a_direct_call_sends_a_message(
 def test_a_direct_call_returns_the_uploads_that_it_has_no_time_for(stack: Stack) -> None:
     """They are in `not_done` with their etags, and send no message."""
     stack.upload("uploads/a.jpg", jpeg())
-    remaining = iter([30_000] * 4)
+    remaining = iter([30_000] * 6)
     context = Context(lambda: next(remaining, 1_000))
     uploads = [{"bucket": INPUT, "key": f"uploads/{name}.jpg", "etag": "e"} for name in "ab"]
     result = stack.invoke({"uploads": uploads}, context)
@@ -550,7 +562,7 @@ def test_a_summary_has_counts_and_lists_only_what_was_not_done(stack: Stack) -> 
         "not_done": [],
     }
     assert stack.invoke(request)["current"] == 2
-    remaining = [30_000] * 4 + [0] * 100
+    remaining = [30_000] * 6 + [0] * 100
     result = stack.invoke(request, Context(lambda: remaining.pop(0)))
     assert result["not_done"] == uploads[-len(result["not_done"]) :]
     done = sum(result[each] for each in ("processed", "current", "skipped", "failed"))

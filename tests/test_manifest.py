@@ -155,6 +155,7 @@ class Pipeline:
             Telemetry("ERROR"),
             bucket=lambda name: buckets[name],
             remaining=lambda: 20.0,
+            available=20.0,
         )
         return reconciler.process(Upload("in", key), only_missing=only_missing)
 

@@ -10,20 +10,22 @@ from memory_bucket import MemoryBucket
 from pictures import decoded, encoded, jpeg
 from PIL import Image
 
+from thumbnailer import reconcile
 from thumbnailer.errors import (
     CorruptImage,
     ImageTooLarge,
+    ImageTooSlow,
     KeyTooLong,
     OutOfTime,
     SourceUnsettled,
     StorageUnavailable,
 )
 from thumbnailer.events import Upload
-from thumbnailer.imaging import ENCODERS, Size, fingerprint, make_thumbnails
+from thumbnailer.imaging import ENCODERS, Made, Size, fingerprint, make_thumbnails
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
-from thumbnailer.storage import Headers, Object, Stored
+from thumbnailer.storage import Headers, Object, State, Stored
 from thumbnailer.telemetry import Telemetry
 
 SETTINGS = Settings("output", "https://sqs.example/1/dead-letters")
@@ -45,7 +47,9 @@ class Pipeline:
     def reconciler(self, settings: Settings = SETTINGS) -> Reconciler:
         """Return a reconciler as in one invocation, with 20 s left."""
         buckets = {"input": self.input, "output": self.output}
-        return Reconciler(settings, Telemetry("ERROR"), lambda name: buckets[name], lambda: 20.0)
+        return Reconciler(
+            settings, Telemetry("ERROR"), lambda name: buckets[name], lambda: 20.0, 20.0
+        )
 
     def process(self, key: str = KEY, **options: Any) -> Done | Skipped:
         """Reconcile one upload."""
@@ -496,8 +500,8 @@ def test_thumbnails_of_another_source_are_not_called_those_of_an_earlier_upload(
     assert "still in place" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("seconds", "starts"), [(1.9, False), (2.1, True)])
-def test_an_upload_is_not_started_with_less_than_two_seconds_left(
+@pytest.mark.parametrize(("seconds", "starts"), [(4.4, False), (4.6, True)])
+def test_an_upload_is_not_started_with_less_than_two_seconds_for_its_image(
     pipeline: Pipeline,
     seconds: float,
     starts: bool,  # noqa: FBT001
@@ -535,6 +539,53 @@ def test_an_image_too_large_for_any_lambda_says_so(pipeline: Pipeline) -> None:
     data[18:26] = (60_000).to_bytes(4, "little") * 2
     pipeline.input.upload(KEY, bytes(data))
     with pytest.raises(Failed, match="No Lambda size is large enough"):
+        pipeline.process()
+
+
+@pytest.mark.parametrize(
+    ("left", "available", "error"),
+    [(22.0, 22.0, Failed), (20.0, 22.0, Failed), (10.0, 22.0, OutOfTime)],
+)
+def test_an_image_is_too_slow_only_if_it_had_the_time(
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    left: float,
+    available: float,
+    error: type[Exception],
+) -> None:
+    """It fails permanently, with advice. Where other uploads took the time, it is retried."""
+    given: list[float] = []
+
+    def slow(_data: bytes, _specs: object, _memory_mb: int, seconds: float) -> Made:
+        given.append(seconds)
+        raise ImageTooSlow("The thumbnails were not made within 9 s.")
+
+    monkeypatch.setattr(reconcile, "make_thumbnails", slow)
+    pipeline.input.upload(KEY, P)
+    reconciler = pipeline.reconciler()._replace(remaining=lambda: left, available=available)
+    with pytest.raises(error, match="were not made within") as raised:
+        reconciler.process(Upload("input", KEY))
+    assert given == [left - available / 8]
+    if isinstance(raised.value, Failed):
+        assert isinstance(raised.value.error, ImageTooSlow)
+        assert "LambdaTimeout" in str(raised.value)
+
+
+def test_a_slow_image_is_reported_where_no_time_is_left_for_a_check(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry would only spend the same time again."""
+
+    def slow(*_: object) -> Made:
+        raise ImageTooSlow("slow")
+
+    def unavailable(_key: str) -> State:
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(reconcile, "make_thumbnails", slow)
+    pipeline.input.upload(KEY, P)
+    pipeline.input.head = unavailable  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="slow"):
         pipeline.process()
 
 

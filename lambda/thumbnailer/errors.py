@@ -9,6 +9,7 @@
     │   ├── UnsupportedImage     not an image, or of an unsupported format
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
+    │   ├── ImageTooSlow         more work than the function's time and CPU allow
     │   └── KeyTooLong           a thumbnail's key would be longer than S3 allows
     └── TransientError         may succeed later: retried
         ├── StorageUnavailable   S3 failed, timed out, throttled or lost the connection
@@ -63,6 +64,10 @@ class ImageTooLarge(PermanentError):
     def __init__(self, message: str, need_mb: float | None = None) -> None:
         super().__init__(message)
         self.need_mb = need_mb
+
+
+class ImageTooSlow(PermanentError):
+    """The image needs more time than the function has."""
 
 
 class KeyTooLong(PermanentError):

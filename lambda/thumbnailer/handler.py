@@ -128,6 +128,7 @@ class Function:
             self.telemetry,
             bucket=lambda name: S3Bucket(name, remaining),
             remaining=remaining,
+            available=remaining(),
         )
         return [self._process_upload(reconciler, upload, delivery) for upload in delivery.uploads]
 

@@ -25,10 +25,12 @@ from typing import Final, NamedTuple, NoReturn
 
 from thumbnailer.errors import (
     ImageTooLarge,
+    ImageTooSlow,
     KeyTooLong,
     OutOfTime,
     PermanentError,
     SourceUnsettled,
+    TransientError,
 )
 from thumbnailer.events import Upload
 from thumbnailer.imaging import (
@@ -51,9 +53,25 @@ invocation are no accident."""
 MAX_ROUNDS: Final = 8
 """Attempts to write one object while other writers are faster. An assumption, as above."""
 
+WRITE_SHARE: Final = 1 / 8
+WRITE_SECONDS: Final = 1.5
+"""Time that is kept for writing the thumbnails, or for the last check of a source without any: a
+share of an invocation's time, and at least these seconds. With the default time-out it is 3 s: one
+request by a client of its own (storage/s3_bucket.py) at 0.29 vCPU."""
+
+FULL_SHARE: Final = 0.75
+"""An image is too slow if it fails with at least this share of an invocation's time. With less, the
+time went elsewhere (a slow S3, other uploads of the event), and a retry gives it more."""
+
 MIN_SECONDS: Final = 2.0
-"""No upload is started with less time left: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a function
-that is killed reports nothing."""
+"""No upload is started with less time for its image: a photo takes 0.2 to 0.4 s at 0.29 vCPU, and a
+function that is killed reports nothing."""
+
+TIME_ADVICE: Final = (
+    " Raise LambdaMemorySize, which also gives more CPU, or LambdaTimeout. Or save the image again "
+    "in a simpler form: not progressive, with fewer frames, or as a PNG."
+)
+"""What ImageTooSlow says at the end."""
 
 CURRENT: Final = "thumbnails are current"
 """Why an upload was skipped whose thumbnails agree with it. A backfill counts these."""
@@ -99,12 +117,16 @@ class Failed(Exception):
 
 
 class Reconciler(NamedTuple):
-    """What all uploads of an invocation share. `remaining` returns the seconds left for work."""
+    """What all uploads of an invocation share.
+
+    `remaining` returns the seconds left for work, of `available` at the beginning.
+    """
 
     settings: Settings
     telemetry: Telemetry
     bucket: Callable[[str], Bucket]
     remaining: Callable[[], float]
+    available: float
 
     def process(self, upload: Upload, *, only_missing: bool = False) -> Done | Skipped:
         """Reconcile one upload, and log it.
@@ -116,8 +138,8 @@ class Reconciler(NamedTuple):
         """
         if reason := self._out_of_scope(upload):
             return self._skip(upload, reason)
-        if self.remaining() < MIN_SECONDS:
-            raise OutOfTime(f"{self.remaining():.1f} s left: too little to start {upload.key}")
+        if (left := self._seconds_left()) < MIN_SECONDS:
+            raise OutOfTime(f"{left:.1f} s left: too little to start {upload.key}")
         self.telemetry.started(upload.bucket, upload.key)
         began = time.perf_counter()
         if only_missing and self._all_current(upload):
@@ -137,6 +159,14 @@ class Reconciler(NamedTuple):
             size_out=sum(written.bytes for written in outcome.thumbnails),
         )
         return outcome
+
+    @property
+    def _seconds_to_write(self) -> float:
+        return max(WRITE_SECONDS, WRITE_SHARE * self.available)
+
+    def _seconds_left(self) -> float:
+        """Return the time that is left for an image, before its thumbnails are written."""
+        return self.remaining() - self._seconds_to_write
 
     def _out_of_scope(self, upload: Upload) -> str | None:
         if upload.bucket == self.settings.output_bucket:
@@ -166,7 +196,7 @@ class Reconciler(NamedTuple):
         try:
             self._outputs(upload.key)
             check_file_size(found.state.size, self.settings.memory_mb)
-            made = make_thumbnails(found.read(), self.settings.specs, self.settings.memory_mb)
+            made = self._make_in_time(found.read())
         except PermanentError as error:
             self._give_up(upload, found.state.etag, error)
         for note in made.notes:
@@ -181,6 +211,16 @@ class Reconciler(NamedTuple):
         if not writer.wrote:
             return Skipped(CURRENT)
         return Done(tuple(written), found.state.size, manifest_key)
+
+    def _make_in_time(self, data: bytes) -> Made:
+        """Make the thumbnails in the time that is left. Raises PermanentError or OutOfTime."""
+        seconds = max(0.0, self._seconds_left())
+        try:
+            return make_thumbnails(data, self.settings.specs, self.settings.memory_mb, seconds)
+        except ImageTooSlow as error:
+            if seconds < FULL_SHARE * (self.available - self._seconds_to_write):
+                raise OutOfTime(f"{error} An invocation of its own has more time.") from error
+            raise
 
     def _delete_outputs(self, source: Bucket, upload: Upload) -> Skipped:
         """Delete what was made of a source that is gone, if the settings say so."""
@@ -240,14 +280,21 @@ class Reconciler(NamedTuple):
 
     def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> NoReturn:
         """Fail permanently, unless the source has changed since it was read."""
-        now = self.bucket(upload.bucket).head(upload.key)
-        if now is None or now.etag != etag:
-            raise SourceChanged
         message = str(error)
         if isinstance(error, ImageTooLarge):
             message += memory_advice(error.need_mb)
-        if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
-            message += " Thumbnails of an earlier upload are still in place."
+        if isinstance(error, ImageTooSlow):
+            message += TIME_ADVICE
+        try:
+            now = self.bucket(upload.bucket).head(upload.key)
+            if now is None or now.etag != etag:
+                raise SourceChanged
+            if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
+                message += " Thumbnails of an earlier upload are still in place."
+        except TransientError:
+            if not isinstance(error, ImageTooSlow):
+                raise
+            # A retry would spend all the time again. The message may be needless, but not wrong.
         failure = type(error)(message)
         failure.__cause__ = error  # so that its traceback can be cleared: it holds the image
         raise Failed(failure, etag) from error

@@ -119,7 +119,7 @@ class Code:
             futures[number].run()
 
     def _thumbnails(
-        self, data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int
+        self, data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int, _seconds: float
     ) -> SimpleNamespace:
         """A stand-in for make_thumbnails in no time; its bytes depend on the same values."""
         assert memory_mb

@@ -257,20 +257,20 @@ MUTATIONS: Final = (
     Mutation(
         "a failure of replaced bytes sends a dead-letter message",
         "thumbnailer.reconcile",
-        """        if now is None or now.etag != etag:
-            raise SourceChanged
-        message""",
-        "        message",
+        """            if now is None or now.etag != etag:
+                raise SourceChanged
+""",
+        "",
     ),
     Mutation(
         "a failure of a deleted source sends a dead-letter message",
         "thumbnailer.reconcile",
-        """        if now is None or now.etag != etag:
-            raise SourceChanged
-        message""",
-        """        if now is not None and now.etag != etag:
-            raise SourceChanged
-        message""",
+        """            if now is None or now.etag != etag:
+                raise SourceChanged
+""",
+        """            if now is not None and now.etag != etag:
+                raise SourceChanged
+""",
     ),
     Mutation(
         "a permanent failure is ignored",

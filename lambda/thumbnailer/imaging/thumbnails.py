@@ -7,9 +7,11 @@ smaller thumbnail is made from the next larger one, and encoded (`encoders`). Ex
 work on the small picture, or on bands of the large one. ADR 1 has the measurements.
 """
 
+import math
+import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from PIL import Image, ImageFile
@@ -22,6 +24,7 @@ from thumbnailer.imaging.encoders import ENCODERS
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import DECODER_ERRORS
 from thumbnailer.imaging.formats.format import UPRIGHT
+from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.orientation import TRANSPOSE, swaps_sides
 from thumbnailer.imaging.resize import (
     REDUCING_GAP,
@@ -32,6 +35,7 @@ from thumbnailer.imaging.resize import (
     shrink,
 )
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec
+from thumbnailer.imaging.time_limit import CHILD_MB, LongCall, alarm, in_child, refuse_long_call
 
 OUT_OF_MEMORY: Final = "Memory ran out while the image was decoded."
 """Message of ImageTooLarge where the estimate was too low."""
@@ -82,14 +86,37 @@ class _Geometry(NamedTuple):
         return largest[::-1] if swaps_sides(self.orientation) else largest
 
 
-def make_thumbnails(data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int) -> Made:
+def make_thumbnails(
+    data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int, seconds: float | None = None
+) -> Made:
     """Make a thumbnail for every spec, in their order.
 
     Thumbnails are upright, in sRGB, without metadata; alpha is kept. They are never enlarged, and
     never higher than their format allows: such a thumbnail is narrower than its spec. `memory_mb`
-    is the memory that the process may use; it bounds the pixels that are decoded.
+    is the memory that the process may use; it bounds the pixels that are decoded. `seconds` is the
+    time that it may take, of any length if None.
 
-    Raises UnsupportedImage, CorruptImage or ImageTooLarge.
+    Raises UnsupportedImage, CorruptImage, ImageTooLarge or ImageTooSlow.
+    """
+    if seconds is None:
+        return _make(data, specs, memory_mb)
+    began = time.monotonic()
+    with suppress(LongCall), alarm(seconds):
+        return _make(data, specs, memory_mb, seconds)
+    left = seconds - (time.monotonic() - began)
+    return in_child(lambda: _make(data, specs, memory_mb, copied_mb=CHILD_MB), left)
+
+
+def _make(
+    data: bytes,
+    specs: Sequence[ThumbnailSpec],
+    memory_mb: int,
+    seconds: float = math.inf,
+    copied_mb: int = 0,
+) -> Made:
+    """Make the thumbnails. Raises LongCall where one call may take long for `seconds`.
+
+    `copied_mb` is the memory that the process needs beside its estimate.
     """
     with _pillow_limited_to(limits.max_pixels(memory_mb)), _decoder_errors_translated(data):
         image = open_image(data, memory_mb)
@@ -97,13 +124,20 @@ def make_thumbnails(data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int)
         late = file_format.exif_follows_pixels
         orientation = UPRIGHT if late else file_format.orientation(image)
         geometry = _Geometry.of(image.size, orientation, specs)
-        scale, need = _check_memory(image, data, geometry.largest_as_stored, specs, memory_mb)
+        scale, need = _scale_and_need(image, data, geometry.largest_as_stored, specs)
+        what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
+        limits.refuse_over(need + copied_mb * 1024**2, what, memory_mb)
+        encoding = sum(
+            pixels(size) * ENCODERS[spec.format].pixel_seconds
+            for size, spec in zip(geometry.fitted, specs, strict=True)
+        )
+        refuse_long_call(file_format.call_seconds(image, data) + encoding, memory_mb, seconds)
         if late:
             # Loaded here and not by the search for EXIF. There, a damaged picture would pass for
             # broken EXIF, and a second attempt to load it would succeed with half the pixels.
             image.load()
             geometry = _Geometry.of(image.size, file_format.orientation(image), specs)
-        _limit_pillow(limits.pixels(image.size))  # no frame may be larger than the first
+        _limit_pillow(pixels(image.size))  # no frame may be larger than the first
         if any(spec.animated for spec in specs) and animation.is_animated(image):
             available = (memory_mb - limits.BASE_MB) * 1024**2 - need
             pictures, durations, note = _decode_frames(image, geometry, available)
@@ -187,17 +221,13 @@ def _decoder_errors_translated(data: bytes) -> Iterator[None]:
         raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
 
 
-def _check_memory(
+def _scale_and_need(
     image: ImageFile.ImageFile,
     data: bytes,
     thumbnail: PixelSize,
     specs: Sequence[ThumbnailSpec],
-    memory_mb: int,
 ) -> tuple[int, float]:
-    """Return how far the decoder should scale down (1, 2, 4, …), and the memory needed (bytes).
-
-    Raises ImageTooLarge.
-    """
+    """Return how far the decoder should scale down (1, 2, 4, …), and the memory needed (bytes)."""
     file_format = formats.load(str(image.format))
     scale = 1
     max_scale = file_format.max_scale(data)
@@ -207,8 +237,6 @@ def _check_memory(
     reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
     encoders = [ENCODERS[name] for name in {spec.format for spec in specs}]
     need = peak_bytes(file_format, image, data, Stages(decoded, reduced, thumbnail), encoders)
-    what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
-    limits.refuse_over(need, what, memory_mb)
     return scale, need
 
 

@@ -23,6 +23,8 @@ class Encoder(NamedTuple):
     `memory_bytes(pixels, alpha)` estimates the peak memory of encoding a picture of that many
     pixels, the picture itself included.
 
+    `pixel_seconds` is the most CPU time in seconds that encoding takes for a pixel.
+
     `mark(data, mark)` adds the provenance mark (eight bytes) at the end of an encoded picture,
     where decoders ignore it. The marked file ends with `mark_ending(mark)`.
 
@@ -35,6 +37,7 @@ class Encoder(NamedTuple):
     max_side: int
     encode: Callable[[Sequence[Image.Image], ThumbnailSpec, Sequence[float], int], bytes]
     memory_bytes: Callable[[int, bool], float]
+    pixel_seconds: float
     mark: Callable[[bytes, bytes], bytes]
     mark_ending: Callable[[bytes], bytes]
     open: Callable[[bytes], Image.Image]

@@ -1,5 +1,7 @@
 """What an AV1 stream says of its own pictures (AV1 Bitstream & Decoding Process, version 1.0.0)."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from thumbnailer.imaging.spec import PixelSize
@@ -10,6 +12,9 @@ FRAMES: Final = (3, 6)
 
 MAX_UNITS: Final = 8
 """OBUs in which the sequence header is searched: it is the first or the second one."""
+
+MAX_FRAME_UNITS: Final = 256
+"""OBUs of a picture: a frame may be divided into as many as 128 tile groups, for example."""
 
 HEADER_BYTES: Final = 512
 """More than any sequence header has."""
@@ -44,16 +49,7 @@ class _Bits:
 
 def sequence(data: bytes) -> Sequence | None:
     """Read the sequence header that a stream begins with; None where there is none."""
-    at = 0
-    for _ in range(MAX_UNITS):
-        if at >= len(data):
-            return None
-        header = data[at]
-        kind = header >> 3 & 15
-        at += 2 if header & 4 else 1
-        size = len(data) - at
-        if header & 2:
-            size, at = _leb128(data, at)
+    for kind, at, size in islice(_units(data), MAX_UNITS):
         if kind == SEQUENCE_HEADER:
             try:
                 return _sequence_header(_Bits(data[at : at + min(size, HEADER_BYTES)]))
@@ -61,8 +57,27 @@ def sequence(data: bytes) -> Sequence | None:
                 return None
         if kind in FRAMES:
             return None
-        at += size
     return None
+
+
+def is_one_frame(stream: bytes) -> bool:
+    """Whether a stream contains one frame: others may be hidden, and take time as well."""
+    kinds = [kind for kind, _, _ in islice(_units(stream), MAX_FRAME_UNITS)]
+    few = len(kinds) < MAX_FRAME_UNITS and kinds.count(SEQUENCE_HEADER) == 1
+    return few and sum(kind in FRAMES for kind in kinds) == 1
+
+
+def _units(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield type, place and size of each OBU (5.3)."""
+    at = 0
+    while at < len(data):
+        header = data[at]
+        at += 2 if header & 4 else 1
+        size = len(data) - at
+        if header & 2:
+            size, at = _leb128(data, at)
+        yield header >> 3 & 15, at, size
+        at += size
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:

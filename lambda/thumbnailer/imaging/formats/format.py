@@ -1,5 +1,6 @@
 """What the rest of the image code knows about an input format."""
 
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def nothing_held(_image: ImageFile.ImageFile, _data: bytes) -> float:
     return 0.0
 
 
+def no_long_call(_image: ImageFile.ImageFile, _data: bytes) -> float:
+    """For decoders that get the file in pieces, or a frame at a time."""
+    return 0.0
+
+
+def always_long_call(_image: ImageFile.ImageFile, _data: bytes) -> float:
+    """For decoders whose time is not known before."""
+    return math.inf
+
+
 def cannot_scale(_data: bytes) -> int:
     """For decoders that give the whole picture only."""
     return 1
@@ -72,6 +83,9 @@ class Format(NamedTuple):
     `decoder_bytes(image, data, decoded)` estimates what the decoder needs beside the pixels that it
     gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that.
 
+    `call_seconds(image, data)` estimates the CPU time in seconds that one call of the decoder may
+    take: an upper limit, for what nothing but the end of the process can interrupt.
+
     `orientation(image)` is the EXIF orientation that still has to be applied. With
     `exif_follows_pixels` it may be known only once the pixels are loaded.
 
@@ -86,6 +100,7 @@ class Format(NamedTuple):
     open: Callable[[bytes, int], ImageFile.ImageFile]
     decoder_bytes: Callable[[ImageFile.ImageFile, bytes, PixelSize], float] = nothing_more
     held_bytes: Callable[[ImageFile.ImageFile, bytes], float] = nothing_held
+    call_seconds: Callable[[ImageFile.ImageFile, bytes], float] = no_long_call
     orientation: Callable[[ImageFile.ImageFile], int] = exif_orientation
     exif_follows_pixels: bool = False
     max_scale: Callable[[bytes], int] = cannot_scale

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 BRANDS_END: Final = 256
 """Bytes of a file in which brands are searched: real files name a handful."""
@@ -56,8 +56,26 @@ MAX_BOXES: Final = 10_000
 MAX_ITEMS: Final = 10_000
 """Boxes and items that are visited. Real files have at most hundreds."""
 
+ITEM_TYPES: Final = b"iinf"
+"""A container too: of one entry for each item, behind their number (8.11.6)."""
+
 IN_FILE, IN_IDAT = 0, 1
 """Where an item is (8.11.3.3)."""
+
+
+type Boxes = dict[bytes, list[tuple[int, int]]]
+"""Start and end of each box's content, by the box's name."""
+
+
+class Item(NamedTuple):
+    """An item's number, and where its data begins in the file.
+
+    `bytes` is None where the data is in several pieces; 0 means up to the end.
+    """
+
+    number: int
+    place: int
+    bytes: int | None
 
 
 def streams(data: bytes) -> Iterator[int]:
@@ -65,18 +83,39 @@ def streams(data: bytes) -> Iterator[int]:
 
     Yields nothing more where a box is damaged: the decoder will find that too.
     """
-    boxes = dict[bytes, list[tuple[int, int]]]()
-    for name, start, end in _boxes(data):
-        boxes.setdefault(name, []).append((start, end))
-    idat = boxes.get(b"idat", [(0, 0)])[0][0]
-    with suppress(struct.error):
-        for start, end in boxes.get(b"iloc", []):
-            yield from _item_places(data[start:end], idat)
+    boxes = boxes_of(data)
+    yield from (item.place for item in _items(data, boxes))
     with suppress(struct.error):
         for name, number in ((b"stco", ">I"), (b"co64", ">Q")):
             for start, _ in boxes.get(name, []):
                 if struct.unpack_from(">I", data, start + 4)[0]:
                     yield struct.unpack_from(number, data, start + 8)[0]
+
+
+def items_of_type(data: bytes, boxes: Boxes, kind: bytes) -> list[Item]:
+    """List the items of a type, such as `av01`."""
+    numbers = set()
+    for start, _ in boxes.get(b"infe", []):
+        version = data[start]  # 2, or 3 with wide numbers (8.11.6.2)
+        width = 2 if version == 2 else 4  # noqa: PLR2004
+        if data[start + 6 + width : start + 10 + width] == kind:
+            numbers.add(int.from_bytes(data[start + 4 : start + 4 + width]))
+    return [item for item in _items(data, boxes) if item.number in numbers]
+
+
+def _items(data: bytes, boxes: Boxes) -> Iterator[Item]:
+    idat = boxes.get(b"idat", [(0, 0)])[0][0]
+    with suppress(struct.error):
+        for start, end in boxes.get(b"iloc", []):
+            yield from _located(data[start:end], idat)
+
+
+def boxes_of(data: bytes) -> Boxes:
+    """Find the boxes of a file, up to MAX_BOXES."""
+    boxes: Boxes = {}
+    for name, start, end in _boxes(data):
+        boxes.setdefault(name, []).append((start, end))
+    return boxes
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -96,13 +135,16 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             yield name, start, until
             if name in CONTAINERS:
                 spans.append((start + (4 if name == b"meta" else 0), until))
+            elif name == ITEM_TYPES and start < until:
+                spans.append((start + (8 if data[start] else 6), until))
             at = until
 
 
-def _item_places(box: bytes, idat: int) -> Iterator[int]:
-    """Yield the place of each item's first extent (8.11.3). Raises struct.error at the box's end.
+def _located(box: bytes, idat: int) -> Iterator[Item]:
+    """Yield each item that has data, by its first extent (8.11.3).
 
-    Sizes of 0, 4 and 8 bytes are allowed; with any other, nothing is yielded.
+    Sizes of 0, 4 and 8 bytes are allowed; with any other, nothing is yielded. Raises struct.error
+    at the box's end.
     """
     version, sizes = box[0] if box else 0, struct.unpack_from(">H", box, 4)[0]
     offset_size, length_size, base_size, index_size = (
@@ -113,6 +155,7 @@ def _item_places(box: bytes, idat: int) -> Iterator[int]:
     at = 10 if wide else 8
     index_size = index_size if version else 0
     for _ in range(min(count, MAX_ITEMS)):
+        number = _sized(box, at, 4 if wide else 2)
         at += 4 if wide else 2
         method = IN_FILE
         if version:
@@ -121,10 +164,12 @@ def _item_places(box: bytes, idat: int) -> Iterator[int]:
         base = _sized(box, at + 2, base_size)
         at += 2 + base_size
         extents = struct.unpack_from(">H", box, at)[0]
-        place = base + _sized(box, at + 2 + index_size, offset_size) if extents else None
+        extent = at + 2 + index_size
         at += 2 + extents * (index_size + offset_size + length_size)
-        if place is not None and method in (IN_FILE, IN_IDAT):
-            yield place + (idat if method == IN_IDAT else 0)
+        if extents and method in (IN_FILE, IN_IDAT):
+            place = base + _sized(box, extent, offset_size) + (idat if method == IN_IDAT else 0)
+            length = _sized(box, extent + offset_size, length_size)
+            yield Item(number, place, length if extents == 1 else None)
 
 
 def _sized(box: bytes, at: int, size: int) -> int:

@@ -1,6 +1,7 @@
 """JPEG, and the first picture of an MPO."""
 
 import io
+import math
 from typing import Any, Final
 
 from PIL import Image, ImageFile, JpegImagePlugin
@@ -26,6 +27,19 @@ START_OF_SCAN: Final = b"\xff\xda"
 three bytes more."""
 
 
+ARITHMETIC: Final = (b"\xff\xc9", b"\xff\xca")
+"""SOF9 and SOF10 (ITU T.81, table B.1): entropy-coded by arithmetic, of which few bytes may cost
+any time."""
+
+BYTE_SECONDS: Final = 20e-9
+BLOCK_SECONDS: Final = 6e-9
+"""For each byte of entropy-coded data, and for each block of 8 × 8 samples in each scan: the least
+that a scan without data takes (a picture of noise, and one of 2,000 empty scans, measured)."""
+
+PIXEL_SECONDS: Final = 5e-9
+BLOCK_PIXELS: Final = 64
+
+
 def recognise(data: bytes) -> bool:
     """See Format."""
     return data.startswith(MAGIC)
@@ -49,6 +63,20 @@ def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) 
         samples = sum(horizontal * vertical for horizontal, vertical in components)
         need += COEFFICIENT_BYTES * samples / largest
     return pixels(image.size) * need
+
+
+def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
+    """See Format: the whole picture is one call."""
+    file: Any = image
+    header = data[: file.fp.tell()]
+    if any(marker in header for marker in ARITHMETIC):
+        return math.inf
+    scans = len(file.layer)
+    if has_several_scans(image, data):
+        # Within a scan's data, no marker can be found by accident. Those in metadata do not harm.
+        scans = max(scans, data.count(START_OF_SCAN) * scans)
+    blocks = pixels(image.size) / BLOCK_PIXELS * scans
+    return len(data) * BYTE_SECONDS + blocks * BLOCK_SECONDS + pixels(image.size) * PIXEL_SECONDS
 
 
 def has_several_scans(image: ImageFile.ImageFile, data: bytes) -> bool:
@@ -86,6 +114,7 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_jpeg,
     decoder_bytes=decoder_bytes,
+    call_seconds=call_seconds,
     max_scale=max_scale,
     decode=decode,
 )

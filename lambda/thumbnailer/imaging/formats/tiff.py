@@ -1,6 +1,7 @@
 """TIFF: its first page."""
 
 import io
+import math
 from typing import Any, Final
 
 from PIL import ImageFile, TiffImagePlugin
@@ -131,6 +132,11 @@ def part_bytes(image: ImageFile.ImageFile) -> float:
     return float(need)
 
 
+def call_seconds(image: ImageFile.ImageFile, _data: bytes) -> float:
+    """See Format: libtiff decodes everything in one call, and knows many compressions."""
+    return 0.0 if image.info.get("compression") == "raw" else math.inf
+
+
 def orientation(_image: ImageFile.ImageFile) -> int:
     """See Format. Pillow turns the picture upright itself, and leaves the tag as it is."""
     return UPRIGHT
@@ -142,5 +148,6 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_tiff,
     decoder_bytes=decoder_bytes,
+    call_seconds=call_seconds,
     orientation=orientation,
 )
