@@ -4,6 +4,7 @@ Thumbnails and manifests are made by the function's own code, in moto's buckets.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import replace
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 from home import Home
 from moto_stack import moto_stack
 from pictures import jpeg
-from template import TEMPLATE
+from template import source
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.commands import prune as command
@@ -28,6 +29,7 @@ from image_pipeline.stack.backfill import RESERVED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Found, Kind, Outcome, Survey
 from thumbnailer.events import Upload
+from thumbnailer.provenance import LONG_AGO, Provenance
 from thumbnailer.reconcile import Done, Reconciler
 from thumbnailer.settings import parse_sizes
 from thumbnailer.storage import S3Bucket
@@ -38,7 +40,7 @@ THUMBNAILS = ["a/photo_128w.webp", "a/photo_512w.webp"]
 MANIFEST = "a/photo.json"
 PHOTO = jpeg((64, 48))
 
-ODD = "uploads/ä +%2F/'\"\x1b[31m ../😀?&#.jpg"
+ODD = "uploads/ä +%2F/'\"\x1b[31m [b]../😀?&#.jpg"
 """A key with what must be encoded, in addresses, in headers and in the terminal."""
 
 
@@ -92,6 +94,11 @@ def outputs(stack: Stack) -> list[str]:
     """Every key of the output bucket."""
     pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=OUTPUT)
     return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+
+def owner(stack: Stack, key: str) -> str:
+    """The original that the metadata of an object names, where that needs no decoding."""
+    return stack.aws.s3.head_object(Bucket=OUTPUT, Key=key)["Metadata"]["source-key"]
 
 
 def look(stack: Stack, prefix: str = "", *, adopt: bool = False) -> Survey:
@@ -177,7 +184,7 @@ def test_foreign_objects_are_counted_and_stay(stack: Stack) -> None:
 
 def test_the_results_of_backfills_are_not_even_read(stack: Stack) -> None:
     """They are no objects of originals, with metadata that says so or without."""
-    results = TEMPLATE["Resources"]["BackfillStateMachine"]["Properties"]
+    results = source()["Resources"]["BackfillStateMachine"]["Properties"]
     assert results["DefinitionSubstitutions"]["ResultsPrefix"].startswith(RESERVED)
     upload(stack)
     head = stack.aws.s3.head_object(Bucket=OUTPUT, Key=MANIFEST)
@@ -199,12 +206,7 @@ def test_of_two_originals_that_share_names_the_owner_decides(stack: Stack) -> No
     upload(stack)
     upload(stack, "uploads/a/photo.png", jpeg((50, 50)))
     assert look(stack).pending == []
-    remove(stack)  # the older one, which owns nothing
-    assert look(stack).pending == []
-    upload(stack)  # it is the newest now, or within the same second the other still is
-    owner = look(stack).originals == 2 and stack.aws.s3.head_object(Bucket=OUTPUT, Key=MANIFEST)
-    assert owner
-    remove(stack, owner["Metadata"]["source-key"])
+    remove(stack, owner(stack, MANIFEST))
     survey = look(stack)
     assert (len(survey.pending), survey.shared) == (3, 3)
     assert set(apply(stack, survey).values()) == {Outcome.DELETED}
@@ -239,27 +241,42 @@ def test_empty_buckets_have_nothing_to_prune(stack: Stack) -> None:
 
 
 def test_more_objects_than_one_answer_lists(stack: Stack) -> None:
-    """All of 1,100 originals and of 1,100 thumbnails are found, and the sums grow."""
-    upload(stack)
-    metadata = stack.aws.s3.head_object(Bucket=OUTPUT, Key=THUMBNAILS[0])["Metadata"]
+    """S3 lists 1,000 objects at a time: the one after them is found and counted too."""
+    stack.aws.s3.put_object(Bucket=INPUT, Key=KEY)
+    metadata = Provenance(KEY, "", LONG_AGO, "").to_metadata()
 
     def write(number: int) -> None:
-        key = f"uploads/many/{number}.jpg"
-        stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=b"")
-        stack.aws.s3.put_object(
-            Bucket=OUTPUT,
-            Key=f"many/{number}_128w.webp",
-            Metadata=metadata | {"source-key": key if number else "uploads/many/gone.jpg"},
-        )
+        key = f"earlier/{number}.webp"
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key=key, Metadata=metadata)
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(write, range(1100)))
-    seen = [(each.originals, each.objects) for each in prunes.survey(stack)]
-    assert seen == [(1000, 0), (1101, 0), (1101, 1000), (1101, 1103), (1101, 1103)]
-    assert kinds(look(stack)) == {"many/0_128w.webp": Kind.NO_ORIGINAL}
-    everything = look(changed(stack, input_prefix="elsewhere/"))
-    assert len(apply(stack, everything)) == 1103
+        list(pool.map(write, range(1001)))
+    *seen, last = [(each.originals, each.objects, each) for each in prunes.survey(stack)]
+    assert [counted[:2] for counted in seen] == [(1, 0), (1, 1000), (1, 1001)]
+    assert last[2].counts == {Kind.EARLIER_SETTINGS: 1001}
+    assert len(last[2].pending) == 1001
+
+
+def test_every_batch_is_deleted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the last one, which is not full."""
+    monkeypatch.setattr(prunes, "LISTED", 2)
+    upload(stack)
+    upload(stack, "uploads/b.jpg")
+    now = changed(stack, input_prefix="elsewhere/")
+    assert set(apply(now, look(now)).values()) == {Outcome.DELETED}
     assert outputs(stack) == []
+
+
+def test_more_originals_than_one_answer_lists(stack: Stack) -> None:
+    """An original on the third page of a listing exists like one on the first."""
+    stack.aws.s3.meta.events.register(
+        "provide-client-params.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2)
+    )
+    for number in range(5):
+        upload(stack, f"uploads/{number}.jpg")
+    survey = look(stack)
+    assert survey.originals == 5
+    assert survey.counts == {Kind.IN_USE: 15}
 
 
 # --- while others write -------------------------------------------------------------------------
@@ -424,7 +441,7 @@ def test_any_other_object_where_a_thumbnail_belongs_is_deleted(stack: Stack, bod
 def test_a_large_object_is_not_read_as_a_manifest(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A part of it could be read as JSON."""
+    """Its end alone is no manifest."""
     upload(stack)
     strip(stack, MANIFEST)
     size = stack.aws.s3.head_object(Bucket=OUTPUT, Key=MANIFEST)["ContentLength"]
@@ -438,6 +455,10 @@ def test_to_adopt_leaves_orphans(stack: Stack) -> None:
     upload(stack)
     remove(stack)
     survey = look(stack, adopt=True)
+    assert survey.counts == {Kind.NO_ORIGINAL: 3}
+    assert survey.pending == []
+    stack.aws.s3.put_object(Bucket=INPUT, Key="uploads/a/photo.png", Body=PHOTO)
+    survey = look(stack, adopt=True)  # another original needs these names
     assert survey.counts == {Kind.NO_ORIGINAL: 3}
     assert survey.pending == []
 
@@ -481,10 +502,10 @@ def test_the_newest_of_originals_that_share_names_is_adopted_for(stack: Stack) -
     """As the function decides: within the same second the greater key wins."""
     upload(stack)
     upload(stack, "uploads/a/photo.png", jpeg((50, 50)))
-    owner = stack.aws.s3.head_object(Bucket=OUTPUT, Key=THUMBNAILS[0])["Metadata"]["source-key"]
+    newest = owner(stack, THUMBNAILS[0])
     strip(stack, THUMBNAILS[0])
     (found,) = look(stack, adopt=True).pending
-    assert (found.source, found.kind) == (owner, Kind.TO_TAKE_OVER)
+    assert (found.source, found.kind) == (newest, Kind.TO_TAKE_OVER)
 
 
 def test_keys_with_any_character_are_adopted(stack: Stack) -> None:
@@ -535,7 +556,7 @@ def test_a_dry_run_shows_and_deletes_nothing(home: Home, orphaned: Stack) -> Non
     before = outputs(orphaned)
     done = home.run("prune", "--dry-run")
     assert done.returncode == 0
-    assert "their original is gone │       3" in done.stderr
+    assert re.search(r"their original is gone +│ +3 ", done.stderr)
     assert "not made by this pipeline" in done.stderr
     assert f"{MANIFEST} of {KEY}" in done.stderr
     assert "of storage a month" in done.stderr
@@ -612,8 +633,7 @@ def test_names_that_other_originals_need_are_mentioned(home: Home, stack: Stack)
     """A backfill makes their thumbnails."""
     upload(stack)
     upload(stack, "uploads/a/photo.png", jpeg((50, 50)))
-    owner = stack.aws.s3.head_object(Bucket=OUTPUT, Key=MANIFEST)["Metadata"]["source-key"]
-    remove(stack, owner)
+    remove(stack, owner(stack, MANIFEST))
     done = home.run("prune", "--yes")
     assert "3 of these names belong to other originals too" in done.stdout
     assert "image-pipeline backfill" in done.stdout
@@ -658,6 +678,7 @@ def test_ctrl_c_says_how_far_it_came(
     assert (done.returncode, done.stdout) == (130, "")
     assert "Stopped after 1 of 3 objects" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Aborted" not in done.stderr
     assert len(outputs(orphaned)) == 4
 
 
@@ -667,7 +688,8 @@ def test_keys_are_printed_as_text(home: Home, stack: Stack) -> None:
     remove(stack, ODD)
     shown = home.run("prune", "--dry-run")
     assert "\x1b" not in shown.stderr
-    assert "\\x1b[31m" in shown.stderr
+    lines = [line for line in shown.stderr.splitlines() if "_128w.webp" in line]
+    assert [line.count("\\x1b[31m [b]") for line in lines] == [2], "the key and its original"
     done = home.run("prune", "--dry-run", "--json")
     assert "\x1b" not in done.stdout
     assert {each["source"] for each in json.loads(done.stdout)["objects"]} == {ODD}

@@ -49,7 +49,8 @@ CHANGED_CODES: Final = frozenset({"PreconditionFailed", "ConditionalRequestConfl
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html"""
 
 MAX_MANIFEST_BYTES: Final = 1024**2
-"""A larger object is not read as a manifest. An assumption: each size takes about 200 bytes."""
+"""Only the end of a larger object is read, which is no manifest: part of an object is not JSON. An
+assumption: each size takes about 200 bytes."""
 
 
 UNREADABLE_CODES: Final = CHANGED_CODES | {"InvalidObjectState", "InvalidRange"}
@@ -167,7 +168,7 @@ def survey(stack: Stack, prefix: str = "", *, adopt: bool = False) -> Iterator[S
             yield found
         named = _named(settings, originals, kept)
         if adopt:
-            occupying = ((kept[key], sources) for key, sources in named.items())
+            occupying = ((kept[key], named[key]) for key in kept if key in named)
             for batch in batched(occupying, LISTED, strict=False):
                 for each in pool.map(partial(_to_adopt, stack), *zip(*batch, strict=True)):
                     if each:
@@ -282,8 +283,6 @@ def _was_made_of(stack: Stack, found: Found, wanted: Provenance) -> bool:
     if spec:
         ending = ENCODERS[spec.format].mark_ending(wanted.digest())
         return _read_end(stack, found, len(ending)) == ending
-    if found.size > MAX_MANIFEST_BYTES:
-        return False
     try:
         content = json.loads(_read_end(stack, found, MAX_MANIFEST_BYTES))
     except ValueError:
