@@ -99,7 +99,6 @@ def test_thumbnails_without_metadata_are_adopted(stack: Stack, home: Home) -> No
         copy_without_metadata(stack, key)
     strange = "copied_512w.webp"
     stack.aws.s3.put_object(Bucket=stack.settings.output_bucket, Key=strange, Body=b"strange")
-    assert home.json("backfill", "--dry-run")["to_make"] == 1
     done = home.json("prune", "--adopt", "--yes")
     assert (done["taken_over"], done["deleted"], done["changed"]) == (2, 1, 0)
     assert home.json("backfill", "--yes")["made"] == 1

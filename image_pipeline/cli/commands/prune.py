@@ -121,7 +121,7 @@ def look(stack: Stack, prefix: str, *, adopt: bool) -> Survey:
 def carry_out(stack: Stack, survey: Survey) -> dict[str, Outcome]:
     """Delete or take over what is pending, behind a progress bar; key → outcome.
 
-    Raises typer.Exit after Ctrl-C.
+    Raises KeyboardInterrupt after Ctrl-C.
     """
     outcomes: dict[str, Outcome] = {}
     steps = tracked(prunes.apply(stack, survey.pending), "Pruning", len(survey.pending))
@@ -133,7 +133,7 @@ def carry_out(stack: Stack, survey: Survey) -> dict[str, Outcome]:
             f"Stopped after {len(outcomes):,} of {len(survey.pending):,} objects. To continue: "
             "image-pipeline prune"
         )
-        raise typer.Exit(130) from None
+        raise
     return outcomes
 
 
