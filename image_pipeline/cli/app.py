@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
     "backfill": "Make the thumbnails that are missing or were made with other settings.",
+    "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
     "smoke": "Check that a stack works, with an image and a broken file.",

@@ -23,6 +23,11 @@ LISTED: Final = 1000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
+RESERVED: Final = "_image-pipeline/"
+"""Prefix in the output bucket of what the stack itself writes there: the results of backfills
+(ResultsPrefix in iac/template.yaml)."""
+
+
 class Verdict(Enum):
     """What a backfill would do with an object."""
 

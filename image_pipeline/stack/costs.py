@@ -1,6 +1,7 @@
 """Estimate the cost of processing images from published prices and a stack's settings.
 
-Prices and their sources: prices.json. Free tiers, storage and transfer are not included.
+Prices and their sources: prices.json. Free tiers and transfer are not included, and storage only in
+`of_storage`.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.prune import Kind, Survey
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
 
@@ -108,3 +110,22 @@ def of_backfill(rates: Rates, objects: int, to_make: int) -> float:
     del making["Lambda, requests"]  # one request for a batch is in `checking`
     total: float = checking + sum(making.values())
     return total
+
+
+def of_prune(survey: Survey) -> float:
+    """Dollars for the requests of a prune: of `survey`, and of what it would do. DELETE is free."""
+    counts = survey.counts
+    candidates = counts[Kind.TO_TAKE_OVER] + counts[Kind.TO_REMAKE]
+    lists = math.ceil(survey.originals / LISTED) + math.ceil(survey.objects / LISTED)
+    # A candidate: HEAD of its original and GET of its mark, then the original's HEAD once more.
+    reads = survey.objects + counts[Kind.NO_ORIGINAL] + 3 * candidates
+    total: float = (lists + counts[Kind.TO_TAKE_OVER]) * PRICES["s3_put_or_list"] + reads * PRICES[
+        "s3_get_or_head"
+    ]
+    return total
+
+
+def of_storage(size: int) -> float:
+    """Dollars for a month of storing `size` bytes in S3 Standard."""
+    dollars: float = size / 2**30 * PRICES["s3_storage_gb_month"]
+    return dollars

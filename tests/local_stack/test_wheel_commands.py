@@ -57,7 +57,7 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
         if not name.startswith("-") and "--stack" in installed.run(name, "--help").stdout
     }
     assert names == {
-        *("adopt-bucket", "backfill", "console", "cost", "dead-letters"),
+        *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "prune"),
         *("record", "replay", "smoke", "status", "upload"),
     }
 
@@ -93,6 +93,14 @@ def test_a_backfill_is_planned(command: Command) -> None:
     """`backfill --dry-run` counts the objects of the input bucket."""
     command("upload", "photo.jpg")
     assert command("backfill", "--dry-run")["current"] >= 1
+
+
+def test_a_prune_is_planned(command: Command, stack: Stack) -> None:
+    """`prune --dry-run` reads both buckets."""
+    command("upload", "photo.jpg")
+    pruned = command("prune", "--dry-run")
+    assert pruned["bucket"] == stack.settings.output_bucket
+    assert pruned["kinds"]["in_use"]["objects"] >= 2
 
 
 def test_costs_are_estimated(command: Command) -> None:
