@@ -19,7 +19,7 @@ SIDE = 10_000
 CACHE = Path(__file__).parents[1] / ".local" / "bench"
 
 PROGRAM = """
-import json, os, sys
+import json, os, resource, sys
 from pathlib import Path
 os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
@@ -31,12 +31,15 @@ specs = Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
 for path in sys.stdin.read().splitlines():
     print(json.dumps([path, "began", 0]), flush=True)
     try:
-        make_thumbnails(Path(path).read_bytes(), specs, int(sys.argv[1]))
+        make_thumbnails(Path(path).read_bytes(), specs, int(sys.argv[1]), 600.0)
         outcome = "thumbnail"
     except PermanentError as error:
         outcome = type(error).__name__
+        if str(error).startswith("Memory ran out"):
+            outcome = "killed"  # a child was, or an allocation failed: the estimate was too low
     status = Path("/proc/self/status").read_text()
-    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = max(child, int(status.partition("VmHWM:")[2].split()[0])) / 1024
     print(json.dumps([path, outcome, peak]), flush=True)
 """
 
@@ -94,6 +97,7 @@ HUGE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "progressive.jpg": ("JPEG", "RGB", {"quality": 50, "progressive": True}),
     "rgb.png": ("PNG", "RGB", {"compress_level": 1}),
     "rgba.png": ("PNG", "RGBA", {"compress_level": 1}),
+    "lzw.tif": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
     "palette.png": ("PNG", "P", {"compress_level": 1, "transparency": 7}),
     "lossy.webp": ("WEBP", "RGB", {"method": 0, "quality": 20}),
     "rgb.avif": ("AVIF", "RGB", {"speed": 10, "quality": 20}),

@@ -51,9 +51,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return a list of the seconds that each child process may take."""
     found: list[float] = []
 
-    def counted(work: Callable[[], Made], seconds: float) -> Made:
-        found.append(seconds)
-        return time_limit.in_child(work, seconds)
+    def counted(work: Callable[[], Made], seconds: float, spent: float) -> Made:
+        found.append(seconds - spent)
+        return time_limit.in_child(work, seconds, spent)
 
     monkeypatch.setattr(thumbnails, "in_child", counted)
     return found
@@ -170,11 +170,14 @@ def test_an_image_of_unknown_time_is_made_in_a_child(kind: str, children: list[f
     assert 0 < seconds <= ENOUGH
 
 
-@pytest.mark.parametrize("seconds", [22.0, 2.0])
-def test_the_time_left_decides(seconds: float, children: list[float]) -> None:
-    """A large AVIF that is quick enough for 22 s is made in a child where only 2 s are left."""
-    assert made_within(seconds, large("AVIF", speed=10)).thumbnails
-    assert len(children) == (0 if seconds > 10 else 1)
+@pytest.mark.parametrize(("share", "forked"), [(1.0, 0), (0.1, 1)])
+def test_the_share_of_a_cpu_decides(
+    share: float, forked: int, children: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large AVIF that is quick enough for 22 s is made in a child with a tenth of the CPU."""
+    monkeypatch.setattr(time_limit, "FULL_CPU_MB", time_limit.FULL_CPU_MB / share)
+    assert made_within(22.0, large("AVIF", speed=10)).thumbnails
+    assert len(children) == forked
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def make_thumbnails(
     began = time.monotonic()
     with suppress(LongCall), alarm(seconds):
         return _make(data, specs, memory_mb, seconds)
-    left = seconds - (time.monotonic() - began)
-    return in_child(lambda: _make(data, specs, memory_mb, copied_mb=CHILD_MB), left)
+    spent = time.monotonic() - began
+    return in_child(lambda: _make(data, specs, memory_mb, copied_mb=CHILD_MB), seconds, spent)
 
 
 def _make(

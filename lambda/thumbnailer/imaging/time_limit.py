@@ -65,11 +65,11 @@ def alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def in_child[T](work: Callable[[], T], seconds: float) -> T:
+def in_child[T](work: Callable[[], T], seconds: float, spent: float = 0.0) -> T:
     """Do `work` in a child process, and return or raise what it returns or raises.
 
-    The child is killed after `seconds`: ImageTooSlow. Raises ImageTooLarge or CorruptImage where
-    the child is killed or crashes.
+    The child is killed after `seconds`, of which `spent` are over: ImageTooSlow. Raises
+    ImageTooLarge or CorruptImage where the child is killed or crashes.
     """
     import multiprocessing  # noqa: PLC0415 - most images need no child
     from multiprocessing.connection import Connection  # noqa: PLC0415
@@ -85,7 +85,7 @@ def in_child[T](work: Callable[[], T], seconds: float) -> T:
         child.start()
     sender.close()
     try:
-        if not receiver.poll(max(seconds, 0.0)):
+        if not receiver.poll(max(seconds - spent, 0.0)):
             raise _too_slow(seconds)
         done, outcome = receiver.recv()
     except EOFError as error:
