@@ -9,7 +9,8 @@
     │   ├── UnsupportedImage     not an image, or of an unsupported format
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
-    │   └── KeyTooLong           a thumbnail's key would be longer than S3 allows
+    │   ├── KeyTooLong           a thumbnail's key would be longer than S3 allows
+    │   └── KeyOccupied          a thumbnail's key belongs to something else
     └── TransientError         may succeed later: retried
         ├── StorageUnavailable   S3 failed, timed out, throttled or lost the connection
         ├── StorageDenied        S3 refused: a policy or credential must change
@@ -67,6 +68,10 @@ class ImageTooLarge(PermanentError):
 
 class KeyTooLong(PermanentError):
     """A thumbnail's key would be longer than S3 allows."""
+
+
+class KeyOccupied(PermanentError):
+    """The key of a thumbnail or manifest belongs to something that this pipeline did not write."""
 
 
 class TransientError(PipelineError):

@@ -133,7 +133,7 @@ MUTATIONS: Final = (
     Mutation(
         "every existing thumbnail counts as current",
         "thumbnailer.reconcile",
-        "if existing and self._should_stay(existing, ours):",
+        "if existing and self._should_stay(new.key, existing, ours):",
         "if existing:",
     ),
     Mutation(
@@ -204,53 +204,53 @@ MUTATIONS: Final = (
     Mutation(
         "no manifest is written",
         "thumbnailer.reconcile",
-        "if not self.settings.write_manifest or writer.owner is not None:",
+        "if not self.settings.write_manifest or writer.owner is not None or writer.occupied:",
         "if True:",
     ),
     Mutation(
         "a source that does not own the thumbnails writes a manifest",
         "thumbnailer.reconcile",
-        "if not self.settings.write_manifest or writer.owner is not None:",
-        "if not self.settings.write_manifest:",
+        "if not self.settings.write_manifest or writer.owner is not None or writer.occupied:",
+        "if not self.settings.write_manifest or writer.occupied:",
     ),
     # --- reconcile.py: deletions
     Mutation(
         "nothing is deleted",
         "thumbnailer.reconcile",
-        "tried = {key: self._delete(key, upload.key) for key in keys}",
+        "tried = {key: _delete(output, key, state, upload.key) for key, state in made}",
         "tried = {}",
     ),
     Mutation(
         "thumbnails of another source are deleted",
         "thumbnailer.reconcile",
-        "if existing is None or theirs is None or theirs.key != source_key:",
-        "if existing is None:",
+        "return theirs is not None and theirs.key == source_key",
+        "return theirs is not None",
     ),
     Mutation(
         "deletions are unconditional",
         "thumbnailer.storage.boto3_bucket",
-        "(self._client.delete_object, key, IfMatch=f'\"{replacing}\"')",
-        "(self._client.delete_object, key)",
+        "(self._client.delete_object, Key=key, IfMatch=f'\"{replacing}\"')",
+        "(self._client.delete_object, Key=key)",
     ),
     Mutation(
         "no check of the source after a deletion",
         "thumbnailer.reconcile",
-        "if any(each is not None for each in tried.values()) and source.head(upload.key):",
+        "if tried and source.head(upload.key):",
         "if False:",
     ),
     Mutation(
         "no check of the source after a deletion whose reply was lost",
         "thumbnailer.reconcile",
-        "if any(each is not None for each in tried.values()) and source.head(upload.key):",
+        "if tried and source.head(upload.key):",
         "if any(tried.values()) and source.head(upload.key):",
     ),
     Mutation(
         "a deletion gives up when another writer was faster",
         "thumbnailer.reconcile",
-        """            if output.delete(key, replacing=existing.etag):
-                return True
+        """        if output.delete(key, replacing=existing.etag):
+            return True
 """,
-        """            return output.delete(key, replacing=existing.etag)
+        """        return output.delete(key, replacing=existing.etag)
 """,
     ),
     # --- reconcile.py: failures
@@ -281,8 +281,12 @@ MUTATIONS: Final = (
     Mutation(
         "only_missing accepts any thumbnail",
         "thumbnailer.reconcile",
-        "and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, wanted))",
-        "",
+        """                case _:
+                    return False
+        if occupied:""",
+        """                case _:
+                    continue
+        if occupied:""",
     ),
     # --- storage: responses of the clients
     Mutation(
