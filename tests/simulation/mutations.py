@@ -213,6 +213,75 @@ MUTATIONS: Final = (
         "if not self.settings.write_manifest or writer.owner is not None or writer.occupied:",
         "if not self.settings.write_manifest or writer.occupied:",
     ),
+    Mutation(
+        "a thumbnail with other settings counts as current",
+        "thumbnailer.provenance",
+        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
+        "(self.key, self.etag) == (other.key, other.etag)",
+    ),
+    # --- reconcile.py: objects that the function did not write
+    Mutation(
+        "an object without provenance is overwritten",
+        "thumbnailer.reconcile",
+        """                self.occupied.append(key)
+                return True
+""",
+        """                return False
+""",
+    ),
+    Mutation(
+        "an object without provenance counts as a thumbnail",
+        "thumbnailer.reconcile",
+        """                self.occupied.append(key)
+                return True
+""",
+        """                return True
+""",
+    ),
+    Mutation(
+        "occupied keys are no failure",
+        "thumbnailer.reconcile",
+        "if writer.occupied and writer.owner is None:",
+        "if False:",
+    ),
+    Mutation(
+        "an occupied key stops the other thumbnails",
+        "thumbnailer.reconcile",
+        "if not is_new:",
+        "if not is_new and not self.occupied:",
+    ),
+    Mutation(
+        "a manifest is written although a thumbnail's key is occupied",
+        "thumbnailer.reconcile",
+        "or writer.owner is not None or writer.occupied:",
+        "or writer.owner is not None:",
+    ),
+    Mutation(
+        "occupied keys are a failure of bytes that were not read",
+        "thumbnailer.reconcile",
+        "self._give_up(upload, found.state.etag, _key_occupied(writer.occupied))",
+        "raise Failed(_key_occupied(writer.occupied), upload.etag)",
+    ),
+    Mutation(
+        "only_missing takes occupied keys for current thumbnails",
+        "thumbnailer.reconcile",
+        """                    occupied.append(key)
+        """,
+        """                    pass
+        """,
+    ),
+    Mutation(
+        "only_missing fails for occupied keys without a check of the source",
+        "thumbnailer.reconcile",
+        "self._give_up(upload, etag, _key_occupied(occupied))",
+        "raise Failed(_key_occupied(occupied), etag)",
+    ),
+    Mutation(
+        "only_missing gives up a source that changes while its keys are checked",
+        "thumbnailer.reconcile",
+        "            with suppress(SourceChanged):\n",
+        "            if True:\n",
+    ),
     # --- reconcile.py: deletions
     Mutation(
         "nothing is deleted",
@@ -225,6 +294,30 @@ MUTATIONS: Final = (
         "thumbnailer.reconcile",
         "return theirs is not None and theirs.key == source_key",
         "return theirs is not None",
+    ),
+    Mutation(
+        "objects without provenance are deleted",
+        "thumbnailer.reconcile",
+        "return theirs is not None and theirs.key == source_key",
+        "return theirs is None or theirs.key == source_key",
+    ),
+    Mutation(
+        "only what the settings name is deleted",
+        "thumbnailer.reconcile",
+        "listing = _list(output, wide)",
+        "listing = Listing((), more=True)",
+    ),
+    Mutation(
+        "only what begins like the names of the current template is deleted",
+        "thumbnailer.reconcile",
+        "wide, narrow = self.settings.key_prefixes(source_key)",
+        "narrow = wide = self.settings.key_prefixes(source_key)[1]",
+    ),
+    Mutation(
+        "manifests are deleted after thumbnails",
+        "thumbnailer.reconcile",
+        "key=lambda each: each[0] not in manifests",
+        "key=lambda each: each[0] in manifests",
     ),
     Mutation(
         "deletions are unconditional",
@@ -377,6 +470,16 @@ MUTATIONS: Final = (
         "thumbnailer.storage.s3_bucket",
         """        except UnreadableHeaderError:
             return self._boto3().get(key)
+""",
+        """        except UnreadableHeaderError:
+            return None
+""",
+    ),
+    Mutation(
+        "boto3 does not look at an object whose headers obstore cannot read",
+        "thumbnailer.storage.s3_bucket",
+        """        except UnreadableHeaderError:
+            return self._boto3().head(key)
 """,
         """        except UnreadableHeaderError:
             return None
