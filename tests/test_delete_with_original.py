@@ -184,8 +184,11 @@ def test_the_source_is_checked_even_if_a_client_repeated_its_delete(
 def test_the_deletion_of_a_source_with_too_long_a_key_is_no_failure(
     pipeline: DeletingPipeline,
 ) -> None:
-    """Such a source never had thumbnails, so there is nothing to delete."""
-    assert pipeline.process("uploads/" + "x" * 1016) == Skipped(GONE)
+    """Such a source never had thumbnails. No request names a key that S3 would refuse."""
+    for template in (KEY_TEMPLATE, "thumbnails/{dir}{stem}_{width}", "t/{width}/{stem}"):
+        pipeline.settings = earlier(output_key_template=template, input_prefix="u/")
+        assert pipeline.process("u/" + "x" * 1022) == Skipped(GONE)
+    assert all(len(key.encode()) <= 1024 for _, key in pipeline.requests())
 
 
 # --- what earlier settings made ---------------------------------------------------------------

@@ -370,6 +370,7 @@ def test_an_object_with_headers_that_are_not_ascii_is_read(
     assert found is not None
     assert found.etag == "e1"
     assert found.metadata["recipe"] == "r"
+    assert bucket.head_all(["k", "k2"]) == [found, found]
 
 
 def test_a_request_uses_the_largest_budget_that_fits_into_the_time_left(
