@@ -167,7 +167,9 @@ class Invariants:
             existing = self._world.s3.buckets[OUTPUT].get(output_key)
             if existing is not None and not _same(existing, expected):
                 theirs = self._provenance.of(existing.metadata)
-                if theirs is None or (theirs.modified, theirs.key) <= (source.modified, key):
+                if theirs is None or theirs.key == key:
+                    return None
+                if (theirs.modified, theirs.key) <= (source.modified, key):
                     return None
                 owner = theirs.key
             (last if is_manifest else puts).append(("PUT", output_key))
@@ -297,6 +299,19 @@ class Invariants:
         """Keys of a source's outputs at which there are objects that the function did not write."""
         return set(settings.outputs(key)) & self.foreign.keys()
 
+    def _incomplete(self, key: str, settings: Any) -> bool:
+        """Whether a source cannot have all its thumbnails, and so may have an older manifest.
+
+        Their keys are occupied, or belong to a newer source that left them: it was deleted, or
+        overwritten by a corrupt file (docs/adr/0003).
+        """
+        sources = self._world.s3.buckets[INPUT]
+        for owner in {self._owner(each) for each in settings.outputs(key)} - {key, None}:
+            source = sources.get(str(owner))
+            if source.body.startswith(CORRUPT) if source else not self._deletes:
+                return True
+        return bool(self._occupied(key, settings))
+
     def _must_be_reported(self, key: str, source: StoredObject, *, backfilled: bool) -> bool:
         """Whether a message must say that a source is corrupt or that its keys are occupied.
 
@@ -338,7 +353,7 @@ class Invariants:
             existing = self._world.s3.buckets[OUTPUT].get(output_key)
             if output_key in self.foreign:
                 continue
-            incomplete = output_key == manifest_key and self._occupied(key, settings)
+            incomplete = output_key == manifest_key and self._incomplete(key, settings)
             deleted = not backfilled and self._deleted_with_newer(key, source, output_key)
             if existing is not None:
                 if output_key != manifest_key or not (deleted or incomplete):
@@ -437,7 +452,7 @@ class Invariants:
             ):
                 return
             is_manifest = output_key == self._deployed.manifest_key(theirs.key)
-            incomplete = is_manifest and self._occupied(theirs.key, self._deployed)
+            incomplete = is_manifest and self._incomplete(theirs.key, self._deployed)
             deleted = self._deleted_with_newer(theirs.key, source, output_key)
             if not incomplete and not (is_manifest and deleted):
                 self._fail(f"{output_key} is of older bytes of {theirs.key}")

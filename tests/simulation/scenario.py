@@ -144,7 +144,7 @@ class Scenario:
             corrupt=rng.choice((0.0, 0.0, 0.3)),
             stalled=rng.choice((0.0, 0.5)),
             unreadable_headers=rng.choice((0.0, 0.0, 0.0, 0.2)),
-            deletions=rng.choice((0.0, 0.3, 0.5)),
+            deletions=rng.choice((0.3, 0.5) if changing and deleting else (0.0, 0.3, 0.5)),
             duplicates=rng.choice((0.0, 0.3)),
             merged=rng.choice((0.0, 0.3)),
             backfills=rng.choice((0.3, 0.5) if occupied else (0.0, 0.0, 0.3)),
