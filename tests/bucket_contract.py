@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from thumbnailer.storage import Bucket, Headers, Object
+from thumbnailer.storage import Bucket, Headers, Listing, Object
 
 HEADERS = Headers("image/webp", "max-age=60", {"source-key": "uploads/%C3%A5.jpg", "recipe": "r"})
 PLAIN_KEYS = [
@@ -91,6 +91,51 @@ def test_only_the_version_with_the_etag_is_deleted(bucket: Bucket) -> None:
     assert bucket.delete("k", replacing=second.etag)
     assert bucket.head("k") is None
     assert not bucket.delete("k", replacing=second.etag)
+
+
+NAMES = ["a/photo.json", "a/photo_128w.webp", "a/photo2_128w.webp", "a/photo/x", "a/phot", "a//b"]
+STRANGE_NAMES = ["s/\t\x01", "s/ +%2F&", "s/\ufffc", "s/😀"]
+
+
+def test_keys_are_listed_by_prefix_in_the_order_of_their_bytes(bucket: Bucket) -> None:
+    """A prefix is any text, not only a folder; names with any characters are returned exactly."""
+    if not hasattr(bucket, "list_keys"):
+        pytest.skip("obstore lists whole folders only, so boto3 is used (docs/adr/0011)")
+    for key in [*NAMES, *STRANGE_NAMES]:
+        assert write(bucket, key)
+    assert bucket.list_keys("a/photo", 10) == Listing(
+        ("a/photo.json", "a/photo/x", "a/photo2_128w.webp", "a/photo_128w.webp"), more=False
+    )
+    assert bucket.list_keys("a//", 10) == Listing(("a//b",), more=False)
+    assert bucket.list_keys("b", 10) == Listing((), more=False)
+    assert bucket.list_keys("s/", 10) == Listing(tuple(STRANGE_NAMES), more=False)
+
+
+def test_a_listing_says_whether_there_are_more_keys(bucket: Bucket) -> None:
+    """It has at most `limit` keys, the first ones."""
+    if not hasattr(bucket, "list_keys"):
+        pytest.skip("obstore lists whole folders only, so boto3 is used (docs/adr/0011)")
+    for key in "abc":
+        assert write(bucket, key)
+    assert bucket.list_keys("", 2) == Listing(("a", "b"), more=True)
+    assert bucket.list_keys("", 3) == Listing(("a", "b", "c"), more=False)
+
+
+def test_each_of_several_objects_is_found_or_missing(bucket: Bucket) -> None:
+    """The states are in the order of the keys, which may need either client."""
+    if not hasattr(bucket, "head_all"):
+        pytest.skip("only S3Bucket makes several requests at once")
+    keys = ["a", "missing", "a//b"]
+    assert bucket.put(Object("a", b"webp", HEADERS), replacing=None)
+    assert bucket.put(Object("a//b", b"webp", HEADERS), replacing=None)
+    assert bucket.head_all(keys) == [bucket.head(key) for key in keys]
+    assert bucket.head_all(keys)[1] is None
+    assert bucket.head_all([]) == []
+
+
+def write(bucket: Bucket, key: str) -> bool:
+    """Write a small object."""
+    return bucket.put(Object(key, b"webp", HEADERS), replacing=None)
 
 
 def test_a_large_body_is_written_by_one_put(bucket: Bucket) -> None:

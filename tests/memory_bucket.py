@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from thumbnailer.storage import Headers, Object, State, Stored
+from thumbnailer.storage import Headers, Listing, Object, State, Stored
 
 
 class MemoryBucket:
@@ -82,6 +82,17 @@ class MemoryBucket:
         del self.objects[key]
         self.after("delete", key)
         return True
+
+    def list_keys(self, prefix: str, limit: int) -> Listing:
+        """See storage.Bucket."""
+        self._begin("list", prefix)
+        keys = sorted(key for key in self.objects if key.startswith(prefix))
+        self.after("list", prefix)
+        return Listing(tuple(keys[:limit]), len(keys) > limit)
+
+    def head_all(self, keys: Sequence[str]) -> list[State | None]:
+        """See storage.Bucket; the requests are made one after another."""
+        return [self.head(key) for key in keys]
 
     def _begin(self, request: str, key: str) -> None:
         self.requests.append((request, key))

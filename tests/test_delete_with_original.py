@@ -1,17 +1,19 @@
 """Delete with original: a deleted source takes along its own outputs, and no others."""
 
 from copy import replace
+from typing import Any
 
 import pytest
 from memory_bucket import MemoryBucket
 from test_reconcile import KEY, SETTINGS, THUMBNAILS, P, Pipeline, Q, once
 
 from thumbnailer.errors import StorageUnavailable
-from thumbnailer.events import Upload
 from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Skipped
+from thumbnailer.settings import KEY_TEMPLATE, Settings, parse_sizes
 from thumbnailer.storage import Headers
+from thumbnailer.telemetry import Telemetry
 
 DELETING = replace(SETTINGS, delete_with_original=True)
 GONE = "the source is gone"
@@ -21,10 +23,6 @@ class DeletingPipeline(Pipeline):
     """A pipeline that deletes outputs with their original."""
 
     settings = DELETING
-
-    def process(self, key: str = KEY, **options: bool) -> Done | Skipped:
-        """Reconcile one upload, or a deletion."""
-        return self.reconciler(self.settings).process(Upload("input", key), **options)
 
     def upload(self, key: str = KEY, body: bytes = P) -> None:
         """Upload a source, make its outputs, and forget the requests."""
@@ -44,15 +42,16 @@ def pipeline() -> DeletingPipeline:
 
 
 def test_thumbnails_are_deleted_with_their_original(pipeline: DeletingPipeline) -> None:
-    """The source costs a GET and a HEAD, and each thumbnail a HEAD and a conditional DELETE."""
+    """It costs a listing, a GET and a HEAD of the source, a HEAD and a DELETE of each thumbnail."""
     pipeline.upload()
     pipeline.delete()
-    assert pipeline.process() == Skipped(GONE, THUMBNAILS[::-1])
+    assert pipeline.process() == Skipped(GONE, THUMBNAILS)
     assert pipeline.output.objects == {}
     assert pipeline.requests() == [
         ("get", KEY),
         ("head", KEY),
-        *[(request, key) for key in THUMBNAILS[::-1] for request in ("head", "delete")],
+        ("list", "a/photo"),
+        *[(request, key) for request in ("head", "delete") for key in THUMBNAILS],
     ]
 
 
@@ -61,7 +60,7 @@ def test_the_manifest_is_deleted_before_the_thumbnails(pipeline: DeletingPipelin
     pipeline.settings = replace(DELETING, write_manifest=True)
     pipeline.upload()
     pipeline.delete()
-    assert pipeline.process() == Skipped(GONE, ("a/photo.json", *THUMBNAILS[::-1]))
+    assert pipeline.process() == Skipped(GONE, ("a/photo.json", *THUMBNAILS))
     assert pipeline.output.objects == {}
 
 
@@ -185,5 +184,139 @@ def test_the_source_is_checked_even_if_a_client_repeated_its_delete(
 def test_the_deletion_of_a_source_with_too_long_a_key_is_no_failure(
     pipeline: DeletingPipeline,
 ) -> None:
-    """Such a source never had thumbnails, so there is nothing to delete."""
-    assert pipeline.process("uploads/" + "x" * 1016) == Skipped(GONE)
+    """Such a source never had thumbnails. No request names a key that S3 would refuse."""
+    for template in (KEY_TEMPLATE, "thumbnails/{dir}{stem}_{width}", "t/{width}/{stem}"):
+        pipeline.settings = earlier(output_key_template=template, input_prefix="u/")
+        assert pipeline.process("u/" + "x" * 1022) == Skipped(GONE)
+    assert all(len(key.encode()) <= 1024 for _, key in pipeline.requests())
+
+
+# --- what earlier settings made ---------------------------------------------------------------
+def earlier(**settings: Any) -> Settings:
+    """Return the settings of DELETING with some of them different."""
+    return replace(DELETING, **settings)
+
+
+EARLIER = {
+    "more sizes": earlier(sizes=parse_sizes("64,128,512,1024")),
+    "other sizes": earlier(sizes=parse_sizes("64,9999")),
+    "a manifest": earlier(write_manifest=True),
+    "{ext} in the keys, with a manifest": earlier(
+        write_manifest=True, output_key_template="{dir}{stem}.{ext}_{width}.webp"
+    ),
+    "another separator": earlier(output_key_template="{dir}{stem}-{width}px.webp"),
+    "a folder for each image": earlier(output_key_template="{dir}{stem}/{width}.webp"),
+    "no separator": earlier(output_key_template="{dir}{stem}{width}"),
+    "another quality": earlier(quality=1),
+    "a setting that deletes nothing": earlier(delete_with_original=False),
+}
+
+
+@pytest.mark.parametrize("settings", EARLIER.values(), ids=EARLIER)
+@pytest.mark.parametrize("template", [KEY_TEMPLATE, "{dir}{stem}.{ext}_{width}.webp"])
+def test_what_earlier_settings_made_is_deleted_with_the_original(
+    pipeline: DeletingPipeline, settings: Settings, template: str
+) -> None:
+    """Sizes, manifests, qualities, and templates whose keys begin with folder and stem too."""
+    for pipeline.settings in (settings, earlier(output_key_template=template)):
+        pipeline.input.upload(KEY, P)
+        assert isinstance(pipeline.process(), Done)
+    pipeline.delete()
+    pipeline.process()
+    assert pipeline.output.objects == {}
+
+
+@pytest.mark.parametrize("template", ["t/{width}/{dir}{stem}.webp", "{width}-{stem}"])
+def test_what_earlier_settings_made_is_deleted_even_if_all_keys_begin_alike(
+    pipeline: DeletingPipeline, template: str
+) -> None:
+    """Then the whole bucket is looked through, up to the limit, and only for the stem."""
+    pipeline.settings = earlier(output_key_template=template, sizes=parse_sizes("64,128,256"))
+    pipeline.upload()
+    pipeline.upload("uploads/a/other.jpg")
+    pipeline.settings = earlier(output_key_template=template)
+    pipeline.delete()
+    pipeline.process()
+    assert len(pipeline.output.objects) == 3
+    heads = [key for request, key in pipeline.requests() if request == "head"]
+    assert heads
+    assert all("photo" in key for key in heads)
+
+
+def test_objects_of_other_originals_with_the_same_beginning_are_kept(
+    pipeline: DeletingPipeline,
+) -> None:
+    """a/photo2.jpg, a/photo.jpg/x.jpg and a/photo_128w.jpg are other originals than a/photo.jpg."""
+    others = ("uploads/a/photo2.jpg", "uploads/a/photo.jpg/x.jpg", "uploads/a/photo_128w.jpg")
+    for key in (KEY, *others):
+        pipeline.upload(key)
+    pipeline.output.upload("a/photo_by-hand.webp", b"by hand")
+    pipeline.delete()
+    assert pipeline.process() == Skipped(GONE, THUMBNAILS)
+    assert all(pipeline.shows(P, key) for key in others)
+    assert pipeline.output.objects["a/photo_by-hand.webp"][1] == b"by hand"
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the reasons of the warnings that are logged."""
+    reasons: list[str] = []
+    monkeypatch.setattr(Telemetry, "degraded", lambda *arguments: reasons.append(arguments[-1]))
+    return reasons
+
+
+def test_at_most_a_thousand_keys_are_checked_and_the_rest_is_logged(
+    pipeline: DeletingPipeline, logged: list[str]
+) -> None:
+    """What the settings name, and what begins like it, is found even among more keys."""
+    pipeline.settings = earlier(sizes=parse_sizes("64,128,512"), write_manifest=True)
+    pipeline.upload()
+    pipeline.settings = DELETING
+    for number in range(1200):
+        pipeline.output.upload(f"a/photo1{number:04}_128w.webp", b"")
+    pipeline.delete()
+    outcome = pipeline.process()
+    assert isinstance(outcome, Skipped)
+    assert outcome.deleted == ("a/photo.json", *THUMBNAILS, "a/photo_64w.webp")
+    assert len([each for each in pipeline.requests() if each[0] == "head"]) == 1 + 1000
+    (reason,) = logged
+    assert "image-pipeline prune" in reason
+
+
+def test_with_a_template_whose_keys_begin_alike_the_current_outputs_are_deleted(
+    pipeline: DeletingPipeline, logged: list[str]
+) -> None:
+    """They are named, not found, so that no number of other objects hides them."""
+    pipeline.settings = earlier(output_key_template="t/{width}/{dir}{stem}", write_manifest=True)
+    pipeline.upload()
+    for number in range(1200):
+        pipeline.output.upload(f"t/0/{number}", b"")
+    pipeline.delete()
+    outcome = pipeline.process()
+    assert isinstance(outcome, Skipped)
+    assert set(outcome.deleted) == {"a/photo.json", "t/128/a/photo", "t/512/a/photo"}
+    assert len(logged) == 1
+
+
+def test_no_more_keys_are_checked_when_the_time_is_nearly_up(
+    pipeline: DeletingPipeline, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found by then is deleted, and the rest is logged."""
+    pipeline.upload()
+    for number in range(500):
+        pipeline.output.upload(f"a/photo~{number}", b"")
+    pipeline.delete()
+    left = iter([20.0, 20.0, 1.0])
+    reconciler = pipeline.reconciler()._replace(remaining=lambda: next(left))
+    monkeypatch.setattr(pipeline, "reconciler", lambda: reconciler)
+    assert pipeline.process() == Skipped(GONE, THUMBNAILS)
+    assert len([each for each in pipeline.requests() if each[0] == "head"]) == 1 + 200
+    assert len(logged) == 1
+
+
+def test_an_upload_lists_nothing(pipeline: DeletingPipeline) -> None:
+    """Only a source that is gone costs a listing."""
+    pipeline.input.upload(KEY, P)
+    for _ in range(2):
+        pipeline.process()
+    assert "list" not in {request for request, _ in pipeline.requests()}

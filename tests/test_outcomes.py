@@ -1,5 +1,6 @@
 """What is found of an upload in the output bucket and on the queue, and how that is waited for."""
 
+from copy import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def test_a_survey_grows_to_its_last_sums(stack: Stack, monkeypatch: pytest.Monke
     *_, cut = backfill.survey(stack, "uploads/", 3)
     assert (cut.objects, cut.beyond) == (3, True)
     assert list(backfill.survey(stack, "uploads/none", 3)) == [Survey()]
+
+
+def test_a_survey_counts_images_that_lack_only_occupied_keys(stack: Stack) -> None:
+    """A backfill makes nothing of them. Where something else is missing too, it does."""
+    stack = replace(stack, settings=replace(stack.settings, write_manifest=True))
+    for name in ("done", "other"):
+        upload_with_thumbnails(stack, f"uploads/{name}.jpg", jpeg())
+        stack.aws.s3.put_object(Bucket=OUTPUT, Key=f"{name}_128w.webp", Body=b"by hand")
+    stack.aws.s3.delete_object(Bucket=OUTPUT, Key="other_512w.webp")
+    *_, found = backfill.survey(stack, "uploads/", 100)
+    size = len(jpeg())
+    assert found == Survey(2, 2 * size, to_make=1, to_make_size=size, occupied=1)
 
 
 def test_a_smoke_test_that_fails_cleans_up_and_names_the_step(stack: Stack) -> None:

@@ -25,13 +25,12 @@ from image_pipeline.cli.commands import prune as command
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import costs
 from image_pipeline.stack import prune as prunes
-from image_pipeline.stack.backfill import RESERVED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Found, Kind, Outcome, Survey
 from thumbnailer.events import Upload
 from thumbnailer.provenance import LONG_AGO, Provenance
 from thumbnailer.reconcile import Done, Reconciler
-from thumbnailer.settings import parse_sizes
+from thumbnailer.settings import RESERVED_PREFIX, parse_sizes
 from thumbnailer.storage import S3Bucket
 from thumbnailer.telemetry import Telemetry
 
@@ -185,13 +184,13 @@ def test_foreign_objects_are_counted_and_stay(stack: Stack) -> None:
 def test_the_results_of_backfills_are_not_even_read(stack: Stack) -> None:
     """They are no objects of originals, with metadata that says so or without."""
     results = source()["Resources"]["BackfillStateMachine"]["Properties"]
-    assert results["DefinitionSubstitutions"]["ResultsPrefix"].startswith(RESERVED)
+    assert results["DefinitionSubstitutions"]["ResultsPrefix"].startswith(RESERVED_PREFIX)
     upload(stack)
     head = stack.aws.s3.head_object(Bucket=OUTPUT, Key=MANIFEST)
-    key = f"{RESERVED}backfill/run/manifest.json"
+    key = f"{RESERVED_PREFIX}backfill/run/manifest.json"
     stack.aws.s3.put_object(Bucket=OUTPUT, Key=key, Metadata=head["Metadata"])
     remove(stack)
-    for prefix in ("", RESERVED):
+    for prefix in ("", RESERVED_PREFIX):
         for adopt in (False, True):
             survey = look(stack, prefix, adopt=adopt)
             apply(stack, survey)

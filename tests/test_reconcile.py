@@ -11,10 +11,12 @@ from pictures import decoded, encoded, jpeg
 from PIL import Image
 
 from thumbnailer import reconcile
+from thumbnailer.dead_letters import error_summary
 from thumbnailer.errors import (
     CorruptImage,
     ImageTooLarge,
     ImageTooSlow,
+    KeyOccupied,
     KeyTooLong,
     OutOfTime,
     SourceUnsettled,
@@ -40,13 +42,16 @@ THUMBNAILS = ("a/photo_128w.webp", "a/photo_512w.webp")
 class Pipeline:
     """An input and an output bucket in memory, and reconcilers that use them."""
 
+    settings = SETTINGS
+
     def __init__(self) -> None:
         self.input = MemoryBucket("input")
         self.output = MemoryBucket("output")
 
-    def reconciler(self, settings: Settings = SETTINGS) -> Reconciler:
+    def reconciler(self, settings: Settings | None = None) -> Reconciler:
         """Return a reconciler as in one invocation, with 20 s left."""
         buckets = {"input": self.input, "output": self.output}
+        settings = settings or self.settings
         return Reconciler(
             settings, Telemetry("ERROR"), lambda name: buckets[name], lambda: 20.0, 20.0
         )
@@ -420,12 +425,161 @@ def test_the_reason_for_a_lost_collision_names_the_newer_source(pipeline: Pipeli
     assert "uploads/a.png" in outcome.reason
 
 
-def test_an_object_without_provenance_is_replaced(pipeline: Pipeline) -> None:
-    """An object at a thumbnail's key that was not written by this pipeline is overwritten."""
-    pipeline.output.upload(THUMBNAILS[0], b"written by hand")
+BY_HAND = b"written by hand"
+
+
+def key_occupied(pipeline: Pipeline, *keys: str, key: str = KEY, **options: Any) -> None:
+    """Check that an upload fails with KeyOccupied, and that the message names exactly `keys`."""
+    with pytest.raises(Failed) as raised:
+        pipeline.process(key, **options)
+    assert isinstance(raised.value.error, KeyOccupied)
+    assert raised.value.etag == pipeline.input.objects[key][0].etag
+    message = str(raised.value)
+    assert message.endswith(": " + ", ".join(keys))
+    assert "prune --adopt" in message
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"owner": "site"}, {"recipe": "soup"}, {"source-key": "base64,damaged!"}]
+)
+def test_an_object_without_provenance_is_never_replaced(
+    pipeline: Pipeline, metadata: dict[str, str]
+) -> None:
+    """It stays as it is, the other thumbnails are written, and the upload fails permanently."""
+    foreign = pipeline.output.upload(THUMBNAILS[0], BY_HAND, Headers("text/plain", "", metadata))
+    pipeline.input.upload(KEY, P)
+    for _ in range(2):
+        key_occupied(pipeline, THUMBNAILS[0])
+        assert pipeline.output.objects[THUMBNAILS[0]] == (foreign, BY_HAND)
+        assert set(pipeline.output.objects) == set(THUMBNAILS)
+
+
+@pytest.mark.parametrize("missing", [(), ("source-etag",), ("source-modified", "recipe")])
+def test_an_object_whose_provenance_is_incomplete_is_replaced(
+    pipeline: Pipeline, missing: tuple[str, ...]
+) -> None:
+    """As long as it names a source, this pipeline wrote it; so did every earlier version."""
     pipeline.input.upload(KEY, P)
     pipeline.process()
+    state, body = pipeline.output.objects[THUMBNAILS[0]]
+    rest = {name: value for name, value in state.metadata.items() if name not in missing}
+    pipeline.output.objects[THUMBNAILS[0]] = (state._replace(metadata=rest), body)
+    pipeline.input.upload(KEY, Q)
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.shows(Q)
+
+
+def test_there_is_no_manifest_where_a_thumbnails_key_is_occupied(pipeline: Pipeline) -> None:
+    """A manifest says that all thumbnails exist. An occupied manifest's key costs no thumbnail."""
+    pipeline.settings = replace(SETTINGS, write_manifest=True)
+    pipeline.input.upload(KEY, P)
+    pipeline.output.upload(THUMBNAILS[1], BY_HAND)
+    key_occupied(pipeline, THUMBNAILS[1])
+    assert set(pipeline.output.objects) == set(THUMBNAILS)
+    del pipeline.output.objects[THUMBNAILS[1]]
+    pipeline.output.upload("a/photo.json", BY_HAND)
+    key_occupied(pipeline, "a/photo.json")
     assert pipeline.shows(P)
+    assert pipeline.output.objects["a/photo.json"][1] == BY_HAND
+
+
+def test_occupied_keys_of_a_source_that_changes_meanwhile_are_no_failure(
+    pipeline: Pipeline,
+) -> None:
+    """The failure is that of the bytes that were read, so they are checked once more."""
+    pipeline.input.upload(KEY, P)
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    once(pipeline.input, "head", pipeline.input.objects.clear)
+    assert pipeline.process() == Skipped("the source is gone")
+
+
+def test_the_message_about_occupied_keys_says_what_to_do_however_long_they_are(
+    pipeline: Pipeline,
+) -> None:
+    """The advice comes before the keys, because a message has at most 2,000 characters."""
+    key = "uploads/" + "x" * 1000 + ".jpg"
+    pipeline.input.upload(key, P)
+    for output in SETTINGS.outputs(key):
+        pipeline.output.upload(output, BY_HAND)
+    with pytest.raises(Failed) as raised:
+        pipeline.process(key)
+    shown = error_summary(raised.value.error)["message"]
+    assert "prune --adopt" in shown
+    assert SETTINGS.thumbnail_key(key, SETTINGS.sizes[0]) in shown
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_only_missing_does_not_read_an_image_again_for_occupied_keys(
+    pipeline: Pipeline,
+    manifest: bool,  # noqa: FBT001 - parametrized
+) -> None:
+    """Where all other thumbnails are current, the message costs HEAD requests alone."""
+    pipeline.settings = replace(SETTINGS, write_manifest=manifest)
+    pipeline.input.upload(KEY, P)
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    key_occupied(pipeline, THUMBNAILS[0])
+    pipeline.requests()
+    key_occupied(pipeline, THUMBNAILS[0], only_missing=True)
+    heads = [("head", key) for key in THUMBNAILS]
+    assert pipeline.requests() == [("head", KEY), ("head", KEY), *heads]
+
+
+def test_only_missing_makes_what_is_missing_beside_occupied_keys(pipeline: Pipeline) -> None:
+    """Then the image is read, and the upload still fails."""
+    pipeline.input.upload(KEY, P)
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    key_occupied(pipeline, THUMBNAILS[0], only_missing=True)
+    assert set(pipeline.output.objects) == set(THUMBNAILS)
+
+
+def test_only_missing_processes_a_source_that_is_not_what_the_backfill_listed(
+    pipeline: Pipeline,
+) -> None:
+    """The etag of the listing no longer counts, neither for thumbnails nor for a failure."""
+    listed = pipeline.input.upload(KEY, P).etag
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    key_occupied(pipeline, THUMBNAILS[0])
+    newer = pipeline.input.upload(KEY, Q).etag
+    with pytest.raises(Failed) as raised:
+        pipeline.reconciler().process(Upload("input", KEY, listed), only_missing=True)
+    assert raised.value.etag == newer
+
+
+def test_the_older_of_two_sources_does_not_fail_for_occupied_keys(pipeline: Pipeline) -> None:
+    """The newer one has the other thumbnails, and so the failure."""
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    pipeline.input.upload(KEY, P)
+    pipeline.input.upload("uploads/a/photo.png", Q)
+    key_occupied(pipeline, THUMBNAILS[0], key="uploads/a/photo.png")
+    outcome = pipeline.process()
+    assert isinstance(outcome, Skipped)
+    assert "uploads/a/photo.png" in outcome.reason
+
+
+@pytest.mark.parametrize("key", ["uploads/_image-pipeline/a.jpg", "uploads/_image-pipeline/b/c"])
+@pytest.mark.parametrize("only_missing", [False, True])
+def test_no_upload_gets_a_key_among_the_results_of_backfills(
+    pipeline: Pipeline,
+    key: str,
+    only_missing: bool,  # noqa: FBT001 - parametrized
+) -> None:
+    """Such an upload fails permanently, before it is decoded, and nothing is written."""
+    pipeline.input.upload(key, P)
+    with pytest.raises(Failed, match="reserved") as raised:
+        pipeline.process(key, only_missing=only_missing)
+    assert isinstance(raised.value.error, KeyOccupied)
+    assert pipeline.output.objects == {}
+
+
+def test_a_manifest_and_a_thumbnail_of_one_source_never_share_a_key(pipeline: Pipeline) -> None:
+    """Otherwise each would overwrite the other for ever."""
+    template = "{stem}/{width}.json"
+    pipeline.settings = replace(SETTINGS, write_manifest=True, output_key_template=template)
+    pipeline.input.upload("uploads/128/128.jpg", P)
+    with pytest.raises(Failed, match="OutputKeyTemplate") as raised:
+        pipeline.process("uploads/128/128.jpg")
+    assert isinstance(raised.value.error, KeyOccupied)
+    assert pipeline.output.objects == {}
 
 
 @pytest.mark.parametrize(

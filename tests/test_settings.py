@@ -60,6 +60,7 @@ def test_the_error_names_every_invalid_variable() -> None:
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width:1000000000}"),
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width"),
         ("OUTPUT_KEY_TEMPLATE", "{width}.webp"),
+        ("OUTPUT_KEY_TEMPLATE", "_image-pipeline/{dir}{stem}_{width}"),
         ("ANIMATED", "yes"),
         ("WRITE_MANIFEST", ""),
         ("INPUT_PREFIX", ""),
@@ -106,6 +107,53 @@ def test_a_key_template_may_contain_the_extension() -> None:
     with_ext = settings(OUTPUT_KEY_TEMPLATE="{dir}{stem}.{ext}/{width}.webp")
     assert with_ext.thumbnail_key("uploads/d/a.jpg", Size.of_width(128)) == "d/a.jpg/128.webp"
     assert with_ext.thumbnail_key("uploads/d/a.png", Size.of_width(128)) == "d/a.png/128.webp"
+
+
+TEMPLATES = (
+    st.lists(st.sampled_from(["{dir}", "{stem}", "{ext}", "{width}", "/", "-", "a", "{{"]))
+    .map("".join)
+    .filter(lambda text: "{stem}" in text and "{width}" in text)
+)
+
+
+@given(TEMPLATES, st.text(max_size=20), st.lists(st.integers(1, 16383), min_size=2, unique=True))
+def test_all_keys_that_the_template_can_give_begin_with_the_prefixes(
+    template: str, name: str, widths: list[int]
+) -> None:
+    """For any widths; the narrower prefix is as long as it can be, and each key has the stem."""
+    source = "uploads/" + name
+    any_width = settings(OUTPUT_KEY_TEMPLATE=template)
+    wide, narrow = any_width.key_prefixes(source)
+    assert narrow.startswith(wide)
+    keys = [any_width.thumbnail_key(source, Size.of_width(width)) for width in widths]
+    assert all(key.startswith(narrow) for key in keys)
+    one, two = (any_width.thumbnail_key(source, Size.of_width(width)) for width in (1, 2))
+    assert (one[len(narrow)], two[len(narrow)]) == ("1", "2")
+    for key in (*keys, *any_width.manifest_keys(source)):
+        assert any_width.stem(source) in key
+
+
+@pytest.mark.parametrize(
+    ("template", "prefixes"),
+    [
+        ("{dir}{stem}_{width}w.webp", ("a/photo", "a/photo_")),
+        ("{dir}{stem}.{ext}_{width}", ("a/photo", "a/photo.jpg_")),
+        ("t/{width}/{dir}{stem}", ("t/", "t/")),
+        ("{width}{stem}", ("", "")),
+        ("{dir}{width}/{stem}", ("a/", "a/")),
+    ],
+)
+def test_the_wider_prefix_ends_with_the_stem(template: str, prefixes: tuple[str, str]) -> None:
+    """So templates that differ behind the stem share it; the narrower one ends at the width."""
+    assert settings(OUTPUT_KEY_TEMPLATE=template).key_prefixes("uploads/a/photo.jpg") == prefixes
+
+
+@pytest.mark.parametrize("template", ["{dir}{stem}_{width}", "{dir}{stem}.{ext}_{width}"])
+def test_the_manifests_key_is_one_of_all_that_a_manifest_can_have(template: str) -> None:
+    """Whatever the template is now, manifests of another one are found by name."""
+    chosen = settings(OUTPUT_KEY_TEMPLATE=template)
+    assert chosen.manifest_keys("uploads/a/b.jpg") == ("a/b.json", "a/b.jpg.json")
+    assert chosen.manifest_key("uploads/a/b.jpg") in chosen.manifest_keys("uploads/a/b.jpg")
 
 
 @given(st.text(min_size=1).filter(lambda name: "/" not in name), st.integers(1, 16383))

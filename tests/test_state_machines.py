@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from template import Deployed
 
+from thumbnailer.settings import RESERVED_PREFIX
+
 IAC = Path(__file__).parent.parent / "iac"
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Limit of a state's input, output or task result. To exceed it is an error that no Catch handles:
@@ -145,6 +147,7 @@ def test_the_roles_name_only_resources_of_this_stack() -> None:
     }
     writer = definition("backfill")["States"]["Images"]["ResultWriter"]["Arguments"]
     assert writer == {"Bucket": "my-output-bucket", "Prefix": "_image-pipeline/backfill"}
+    assert writer["Prefix"].startswith(RESERVED_PREFIX)  # which no thumbnail's key begins with
     for name in MACHINES:
         assert (
             Deployed().properties(MACHINES[name])["StateMachineName"] == f"my-image-pipeline-{name}"

@@ -12,10 +12,13 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     HEADERS,
     PLAIN_KEYS,
     test_a_large_body_is_written_by_one_put,
+    test_a_listing_says_whether_there_are_more_keys,
     test_a_missing_object_is_none,
     test_a_new_object_is_written_once,
     test_a_written_object_reads_back,
     test_each_of_several_objects_is_created_only_if_missing,
+    test_each_of_several_objects_is_found_or_missing,
+    test_keys_are_listed_by_prefix_in_the_order_of_their_bytes,
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,
 )
@@ -365,6 +368,7 @@ def test_an_object_with_headers_that_are_not_ascii_is_read(
     assert found is not None
     assert found.etag == "e1"
     assert found.metadata["recipe"] == "r"
+    assert bucket.head_all(["k", "k2"]) == [found, found]
 
 
 def test_a_request_uses_the_largest_budget_that_fits_into_the_time_left(

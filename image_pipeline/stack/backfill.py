@@ -23,25 +23,22 @@ LISTED: Final = 1000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
-RESERVED: Final = "_image-pipeline/"
-"""Prefix in the output bucket of what the stack itself writes there: the results of backfills
-(ResultsPrefix in iac/template.yaml)."""
-
-
 class Verdict(Enum):
     """What a backfill would do with an object."""
 
     TO_MAKE = auto()
     CURRENT = auto()
     SKIPPED = auto()
+    OCCUPIED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """The objects under a prefix, and those whose thumbnails would be made; sizes in bytes.
 
-    `skipped` are folder markers, and objects whose thumbnails' names a newer object has. `beyond`
-    says that there are more objects than were counted.
+    `skipped` are folder markers, and objects whose thumbnails' names a newer object has. `occupied`
+    lack only thumbnails whose keys other objects have (KeyOccupied). `beyond` says that there are
+    more objects than were counted.
     """
 
     objects: int = 0
@@ -50,6 +47,7 @@ class Survey:
     to_make_size: int = 0
     current: int = 0
     skipped: int = 0
+    occupied: int = 0
     beyond: bool = False
 
 
@@ -91,6 +89,7 @@ def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
                 to_make_size=found.to_make_size + sum(each["Size"] for each in to_make),
                 current=found.current + verdicts.count(Verdict.CURRENT),
                 skipped=found.skipped + verdicts.count(Verdict.SKIPPED),
+                occupied=found.occupied + verdicts.count(Verdict.OCCUPIED),
             )
             yield found
         yield replace(found, beyond=next(listed, None) is not None)
@@ -126,15 +125,20 @@ def _verdict(stack: Stack, listed: "ObjectTypeDef") -> Verdict:
     if not stack.settings.is_image_key(listed["Key"]):
         return Verdict.SKIPPED
     source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
+    verdict = Verdict.CURRENT
     for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
+        if verdict is Verdict.OCCUPIED and key == stack.settings.manifest_key(listed["Key"]):
+            break  # it is not written while a thumbnail is missing
         if len(key.encode()) > MAX_KEY_BYTES:
             return Verdict.TO_MAKE  # the function fails it, with a dead-letter message
         match thumbnails.describe(stack, key, Provenance(*source, fingerprint)).standing:
             case Standing.SUPERSEDED:
                 return Verdict.SKIPPED
-            case Standing.MISSING | Standing.FOREIGN | Standing.OUTDATED:
+            case Standing.MISSING | Standing.OUTDATED:
                 return Verdict.TO_MAKE
-    return Verdict.CURRENT
+            case Standing.FOREIGN:
+                verdict = Verdict.OCCUPIED
+    return verdict
 
 
 def _read_json(stack: Stack, bucket: str, key: str) -> Any:

@@ -32,12 +32,12 @@ from image_pipeline.stack.aws import (
     is_missing,
     list_objects,
 )
-from image_pipeline.stack.backfill import LISTED, RESERVED
+from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import content_type
 from thumbnailer.imaging import ENCODERS, ThumbnailSpec
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import Settings
+from thumbnailer.settings import RESERVED_PREFIX, Settings
 
 PERMISSIONS: Final = (
     "s3:ListBucket and s3:GetObject on both buckets, and s3:DeleteObject on the output bucket; "
@@ -159,7 +159,7 @@ def survey(stack: Stack, prefix: str = "", *, adopt: bool = False) -> Iterator[S
             found.originals = len(originals)
             yield found
         for keys in _listed(stack, settings.output_bucket, prefix):
-            ours = [key for key in keys if not key.startswith(RESERVED)]
+            ours = [key for key in keys if not key.startswith(RESERVED_PREFIX)]
             for each in pool.map(partial(_describe, stack, originals), ours):
                 if each:
                     found.count(each)

@@ -10,7 +10,8 @@
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
     │   ├── ImageTooSlow         more work than the function's time and CPU allow
-    │   └── KeyTooLong           a thumbnail's key would be longer than S3 allows
+    │   ├── KeyTooLong           a thumbnail's key would be longer than S3 allows
+    │   └── KeyOccupied          a thumbnail's key belongs to something else
     └── TransientError         may succeed later: retried
         ├── StorageUnavailable   S3 failed, timed out, throttled or lost the connection
         ├── StorageDenied        S3 refused: a policy or credential must change
@@ -72,6 +73,10 @@ class ImageTooSlow(PermanentError):
 
 class KeyTooLong(PermanentError):
     """A thumbnail's key would be longer than S3 allows."""
+
+
+class KeyOccupied(PermanentError):
+    """The key of a thumbnail or manifest belongs to something that this pipeline did not write."""
 
 
 class TransientError(PipelineError):

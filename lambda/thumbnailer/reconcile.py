@@ -4,12 +4,14 @@
 out of order, so an event is only a hint where to check. There is no database. In the common case
 the requests are one GET and one PUT for each thumbnail, plus one for the manifest if there is one:
 
-1. GET the source. If it is gone there is nothing to do; with delete-with-original its own outputs
-   are deleted, each only over the etag that was read, and the source is checked once more.
+1. GET the source. If it is gone there is nothing to do; with delete-with-original, what was made of
+   it under any settings is deleted, each object only over the etag that was read, and the source is
+   checked once more.
 2. PUT the thumbnails in parallel, each only if no object exists.
-3. If one exists, HEAD it. Is it of the same source and fingerprint? It is current. Is it of another
-   source with the same key? The newer source wins. Otherwise HEAD the source. If that is still what
-   was read, PUT over exactly the object that was found; if that is refused, check again.
+3. If one exists, HEAD it. Has it no provenance? It stays, and the upload fails permanently after
+   its other thumbnails are written. Is it of the same source and fingerprint? It is current. Is it
+   of another source with the same key? The newer source wins. Otherwise HEAD the source. If that is
+   still what was read, PUT over exactly the object that was found; if that is refused, check again.
 4. After any such overwrite, HEAD the source once more, and start again if it has changed. A worker
    that found nothing to do left no trace, so without this last check a stalled older writer would
    win when a source changes from P to Q and back to P. With delete-with-original, do this after
@@ -21,11 +23,13 @@ A crash at any point is repaired when the event is retried or replayed.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import batched
 from typing import Final, NamedTuple, NoReturn
 
 from thumbnailer.errors import (
     ImageTooLarge,
     ImageTooSlow,
+    KeyOccupied,
     KeyTooLong,
     OutOfTime,
     PermanentError,
@@ -42,8 +46,8 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing, standing
-from thumbnailer.settings import MAX_KEY_BYTES, MAX_MEMORY_MB, Settings
-from thumbnailer.storage import Bucket, Headers, Object, State
+from thumbnailer.settings import MAX_KEY_BYTES, MAX_MEMORY_MB, RESERVED_PREFIX, Settings
+from thumbnailer.storage import MAX_LISTED, Bucket, Headers, Listing, Object, State
 from thumbnailer.telemetry import Telemetry
 
 MAX_STARTS: Final = 5
@@ -72,6 +76,14 @@ TIME_ADVICE: Final = (
     "in a simpler form: not progressive, with fewer frames, or as a PNG."
 )
 """What ImageTooSlow says at the end."""
+
+HEADS_AT_ONCE: Final = 100
+"""HEAD requests between two looks at the time left: about half a second at 0.29 vCPU."""
+
+MAY_BE_MORE: Final = (
+    "too many keys begin like those of the deleted original: thumbnails that were made of it under "
+    "earlier settings may be left; image-pipeline prune deletes them"
+)
 
 CURRENT: Final = "thumbnails are current"
 """Why an upload was skipped whose thumbnails agree with it. A backfill counts these."""
@@ -142,7 +154,7 @@ class Reconciler(NamedTuple):
             raise OutOfTime(f"{left:.1f} s left: too little to start {upload.key}")
         self.telemetry.started(upload.bucket, upload.key)
         began = time.perf_counter()
-        if only_missing and self._all_current(upload):
+        if only_missing and self._nothing_to_make(upload):
             return self._skip(upload, CURRENT)
         outcome = self._reconcile(upload)
         if isinstance(outcome, Skipped):
@@ -204,6 +216,8 @@ class Reconciler(NamedTuple):
         writer = _Writer(self, source, upload, found.state)
         written = writer.write_thumbnails(made)
         manifest_key = self._write_manifest(writer, made, written)
+        if writer.occupied and writer.owner is None:
+            self._give_up(upload, found.state.etag, _key_occupied(writer.occupied))
         if writer.overwrote or self.settings.delete_with_original:
             writer.check_source()
         if writer.owner is not None:
@@ -224,39 +238,60 @@ class Reconciler(NamedTuple):
 
     def _delete_outputs(self, source: Bucket, upload: Upload) -> Skipped:
         """Delete what was made of a source that is gone, if the settings say so."""
-        tried: dict[str, bool | None] = {}
+        tried: dict[str, bool] = {}
         if self.settings.delete_with_original:
-            with suppress(KeyTooLong):  # then nothing was ever made
-                # The manifest is deleted first: where it exists, all thumbnails must exist.
-                keys = reversed(self._outputs(upload.key))
-                tried = {key: self._delete(key, upload.key) for key in keys}
-            if any(each is not None for each in tried.values()) and source.head(upload.key):
+            output = self.bucket(self.settings.output_bucket)
+            manifests = self.settings.manifest_keys(upload.key)
+            # Manifests are deleted first: where one exists, all thumbnails must exist.
+            made = sorted(
+                self._made_of(upload, output).items(), key=lambda each: each[0] not in manifests
+            )
+            tried = {key: _delete(output, key, state, upload.key) for key, state in made}
+            if tried and source.head(upload.key):
                 raise SourceChanged
         return Skipped("the source is gone", tuple(key for key, done in tried.items() if done))
 
-    def _delete(self, key: str, source_key: str) -> bool | None:
-        """Delete an object if it was made of `source_key`.
+    def _made_of(self, upload: Upload, output: Bucket) -> dict[str, State]:
+        """Find what was made of a source, under the settings as they are and as they were.
 
-        None means that nothing was tried. False means that somebody else was faster; or the reply
-        to a delete that took effect was lost.
+        It logs if there may be more: keys beyond MAX_LISTED, or beyond the time left.
         """
-        output = self.bucket(self.settings.output_bucket)
-        tried = None
-        for _ in range(MAX_ROUNDS):
-            existing = output.head(key)
-            theirs = Provenance.of(existing.metadata) if existing else None
-            if existing is None or theirs is None or theirs.key != source_key:
-                return tried
-            tried = False
-            if output.delete(key, replacing=existing.etag):
-                return True
-        raise SourceUnsettled(f"Other writers kept changing {key}")
+        keys, complete = self._candidates(upload.key, output)
+        made: dict[str, State] = {}
+        for batch in batched(keys, HEADS_AT_ONCE, strict=False):
+            if batch[0] != keys[0] and self.remaining() < MIN_SECONDS:
+                complete = False
+                break
+            states = zip(batch, output.head_all(batch), strict=True)
+            made |= {
+                key: found for key, found in states if found and _is_made_of(found, upload.key)
+            }
+        if not complete:
+            self.telemetry.degraded(upload.bucket, upload.key, MAY_BE_MORE)
+        return made
+
+    def _candidates(self, source_key: str, output: Bucket) -> tuple[list[str], bool]:
+        """Return up to MAX_LISTED keys of what may be made of a source, and whether these are all.
+
+        What the current settings name comes first.
+        """
+        wide, narrow = self.settings.key_prefixes(source_key)
+        listing = _list(output, wide)
+        listed = listing.keys
+        if listing.more and narrow != wide:
+            listed = (*_list(output, narrow).keys, *listed)
+        named = (*self.settings.manifest_keys(source_key), *self.settings.outputs(source_key))
+        stem = self.settings.stem(source_key)
+        keys = [key for key in named if listing.more or not key.startswith(wide)]
+        keys += [key for key in listed if stem in key]
+        legal = [key for key in dict.fromkeys(keys) if len(key.encode()) <= MAX_KEY_BYTES]
+        return legal[:MAX_LISTED], not listing.more and len(legal) <= MAX_LISTED
 
     def _write_manifest(
         self, writer: "_Writer", made: Made, written: Sequence[Written]
     ) -> str | None:
         """Write the manifest after all thumbnails: its event says that they are complete."""
-        if not self.settings.write_manifest or writer.owner is not None:
+        if not self.settings.write_manifest or writer.owner is not None or writer.occupied:
             return None
         from thumbnailer import manifest  # noqa: PLC0415 - most stacks write none
 
@@ -268,7 +303,7 @@ class Reconciler(NamedTuple):
         return key
 
     def _outputs(self, source_key: str) -> dict[str, str]:
-        """See Settings.outputs. Raises KeyTooLong."""
+        """See Settings.outputs. Raises KeyTooLong, and KeyOccupied for keys that are reserved."""
         outputs = self.settings.outputs(source_key)
         for key in outputs:
             if len(key.encode()) > MAX_KEY_BYTES:
@@ -276,6 +311,16 @@ class Reconciler(NamedTuple):
                     f"The thumbnail's key would have {len(key.encode())} bytes; "
                     f"S3 allows {MAX_KEY_BYTES}"
                 )
+            if key.startswith(RESERVED_PREFIX):
+                raise KeyOccupied(
+                    f"Keys that begin with {RESERVED_PREFIX} are reserved for backfill results. "
+                    f"Rename the original; its thumbnail's key would be {key}"
+                )
+        if len(outputs) < len(self.settings.specs) + self.settings.write_manifest:
+            raise KeyOccupied(
+                "The manifest and a thumbnail would have the same key. Change OutputKeyTemplate; "
+                f"the key would be {self.settings.manifest_key(source_key)}"
+            )
         return outputs
 
     def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> NoReturn:
@@ -289,7 +334,7 @@ class Reconciler(NamedTuple):
             now = self.bucket(upload.bucket).head(upload.key)
             if now is None or now.etag != etag:
                 raise SourceChanged
-            if not isinstance(error, KeyTooLong) and self._any_thumbnail(upload):
+            if not isinstance(error, KeyTooLong | KeyOccupied) and self._any_thumbnail(upload):
                 message += " Thumbnails of an earlier upload are still in place."
         except TransientError:
             if not isinstance(error, ImageTooSlow):
@@ -300,20 +345,21 @@ class Reconciler(NamedTuple):
         raise Failed(failure, etag) from error
 
     def _any_thumbnail(self, upload: Upload) -> bool:
+        output = self.bucket(self.settings.output_bucket)
         return any(
-            (found := self._provenance(key)) is not None and found.key == upload.key
+            (found := output.head(key)) is not None and _is_made_of(found, upload.key)
             for key in self._outputs(upload.key)
         )
 
-    def _provenance(self, thumbnail_key: str) -> Provenance | None:
-        state = self.bucket(self.settings.output_bucket).head(thumbnail_key)
-        return Provenance.of(state.metadata) if state else None
+    def _nothing_to_make(self, upload: Upload) -> bool:
+        """Check with HEAD requests alone whether every output was made from the source as it is.
 
-    def _all_current(self, upload: Upload) -> bool:
-        """Check with HEAD requests alone whether every output was made from the source as it is."""
+        Raises Failed if objects without provenance have the keys of all others: reading the image
+        again, in each backfill, would make nothing.
+        """
         try:
             outputs = self._outputs(upload.key)
-        except KeyTooLong:
+        except PermanentError:
             return False
         etag = upload.etag
         if etag is None:
@@ -321,11 +367,58 @@ class Reconciler(NamedTuple):
             if source is None:
                 return False
             etag = source.etag
-        return all(
-            (found := self._provenance(key)) is not None
-            and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, wanted))
-            for key, wanted in outputs.items()
-        )
+        output = self.bucket(self.settings.output_bucket)
+        occupied: list[str] = []
+        for key, wanted in outputs.items():
+            if occupied and key == self.settings.manifest_key(upload.key):
+                break  # it is not written either
+            state = output.head(key)
+            ours = Provenance(upload.key, etag, LONG_AGO, wanted)
+            match standing(state.metadata if state else None, ours):
+                case Standing.CURRENT:
+                    continue
+                case Standing.FOREIGN:
+                    occupied.append(key)
+                case _:
+                    return False
+        if occupied:
+            with suppress(SourceChanged):
+                self._give_up(upload, etag, _key_occupied(occupied))
+        return not occupied
+
+
+def _list(output: Bucket, prefix: str) -> Listing:
+    if len(prefix.encode()) > MAX_KEY_BYTES:
+        return Listing((), more=False)
+    return output.list_keys(prefix, MAX_LISTED)
+
+
+def _is_made_of(state: State, source_key: str) -> bool:
+    theirs = Provenance.of(state.metadata)
+    return theirs is not None and theirs.key == source_key
+
+
+def _delete(output: Bucket, key: str, existing: State | None, source_key: str) -> bool:
+    """Delete an object that was made of `source_key`, as long as it still is.
+
+    False means that somebody else was faster; or the reply to a delete that took effect was lost.
+    """
+    for _ in range(MAX_ROUNDS):
+        if existing is None or not _is_made_of(existing, source_key):
+            return False
+        if output.delete(key, replacing=existing.etag):
+            return True
+        existing = output.head(key)
+    raise SourceUnsettled(f"Other writers kept changing {key}")
+
+
+def _key_occupied(keys: Sequence[str]) -> KeyOccupied:
+    # The keys come last: a message may be cut off.
+    return KeyOccupied(
+        "Objects that this pipeline did not write have the keys of thumbnails or of the manifest. "
+        "They were not changed. Take them over or remove them with image-pipeline prune --adopt, "
+        f"then replay. The keys: {', '.join(keys)}"
+    )
 
 
 def memory_advice(need_mb: float | None) -> str:
@@ -353,6 +446,8 @@ class _Writer:
         self.overwrote = False
         self.owner: str | None = None
         """The newer source that has an output's key, if any."""
+        self.occupied: list[str] = []
+        """Keys of outputs at which there are objects without provenance."""
         self._collisions: set[str] = set()
 
     @property
@@ -403,7 +498,7 @@ class _Writer:
         """Write one output at whose key an object exists, unless that should stay."""
         for _ in range(MAX_ROUNDS):
             existing = self._output.head(new.key)
-            if existing and self._should_stay(existing, ours):
+            if existing and self._should_stay(new.key, existing, ours):
                 return
             if existing:
                 self.check_source()
@@ -420,8 +515,8 @@ class _Writer:
         if now is None or now.etag != self._state.etag:
             raise SourceChanged
 
-    def _should_stay(self, existing: State, ours: Provenance) -> bool:
-        """Whether an existing object is current, or belongs to another source that is newer.
+    def _should_stay(self, key: str, existing: State, ours: Provenance) -> bool:
+        """Whether an existing object is current, of a newer source, or not of this pipeline.
 
         A current object also has to record how new its source is. When the same bytes are uploaded
         again, it is written again. Otherwise an older upload of another source with the same key,
@@ -435,6 +530,9 @@ class _Writer:
                 return theirs is not None and theirs.modified >= ours.modified
             case Standing.SUPERSEDED:
                 self.owner = theirs.key if theirs else None
+                return True
+            case Standing.FOREIGN:
+                self.occupied.append(key)
                 return True
             case _:
                 return False

@@ -20,7 +20,17 @@ DEFAULT_MEMORY_MB: Final = 512
 
 KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
+MANIFEST_TEMPLATES: Final = ("{dir}{stem}.json", "{dir}{stem}.{ext}.json")
+"""Of manifests beside thumbnails without and with `{ext}` in their keys."""
+
 CACHE_CONTROL: Final = "public, max-age=86400"
+RESERVED_PREFIX: Final = "_image-pipeline/"
+"""Keys of the output bucket that begin like this are the stack's own: a backfill's results
+(iac/template.yaml). No thumbnail and no manifest gets such a key."""
+
+FIXED_FIELDS: Final = frozenset({"dir", "stem", "ext"})
+"""Fields of a key template whose values follow from the source's key, whatever the settings."""
+
 MAX_PREFIX_BYTES: Final = 512
 """An assumption: half of what S3 allows for a key."""
 
@@ -118,8 +128,11 @@ class Settings(NamedTuple):
 
         With `{ext}` in the thumbnails' keys, the manifest's key has it too: `a/photo.jpg.json`.
         """
-        with_ext = "{ext}" in self.output_key_template
-        return self._key(source_key, "{dir}{stem}.{ext}.json" if with_ext else "{dir}{stem}.json")
+        return self.manifest_keys(source_key)["{ext}" in self.output_key_template]
+
+    def manifest_keys(self, source_key: str) -> tuple[str, ...]:
+        """Return every key that a manifest of this source can have, whatever the settings."""
+        return tuple(self._key(source_key, template) for template in MANIFEST_TEMPLATES)
 
     def outputs(self, source_key: str) -> dict[str, str]:
         """Return the key and fingerprint of each output of a source, in the order of writing."""
@@ -130,12 +143,40 @@ class Settings(NamedTuple):
             outputs[self.manifest_key(source_key)] = self.manifest_fingerprint
         return outputs
 
+    def stem(self, source_key: str) -> str:
+        """Return what every key contains that any template can give for this source."""
+        return self._parts(source_key)["stem"]
+
+    def key_prefixes(self, source_key: str) -> tuple[str, str]:
+        """Return two prefixes of the keys of a source's thumbnails, the wider one first.
+
+        `uploads/a/photo.jpg` → `a/photo` and `a/photo_`. All keys that the template can give have
+        the narrower one, which ends before the first field that is not in FIXED_FIELDS. The wider
+        one ends with the stem if that comes earlier, so that keys of similar templates have it too.
+        """
+        parts = self._parts(source_key)
+        prefix, stem_ends = "", None
+        for literal, field, *_ in string.Formatter().parse(self.output_key_template):
+            prefix += literal
+            if field is None:  # an escaped brace, or the end
+                continue
+            if field not in FIXED_FIELDS:
+                break
+            prefix += parts[field]
+            if field == "stem" and stem_ends is None:
+                stem_ends = len(prefix)
+        return prefix[:stem_ends], prefix
+
     def _key(self, source_key: str, template: str, width: int = 0) -> str:
+        return template.format(**self._parts(source_key), width=width)
+
+    def _parts(self, source_key: str) -> dict[str, str]:
+        """Return the values of FIXED_FIELDS."""
         directory, slash, name = source_key.removeprefix(self.input_prefix).rpartition("/")
         stem, _, ext = name.rpartition(".")
         if not stem:  # no dot, or a leading one only: `.profile` is all stem
             stem, ext = name, ""
-        return template.format(dir=directory + slash, stem=stem, ext=ext, width=width)
+        return {"dir": directory + slash, "stem": stem, "ext": ext}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -222,6 +263,8 @@ def parse_key_template(text: str) -> str:
         raise ValueError(f"allows {{dir}}, {{stem}}, {{ext}} and {{width}}, not {unknown}")
     if any(spec or conversion for _, _, spec, conversion in parts):
         raise ValueError(f"allows plain fields without ':' or '!': {text!r}")
+    if text.startswith(RESERVED_PREFIX):
+        raise ValueError(f"must not begin with {RESERVED_PREFIX}, where backfills write: {text!r}")
     if missing := sorted({"stem", "width"} - fields):
         raise ValueError(f"must contain {missing}, or thumbnails would overwrite each other")
     return text

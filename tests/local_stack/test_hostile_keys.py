@@ -60,6 +60,32 @@ def test_a_key_too_long_for_its_thumbnails_fails(stack: Stack) -> None:
     assert [each.error_type for each in found] == ["KeyTooLong"]
 
 
+def test_an_upload_never_replaces_an_object_that_the_pipeline_did_not_write(stack: Stack) -> None:
+    """The object stays, the other thumbnail is written, and one message names the object's key."""
+    source, taken = "uploads/site/hero.jpg", "site/hero_512w.webp"
+    output = stack.settings.output_bucket
+    stack.aws.s3.put_object(Bucket=output, Key=taken, Body=b"by hand")
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=source, Body=jpeg((200, 100)))
+    (found,) = until(
+        lambda: [each for each in dead_letters.failures(stack, 1000) if each.key == source]
+    )
+    assert (found.error_type, found.permanent, found.attempts) == ("KeyOccupied", True, 1)
+    assert taken in found.error_message
+    assert stack.aws.s3.get_object(Bucket=output, Key=taken)["Body"].read() == b"by hand"
+    assert "site/hero_128w.webp" in _outputs(stack)
+
+
+def test_an_upload_never_writes_among_the_results_of_backfills(stack: Stack) -> None:
+    """The key of its thumbnails is reserved: one message that says so, and no thumbnail."""
+    key = "uploads/_image-pipeline/backfill/a.jpg"
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=jpeg((200, 100)))
+    (found,) = until(
+        lambda: [each for each in dead_letters.failures(stack, 1000) if each.key == key]
+    )
+    assert found.error_type == "KeyOccupied"
+    assert not [each for each in _outputs(stack) if each.startswith("_image-pipeline/")]
+
+
 def _outputs(stack: Stack) -> dict[str, str]:
     pages = stack.aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=stack.settings.output_bucket

@@ -493,6 +493,21 @@ def test_a_running_backfill_is_followed(stack: Stack, home: Home) -> None:
 
 
 # --- the rest -----------------------------------------------------------------------------------
+def test_what_earlier_settings_made_goes_with_the_original(stack: Stack) -> None:
+    """A thumbnail of a size and one of a template that the stack no longer has; others' stay."""
+    put(stack, {"old": PHOTO, "old2": PHOTO})
+    until(lambda: count(stack) == 2 * PER_IMAGE)
+    output = stack.settings.output_bucket
+    made = {"Bucket": output, "Key": "old_128w.webp"}
+    for key in ("old_64w.webp", "old.jpg-128.webp", "old.jpg.json"):
+        stack.aws.s3.copy_object(Bucket=output, Key=key, CopySource=made)
+    stack.aws.s3.put_object(Bucket=output, Key="old_by-hand.webp", Body=b"by hand")
+    stack.aws.s3.delete_object(Bucket=stack.input_bucket, Key="uploads/old.jpg")
+    until(lambda: count(stack) == PER_IMAGE + 1)
+    assert count(stack, "old2") == PER_IMAGE
+    assert count(stack, "old_by-hand.webp") == 1
+
+
 def test_thumbnails_go_with_their_original(stack: Stack) -> None:
     """An upload, its deletion and its return, through the bucket's own notifications."""
     put(stack, {"here": PHOTO, "stays": PHOTO})

@@ -7,10 +7,13 @@ import pytest
 from aws_names import OUTPUT
 from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` below
     test_a_large_body_is_written_by_one_put,
+    test_a_listing_says_whether_there_are_more_keys,
     test_a_missing_object_is_none,
     test_a_new_object_is_written_once,
     test_a_written_object_reads_back,
     test_each_of_several_objects_is_created_only_if_missing,
+    test_each_of_several_objects_is_found_or_missing,
+    test_keys_are_listed_by_prefix_in_the_order_of_their_bytes,
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,
 )

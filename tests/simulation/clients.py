@@ -239,7 +239,7 @@ class Body:
 
 
 class S3Client(BotoClient):
-    """The four requests of an S3 client, with the names that boto3 uses."""
+    """The requests of an S3 client, with the names that boto3 uses."""
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """GET."""
@@ -275,6 +275,12 @@ class S3Client(BotoClient):
         etag = IfMatch.strip('"') if IfMatch is not None else None
         self._response(Request("DELETE", Bucket, Key, if_match=etag))
         return {}
+
+    def list_objects_v2(self, *, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:
+        """LIST: one page."""
+        response = self._response(Request("LIST", Bucket, Prefix, limit=MaxKeys))
+        contents = {"Contents": [{"Key": key} for key in response.keys]} if response.keys else {}
+        return {**contents, "IsTruncated": response.more}
 
 
 def _metadata(response: Response) -> dict[str, Any]:

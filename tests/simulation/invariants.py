@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from copy import replace
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +37,8 @@ class Invariants:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._settings = world.function.settings
+        self._configurations = [each.settings for each in world.functions]
+        self._deletes = self._configurations[0].delete_with_original
         self._provenance = world.code.module("thumbnailer.provenance").Provenance
         self._bodies: dict[str, bytes] = {}
         """Etag → the body of everything ever uploaded."""
@@ -44,6 +46,10 @@ class Invariants:
         """Key → all versions that it ever had, as (modified, etag)."""
         self._deleted: dict[str, tuple[datetime, str]] = {}
         """Key → the latest version of it that was deleted, as (modified, etag)."""
+        self.foreign: dict[str, StoredObject] = {}
+        """Key → the object there that the function did not write."""
+        self._reserved: frozenset[str] = frozenset()
+        """Keys at which such objects were before anything else."""
         self.broken: list[str] = []
 
     def _fail(self, description: str) -> None:
@@ -61,6 +67,28 @@ class Invariants:
         elif history:
             self._deleted[request.key] = history[-1]
 
+    def occupied(self, key: str) -> None:
+        """Record an object that a user wrote to the key of an output."""
+        self.foreign[key] = self._world.s3.buckets[OUTPUT][key]
+        if not self._history:
+            self._reserved |= {key}
+
+    def deleting(self, invocation: "Invocation", request: Request) -> None:
+        """A manifest is deleted before the thumbnails that it lists.
+
+        Somebody else may write one meanwhile, and then checks the source in turn.
+        """
+        outputs = self._world.s3.buckets[OUTPUT]
+        existing = outputs.get(request.key)
+        theirs = self._provenance.of(existing.metadata) if existing else None
+        others = self._world.s3.changes - invocation.start.changes - invocation.changes
+        if theirs is None or others:
+            return
+        manifests = self._configurations[0].manifest_keys(theirs.key)
+        left = [each for each in manifests if self._owner(each) == theirs.key]
+        if left and request.key not in manifests:
+            self._fail(f"{invocation.name} deletes {request.key} before {left}")
+
     def failed(self, invocation: "Invocation", key: str, error: BaseException) -> None:
         """An upload fails permanently only after a HEAD found the bytes that failed.
 
@@ -71,9 +99,12 @@ class Invariants:
         if not isinstance(error, self._error("PermanentError")):
             return
         read, checked = self._source_etags(invocation)
-        if checked != read:
+        if not read:  # a backfill found that nothing but occupied keys is missing, by HEAD alone
+            last, _ = invocation.responses[-1]
+            read = checked if (last.bucket, last.method) == (INPUT, "HEAD") else None
+        if checked != read or read is None:
             self._fail(f"{key} failed permanently without a check of the source")
-        invocation.failures.append((key, read))
+        invocation.failures.append((key, read or ""))
 
     def sent(self, invocation: "Invocation", message: Mapping[str, Any]) -> None:
         """A message about a permanent failure names the bytes that failed."""
@@ -124,24 +155,27 @@ class Invariants:
         source = sources.get(key)
         if source is None or source.metadata or source.body.startswith(CORRUPT):
             return None
+        settings = invocation.function.settings
         puts: list[tuple[str, str]] = []
         heads: list[tuple[str, str]] = []
         last: list[tuple[str, str]] = []
         owner = None
-        for output_key, expected in self._expected(key, source).items():
-            is_manifest = output_key == self._settings.manifest_key(key)
+        for output_key, expected in self._expected(key, source, settings).items():
+            is_manifest = output_key == settings.manifest_key(key)
             if owner and is_manifest:
                 continue
             existing = self._world.s3.buckets[OUTPUT].get(output_key)
             if existing is not None and not _same(existing, expected):
                 theirs = self._provenance.of(existing.metadata)
-                if theirs is None or (theirs.modified, theirs.key) <= (source.modified, key):
+                if theirs is None or theirs.key == key:
+                    return None
+                if (theirs.modified, theirs.key) <= (source.modified, key):
                     return None
                 owner = theirs.key
             (last if is_manifest else puts).append(("PUT", output_key))
             if existing is not None:
                 (last if is_manifest else heads).append(("HEAD", output_key))
-        if self._settings.delete_with_original:
+        if self._deletes:
             last.append(("HEAD", key))
         return [("GET", key), *sorted(puts), *heads, *last]
 
@@ -156,14 +190,15 @@ class Invariants:
             and world.s3.changes - start.changes == invocation.changes
             and invocation.clock < 1
         )
-        sizes = len(self._settings.sizes)
+        sizes = len(invocation.function.settings.sizes)
         in_order = [*made[:1], *sorted(made[1 : 1 + sizes]), *made[1 + sizes :]]
         expected = start.expected_requests
         if expected is not None and undisturbed and in_order != expected:
             self._fail(f"{invocation.name} made the requests {made} instead of {expected}")
-        output_keys = len(self._settings.outputs("uploads/a.jpg"))
-        # A permanent failure adds a HEAD of everything, and an unreadable header a GET by boto3.
-        per_upload = MAX_STARTS * (3 + output_keys * MAX_ROUNDS * 3) + 2 + output_keys
+        output_keys = len(self.output_keys())
+        # A permanent failure adds a HEAD of everything, and an unreadable header a GET by boto3. A
+        # deletion adds a LIST.
+        per_upload = MAX_STARTS * (4 + output_keys * MAX_ROUNDS * 3) + 2 + output_keys
         limit = len(invocation.delivery.keys) * per_upload
         if len(made) > limit:
             self._fail(f"{invocation.name} made {len(made)} requests; the limit is {limit}")
@@ -193,8 +228,9 @@ class Invariants:
         """Compare sources, thumbnails and messages.
 
         Before all messages are `replayed`, a source that failed may lack thumbnails as long as a
-        message names it. After that, messages name only sources that are corrupt. After all
-        sources are `backfilled` too, no thumbnail is missing.
+        message names it. After that, messages name only sources that are corrupt, or whose
+        thumbnails' keys are occupied. After all sources are `backfilled` too, no thumbnail is
+        missing, and all are of the configuration that is deployed.
         """
         sources, outputs = (self._world.s3.buckets[name] for name in (INPUT, OUTPUT))
         named = {key for message in self._world.queue for key, _ in message.uploads}
@@ -207,86 +243,191 @@ class Invariants:
             and any(self._output_keys(key) & self._output_keys(other) for other in named)
         }
         for key, source in sources.items():
-            if source.body.startswith(CORRUPT):
-                if (key, source.etag) not in self._reported() and (replayed or key not in named):
-                    self._fail(f"{key} is corrupt, and no dead-letter message says so")
-            elif key not in excused:
+            known = (key, source.etag) in self._reported() or (not replayed and key in named)
+            if not known and self._must_be_reported(key, source, backfilled=backfilled):
+                self._fail(f"{key} is corrupt or has occupied keys, and no message says so")
+            if key not in excused and not source.body.startswith(CORRUPT):
                 self._check_source(key, source, backfilled=backfilled)
         for output_key, existing in outputs.items():
-            self._check_output(output_key, existing, excused)
+            if output_key not in self.foreign:
+                self._check_output(output_key, existing, excused, backfilled=backfilled)
+        for output_key, existing in self.foreign.items():
+            if outputs.get(output_key) != existing:
+                self._fail(f"{output_key}, which the function did not write, was changed")
         if replayed:
-            wrong = self._reported() - {
-                (key, source.etag)
-                for key, source in sources.items()
-                if source.body.startswith(CORRUPT)
-            }
-            if wrong or not all(message.dead_letter for message in self._world.queue):
-                self._fail(f"needless messages are left: {wrong or self._world.queue}")
+            self._check_messages()
+
+    def _check_messages(self) -> None:
+        """Each message names a source that cannot have all its thumbnails."""
+        wrong = self._reported() - {
+            (key, source.etag)
+            for key, source in self._world.s3.buckets[INPUT].items()
+            if source.body.startswith(CORRUPT) or self._occupied(key, self._deployed)
+        }
+        if wrong or not all(message.dead_letter for message in self._world.queue):
+            self._fail(f"needless messages are left: {wrong or self._world.queue}")
 
     def replaceable(self) -> list[str]:
-        """Keys of the output bucket that can be made again from an existing, readable source."""
+        """Keys of the output bucket that a backfill makes again from a readable source."""
         sources = self._world.s3.buckets[INPUT]
         return [
             output_key
-            for output_key, existing in self._world.s3.buckets[OUTPUT].items()
-            if (theirs := self._provenance.of(existing.metadata)) is not None
-            and theirs.key in sources
-            and not sources[theirs.key].body.startswith(CORRUPT)
+            for output_key in self._world.s3.buckets[OUTPUT]
+            if (owner := self._owner(output_key)) in sources
+            and output_key in self._deployed.outputs(owner)
+            and not sources[owner].body.startswith(CORRUPT)
+            and not self._occupied(owner, self._deployed)
         ]
+
+    def output_keys(self) -> set[str]:
+        """The keys of everything that can be made in this seed."""
+        keys = (self._output_keys(key) for key in self._world.scenario.keys)
+        return set().union(*keys)
+
+    @property
+    def _deployed(self) -> Any:
+        """The settings that are deployed now."""
+        return self._world.function.settings
+
+    def _owner(self, output_key: str) -> str | None:
+        """The source that an object of the output bucket names."""
+        existing = self._world.s3.buckets[OUTPUT].get(output_key)
+        theirs = self._provenance.of(existing.metadata) if existing else None
+        return theirs.key if theirs else None
+
+    def _occupied(self, key: str, settings: Any) -> set[str]:
+        """Keys of a source's outputs at which there are objects that the function did not write."""
+        return set(settings.outputs(key)) & self.foreign.keys()
+
+    def _incomplete(self, key: str, settings: Any) -> bool:
+        """Whether a source cannot have all its thumbnails, and so may have an older manifest.
+
+        Their keys are occupied, or belong to a newer source that left them: it was deleted, or
+        overwritten by a corrupt file (docs/adr/0003).
+        """
+        sources = self._world.s3.buckets[INPUT]
+        for owner in {self._owner(each) for each in settings.outputs(key)} - {key, None}:
+            source = sources.get(str(owner))
+            if source.body.startswith(CORRUPT) if source else not self._deletes:
+                return True
+        return bool(self._occupied(key, settings))
+
+    def _must_be_reported(self, key: str, source: StoredObject, *, backfilled: bool) -> bool:
+        """Whether a message must say that a source is corrupt or that its keys are occupied.
+
+        The source's event found them so, or a backfill did; and no newer source has the other keys.
+        """
+        if source.body.startswith(CORRUPT):
+            return True
+        if self._world.scenario.changing and not backfilled:
+            return False
+        occupied = self._occupied(key, self._deployed)
+        found = occupied if backfilled else occupied & self._reserved
+        return bool(found) and not self._shared(key, self._deployed)
 
     def _reported(self) -> set[tuple[str, str | None]]:
         """(key, etag) of the uploads that dead-letter messages name."""
         return {upload for each in self._world.queue if each.dead_letter for upload in each.uploads}
 
     def _check_source(self, key: str, source: StoredObject, *, backfilled: bool) -> None:
-        """A readable source has all its thumbnails, except those that a newer source owns."""
-        for output_key, expected in self._expected(key, source).items():
-            existing = self._world.s3.buckets[OUTPUT].get(output_key)
-            deleted = not backfilled and self._deleted_with_newer(key, source, output_key)
-            is_manifest = output_key == self._settings.manifest_key(key)
-            if existing is not None:
-                if not deleted or not is_manifest:
-                    self._check_made(key, source, output_key, expected, existing)
-                continue
-            shared = is_manifest and self._shared(key)
-            if not deleted and not shared:
-                self._fail(f"{key} has no {output_key}")
+        """A readable source has all its thumbnails, except those that a newer source owns.
 
-    def _check_made(
+        After a backfill they are those of the configuration that is deployed. Before that they are
+        those of one of the configurations; but where an event is worked on with two of them, each
+        thumbnail may be of either.
+        """
+        if backfilled or len(self._configurations) == 1:
+            wrong = self._wrong(key, source, self._deployed, backfilled=backfilled)
+        else:
+            wrong = min((self._wrong(key, source, each) for each in self._configurations), key=len)
+        for description in wrong:
+            self._fail(description)
+
+    def _wrong(
+        self, key: str, source: StoredObject, settings: Any, *, backfilled: bool = False
+    ) -> list[str]:
+        """Describe what is missing or wrong among the outputs of a source with these settings."""
+        wrong = []
+        manifest_key = settings.manifest_key(key)
+        for output_key in settings.outputs(key):
+            existing = self._world.s3.buckets[OUTPUT].get(output_key)
+            if output_key in self.foreign:
+                continue
+            incomplete = output_key == manifest_key and self._incomplete(key, settings)
+            deleted = not backfilled and self._deleted_with_newer(key, source, output_key)
+            if existing is not None:
+                if output_key != manifest_key or not (deleted or incomplete):
+                    accepted = [settings] if backfilled else self._configurations
+                    wrong += self._wrong_in(key, source, output_key, existing, accepted)
+            elif not (deleted or incomplete) and (
+                output_key != manifest_key or not self._shared(key, settings)
+            ):
+                wrong.append(f"{key} has no {output_key}")
+        return wrong
+
+    def _wrong_in(
         self,
         key: str,
         source: StoredObject,
         output_key: str,
-        expected: StoredObject,
         existing: StoredObject,
-    ) -> None:
-        """A thumbnail is made of the newest bytes of its source, or belongs to a newer source."""
+        accepted: list[Any],
+    ) -> list[str]:
+        """An output is made of the newest bytes of its source, or belongs to a newer source.
+
+        If the same bytes were uploaded several times, it may be of a later time than the source has
+        now, which is an earlier version.
+        """
         theirs = self._provenance.of(existing.metadata)
         if theirs is not None and theirs.key != key:
             if (theirs.modified, theirs.key) < (source.modified, key):
-                self._fail(f"{output_key} belongs to {theirs.key}, which is older than {key}")
-        elif not _same(existing, expected):
-            self._fail(f"{output_key} is of {theirs}, not of the newest bytes {source.etag[:6]}")
+                return [f"{output_key} belongs to {theirs.key}, which is older than {key}"]
+            return []
+        alike = [
+            replace(source, modified=modified)
+            for modified, etag in self._history[key]
+            if etag == source.etag and modified >= source.modified
+        ]
+        if not self._is_one_of(output_key, existing, key, alike, accepted):
+            return [f"{output_key} is of {theirs}, not of the newest bytes {source.etag[:6]}"]
+        return []
 
-    def _shared(self, key: str) -> bool:
+    def _is_one_of(
+        self,
+        output_key: str,
+        existing: StoredObject,
+        key: str,
+        versions: list[StoredObject],
+        accepted: list[Any],
+    ) -> bool:
+        """Whether an output is what some settings make of some version of a source."""
+        made = (self._expected(key, each, settings) for each in versions for settings in accepted)
+        return any(output_key in all_ and _same(existing, all_[output_key]) for all_ in made)
+
+    def _shared(self, key: str, settings: Any) -> bool:
         """Whether another source owns some of its thumbnails; then neither needs a manifest."""
-        existing = (self._world.s3.buckets[OUTPUT].get(each) for each in self._output_keys(key))
-        owners = (self._provenance.of(each.metadata) for each in existing if each is not None)
-        return any(owner is not None and owner.key != key for owner in owners)
+        owners = (self._owner(each) for each in settings.outputs(key))
+        return any(owner not in (None, key) for owner in owners)
 
     def _deleted_with_newer(self, key: str, source: StoredObject, output_key: str) -> bool:
         """Whether a newer source owned this thumbnail and was deleted with it (docs/adr/0011).
 
         An older manifest of this source may then be left.
         """
-        return self._settings.delete_with_original and any(
+        return self._deletes and any(
             (modified, other) > (source.modified, key)
             for other, (modified, _) in self._deleted.items()
             if other != key and output_key in self._output_keys(other)
         )
 
-    def _check_output(self, output_key: str, existing: StoredObject, excused: set[str]) -> None:
-        """An output names its true source; it is of older bytes only where processing failed."""
+    def _check_output(
+        self, output_key: str, existing: StoredObject, excused: set[str], *, backfilled: bool
+    ) -> None:
+        """An output names its true source; it is of older bytes only where processing failed.
+
+        What no event has reached since another configuration was deployed may be of older bytes
+        too, until a backfill; and for ever what that configuration does not make.
+        """
         theirs = self._provenance.of(existing.metadata)
         if theirs is None or output_key not in self._output_keys(theirs.key):
             self._fail(f"{output_key} is of no source")
@@ -295,27 +436,41 @@ class Invariants:
             self._fail(f"{output_key} is of {theirs}, which never existed")
             return
         named = StoredObject(theirs.etag, theirs.modified, self._bodies[theirs.etag], {})
-        expected = self._expected(theirs.key, named)[output_key]
-        if not _same(existing, expected):
+        accepted = self._configurations
+        if not self._is_one_of(output_key, existing, theirs.key, [named], accepted):
             self._fail(f"{output_key} is not of the source that its metadata names")
+        self._check_manifest(output_key, theirs)
         if theirs.key in excused:
             return
         source = self._world.s3.buckets[INPUT].get(theirs.key)
         if source is None:
-            if self._settings.delete_with_original:
+            if self._deletes:
                 self._fail(f"{output_key} is an orphan of {theirs.key}")
         elif source.etag != theirs.etag and not source.body.startswith(CORRUPT):
-            is_manifest = output_key == self._settings.manifest_key(theirs.key)
-            if not is_manifest or not self._deleted_with_newer(theirs.key, source, output_key):
+            if len(self._configurations) > 1 and (
+                not backfilled or output_key not in self._deployed.outputs(theirs.key)
+            ):
+                return
+            is_manifest = output_key == self._deployed.manifest_key(theirs.key)
+            incomplete = is_manifest and self._incomplete(theirs.key, self._deployed)
+            deleted = self._deleted_with_newer(theirs.key, source, output_key)
+            if not incomplete and not (is_manifest and deleted):
                 self._fail(f"{output_key} is of older bytes of {theirs.key}")
 
-    def _output_keys(self, key: str) -> set[str]:
-        """The keys of everything that is made of a source."""
-        return set(self._settings.outputs(key))
+    def _check_manifest(self, output_key: str, theirs: Any) -> None:
+        """There is no manifest of settings with which a thumbnail's key was always occupied."""
+        for settings in self._configurations:
+            if theirs.fingerprint == settings.manifest_fingerprint:
+                occupied = self._occupied(theirs.key, settings) & self._reserved
+                if output_key == settings.manifest_key(theirs.key) and occupied:
+                    self._fail(f"the manifest {output_key} exists without {occupied}")
 
-    def _expected(self, key: str, source: StoredObject) -> dict[str, StoredObject]:
+    def _output_keys(self, key: str) -> set[str]:
+        """The keys of everything that is made of a source, with whatever settings of the seed."""
+        return {each for settings in self._configurations for each in settings.outputs(key)}
+
+    def _expected(self, key: str, source: StoredObject, settings: Any) -> dict[str, StoredObject]:
         """What belongs in the output bucket for a source, by key."""
-        settings = self._settings
         expected = {}
         stored = {}
         for spec in settings.specs:

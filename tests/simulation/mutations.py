@@ -133,7 +133,7 @@ MUTATIONS: Final = (
     Mutation(
         "every existing thumbnail counts as current",
         "thumbnailer.reconcile",
-        "if existing and self._should_stay(existing, ours):",
+        "if existing and self._should_stay(new.key, existing, ours):",
         "if existing:",
     ),
     Mutation(
@@ -204,53 +204,146 @@ MUTATIONS: Final = (
     Mutation(
         "no manifest is written",
         "thumbnailer.reconcile",
-        "if not self.settings.write_manifest or writer.owner is not None:",
+        "if not self.settings.write_manifest or writer.owner is not None or writer.occupied:",
         "if True:",
     ),
     Mutation(
         "a source that does not own the thumbnails writes a manifest",
         "thumbnailer.reconcile",
-        "if not self.settings.write_manifest or writer.owner is not None:",
-        "if not self.settings.write_manifest:",
+        "if not self.settings.write_manifest or writer.owner is not None or writer.occupied:",
+        "if not self.settings.write_manifest or writer.occupied:",
+    ),
+    Mutation(
+        "a thumbnail with other settings counts as current",
+        "thumbnailer.provenance",
+        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
+        "(self.key, self.etag) == (other.key, other.etag)",
+    ),
+    # --- reconcile.py: objects that the function did not write
+    Mutation(
+        "an object without provenance is overwritten",
+        "thumbnailer.reconcile",
+        """                self.occupied.append(key)
+                return True
+""",
+        """                return False
+""",
+    ),
+    Mutation(
+        "an object without provenance counts as a thumbnail",
+        "thumbnailer.reconcile",
+        """                self.occupied.append(key)
+                return True
+""",
+        """                return True
+""",
+    ),
+    Mutation(
+        "occupied keys are no failure",
+        "thumbnailer.reconcile",
+        "if writer.occupied and writer.owner is None:",
+        "if False:",
+    ),
+    Mutation(
+        "an occupied key stops the other thumbnails",
+        "thumbnailer.reconcile",
+        "if not is_new:",
+        "if not is_new and not self.occupied:",
+    ),
+    Mutation(
+        "a manifest is written although a thumbnail's key is occupied",
+        "thumbnailer.reconcile",
+        "or writer.owner is not None or writer.occupied:",
+        "or writer.owner is not None:",
+    ),
+    Mutation(
+        "occupied keys are a failure of bytes that were not read",
+        "thumbnailer.reconcile",
+        "self._give_up(upload, found.state.etag, _key_occupied(writer.occupied))",
+        "raise Failed(_key_occupied(writer.occupied), upload.etag)",
+    ),
+    Mutation(
+        "only_missing takes occupied keys for current thumbnails",
+        "thumbnailer.reconcile",
+        """                    occupied.append(key)
+        """,
+        """                    pass
+        """,
+    ),
+    Mutation(
+        "only_missing fails for occupied keys without a check of the source",
+        "thumbnailer.reconcile",
+        "self._give_up(upload, etag, _key_occupied(occupied))",
+        "raise Failed(_key_occupied(occupied), etag)",
+    ),
+    Mutation(
+        "only_missing gives up a source that changes while its keys are checked",
+        "thumbnailer.reconcile",
+        "            with suppress(SourceChanged):\n",
+        "            if True:\n",
     ),
     # --- reconcile.py: deletions
     Mutation(
         "nothing is deleted",
         "thumbnailer.reconcile",
-        "tried = {key: self._delete(key, upload.key) for key in keys}",
+        "tried = {key: _delete(output, key, state, upload.key) for key, state in made}",
         "tried = {}",
     ),
     Mutation(
         "thumbnails of another source are deleted",
         "thumbnailer.reconcile",
-        "if existing is None or theirs is None or theirs.key != source_key:",
-        "if existing is None:",
+        "return theirs is not None and theirs.key == source_key",
+        "return theirs is not None",
+    ),
+    Mutation(
+        "objects without provenance are deleted",
+        "thumbnailer.reconcile",
+        "return theirs is not None and theirs.key == source_key",
+        "return theirs is None or theirs.key == source_key",
+    ),
+    Mutation(
+        "only what the settings name is deleted",
+        "thumbnailer.reconcile",
+        "listing = _list(output, wide)",
+        "listing = Listing((), more=True)",
+    ),
+    Mutation(
+        "only what begins like the names of the current template is deleted",
+        "thumbnailer.reconcile",
+        "wide, narrow = self.settings.key_prefixes(source_key)",
+        "narrow = wide = self.settings.key_prefixes(source_key)[1]",
+    ),
+    Mutation(
+        "manifests are deleted after thumbnails",
+        "thumbnailer.reconcile",
+        "key=lambda each: each[0] not in manifests",
+        "key=lambda each: each[0] in manifests",
     ),
     Mutation(
         "deletions are unconditional",
         "thumbnailer.storage.boto3_bucket",
-        "(self._client.delete_object, key, IfMatch=f'\"{replacing}\"')",
-        "(self._client.delete_object, key)",
+        "(self._client.delete_object, Key=key, IfMatch=f'\"{replacing}\"')",
+        "(self._client.delete_object, Key=key)",
     ),
     Mutation(
         "no check of the source after a deletion",
         "thumbnailer.reconcile",
-        "if any(each is not None for each in tried.values()) and source.head(upload.key):",
+        "if tried and source.head(upload.key):",
         "if False:",
     ),
     Mutation(
         "no check of the source after a deletion whose reply was lost",
         "thumbnailer.reconcile",
-        "if any(each is not None for each in tried.values()) and source.head(upload.key):",
+        "if tried and source.head(upload.key):",
         "if any(tried.values()) and source.head(upload.key):",
     ),
     Mutation(
         "a deletion gives up when another writer was faster",
         "thumbnailer.reconcile",
-        """            if output.delete(key, replacing=existing.etag):
-                return True
+        """        if output.delete(key, replacing=existing.etag):
+            return True
 """,
-        """            return output.delete(key, replacing=existing.etag)
+        """        return output.delete(key, replacing=existing.etag)
 """,
     ),
     # --- reconcile.py: failures
@@ -281,8 +374,12 @@ MUTATIONS: Final = (
     Mutation(
         "only_missing accepts any thumbnail",
         "thumbnailer.reconcile",
-        "and found.same_picture_as(Provenance(upload.key, etag, LONG_AGO, wanted))",
-        "",
+        """                case _:
+                    return False
+        if occupied:""",
+        """                case _:
+                    continue
+        if occupied:""",
     ),
     # --- storage: responses of the clients
     Mutation(
@@ -373,6 +470,16 @@ MUTATIONS: Final = (
         "thumbnailer.storage.s3_bucket",
         """        except UnreadableHeaderError:
             return self._boto3().get(key)
+""",
+        """        except UnreadableHeaderError:
+            return None
+""",
+    ),
+    Mutation(
+        "boto3 does not look at an object whose headers obstore cannot read",
+        "thumbnailer.storage.s3_bucket",
+        """        except UnreadableHeaderError:
+            return self._boto3().head(key)
 """,
         """        except UnreadableHeaderError:
             return None

@@ -33,6 +33,8 @@ class S3:
 
     def __init__(self, buckets: tuple[str, ...], clock: Callable[[], datetime]) -> None:
         self.buckets: dict[str, dict[str, StoredObject]] = {name: {} for name in buckets}
+        self._versions: dict[tuple[str, str], list[StoredObject | None]] = {}
+        """(bucket, key) → everything that it ever was; None is a delete marker."""
         self._clock = clock
         self.changes = 0
 
@@ -41,6 +43,8 @@ class S3:
         objects = self.buckets.get(request.bucket)
         if objects is None:
             return Response(404, "NoSuchBucket")
+        if request.method == "LIST":
+            return self._list(objects, request)
         existing = objects.get(request.key)
         if request.if_none_match and existing:
             return Response(412, "PreconditionFailed")
@@ -49,7 +53,31 @@ class S3:
                 return Response(404, "NoSuchKey")
             if existing.etag != request.if_match:
                 return Response(412, "PreconditionFailed")
-        return getattr(self, f"_{request.method.lower()}")(objects, existing, request)
+        response: Response = getattr(self, f"_{request.method.lower()}")(objects, existing, request)
+        versions = self._versions.setdefault((request.bucket, request.key), [])
+        if request.method in ("PUT", "DELETE"):
+            versions.append(objects.get(request.key))
+        return response
+
+    def remove_version(self, bucket: str, key: str) -> None:
+        """Delete the latest version of an object, or its delete marker, as in a versioned bucket.
+
+        What was there before becomes current, with the time and the etag that it had.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/RemDelMarker.html
+        """
+        self.changes += 1
+        versions = self._versions.get((bucket, key), [])
+        if versions:
+            versions.pop()
+        self.buckets[bucket].pop(key, None)
+        if versions and versions[-1] is not None:
+            self.buckets[bucket][key] = versions[-1]
+
+    @staticmethod
+    def _list(objects: dict[str, StoredObject], request: Request) -> Response:
+        found = (key for key in objects if key.startswith(request.key))
+        keys = sorted(found)  # by code points, which is the order of the bytes in UTF-8
+        return Response(keys=tuple(keys[: request.limit]), more=len(keys) > request.limit)
 
     def _get(self, _: object, existing: StoredObject | None, __: object) -> Response:
         if existing is None:

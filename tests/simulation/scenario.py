@@ -19,6 +19,40 @@ AWKWARD_KEY: Final = ("uploads/b//c.jpg",)
 """A key that obstore cannot address, so boto3 is used."""
 
 
+TEMPLATES: Final = ("{dir}{stem}_{width}w.webp", "{dir}{stem}.{ext}_{width}w.webp")
+"""The default, and the one that keeps COLLIDING_KEYS apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings that change within a seed."""
+
+    widths: str
+    quality: str
+    template: str
+    manifest: bool
+
+    @classmethod
+    def drawn(cls, rng: Random) -> Self:
+        """Draw settings, of which many differ in little from others that are drawn."""
+        return cls(
+            widths=rng.choice(("128", "128,512", "64,128")),
+            quality=rng.choice(("85", "85", "50")),
+            template=rng.choice(TEMPLATES),
+            manifest=rng.random() < 0.4,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The function's environment variables for these settings."""
+        return {
+            "THUMB_SIZES": self.widths,
+            "WEBP_QUALITY": self.quality,
+            "OUTPUT_KEY_TEMPLATE": self.template,
+            "WRITE_MANIFEST": str(self.manifest),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """The settings of a seed. Numbers between 0 and 1 are probabilities, drawn on each occasion.
@@ -28,8 +62,8 @@ class Scenario:
     """
 
     keys: tuple[str, ...]
-    widths: str
-    manifest: bool
+    configurations: tuple[Configuration, ...]
+    """Of which the first is deployed at the beginning."""
     delete_with_original: bool
     actions: int
     """Number of user actions: uploads, overwrites, reverts, deletions."""
@@ -57,6 +91,18 @@ class Scenario:
     crashes: float
     stalls: float
     """A request takes so long that little is left of the function's time."""
+    deployments: float
+    """The user deploys another one of the configurations, perhaps one that there was before."""
+    outgoing: float
+    """A new invocation still runs in an environment of the configuration deployed before."""
+    versioned: bool
+    """The input bucket has versions: a deletion puts a delete marker before them."""
+    restores: float
+    """The user removes the latest version of an object, or its delete marker."""
+    foreign: int
+    """Number of objects in the output bucket that the function did not write."""
+    intrusions: float
+    """The user writes such an object to the key of a thumbnail or manifest."""
     conflicts: float
     """S3 refuses a conditional write by 409, as it does during another write."""
     overwritten_when_read: bool
@@ -76,11 +122,21 @@ class Scenario:
             )
         )
         deleting = rng.random() < 0.5
+        first = Configuration(
+            rng.choice(("128", "128,512")), "85", TEMPLATES[0], manifest=rng.random() < 0.25
+        )
+        changing = rng.random() < 0.3
+        others = tuple(Configuration.drawn(rng) for _ in range(rng.choice((1, 1, 2))))
+        configurations = (first, *others) if changing else (first,)
+        # Of two sources with one thumbnail, the restored one may become the older one without an
+        # event of the other, which then only a backfill notices (docs/adr/0003).
+        versioned = deleting and keys not in (COLLIDING_KEYS, COLLIDING_KEYS + AWKWARD_KEY)
+        versioned = versioned and rng.random() < 0.5
+        occupied = rng.random() < 0.15
         extreme = rng.random()
         drawn = cls(
             keys=keys,
-            widths=rng.choice(("128", "128,512")),
-            manifest=rng.random() < 0.25,
+            configurations=configurations,
             delete_with_original=deleting,
             actions=rng.randint(1, 5),
             max_step_seconds=rng.choice((0.0, 0.0, 0.05, 1.0)),
@@ -88,16 +144,22 @@ class Scenario:
             corrupt=rng.choice((0.0, 0.0, 0.3)),
             stalled=rng.choice((0.0, 0.5)),
             unreadable_headers=rng.choice((0.0, 0.0, 0.0, 0.2)),
-            deletions=rng.choice((0.0, 0.3, 0.5)),
+            deletions=rng.choice((0.3, 0.5) if changing and deleting else (0.0, 0.3, 0.5)),
             duplicates=rng.choice((0.0, 0.3)),
             merged=rng.choice((0.0, 0.3)),
-            backfills=rng.choice((0.0, 0.0, 0.3)),
+            backfills=rng.choice((0.3, 0.5) if occupied else (0.0, 0.0, 0.3)),
             replays=rng.choice((0.0, 0.05)),
             faults=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             fault_kinds=tuple(rng.sample(FAULTS, rng.choice((1, 3, len(FAULTS))))),
             queue_faults=rng.choice((0.0, 0.0, 0.5)),
             crashes=rng.choice((0.0, 0.0, 0.02, 0.1)),
             stalls=rng.choice((0.0, 0.0, 0.05)),
+            deployments=0.4 if changing else 0.0,
+            outgoing=rng.choice((0.0, 0.3)) if changing else 0.0,
+            versioned=versioned,
+            restores=rng.choice((0.0, 0.3)) if versioned else 0.0,
+            foreign=rng.choice((0, 1, 1, 2)) if occupied else 0,
+            intrusions=rng.choice((0.0, 0.2)) if occupied else 0.0,
             conflicts=rng.choice((0.9, 1.0)) if extreme < 0.02 else 0.0,
             overwritten_when_read=0.02 <= extreme < 0.04,
         )
@@ -108,11 +170,20 @@ class Scenario:
 
         With equal times, only the order of requests decides the outcome.
         """
+        kept = len(self.configurations) if rng.random() < 0.3 else 1
         return replace(
             self,
             keys=ONE_KEY if len(self.keys) == 1 else COLLIDING_KEYS,
-            widths="128",
-            manifest=False,
+            configurations=tuple(
+                replace(each, widths=widths, manifest=False)
+                for each, widths in zip(
+                    self.configurations[:kept], ("128", "64,128", "64"), strict=False
+                )
+            ),
+            deployments=0.4 if kept > 1 else 0.0,
+            restores=0.0,
+            foreign=0,
+            intrusions=0.0,
             actions=max(3, self.actions),
             max_step_seconds=0.0,
             user_weight=0.1,
@@ -131,9 +202,10 @@ class Scenario:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The function's environment variables that depend on the scenario."""
-        return {
-            "THUMB_SIZES": self.widths,
-            "WRITE_MANIFEST": str(self.manifest),
-            "DELETE_WITH_ORIGINAL": str(self.delete_with_original),
-        }
+        """The function's environment variables that depend on the scenario, and never change."""
+        return {"DELETE_WITH_ORIGINAL": str(self.delete_with_original)}
+
+    @property
+    def changing(self) -> bool:
+        """Whether settings change."""
+        return len(self.configurations) > 1

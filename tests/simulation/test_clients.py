@@ -22,8 +22,18 @@ BUDGET = 2.75
 
 BODY = b"webp" * 16
 OBJECT = Response(
-    etag="e1", modified=datetime(2026, 1, 1, tzinfo=UTC), body=BODY, metadata={"recipe": "r"}
+    etag="e1",
+    modified=datetime(2026, 1, 1, tzinfo=UTC),
+    body=BODY,
+    metadata={"recipe": "r"},
+    keys=("k", "k1"),
+    more=True,
 )
+LISTING = (
+    b"<ListBucketResult><IsTruncated>true</IsTruncated>"
+    b"<Contents><Key>k</Key></Contents><Contents><Key>k1</Key></Contents></ListBucketResult>"
+)
+"""The keys of OBJECT as S3 sends them."""
 HEADERS = Headers("image/webp", "max-age=60", {"recipe": "r"})
 
 type Step = Response | type[Reset | Hang]
@@ -50,6 +60,10 @@ def update(bucket: Any) -> object:
 
 def delete(bucket: Any) -> object:
     return bucket.delete("k", replacing="e1")
+
+
+def list_keys(bucket: Any) -> object:
+    return bucket.list_keys("k", 5)
 
 
 SCRIPTS: dict[str, tuple[Step, ...]] = {
@@ -105,7 +119,8 @@ def scripted(step: Step, call: Call = get) -> scripted_server.Step:
         "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
         "x-amz-meta-recipe": "r",
     }
-    return Reply(headers=headers, body=step.body if call in (get, head) else b"")
+    body = step.body if call in (get, head) else b""
+    return Reply(headers=headers, body=LISTING if call is list_keys else body)
 
 
 def outcome(call: Call, bucket: Any) -> object:
@@ -132,7 +147,7 @@ def real(
     ("client", "call"),
     [
         *[(ObstoreBucket, call) for call in (get, head, create, update)],
-        *[(Boto3Bucket, call) for call in (get, head, create, update, delete)],
+        *[(Boto3Bucket, call) for call in (get, head, create, update, delete, list_keys)],
     ],
 )
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -9,6 +9,7 @@ from typing import Protocol
 class Request:
     """One HTTP request. Where `method` is SEND, `bucket` is the URL of a queue and `key` is empty.
 
+    Where it is LIST, `key` is a prefix, and `limit` the number of keys at most.
     `if_match` is an etag without quotes. `if_none_match` means the header If-None-Match: *.
     `attempt` counts from 1; higher numbers are the client's own retries.
     """
@@ -21,6 +22,7 @@ class Request:
     if_match: str | None = None
     if_none_match: bool = False
     attempt: int = 1
+    limit: int = 0
 
     @property
     def conditional(self) -> bool:
@@ -37,7 +39,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response. `etag` has no quotes; `whole` is False if the connection breaks in the body."""
+    """A response. `etag` has no quotes; `whole` is False if the connection breaks in the body.
+
+    `keys` are the answer to LIST, and `more` says whether others follow.
+    """
 
     status: int = 200
     code: str = ""
@@ -46,6 +51,8 @@ class Response:
     body: bytes = b""
     metadata: dict[str, str] = field(default_factory=dict)
     whole: bool = True
+    keys: tuple[str, ...] = ()
+    more: bool = False
 
     def __str__(self) -> str:
         summary = " ".join(part for part in (str(self.status), self.code, self.etag[:6]) if part)

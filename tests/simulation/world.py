@@ -103,6 +103,8 @@ class Invocation:
     changes: int = 0
     """Number of changes in S3 by its requests."""
     start: Start = field(init=False)
+    function: Any = None
+    """The function as it is deployed in its environment."""
     aws_request_id: str = ""
 
     @property
@@ -127,7 +129,12 @@ class World:
         code.order = lambda requests: self._shuffled(range(requests))
         s3_bucket = code.module("thumbnailer.storage.s3_bucket")
         s3_bucket.kept_client.cache_clear()  # clients that talk to another seed's network
-        self.function = code.handler.Function({**ENVIRONMENT, **self.scenario.environment})
+        environment = {**ENVIRONMENT, **self.scenario.environment}
+        self.functions = [
+            code.handler.Function(environment | each.environment)
+            for each in self.scenario.configurations
+        ]
+        self.function = self.outgoing = self.functions[0]
         self.seconds = 0.0
         self.s3 = S3((INPUT, OUTPUT), lambda: BEGIN + timedelta(seconds=self.seconds))
         self.queue: list[Message] = []
@@ -142,6 +149,8 @@ class World:
         self.invocations = 0
         self.trace: list[tuple[float, str, object, object]] = []
         self.invariants = Invariants(self)
+        for _ in range(self.scenario.foreign):
+            self._occupy()
 
     def run(self) -> list[str]:
         """Run to the end; return the descriptions of all broken invariants."""
@@ -156,7 +165,7 @@ class World:
         for message in list(self.queue):
             self._complete(self._replay(message))
         self.invariants.at_rest(replayed=True)
-        if self.scenario.backfills:
+        if self.scenario.backfills or self.scenario.changing or self.invariants.foreign:
             self._lose_thumbnails()
             for key in self._shuffled(self.s3.buckets[INPUT]):
                 event = {"uploads": [{"bucket": INPUT, "key": key}], "only_missing": True}
@@ -209,20 +218,44 @@ class World:
 
     # --- users and events ------------------------------------------------------------------------
     def _act(self) -> None:
-        """A user uploads, deletes or backfills."""
+        """A user uploads, deletes, restores, backfills, deploys or occupies a key."""
         self.actions -= 1
         key = self.rng.choice(self.scenario.keys)
-        if self._chance(self.scenario.backfills):
+        if self._chance(self.scenario.deployments):
+            self._deploy()
+        elif self._chance(self.scenario.intrusions):
+            self._occupy()
+        elif self._chance(self.scenario.backfills):
             upload = {"bucket": INPUT, "key": key}
             if (source := self.s3.buckets[INPUT].get(key)) and self._chance(0.5):
                 upload["etag"] = source.etag
             only_missing = self._chance(0.8)
             event = {"uploads": [upload], "only_missing": only_missing}
             self.waiting.append(Delivery("backfill", event, (key,)))
+        elif self._chance(self.scenario.restores):
+            self.note("user", "removes the latest version", key)
+            self.s3.remove_version(INPUT, key)
+            self._send_event(Request("DELETE", INPUT, key), "ObjectRemoved:Delete")
         elif self._chance(self.scenario.deletions):
-            self.change(Request("DELETE", INPUT, key), "ObjectRemoved:Delete")
+            marked = "DeleteMarkerCreated" if self.scenario.versioned else "Delete"
+            self.change(Request("DELETE", INPUT, key), f"ObjectRemoved:{marked}")
         else:
             self.upload(key)
+
+    def _deploy(self) -> None:
+        """Deploy another configuration. Invocations under way keep theirs."""
+        others = [each for each in self.functions if each is not self.function]
+        self.outgoing, self.function = self.function, self.rng.choice(others)
+        number = self.functions.index(self.function)
+        self.note("user", f"deploys configuration {number}", self.scenario.configurations[number])
+
+    def _occupy(self) -> None:
+        """Write an object that has no provenance to the key of a thumbnail or manifest."""
+        key = self.rng.choice(sorted(self.invariants.output_keys()))
+        metadata = self.rng.choice(({}, {"owner": "site"}, {"name": "å.jpg"}))
+        request = Request("PUT", OUTPUT, key, b"by hand", metadata)
+        self.note("user", request, self.s3.handle(request))
+        self.invariants.occupied(key)
 
     def upload(self, key: str) -> None:
         """Upload an image or a corrupt file to `key`: new, changed, or with bytes it had before."""
@@ -238,6 +271,9 @@ class World:
         """Make a user's request and send its event `name`, perhaps twice."""
         self.note("user", request, self.s3.handle(request))
         self.invariants.changed(request)
+        self._send_event(request, name)
+
+    def _send_event(self, request: Request, name: str) -> None:
         stored = {"key": quote_plus(request.key), "eTag": etag_of(request.body)}
         record = {
             "eventSource": "aws:s3",
@@ -279,14 +315,17 @@ class World:
         pace = 10 ** self.rng.uniform(-1, 0)
         stalled_at = self.rng.randint(0, 8) if self._chance(self.scenario.stalled) else NEVER
         invocation = Invocation(name, delivery, pace, stalled_at, aws_request_id=name)
+        outgoing = not self.quiet and self._chance(self.scenario.outgoing)
+        invocation.function = self.outgoing if outgoing else self.function
         invocation.task = Task(lambda: self._work(invocation))
         cause = f"{delivery.kind} of {', '.join(delivery.keys)}, attempt {delivery.attempt}"
+        cause += f", configuration {self.functions.index(invocation.function)}"
         self.note(name, "begins", cause)
         invocation.start = self.invariants.begin(invocation)
         self.running.append(invocation)
 
     def _work(self, invocation: Invocation) -> Any:
-        result = self.function(invocation.delivery.event, invocation)
+        result = invocation.function(invocation.delivery.event, invocation)
         invocation.task.pause()  # the work is done, but Lambda does not know yet
         return result
 
@@ -398,6 +437,8 @@ class World:
             self.invariants.sent(invocation, message)
             return Response()
         before = self.s3.changes
+        if request.method == "DELETE":
+            self.invariants.deleting(invocation, request)
         response = self.s3.handle(request)
         invocation.changes += self.s3.changes - before
         if self.scenario.overwritten_when_read and request.method == "GET" and not self.quiet:

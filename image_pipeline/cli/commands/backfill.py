@@ -141,7 +141,15 @@ def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) 
     table.add_row("up to date", f"{survey.current:,}", "")
     table.add_row("skipped", f"{survey.skipped:,}", "")
     table.add_row("[bold]to make[/]", f"{survey.to_make:,}", f"{survey.to_make_size:,}")
+    if survey.occupied:
+        table.add_row("occupied", f"{survey.occupied:,}", "")
     err.print(table)
+    if survey.occupied:
+        err.print(
+            "Occupied: everything else is up to date, but objects that this pipeline did not write "
+            "have the keys of thumbnails. Take them over or remove them: image-pipeline prune "
+            "--adopt"
+        )
     err.print(
         f"About ${dollars:,.4f} with {stack.settings.memory_mb} MB on {stack.architecture} and "
         f"{len(stack.settings.sizes)} sizes per image (details: image-pipeline cost)."

@@ -1,6 +1,16 @@
 """A bucket with conditional writes, through two clients behind one interface (ADR 2)."""
 
-from thumbnailer.storage.bucket import Bucket, Headers, Object, State, Stored
+from thumbnailer.storage.bucket import MAX_LISTED, Bucket, Headers, Listing, Object, State, Stored
 from thumbnailer.storage.s3_bucket import S3Bucket, prepare
 
-__all__ = ["Bucket", "Headers", "Object", "S3Bucket", "State", "Stored", "prepare"]
+__all__ = [
+    "MAX_LISTED",
+    "Bucket",
+    "Headers",
+    "Listing",
+    "Object",
+    "S3Bucket",
+    "State",
+    "Stored",
+    "prepare",
+]

@@ -15,7 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.handlers import add_expect_header
 
 from thumbnailer.errors import StorageDenied, StorageUnavailable
-from thumbnailer.storage.bucket import CONNECT_TIMEOUT, MAX_WRITERS, Object, State, Stored
+from thumbnailer.storage.bucket import (
+    CONNECT_TIMEOUT,
+    MAX_WRITERS,
+    Listing,
+    Object,
+    State,
+    Stored,
+)
 
 
 class Boto3Bucket:
@@ -43,7 +50,7 @@ class Boto3Bucket:
     def get(self, key: str) -> Stored | None:
         """See Bucket."""
         deadline = time.monotonic() + self._budget
-        found = self._call(self._client.get_object, key)
+        found = self._call(self._client.get_object, Key=key)
         if found is None:
             return None
 
@@ -67,7 +74,7 @@ class Boto3Bucket:
 
     def head(self, key: str) -> State | None:
         """See Bucket."""
-        found = self._call(self._client.head_object, key)
+        found = self._call(self._client.head_object, Key=key)
         return _state(found) if found else None
 
     def put(self, new: Object, *, replacing: str | None) -> bool:
@@ -76,7 +83,7 @@ class Boto3Bucket:
         return (
             self._call(
                 self._client.put_object,
-                new.key,
+                Key=new.key,
                 Body=new.body,
                 ContentType=new.headers.content_type,
                 CacheControl=new.headers.cache_control,
@@ -88,13 +95,20 @@ class Boto3Bucket:
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """See Bucket."""
-        return self._call(self._client.delete_object, key, IfMatch=f'"{replacing}"') is not None
+        found = self._call(self._client.delete_object, Key=key, IfMatch=f'"{replacing}"')
+        return found is not None
 
-    def _call(self, request: Callable[..., Any], key: str, **arguments: object) -> Any | None:
+    def list_keys(self, prefix: str, limit: int) -> Listing:
+        """See Bucket."""
+        found: Any = self._call(self._client.list_objects_v2, Prefix=prefix, MaxKeys=limit)
+        keys = tuple(each["Key"] for each in found.get("Contents", ()))
+        return Listing(keys, found["IsTruncated"])
+
+    def _call(self, request: Callable[..., Any], **arguments: object) -> Any | None:
         """Return the answer; None for a missing object and for a condition that S3 refused."""
-        where = f"s3://{self._name}/{key}"
+        where = f"s3://{self._name}/{arguments.get('Key', arguments.get('Prefix'))}"
         try:
-            return request(Bucket=self._name, Key=key, **arguments)
+            return request(Bucket=self._name, **arguments)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in ("NoSuchKey", "404", "PreconditionFailed", "ConditionalRequestConflict"):

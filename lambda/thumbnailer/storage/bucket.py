@@ -12,7 +12,11 @@ CONNECT_TIMEOUT: Final = 2.0
 """Seconds. S3 in the same region answers in milliseconds; a retry often reaches another host."""
 
 MAX_WRITERS: Final = 16
-"""Maximum parallel writes; further ones wait. The template allows 14 sizes."""
+"""Maximum parallel requests; further ones wait. The template allows 14 sizes."""
+
+
+MAX_LISTED: Final = 1000
+"""Keys in one answer of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html)."""
 
 
 class State(NamedTuple):
@@ -47,6 +51,13 @@ class Object(NamedTuple):
     headers: Headers
 
 
+class Listing(NamedTuple):
+    """Keys in the order of their UTF-8 bytes; `more` says whether others follow."""
+
+    keys: tuple[str, ...]
+    more: bool
+
+
 class Bucket(Protocol):
     """The requests that the function makes to S3.
 
@@ -76,3 +87,9 @@ class Bucket(Protocol):
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """Delete only over the etag `replacing`. False as with `put`, and if it is gone."""
+
+    def list_keys(self, prefix: str, limit: int) -> Listing:
+        """Return the keys that begin with `prefix`, at most `limit` (1 to MAX_LISTED) of them."""
+
+    def head_all(self, keys: Sequence[str]) -> list[State | None]:
+        """Return what `head` returns for each key, with requests in parallel, as in `create`."""

@@ -4,17 +4,19 @@ Both translate their errors into those of `thumbnailer.errors`, and limit every 
 included, by a time budget.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from thumbnailer.errors import OutOfTime
-from thumbnailer.storage.bucket import MAX_WRITERS, Object, State, Stored
+from thumbnailer.storage.bucket import MAX_WRITERS, Listing, Object, State, Stored
 from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
 
 if TYPE_CHECKING:
     from thumbnailer.storage.boto3_bucket import Boto3Bucket
+
+type Client = ObstoreBucket | Boto3Bucket
 
 BUDGETS: Final = (22.0, 11.0, 5.5, 2.75, 1.4, 0.7)
 """Seconds that one request may take, retries included. A client keeps its time-outs for life, so
@@ -23,15 +25,32 @@ first budget that the function's time-out allows, and so one pool of connections
 the default time-out of 30 s leaves; each further one is half of the one before."""
 
 WRITERS: Final = ThreadPoolExecutor(MAX_WRITERS)
-"""Threads for parallel writes, because a request to S3 waits far longer than it works. They are
+"""Threads for parallel requests, because a request to S3 waits far longer than it works. They are
 reused: starting a thread costs as much as the request itself (`make bench-function`)."""
 
 
-def _create(client: "ObstoreBucket | Boto3Bucket", new: Object) -> bool:
-    return client.put(new, replacing=None)
+def _in_parallel[T](requests: Sequence[Callable[[], T]]) -> list[T]:
+    """Return the results in order. All requests have ended when the first error is raised."""
+    if len(requests) == 1:  # a manifest, or the only size
+        return [requests[0]()]
+    tasks: list[Future[T]] = []
+    try:
+        for request in requests:
+            tasks.append(WRITERS.submit(request))  # noqa: PERF401 - those before an error count
+    finally:
+        wait(tasks)  # also those that were submitted before a thread could not be started
+    return [task.result() for task in tasks]
 
 
-@functools.cache
+def _head(client: Client, spare: Client, key: str) -> State | None:
+    """HEAD an object, with the `spare` client if its headers are unreadable for the first one."""
+    try:
+        return client.head(key)
+    except UnreadableHeaderError:
+        return spare.head(key)
+
+
+@cache
 def kept_client(kind: Callable[[str, float], Any], name: str, budget: float) -> Any:
     """Make a client and keep it, with its connections, for the life of the environment."""
     return kind(name, budget)
@@ -77,23 +96,25 @@ class S3Bucket:
 
     def create(self, new: Sequence[Object]) -> list[bool]:
         """See Bucket."""
-        # Not in the threads: boto3 must not create clients in parallel.
-        clients = [self._client_for(each.key) for each in new]
-        if len(new) == 1:  # a manifest, or the only size
-            return [_create(clients[0], new[0])]
-        tasks: list[Future[bool]] = []
-        try:
-            for client, each in zip(clients, new, strict=True):
-                tasks.append(WRITERS.submit(_create, client, each))
-        finally:
-            wait(tasks)  # also those that were submitted before a thread could not be started
-        return [task.result() for task in tasks]
+        # Clients are not chosen in the threads: boto3 must not create clients in parallel.
+        return _in_parallel(
+            [partial(self._client_for(each.key).put, each, replacing=None) for each in new]
+        )
 
     def delete(self, key: str, *, replacing: str) -> bool:
         """See Bucket."""
         return self._boto3().delete(key, replacing=replacing)
 
-    def _client_for(self, key: str) -> "ObstoreBucket | Boto3Bucket":
+    def list_keys(self, prefix: str, limit: int) -> Listing:
+        """See Bucket. obstore lists whole folders only."""
+        return self._boto3().list_keys(prefix, limit)
+
+    def head_all(self, keys: Sequence[str]) -> list[State | None]:
+        """See Bucket."""
+        spare = self._boto3()  # for headers that obstore cannot read
+        return _in_parallel([partial(_head, self._client_for(key), spare, key) for key in keys])
+
+    def _client_for(self, key: str) -> Client:
         return self._boto3() if AWKWARD_KEY.search(key) else self._fitting(ObstoreBucket)
 
     def _boto3(self) -> "Boto3Bucket":
