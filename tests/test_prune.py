@@ -63,7 +63,7 @@ def upload(stack: Stack, key: str = KEY, body: bytes = PHOTO) -> None:
     stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     settings = stack.settings
     reconciler = Reconciler(
-        settings, Telemetry("ERROR"), lambda name: S3Bucket(name, lambda: 20.0), lambda: 20.0
+        settings, Telemetry("ERROR"), lambda name: S3Bucket(name, lambda: 20.0), lambda: 20.0, 20.0
     )
     assert isinstance(reconciler.process(Upload(INPUT, key)), Done)
 
