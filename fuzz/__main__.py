@@ -26,6 +26,7 @@ from fuzz.worker import (
     case,
     format_of,
     load_target,
+    warmed_up_mb,
     work,
 )
 from image_pipeline.cli.app import new_app, run_app
@@ -75,7 +76,10 @@ class Worker:
         self.busy = False
 
     def read(self) -> Outcome | None:
-        """Read its next message: the outcome of a case, or None if it begins another one."""
+        """Read its next message: the outcome of a case, or None if it begins another one.
+
+        If the process ends in a case without an outcome, a new process tries the case again.
+        """
         try:
             message: int | Outcome | None = self.pipe.recv()
         except EOFError:
@@ -83,7 +87,7 @@ class Worker:
             return self._replaced("crash", f"exit code {self._process.exitcode}")
         if message is None:
             self._process.join()
-            self._start(self.number + self._step)
+            self._start(self.number if self.busy else self.number + self._step)
             return None
         if isinstance(message, int):
             self.number, self.busy = message, True
@@ -190,7 +194,8 @@ def fuzz(  # noqa: PLR0913, PLR0917 - options
             raise CommandError(f"{reproduce} does not exist.")
         notes = reproduce.with_suffix(".json")
         widths = tuple(json.loads(notes.read_text())["widths"]) if notes.exists() else (128, 512)
-        outcome = attempt(load_target(target), Case(reproduce.read_bytes(), widths), max_seconds)
+        tried = Case(reproduce.read_bytes(), widths)
+        outcome = attempt(load_target(target), tried, max_seconds, warmed_up_mb())
         out.print(f"{described(outcome)} ({outcome.seconds:.1f} s of CPU time)")
         sys.exit(1 if outcome.kind in FAULTS else 0)
     chosen = seed if seed is not None else time.time_ns() % 2**32

@@ -14,6 +14,7 @@ from fuzz.mutations import mutated
 from fuzz.seeds import seeds
 from thumbnailer.errors import PermanentError
 from thumbnailer.imaging import Size, identify
+from thumbnailer.imaging.limits import BASE_MB
 from thumbnailer.settings import DEFAULT_MEMORY_MB, Settings
 
 MAX_MEMORY_MB: Final = DEFAULT_MEMORY_MB
@@ -74,8 +75,19 @@ def case(seed: int, number: int) -> Case:
     return Case(mutated(rng.choice(files), files, rng), rng.choice(WIDTHS))
 
 
-def attempt(target: Callable[..., Any], tried: Case, max_seconds: float = MAX_SECONDS) -> Outcome:
-    """Try one case in this process."""
+def warmed_up_mb() -> float:
+    """Load the intact files and all decoders, and return the memory of this process in MB."""
+    _seeds()
+    return memory_mb("VmRSS")
+
+
+def attempt(
+    target: Callable[..., Any],
+    tried: Case,
+    max_seconds: float = MAX_SECONDS,
+    own_mb: float = BASE_MB,
+) -> Outcome:
+    """Try one case in this process, which itself needs `own_mb`, where the function has BASE_MB."""
     specs = Settings("", "", sizes=tuple(map(Size.of_width, tried.widths))).specs
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of memory
     began, children_mb = cpu_seconds(), _children_mb()
@@ -92,8 +104,8 @@ def attempt(target: Callable[..., Any], tried: Case, max_seconds: float = MAX_SE
         peak = max(peak, _children_mb())
     if seconds > max_seconds:
         kind, detail = "hang", f"{seconds:.1f} s of CPU time"
-    elif peak > MAX_MEMORY_MB:
-        kind, detail = "memory", f"{peak:.0f} MB"
+    elif (need := peak - own_mb + BASE_MB) > MAX_MEMORY_MB:
+        kind, detail = "memory", f"{need:.0f} MB"
     return Outcome(kind, format_of(tried), detail, round(seconds, 3))
 
 
@@ -131,16 +143,20 @@ def work(  # noqa: PLR0913, PLR0917 - the arguments of a process
 ) -> None:
     """Try every `step`-th case from `first` on, until the process has RESTART_MB.
 
-    Sends the number of each case before it and its Outcome after it, and None at the end. Memory
-    that earlier cases left behind would be counted against later ones, so the parent starts a new
-    process then.
+    Sends the number of each case before it and its Outcome after it, and None at the end: the
+    parent starts a new process then. Memory that earlier cases left behind counts against later
+    ones. A case over its memory therefore has no outcome unless it is the first one of its process.
     """
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     function = load_target(target)
-    number = first
-    while max(memory_mb("VmRSS"), _children_mb()) < RESTART_MB:
+    own_mb = warmed_up_mb()
+    number, fits = first, True
+    while fits and memory_mb("VmRSS") < RESTART_MB:
         tried = case(seed, number)
         pipe.send(number)  # first, because the case may crash this process
-        pipe.send(attempt(function, tried, max_seconds))
+        outcome = attempt(function, tried, max_seconds, own_mb)
+        fits = outcome.kind != "memory"
+        if fits or number == first:
+            pipe.send(outcome)
         number += step
     pipe.send(None)

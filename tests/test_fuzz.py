@@ -34,6 +34,12 @@ def crashes(data, *_):
 def bloats(data, *_):
     bytearray(os.urandom(1)) * (600 * 2**20)
 
+LEFT = []
+
+def leaves_memory_behind(data, *_):
+    LEFT.append(b"1" * (20 * 2**20))
+    bytearray(os.urandom(1)) * (410 * 2**20)
+
 def bloats_in_a_child(data, *_):
     subprocess.run([sys.executable, "-c", "bytearray(b'1') * (600 * 2**20)"], check=True)
 
@@ -163,6 +169,15 @@ def test_a_case_over_its_cpu_time_is_a_finding(
 def test_the_memory_of_a_child_counts(start: Callable[[str], fuzz.Worker]) -> None:
     """A case whose child needs too much memory is a finding."""
     assert _outcome_of_next_case(start("bloats_in_a_child")).kind == "memory"
+
+
+def test_what_earlier_cases_left_behind_does_not_count(
+    start: Callable[[str], fuzz.Worker],
+) -> None:
+    """A case that fits into a new process is no finding, whatever the last cases left."""
+    worker = start("leaves_memory_behind")
+    outcomes = [_outcome_of_next_case(worker) for _ in range(4)]
+    assert {outcome.kind for outcome in outcomes} == {"ok"}
 
 
 def test_a_case_that_sleeps_is_a_finding(
