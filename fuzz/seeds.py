@@ -74,6 +74,7 @@ KINDS: Final[tuple[tuple[str, str, dict[str, Any]], ...]] = (
     ("JPEG2000", "RGB", {"no_jp2": True, "progression": "RPCL", "precinct_size": (32, 32)}),
     ("JPEG2000", "RGB", {"quality_layers": [40, 20, 0], "irreversible": True, "comment": "c"}),
     ("JPEG2000", "RGBA", {"tile_size": (32, 32)}),
+    ("JPEG2000", "L", {"tile_size": (4, 4)}),
     ("JPEG2000", "L", {"num_resolutions": 1, "codeblock_size": (4, 4)}),
     ("HEIF", "RGB", {}),
     ("HEIF", "RGBA", {}),
@@ -126,7 +127,8 @@ def _drawn() -> Iterator[bytes]:
         others = {"save_all": True, "append_images": frames[1:], "duration": 50}
         yield _encoded(frames[0], kind, others | options)
     for kind in ("AVIF", "HEIF"):
-        yield _grid(_encoded(tile, kind, {}))
+        yield _derived(_encoded(tile, kind, {}), b"grid", GRID)
+    yield _derived(_encoded(tile, "HEIF", {}), b"iovl", OVERLAY)
     yield _turned(_encoded(picture, "TIFF", {"compression": "tiff_lzw"}))
     for name, make in hostile_files.KINDS.items():
         if name not in SLOW_TO_BUILD:
@@ -140,8 +142,16 @@ def _turned(data: bytes) -> bytes:
     return tiff.join(data, directories)
 
 
-def _grid(tile: bytes) -> bytes:
-    """An AVIF or HEIF of 2 × 2 equal tiles, as phones write them (ISO/IEC 23008-12, 6.6.2.3).
+GRID: Final = struct.pack(">BBBBHH", 0, 0, 1, 1, 128, 128)
+"""Content of the item `grid`: 2 × 2 tiles, 128 × 128 pixels (ISO/IEC 23008-12, 6.6.2.3)."""
+
+OVERLAY: Final = struct.pack(">BB4HHH8h", 0, 0, 0, 0, 0, 0, 128, 128, 0, 0, 64, 0, 0, 64, 9, 9)
+"""Content of the item `iovl`: a canvas of 128 × 128 pixels, and the place of each of four pictures
+(6.6.2.2)."""
+
+
+def _derived(tile: bytes, kind: bytes, content: bytes) -> bytes:
+    """An AVIF or HEIF whose picture is put together from four equal ones, as phones write tiles.
 
     `tile` is a file of 64 × 64 pixels, with one item.
     """
@@ -152,25 +162,24 @@ def _grid(tile: bytes) -> bytes:
     properties = described[b"iprp"].children[0].children
     size = Part(b"ispe", struct.pack(">III", 0, 128, 128))
     of_tile = bytes(range(1, len(properties) + 1))
-    tiles, grid = (1, 2, 3, 4), 5
+    tiles, whole = (1, 2, 3, 4), 5
     item = struct.Struct(">HHHHII")  # its number, where it is, 0, 1 extent: place, length
     places = [item.pack(number, 0, 0, 1, len(head) + 8, len(coded)) for number in tiles]
-    places.append(item.pack(grid, 1, 0, 1, 0, 8))  # in idat
-    names = [(number, item_type) for number in tiles] + [(grid, b"grid")]
-    infos = [
-        Part(b"infe", struct.pack(">IHH4sx", 2 << 24, *each[:1], 0, each[1])) for each in names
-    ]
+    places.append(item.pack(whole, 1, 0, 1, 0, len(content)))  # in idat
+    info = struct.Struct(">IHH4sx")  # version, its number, 0, type, an empty name
+    infos = [info.pack(2 << 24, number, 0, item_type) for number in tiles]
+    infos.append(info.pack(2 << 24, whole, 0, kind))
     used = [struct.pack(">HB", number, len(of_tile)) + of_tile for number in tiles]
-    used.append(struct.pack(">HBB", grid, 1, len(of_tile) + 1))
+    used.append(struct.pack(">HBB", whole, 1, len(of_tile) + 1))
     meta = Part(
         b"meta",
         bytes(4),
         [
             described[b"hdlr"],
-            Part(b"pitm", struct.pack(">IH", 0, grid)),
+            Part(b"pitm", struct.pack(">IH", 0, whole)),
             Part(b"iloc", struct.pack(">IHH", 1 << 24, 0x4400, 5) + b"".join(places)),
-            Part(b"iinf", struct.pack(">IH", 0, 5), infos),
-            Part(b"iref", bytes(4), [Part(b"dimg", struct.pack(">HH4H", grid, 4, *tiles))]),
+            Part(b"iinf", struct.pack(">IH", 0, 5), [Part(b"infe", body) for body in infos]),
+            Part(b"iref", bytes(4), [Part(b"dimg", struct.pack(">HH4H", whole, 4, *tiles))]),
             Part(
                 b"iprp",
                 children=[
@@ -178,7 +187,7 @@ def _grid(tile: bytes) -> bytes:
                     Part(b"ipma", struct.pack(">II", 0, 5) + b"".join(used)),
                 ],
             ),
-            Part(b"idat", struct.pack(">BBBBHH", 0, 0, 1, 1, 128, 128)),
+            Part(b"idat", content),
         ],
     )
     return head + isobmff.join([boxes[b"mdat"], meta])
