@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bench.hostile_files import KINDS
 from bench.limits import LimitUnavailable, limited
+from bench.memory import RESULT
 from thumbnailer.imaging.formats.isobmff import plane_bytes
 from tools.corpus import CASES
 
@@ -191,3 +193,11 @@ def test_the_bytes_of_planes_follow_from_the_decoder_configuration(
     box[:4] = name
     box[at] = value
     assert plane_bytes(bytes(box)) == expected
+
+
+def test_the_measured_estimates_are_close() -> None:
+    """Each kind of image needs about what was estimated when `make bench-memory` ran last."""
+    rows = json.loads(RESULT.read_text())
+    assert {row["file"] for row in rows} >= KINDS.keys()
+    ratios = {(row["file"], row["widths"]): row["foreseen_mb"] / row["need_mb"] for row in rows}
+    assert {kind: ratio for kind, ratio in ratios.items() if not 0.95 <= ratio <= 1.35} == {}
