@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -60,15 +61,10 @@ class Attack:
     dollars: float
 
 
-def files(large: bool = True) -> dict[str, Callable[[], bytes]]:  # noqa: FBT001, FBT002
-    """Return what makes each file, by name; the `large` ones take a minute to draw."""
-    found = dict(SLOW)
-    if large:
-        found |= {
-            name: lambda make=make: make(*SIDES)  # type: ignore[misc]
-            for name, make in KINDS.items()
-        }
-    return found
+def files() -> dict[str, Callable[[], bytes]]:
+    """Return what makes each file, by name."""
+    large = {name: partial(make, *SIDES) for name, make in KINDS.items()}
+    return SLOW | large
 
 
 @contextmanager
@@ -104,7 +100,7 @@ def attacks(
     """
     process_one(emulator, photo, s3)
     for name, make in wanted:
-        upload = Photo(name, make(), 0, 0)
+        upload = Photo(Path(name).name, make(), 0, 0)
         s3.copy(upload, [upload.key])
         done = emulator.invoke(event_of(upload))
         messages = s3.take_messages()
@@ -120,7 +116,7 @@ def attacks(
         seconds = attempts * done.billed_ms / 1000
         price = PRICES["lambda_gb_second"]["arm64"] * MEMORY_MB / 1024
         yield Attack(
-            name,
+            upload.name,
             len(upload.data),
             outcome,
             attempts,
@@ -153,7 +149,9 @@ def write_page(found: Iterable[Attack]) -> None:
 
 @app.command()
 def hostile(
-    names: Annotated[list[str] | None, typer.Argument(help="Files. Default: all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of the table, or files. Default: the table.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -166,12 +164,13 @@ def hostile(
 
     `python -m bench.hostile`
 
-    `python -m bench.hostile scans-2000.jpg line-ends.bmp`
+    `python -m bench.hostile scans-2000.jpg mine.tif`
     """
     every = files()
-    if unknown := set(names or ()) - set(every):
-        raise CommandError(f"No such file: {', '.join(unknown)}. There are: {', '.join(every)}")
-    wanted = [(name, make) for name, make in every.items() if not names or name in names]
+    for name in names or ():
+        if name not in every:
+            every[name] = Path(name).read_bytes
+    wanted = [(name, every[name]) for name in names or every]
     photo = drawn_photo()
     found: list[Attack] = []
     try:

@@ -17,6 +17,8 @@ from bench.hostile_files import (
     tiff_file,
     tiff_size,
 )
+from fuzz.formats import isobmff
+from fuzz.formats.parts import Part
 
 COMMENT: Final = 0xFE
 ONE_CODE: Final = bytes([1] + [0] * 15)
@@ -160,6 +162,51 @@ def avif_of_frames(frames: int, width: int = 4000, height: int = 3000) -> bytes:
     return head + longer
 
 
+def heic_of_overlays(count: int, width: int = 4000, height: int = 3000) -> bytes:
+    """A HEIC that draws the same picture over itself `count` times (ISO/IEC 23008-12, 6.6.2.2)."""
+    import pillow_heif  # noqa: PLC0415 - a development dependency
+
+    pillow_heif.register_heif_opener()
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(buffer, "HEIF")
+    boxes = {part.name: part for part in isobmff.split(buffer.getvalue())}
+    described = {part.name: part for part in boxes[b"meta"].children}
+    properties = described[b"iprp"].children[0].children
+    coded, head = boxes[b"mdat"].body, isobmff.box(boxes[b"ftyp"])
+    overlay = struct.pack(">BB4HII", 0, 1, 0, 0, 0, 0, width, height) + bytes(8 * count)
+    item, info = struct.Struct(">HHHHII"), struct.Struct(">IHH4sx")
+    pictures, whole = range(1, count + 1), count + 1
+    places = [item.pack(number, 0, 0, 1, len(head) + 8, len(coded)) for number in pictures]
+    places.append(item.pack(whole, 1, 0, 1, 0, len(overlay)))
+    infos = [info.pack(2 << 24, number, 0, b"hvc1") for number in pictures]
+    infos.append(info.pack(2 << 24, whole, 0, b"iovl"))
+    of_picture = bytes(range(1, len(properties) + 1))
+    size = next(at for at, part in enumerate(properties, 1) if part.name == b"ispe")
+    used = [struct.pack(">HB", number, len(of_picture)) + of_picture for number in pictures]
+    used.append(struct.pack(">HBB", whole, 1, size))
+    drawn = struct.pack(f">HH{count}H", whole, count, *pictures)
+    meta = Part(
+        b"meta",
+        bytes(4),
+        [
+            described[b"hdlr"],
+            Part(b"pitm", struct.pack(">IH", 0, whole)),
+            Part(b"iloc", struct.pack(">IHH", 1 << 24, 0x4400, whole) + b"".join(places)),
+            Part(b"iinf", struct.pack(">IH", 0, whole), [Part(b"infe", body) for body in infos]),
+            Part(b"iref", bytes(4), [Part(b"dimg", drawn)]),
+            Part(
+                b"iprp",
+                children=[
+                    Part(b"ipco", children=list(properties)),
+                    Part(b"ipma", struct.pack(">II", 0, whole) + b"".join(used)),
+                ],
+            ),
+            Part(b"idat", overlay),
+        ],
+    )
+    return head + isobmff.join([boxes[b"mdat"], meta])
+
+
 SLOW: Final[dict[str, Callable[[], bytes]]] = {
     "scans-2000.jpg": lambda: jpeg_of_scans(2000),
     "scans-800.jpg": lambda: jpeg_of_scans(800),
@@ -174,6 +221,7 @@ SLOW: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg-scans.tif": lambda: tiff_of_jpeg_scans(2000),
     "tags.tif": lambda: tiff_of_bytes_tags(50_000),
     "noise.jp2": lambda: jp2_of_noise(3000, 2000),
+    "overlays.heic": lambda: heic_of_overlays(200),
     "frames.avif": lambda: avif_of_frames(500),
 }
 """Name of a file → what makes it."""
