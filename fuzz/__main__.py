@@ -231,7 +231,10 @@ def run(  # noqa: PLR0913, PLR0917 - as the command's
     findings: Path,
     max_seconds: float = MAX_SECONDS,
 ) -> Ran:
-    """Try cases for some seconds. A case that is not done by then counts if it is over its time."""
+    """Try cases for some seconds, from the first one on.
+
+    A case that is not done by then counts if it is over its time.
+    """
     ran = Ran(Counter(), {}, [])
     kinds = set[tuple[str, str]]()
 
@@ -247,9 +250,10 @@ def run(  # noqa: PLR0913, PLR0917 - as the command's
             err.print(f"[bold red]{described(outcome)}[/] → {ran.findings[-1]}", soft_wrap=True)
 
     processes = list[Worker]()
-    began = shown = time.monotonic()
     try:
         processes += (Worker(target, seed, max_seconds, first, workers) for first in range(workers))
+        wait([worker.pipe for worker in processes])  # until the first case begins
+        began = shown = time.monotonic()
         while time.monotonic() - began < seconds:
             ready = wait([worker.pipe for worker in processes], timeout=CHECK_SECONDS)
             for worker in processes:
