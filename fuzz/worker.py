@@ -24,6 +24,10 @@ MAX_SECONDS: Final = 8.0
 """CPU time that a case may take. With MAX_MEMORY_MB a function has 0.29 vCPU, so that the default
 of LambdaTimeout, 30 s, is 8.7 s of CPU time."""
 
+DEADLINE_SECONDS: Final = 6.0
+"""Time that the function gives an image, at a whole CPU: less than MAX_SECONDS, because it is the
+function's own task to stop."""
+
 RESTART_MB: Final = 150
 """Resident memory at which a worker process is replaced: an assumption, about twice the memory of a
 process that has tried some dozens of cases."""
@@ -92,7 +96,7 @@ def attempt(
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of memory
     began, children_mb = cpu_seconds(), _children_mb()
     try:
-        target(tried.data, specs, MAX_MEMORY_MB)
+        target(tried.data, specs, MAX_MEMORY_MB, DEADLINE_SECONDS)
         kind, detail = "ok", ""
     except PermanentError as error:
         kind, detail = "refused", type(error).__name__

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 from pictures import encoded, jpeg, quadrants, specs_of
+from PIL import Image
 
 from bench.slow_files import (
     SLOW,
     apng_of_noise,
     avif_of_frames,
     bmp_of_line_ends,
+    heic_of_overlays,
     jpeg_of_arithmetic,
     jpeg_of_scans,
 )
@@ -145,6 +147,7 @@ HERE: dict[str, Callable[[], bytes]] = {
 
 IN_A_CHILD: dict[str, Callable[[], bytes]] = {
     "HEIC": lambda: save("HEIF"),
+    "overlays of HEIC": lambda: heic_of_overlays(3, 640, 480),
     "JPEG 2000": lambda: save("JPEG2000"),
     "compressed TIFF": lambda: save("TIFF", compression="tiff_lzw"),
     "JPEG with arithmetic coding": lambda: jpeg_of_arithmetic(800),
@@ -238,6 +241,17 @@ def test_a_child_that_dies_costs_one_image(
 
     with pytest.raises(error):
         time_limit.in_child(die, ENOUGH)
+
+
+def test_a_decoder_that_crashes_when_it_opens_a_file_costs_one_image() -> None:
+    """pi-heif ends the process where an item's type is not text. The next file works."""
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    data = save("HEIF", exif=exif)
+    at = data.index(b"Exif", data.index(b"infe"))
+    with pytest.raises(CorruptImage, match="crashed"):
+        made_within(ENOUGH, data[:at] + b"\xff\xfe\xff\xfe" + data[at + 4 :])
+    assert made_within(ENOUGH, data).thumbnails
 
 
 def test_an_error_that_cannot_be_sent_is_reported() -> None:

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from thumbnailer.errors import CorruptImage, ImageTooLarge
 from thumbnailer.imaging import animation, formats, hard_limit, limits
 from thumbnailer.imaging.colour import to_srgb
-from thumbnailer.imaging.decode import identify, open_image
+from thumbnailer.imaging.decode import check_supported, identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import DECODER_ERRORS
@@ -119,6 +119,8 @@ def _make(
     `copied_mb` is the memory that the process needs beside its estimate.
     """
     with _pillow_limited_to(limits.max_pixels(memory_mb)), _decoder_errors_translated(data):
+        if check_supported(data).needs_child:
+            refuse_long_call(math.inf, memory_mb, seconds)
         image = open_image(data, memory_mb)
         file_format = formats.load(str(image.format))
         late = file_format.exif_follows_pixels

@@ -1,6 +1,5 @@
 """What the rest of the image code knows about an input format."""
 
-import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -56,11 +55,6 @@ def no_long_call(_image: ImageFile.ImageFile, _data: bytes) -> float:
     return 0.0
 
 
-def always_long_call(_image: ImageFile.ImageFile, _data: bytes) -> float:
-    """For decoders whose time is not known before."""
-    return math.inf
-
-
 def cannot_scale(_data: bytes) -> int:
     """For decoders that give the whole picture only."""
     return 1
@@ -83,6 +77,9 @@ class Format(NamedTuple):
     `decoder_bytes(image, data, decoded)` estimates what the decoder needs beside the pixels that it
     gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that.
 
+    With `needs_child`, a file is even opened in a child process: its decoder may crash, or take any
+    time and memory (imaging/time_limit.py).
+
     `call_seconds(image, data)` estimates the CPU time in seconds that one call of the decoder may
     take: an upper limit, for what nothing but the end of the process can interrupt.
 
@@ -100,6 +97,7 @@ class Format(NamedTuple):
     open: Callable[[bytes, int], ImageFile.ImageFile]
     decoder_bytes: Callable[[ImageFile.ImageFile, bytes, PixelSize], float] = nothing_more
     held_bytes: Callable[[ImageFile.ImageFile, bytes], float] = nothing_held
+    needs_child: bool = False
     call_seconds: Callable[[ImageFile.ImageFile, bytes], float] = no_long_call
     orientation: Callable[[ImageFile.ImageFile], int] = exif_orientation
     exif_follows_pixels: bool = False

@@ -6,7 +6,7 @@ from typing import Final
 from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from PIL import ImageFile
 
-from thumbnailer.imaging.formats.format import Format, always_long_call
+from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, HEIF_BRANDS, brands, plane_bytes
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
@@ -38,5 +38,5 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_heif,
     decoder_bytes=decoder_bytes,
-    call_seconds=always_long_call,
+    needs_child=True,
 )

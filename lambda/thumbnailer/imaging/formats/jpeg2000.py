@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageFile, Jpeg2KImagePlugin
 
-from thumbnailer.imaging.formats.format import Format, always_long_call
+from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.resize import Box, divided
 from thumbnailer.imaging.spec import PixelSize
@@ -221,7 +221,7 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_jpeg2000,
     decoder_bytes=decoder_bytes,
-    call_seconds=always_long_call,
+    needs_child=True,
     max_scale=max_scale,
     decode=decode,
 )
