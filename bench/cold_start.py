@@ -225,7 +225,9 @@ class LocalS3:
 
     def create_queue(self) -> str:
         """Create a dead-letter queue; return its URL."""
-        self._queue = self._sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
+        # Within a process moto's queues outlive its server, so each has a name of its own.
+        name = f"dead-letters-{self.endpoint.rpartition(':')[2]}"
+        self._queue = self._sqs.create_queue(QueueName=name)["QueueUrl"]
         return self._queue
 
     def take_messages(self) -> list[dict[str, Any]]:

@@ -222,7 +222,7 @@ def _fail_for(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
 def test_a_slow_image_ends_in_one_message(stack: Stack) -> None:
     """The invocation succeeds before its time is up, so nothing is tried again."""
     stack.upload("uploads/slow.jpg", jpeg_of_scans(2000))
-    result = stack.invoke(notification("uploads/slow.jpg"), Context(lambda: 9000))
+    result = stack.invoke(notification("uploads/slow.jpg"), Context(lambda: 10_500))
     assert [each["error"]["type"] for each in result["failed"]] == ["ImageTooSlow"]
     (message,) = stack.dead_letters()
     assert message["error"]["permanent"]
@@ -593,7 +593,7 @@ def test_no_log_line_message_or_error_contains_a_credential(
         monkeypatch.setattr(handler, "stream", sys.stdout)
     uploads = [{"bucket": INPUT, "key": f"uploads/{key}"} for key in ("a.jpg", "/b.jpg")]
     try:
-        result = json.dumps(function({"uploads": uploads}, Context(lambda: 8_000)))
+        result = json.dumps(function({"uploads": uploads}, Context(lambda: 10_000)))
     except QueueUnavailable as error:
         result = str(error)
     finally:
