@@ -16,7 +16,7 @@ import pytest
 from fuzz import __main__ as fuzz
 from fuzz.formats import DAMAGES, gif, isobmff, jpeg, jpeg2000, png, webp
 from fuzz.seeds import seeds
-from fuzz.worker import Case, Outcome, attempt
+from fuzz.worker import Case, Outcome, attempt, memory_mb
 from thumbnailer.imaging import identify, make_thumbnails
 
 ROOT = Path(__file__).parents[1]
@@ -122,17 +122,15 @@ def _fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], fuzz.Worker]]:
-    """Starts a worker for a function of `broken`. A case may take 0.5 s of CPU time."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., fuzz.Worker]]:
+    """Starts a worker for a function of `broken`. By default a case may take 0.5 s of CPU time."""
     (tmp_path / "broken.py").write_text(BROKEN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     workers = []
 
-    def started(target: str) -> fuzz.Worker:
-        workers.append(fuzz.Worker(f"broken:{target}", 1, 0.5, 0, 1))
+    def started(target: str, max_seconds: float = 0.5) -> fuzz.Worker:
+        workers.append(fuzz.Worker(f"broken:{target}", 1, max_seconds, 0, 1))
         return workers[-1]
 
     yield started
@@ -157,7 +155,7 @@ def _outcome_of_next_case(worker: fuzz.Worker) -> Outcome:
     ],
 )
 def test_a_case_over_its_cpu_time_is_a_finding(
-    target: str, detail: str, start: Callable[[str], fuzz.Worker]
+    target: str, detail: str, start: Callable[..., fuzz.Worker]
 ) -> None:
     """It is reported whether it ends or must be stopped, and whether it computes in a child."""
     outcome = _outcome_of_next_case(start(target))
@@ -166,22 +164,22 @@ def test_a_case_over_its_cpu_time_is_a_finding(
     assert outcome.seconds > 0.5
 
 
-def test_the_memory_of_a_child_counts(start: Callable[[str], fuzz.Worker]) -> None:
+def test_the_memory_of_a_child_counts(start: Callable[..., fuzz.Worker]) -> None:
     """A case whose child needs too much memory is a finding."""
-    assert _outcome_of_next_case(start("bloats_in_a_child")).kind == "memory"
+    assert _outcome_of_next_case(start("bloats_in_a_child", 8.0)).kind == "memory"
 
 
 def test_what_earlier_cases_left_behind_does_not_count(
-    start: Callable[[str], fuzz.Worker],
+    start: Callable[..., fuzz.Worker],
 ) -> None:
     """A case that fits into a new process is no finding, whatever the last cases left."""
-    worker = start("leaves_memory_behind")
+    worker = start("leaves_memory_behind", 8.0)
     outcomes = [_outcome_of_next_case(worker) for _ in range(4)]
     assert {outcome.kind for outcome in outcomes} == {"ok"}
 
 
 def test_a_case_that_sleeps_is_a_finding(
-    start: Callable[[str], fuzz.Worker], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., fuzz.Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A case that gains no CPU time is stopped by the clock, and reported."""
     monkeypatch.setattr(fuzz, "MAX_SLEEP_SECONDS", 1)
@@ -189,7 +187,7 @@ def test_a_case_that_sleeps_is_a_finding(
     assert (outcome.kind, outcome.detail[:20]) == ("hang", "sleeps: no CPU time ")
 
 
-def test_a_busy_machine_gives_no_false_alarm(start: Callable[[str], fuzz.Worker]) -> None:
+def test_a_busy_machine_gives_no_false_alarm(start: Callable[..., fuzz.Worker]) -> None:
     """A case that waits for a core for twice the CPU time it may take, and more, is no finding."""
     worker = start("computes_a_little")
     _outcome_of_next_case(worker)
@@ -239,6 +237,12 @@ def test_a_file_is_split_and_joined_without_a_change(file_format: str) -> None:
 CASES = 150
 """Damaged files of each format."""
 
+
+def _kind(data: bytes) -> str:
+    """Try a file in this process, which may be large."""
+    return attempt(make_thumbnails, Case(data, (128,)), own_mb=memory_mb("VmRSS")).kind
+
+
 LEAST_OPENED = 0.25
 """Share of the damaged files that still give thumbnails: in these, damage gets past the header."""
 
@@ -254,7 +258,7 @@ def test_damage_that_knows_the_format_leaves_files_of_it(file_format: str) -> No
         damaged = DAMAGES[file_format](data, files, rng)
         if damaged != data:
             recognised = identify(damaged) == file_format
-            outcomes.append((recognised, attempt(make_thumbnails, Case(damaged, (128,))).kind))
+            outcomes.append((recognised, _kind(damaged)))
     assert len(outcomes) > 0.6 * CASES
     assert sum(recognised for recognised, _ in outcomes) > 0.9 * len(outcomes)
     assert {kind for _, kind in outcomes} == {"ok", "refused"}
