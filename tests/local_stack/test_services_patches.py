@@ -241,9 +241,10 @@ def distributed(aws: Aws) -> Execution:
     for number in range(6):
         aws.s3.put_object(Bucket="objects", Key=f"in/{number}", Body=b"x")
     create_function(aws, "echo", ECHO)
+    refused = "{% 'in/4' in $states.input.Items.key and $states.input.BatchInput.max = 5 %}"
     check = {
         "Type": "Choice",
-        "Choices": [{"Condition": "{% 'in/4' in $states.input.Items.key %}", "Next": "No"}],
+        "Choices": [{"Condition": refused, "Next": "No"}],
         "Default": "Echo",
     }
     many = {
@@ -254,7 +255,11 @@ def distributed(aws: Aws) -> Execution:
             "Arguments": {"Bucket": "objects", "Prefix": "{% $states.input.prefix %}"},
         },
         "ItemSelector": {"key": "{% $states.context.Map.Item.Value.Key %}"},
-        "ItemBatcher": {"MaxItemsPerBatch": 2, "MaxInputBytesPerBatch": 1000},
+        "ItemBatcher": {
+            "MaxItemsPerBatch": 2,
+            "MaxInputBytesPerBatch": 1000,
+            "BatchInput": {"max": "{% $states.input.max %}"},
+        },
         "MaxConcurrency": "{% $states.input.concurrency %}",
         "ToleratedFailurePercentage": 50,
         "ItemProcessor": {
