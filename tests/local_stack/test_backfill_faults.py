@@ -119,7 +119,7 @@ def test_an_image_that_never_has_the_time_gets_a_message(aws: Aws) -> None:
 
 
 def test_archived_objects_are_left_out_and_counted(aws: Aws) -> None:
-    """The function is not called with them, nor at all for a batch that has no other objects."""
+    """The function is not called with them. A batch that has no other objects succeeds, too."""
     archived = [f"{kind}-{n}" for kind in ("GLACIER", "DEEP_ARCHIVE") for n in range(2)]
     execution, results = backfill(aws, "some-archived", ["crash.jpg", "GLACIER_IR-1", *archived])
     assert execution.status == "SUCCEEDED"

@@ -241,10 +241,9 @@ def distributed(aws: Aws) -> Execution:
     for number in range(6):
         aws.s3.put_object(Bucket="objects", Key=f"in/{number}", Body=b"x")
     create_function(aws, "echo", ECHO)
-    refused = "{% 'in/4' in $states.input.Items.key and $states.input.BatchInput.max = 5 %}"
     check = {
         "Type": "Choice",
-        "Choices": [{"Condition": refused, "Next": "No"}],
+        "Choices": [{"Condition": "{% 'in/4' in $states.input.Items.key %}", "Next": "No"}],
         "Default": "Echo",
     }
     many = {
@@ -302,7 +301,7 @@ def test_a_distributed_map_batches_its_items_and_writes_results(start: Callable[
     (refused,) = fetched(failed["Key"])
     assert (refused["Error"], json.loads(refused["Input"])) == (
         "Four",
-        {"Items": [{"key": "in/4"}]},
+        {"Items": [{"key": "in/4"}], "BatchInput": {"max": 5}},
     )
 
 

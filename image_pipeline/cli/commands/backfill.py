@@ -84,11 +84,11 @@ def backfill(  # noqa: PLR0913 - options of a command
     if dry_run or not (execution or yes):
         survey = count(target, within, min(maximum or cap, cap), remake=remake)
         if dry_run and as_json:
-            dollars = costs.of_backfill(costs.Rates.of(target), survey.objects, survey.to_make)
+            dollars = estimate(target, survey, remake=remake)
             counts = asdict(survey) | {"estimated_dollars": round(dollars, 4)}
             print_json({"stack": target.name, "prefix": within, "remake": remake, **counts})
         else:
-            show_survey(target, within, survey, maximum)
+            show_survey(target, within, survey, maximum, remake=remake)
         if dry_run or not survey.to_make:
             return
         confirm("Start?")
@@ -145,10 +145,18 @@ def follow(stack: Stack, execution: Execution) -> Execution:
     return latest
 
 
-def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) -> None:
+def estimate(stack: Stack, survey: Survey, *, remake: bool) -> float:
+    """Dollars for a backfill of what was counted."""
+    rates = costs.Rates.of(stack)
+    return costs.of_backfill(rates, survey.objects, survey.to_make, remake=remake)
+
+
+def show_survey(
+    stack: Stack, prefix: str, survey: Survey, maximum: int | None, *, remake: bool = False
+) -> None:
     """Print what a backfill would do, what it would cost, and what it leaves out."""
     cap = int(stack.output("BackfillMaximum"))
-    dollars = costs.of_backfill(costs.Rates.of(stack), survey.objects, survey.to_make)
+    dollars = estimate(stack, survey, remake=remake)
     table = Table("", "objects", "bytes", title=f"s3://{stack.input_bucket}/{foreign(prefix)}")
     for column in table.columns[1:]:
         column.justify = "right"
