@@ -455,6 +455,19 @@ def test_a_file_that_is_no_image_has_a_page(
     assert "No thumbnails yet" in answer.text
 
 
+def test_an_archived_image_has_a_page(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that the original is archived, and shows the thumbnails that it has."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    upload_with_thumbnails(stack, "uploads/old.jpg", jpeg())
+    source = {"Bucket": INPUT, "Key": "uploads/old.jpg"}
+    stack.aws.s3.copy_object(**source, CopySource=source, StorageClass="GLACIER")
+    answer = pages.get("/image", params={"key": "uploads/old.jpg"})
+    assert answer.status_code == 200
+    assert "The original is archived" in answer.text
+
+
 def test_empty_lists_say_so(pages: Pages) -> None:
     """Without images or failures, each list says that it is empty."""
     assert "No images yet" in pages.get("/").text

@@ -53,6 +53,15 @@ def test_a_dead_letter_message_can_be_replayed() -> None:
     )
 
 
+def test_the_replay_of_a_remake_is_a_remake() -> None:
+    """Otherwise it would find the thumbnails current that the remake could not make."""
+    upload = Upload("b", "uploads/a.jpg", remake=True)
+    message = DeadLetter.of(upload, StorageUnavailable("503"), "r").to_json()
+    assert json.loads(message)["remake"] is True
+    (replayed,) = parse(json.loads(message)).uploads
+    assert replayed.remake
+
+
 def test_a_queue_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that cannot be sent raises QueueUnavailable, which names the upload."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -165,6 +165,15 @@ def test_a_direct_call_names_uploads_and_may_set_only_missing() -> None:
     )
 
 
+def test_a_direct_call_may_ask_for_a_remake() -> None:
+    """Of each of its uploads; the record of a failed asynchronous call keeps that."""
+    event = {"uploads": [{"bucket": "b", "key": "k"}], "remake": True, "only_missing": False}
+    upload = Upload("b", "k", remake=True)
+    assert parse(event) == Delivery(Source.DIRECT, (upload,))
+    failed = parse({"requestContext": {}, "requestPayload": event})
+    assert failed.uploads == (upload._replace(attempts=1),)
+
+
 def nested(depth: int) -> object:
     """Wrap a notification in SNS messages, `depth` times."""
     event: object = notification("uploads/a.jpg")
@@ -214,6 +223,8 @@ EXPECTED = "Expected an S3 notification .*, got "
             r"uploads\[0\]: the key is not Unicode text",
         ),
         ({"uploads": [], "only_missing": "yes"}, '"only_missing" must be true or false'),
+        ({"uploads": [], "remake": 1}, '"remake" must be true or false'),
+        ({"uploads": [], "remake": True, "only_missing": True}, "exclude each other"),
         (
             {"detail-type": "Object Created", "detail": None},
             "detail.object: the bucket must be a name, not None",

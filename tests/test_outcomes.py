@@ -1,8 +1,10 @@
 """What is found of an upload in the output bucket and on the queue, and how that is waited for."""
 
+import json
 from copy import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.smoke import smoke_test
 from image_pipeline.stack.uploads import Outcome, State
 from thumbnailer.imaging import fingerprint
-from thumbnailer.provenance import Provenance, Standing
+from thumbnailer.provenance import LONG_AGO, Provenance, Standing
 
 KEY = "uploads/a.jpg"
 
@@ -134,6 +136,97 @@ def test_a_survey_counts_images_that_lack_only_occupied_keys(stack: Stack) -> No
     *_, found = backfill.survey(stack, "uploads/", 100)
     size = len(jpeg())
     assert found == Survey(2, 2 * size, to_make=1, to_make_size=size, occupied=1)
+
+
+def test_a_survey_leaves_archived_objects_out(stack: Stack) -> None:
+    """By the listing's storage class alone. S3 returns objects of GLACIER_IR at once."""
+    for name in ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "STANDARD_IA", "INTELLIGENT_TIERING"):
+        stack.aws.s3.put_object(
+            Bucket=INPUT, Key=f"uploads/{name}.jpg", Body=b"xy", StorageClass=name
+        )
+    *_, found = backfill.survey(stack, "uploads/", 100)
+    assert found == Survey(5, 10, to_make=3, to_make_size=6, archived=2)
+
+
+@pytest.fixture
+def machine() -> SimpleNamespace:
+    """Step Functions that know one state machine; its definition, and what it was started with."""
+    known = SimpleNamespace(definition="{% $states.input.remake = true %}", given=[], running={})
+
+    def start_execution(**request: str) -> dict[str, object]:
+        known.given.append(json.loads(request["input"]))
+        return {"executionArn": "arn:1", "startDate": LONG_AGO}
+
+    return SimpleNamespace(
+        known=known,
+        describe_state_machine=lambda **_: {"definition": known.definition},
+        start_execution=start_execution,
+        list_executions=lambda **_: {
+            "executions": [
+                {"executionArn": arn, "status": "RUNNING", "startDate": LONG_AGO}
+                for arn in known.running
+            ]
+        },
+        describe_execution=lambda **request: {
+            "status": "RUNNING",
+            "startDate": LONG_AGO,
+            "input": json.dumps(known.running[request["executionArn"]]),
+        },
+    )
+
+
+def with_machine(stack: Stack, machine: SimpleNamespace) -> Stack:
+    """The stack, with this state machine for backfills."""
+    aws: Any = SimpleNamespace(s3=stack.aws.s3, states=machine)
+    return replace(stack, aws=aws, outputs={"BackfillStateMachineArn": "arn:backfill"})
+
+
+def test_a_remake_counts_and_asks_for_what_is_current(
+    stack: Stack, machine: SimpleNamespace
+) -> None:
+    """A backfill without it does neither, and its input is what earlier state machines know."""
+    stack = with_machine(stack, machine)
+    upload_with_thumbnails(stack, "uploads/done.jpg", jpeg())
+    upload_with_thumbnails(stack, "uploads/part.jpg", jpeg())
+    stack.aws.s3.put_object(Bucket=OUTPUT, Key="part_128w.webp", Body=b"by hand")
+    *_, found = backfill.survey(stack, "uploads/", 100, remake=True)
+    assert (found.to_make, found.current, found.occupied) == (2, 0, 0)
+    backfill.start(stack, "uploads/", None, 5, remake=True)
+    backfill.start(stack, "uploads/", 10, 5, remake=False)
+    assert machine.known.given == [
+        {"prefix": "uploads/", "concurrency": 5, "remake": True},
+        {"prefix": "uploads/", "max": 10, "concurrency": 5},
+    ]
+
+
+def test_a_remake_by_an_older_stack_fails_with_advice(
+    stack: Stack, machine: SimpleNamespace
+) -> None:
+    """Its state machine would ignore the field, and report that everything is up to date."""
+    stack = with_machine(stack, machine)
+    machine.known.definition = '{"Comment": "Input: prefix, max, concurrency"}'
+    with pytest.raises(CommandError, match="Deploy the stack again"):
+        list(backfill.survey(stack, "uploads/", 100, remake=True))
+    with pytest.raises(CommandError, match="Deploy the stack again"):
+        backfill.start(stack, "uploads/", None, 5, remake=True)
+    assert machine.known.given == []
+    backfill.start(stack, "uploads/", None, 5, remake=False)
+
+
+def test_a_remake_does_not_follow_a_backfill_that_is_none(
+    stack: Stack, machine: SimpleNamespace
+) -> None:
+    """It would end without one picture made again. Any backfill follows a remake."""
+    stack = with_machine(stack, machine)
+    assert backfill.running(stack, remake=True) is None
+    machine.known.running["arn:2"] = {"prefix": "uploads/"}
+    with pytest.raises(CommandError, match="without --remake has been running"):
+        backfill.running(stack, remake=True)
+    machine.known.running["arn:2"] = {"remake": True}
+    for remake in (True, False):
+        found = backfill.running(stack, remake=remake)
+        assert found is not None
+        assert found.arn == "arn:2"
 
 
 def test_a_smoke_test_that_fails_cleans_up_and_names_the_step(stack: Stack) -> None:

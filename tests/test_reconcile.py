@@ -1,5 +1,6 @@
 """The write protocol: which thumbnails exist in the end, whatever happens in between."""
 
+import gzip
 from collections.abc import Callable
 from copy import replace
 from datetime import timedelta
@@ -19,8 +20,12 @@ from thumbnailer.errors import (
     KeyOccupied,
     KeyTooLong,
     OutOfTime,
+    PermanentError,
+    SourceArchived,
+    SourceEncrypted,
     SourceUnsettled,
     StorageUnavailable,
+    UnsupportedImage,
 )
 from thumbnailer.events import Upload
 from thumbnailer.imaging import ENCODERS, Made, Size, fingerprint, make_thumbnails
@@ -770,6 +775,265 @@ def test_only_missing_makes_missing_thumbnails(pipeline: Pipeline) -> None:
     del pipeline.output.objects[THUMBNAILS[1]]
     assert isinstance(pipeline.process(only_missing=True), Done)
     assert pipeline.shows(P)
+
+
+# --- objects that S3 keeps in other ways ----------------------------------------------------------
+def refuse(pipeline: Pipeline, error: Exception, *requests: str) -> None:
+    """Let S3 answer `requests` for the source by `error`."""
+
+    def before(request: str, _key: str) -> None:
+        if request in requests:
+            raise error
+
+    pipeline.input.before = before
+
+
+def test_an_archived_source_fails_permanently_with_its_etag(pipeline: Pipeline) -> None:
+    """S3 answers its HEAD, so the etag and the earlier thumbnails are known; nothing is written."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    etag = pipeline.input.upload(KEY, Q).etag
+    pipeline.requests()
+    refuse(pipeline, SourceArchived("archived"), "get")
+    with pytest.raises(Failed, match="still in place") as raised:
+        pipeline.process()
+    assert isinstance(raised.value.error, SourceArchived)
+    assert raised.value.etag == etag
+    assert [request for request, _ in pipeline.requests()].count("get") == 1
+    assert pipeline.shows(P)
+
+
+def test_an_archived_source_that_is_deleted_meanwhile_does_not_fail(pipeline: Pipeline) -> None:
+    """As for any other permanent error, the source has the last word."""
+    pipeline.input.upload(KEY, P)
+    refuse(pipeline, SourceArchived("archived"), "get")
+
+    def delete(request: str, key: str) -> None:
+        pipeline.input.objects.pop(key, None)
+        if request == "head":
+            pipeline.input.before = lambda _request, _key: None
+        else:
+            raise SourceArchived("archived")
+
+    pipeline.input.before = delete
+    assert pipeline.process() == Skipped("the source is gone")
+
+
+@pytest.mark.parametrize("only_missing", [False, True])
+def test_an_encrypted_source_fails_permanently_though_its_head_is_refused(
+    pipeline: Pipeline,
+    only_missing: bool,  # noqa: FBT001 - parametrized
+) -> None:
+    """S3 answers every HEAD of an object with SSE-C by 400, without saying why."""
+    pipeline.input.upload(KEY, P)
+
+    def before(request: str, _key: str) -> None:
+        raise SourceEncrypted("SSE-C") if request == "get" else StorageUnavailable("400")
+
+    pipeline.input.before = before
+    with pytest.raises(Failed) as raised:
+        pipeline.process(only_missing=only_missing)
+    assert isinstance(raised.value.error, SourceEncrypted)
+    assert raised.value.etag is None
+
+
+def upload_encoded(pipeline: Pipeline, body: bytes, encoding: str) -> None:
+    """Upload a source with a Content-Encoding."""
+    state = pipeline.input.upload(KEY, body)
+    pipeline.input.objects[KEY] = (state._replace(encoding=encoding), body)
+
+
+def test_a_source_with_content_encoding_gzip_is_inflated(pipeline: Pipeline) -> None:
+    """Its thumbnails are those of the picture, and it costs no further request."""
+    upload_encoded(pipeline, gzip.compress(P), "gzip")
+    outcome = pipeline.process()
+    assert isinstance(outcome, Done)
+    assert outcome.size_in == len(gzip.compress(P))
+    assert pipeline.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
+    assert pipeline.shows(P)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "error", "words"),
+    [
+        (gzip.compress(bytes(40 * 1024**2)), "gzip", ImageTooLarge, "gzip"),
+        (gzip.compress(P)[:-100], "gzip", CorruptImage, "truncated"),
+        (b"\x1b\x00\x80 brotli", "br", UnsupportedImage, "Content-Encoding 'br'"),
+        (gzip.compress(P), "", UnsupportedImage, "Supported formats"),
+    ],
+)
+def test_a_source_that_cannot_be_decoded_fails_permanently(
+    pipeline: Pipeline, body: bytes, encoding: str, error: type[PermanentError], words: str
+) -> None:
+    """A gzip bomb is too large, half of it is corrupt, another encoding is not supported."""
+    upload_encoded(pipeline, body, encoding)
+    with pytest.raises(Failed, match=words) as raised:
+        pipeline.process()
+    assert type(raised.value.error) is error
+    assert pipeline.output.objects == {}
+
+
+# --- remake ---------------------------------------------------------------------------------------
+REMAKE = Upload("input", KEY, remake=True)
+
+
+def make_differently(monkeypatch: pytest.MonkeyPatch, to_differ: bytes = b"mended") -> None:
+    """Let the same settings make other bytes, as a later version does for some pictures."""
+
+    def made(*given: Any) -> Made:
+        whole = make_thumbnails(*given)
+        thumbnails = [each._replace(data=each.data + to_differ) for each in whole.thumbnails]
+        return whole._replace(thumbnails=thumbnails)
+
+    monkeypatch.setattr(reconcile, "make_thumbnails", made)
+    mark = ENCODERS["webp"].mark
+    monkeypatch.setitem(
+        ENCODERS,
+        "webp",
+        ENCODERS["webp"]._replace(
+            mark=lambda data, digest: mark(data.removesuffix(to_differ), digest)
+            + to_differ * data.endswith(to_differ)
+        ),
+    )
+
+
+def mended(pipeline: Pipeline) -> list[bool]:
+    """Whether each thumbnail is one that `make_differently` made."""
+    return [pipeline.output.objects[key][1].endswith(b"mended") for key in THUMBNAILS]
+
+
+def test_a_remake_writes_current_thumbnails_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other event leaves them alone; the remake overwrites each over the etag that it found."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    make_differently(monkeypatch)
+    assert pipeline.process() == Skipped("thumbnails are current")
+    assert mended(pipeline) == [False, False]
+    pipeline.requests()
+    assert isinstance(pipeline.reconciler().process(REMAKE), Done)
+    assert mended(pipeline) == [True, True]
+    source, output = [("get", KEY), *[("head", KEY)] * 3], [("put", key) for key in THUMBNAILS]
+    output += [each for key in THUMBNAILS for each in (("head", key), ("put", key))]
+    assert pipeline.requests() == source + output
+
+
+def test_a_remake_of_equal_bytes_can_be_repeated(pipeline: Pipeline) -> None:
+    """Twice in a row, and with provenance that stays what it was: then nothing changes."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    before = {key: state._replace(modified=None) for key, (state, _) in objects_of(pipeline)}
+    for _ in range(2):
+        assert isinstance(pipeline.reconciler().process(REMAKE), Done)
+    assert {
+        key: state._replace(modified=None) for key, (state, _) in objects_of(pipeline)
+    } == before
+    assert pipeline.process() == Skipped("thumbnails are current")
+
+
+def objects_of(pipeline: Pipeline) -> list[tuple[str, tuple[Any, bytes]]]:
+    """The objects of the output bucket."""
+    return list(pipeline.output.objects.items())
+
+
+def test_a_remake_writes_the_manifest_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the sizes in bytes of the thumbnails, which a remake may change."""
+    pipeline.settings = replace(SETTINGS, write_manifest=True)
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    key = pipeline.settings.manifest_key(KEY)
+    earlier = pipeline.output.objects[key][1]
+    make_differently(monkeypatch)
+    pipeline.reconciler().process(REMAKE)
+    assert pipeline.output.objects[key][1] != earlier
+
+
+def test_a_remake_whose_replies_are_lost_writes_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that took effect looks like a refused condition, and then like another's object."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    make_differently(monkeypatch)
+    real = pipeline.output.put
+
+    def put(new: Object, *, replacing: str | None) -> bool:
+        real(new, replacing=replacing)
+        return False
+
+    monkeypatch.setattr(pipeline.output, "put", put)
+    pipeline.requests()
+    pipeline.reconciler().process(REMAKE)
+    assert mended(pipeline) == [True, True]
+    puts = [key for request, key in pipeline.requests() if request == "put"]
+    assert sorted(puts) == sorted(THUMBNAILS * 2)
+
+
+def test_a_remake_does_not_overwrite_what_is_written_meanwhile(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that changes before its PUT is remade as it is now."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    make_differently(monkeypatch)
+
+    def change() -> None:
+        pipeline.input.upload(KEY, Q)
+        pipeline.process()
+
+    seen: list[str] = []
+
+    def before(request: str, key: str) -> None:
+        seen.append(request)
+        if (request, key) == ("put", THUMBNAILS[0]) and seen.count("put") == 3:
+            pipeline.output.before = lambda _request, _key: None
+            change()
+
+    pipeline.output.before = before
+    pipeline.reconciler().process(REMAKE)
+    monkeypatch.undo()
+    for key in THUMBNAILS:
+        provenance = Provenance.of(pipeline.output.objects[key][0].metadata)
+        assert provenance is not None
+        assert provenance.etag == pipeline.input.objects[KEY][0].etag
+
+
+def test_a_remake_keeps_the_record_of_a_newer_upload_of_the_same_bytes(
+    pipeline: Pipeline,
+) -> None:
+    """Otherwise an older upload of another source with these names would believe itself newer."""
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+
+    def again() -> None:
+        pipeline.input.upload(KEY, P)
+        pipeline.process()
+
+    once(pipeline.output, "head", again)
+    pipeline.reconciler().process(REMAKE)
+    newest = pipeline.input.objects[KEY][0].modified
+    for key in THUMBNAILS:
+        provenance = Provenance.of(pipeline.output.objects[key][0].metadata)
+        assert provenance is not None
+        assert provenance.modified == newest
+
+
+def test_a_remake_leaves_newer_and_foreign_objects(pipeline: Pipeline) -> None:
+    """A remake ignores what is current, and nothing else of the protocol."""
+    pipeline.input.upload(KEY, P)
+    pipeline.input.upload("uploads/a/photo.png", Q)
+    pipeline.process("uploads/a/photo.png")
+    outcome = pipeline.reconciler().process(REMAKE)
+    assert isinstance(outcome, Skipped)
+    assert "which is newer" in outcome.reason
+    pipeline.output.upload(THUMBNAILS[0], BY_HAND)
+    with pytest.raises(Failed) as raised:
+        pipeline.reconciler().process(Upload("input", "uploads/a/photo.png", remake=True))
+    assert isinstance(raised.value.error, KeyOccupied)
+    assert pipeline.output.objects[THUMBNAILS[0]][1] == BY_HAND
 
 
 @pytest.mark.parametrize("failing", ["get", "put", "head"])

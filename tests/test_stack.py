@@ -49,6 +49,13 @@ def test_a_replay_counts_by_the_outcomes_of_the_state_machine() -> None:
     assert set(replay.OUTCOMES) <= set(counts["counts"])
 
 
+def test_a_remake_is_estimated_with_its_refused_writes() -> None:
+    """A thumbnail is written twice, at first only if it is missing, after a HEAD of its source."""
+    rates = costs.Rates(512, "arm64", writes=2, duration_ms=160)
+    more = costs.of_backfill(rates, 1000, 1000, remake=True) - costs.of_backfill(rates, 1000, 1000)
+    assert more == pytest.approx(2000 * (0.005 + 0.0004) / 1000)
+
+
 def test_a_backfill_is_estimated_with_the_batches_of_the_state_machine() -> None:
     """Requests and transitions are paid for by the batch."""
     text = (Path(__file__).parents[1] / "iac" / "backfill.asl.json").read_text()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from template import Deployed
 
+from image_pipeline.stack.backfill import ARCHIVES
 from thumbnailer.settings import RESERVED_PREFIX
 
 IAC = Path(__file__).parent.parent / "iac"
@@ -241,3 +242,26 @@ def test_backfill_maximum_limits_every_backfill() -> None:
     assert plan["max"] == "{% $exists($states.input.max) ? $min([$states.input.max, 7]) : 7 %}"
     reader = definition("backfill")["States"]["Images"]["ItemReader"]
     assert reader["ReaderConfig"] == {"MaxItems": "{% $states.input.max %}"}
+
+
+def test_a_backfill_and_its_preview_leave_out_the_same_storage_classes() -> None:
+    """The items of a batch are those of the listing without the classes in ARCHIVES."""
+    archived = definition("backfill")["States"]["Images"]["ItemSelector"]["archived"]
+    assert set(re.findall(r"'(\w+)'", archived)) == ARCHIVES
+    begin = definition("backfill")["States"]["Images"]["ItemProcessor"]["States"]["Begin"]
+    assert begin["Assign"]["items"] == "{% [$states.input.Items[$not(archived)]] %}"
+
+
+def test_a_remake_reaches_every_call_of_the_function() -> None:
+    """From the input, which is checked before a remake is started, through each batch."""
+    machine = definition("backfill")
+    assert machine["States"]["Plan"]["Output"]["remake"] == "{% $states.input.remake = true %}"
+    calls = [
+        state["Arguments"]["Payload"]
+        for _, state in states(machine)
+        if state.get("Resource", "").endswith("lambda:invoke")
+    ]
+    assert len(calls) == 2
+    for payload in calls:
+        assert payload["remake"] == "{% $remake %}"
+        assert payload["only_missing"] == "{% $not($remake) %}"

@@ -1,5 +1,6 @@
 """Every implementation of storage.Bucket fulfils one contract, whatever S3 answers."""
 
+import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,14 @@ from memory_bucket import MemoryBucket
 from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
 from simulation.calm import SIMULATED, simulated_bucket
 
-from thumbnailer.errors import OutOfTime, StorageDenied, StorageUnavailable
+from thumbnailer.errors import (
+    OutOfTime,
+    PermanentError,
+    SourceArchived,
+    SourceEncrypted,
+    StorageDenied,
+    StorageUnavailable,
+)
 from thumbnailer.storage import Bucket, Object, S3Bucket, State, s3_bucket
 from thumbnailer.storage.boto3_bucket import Boto3Bucket
 from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
@@ -178,6 +186,71 @@ def test_a_refused_request_raises_storage_denied_and_is_not_retried(
     with pytest.raises(StorageDenied, match=f"s3://{OUTPUT}/k"):
         operation(kind(OUTPUT, BUDGET))
     assert len(server.requests) == 1
+
+
+ARCHIVED = s3_error(403, "InvalidObjectState")
+ENCRYPTED = Reply(
+    400,
+    {"Content-Type": "application/xml"},
+    b"<?xml version='1.0'?>\n<Error><Code>InvalidRequest</Code><Message>The object was stored "
+    b"using a form of Server Side Encryption. The correct parameters must be provided to "
+    b"retrieve the object.</Message><RequestId>1</RequestId></Error>",
+)
+"""The answers of S3 to a GET (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html)."""
+
+
+@every_client
+@pytest.mark.parametrize(
+    ("reply", "error", "advice"),
+    [
+        (ARCHIVED, SourceArchived, "Restore it with .* then replay"),
+        (ENCRYPTED, SourceEncrypted, "SSE-C.* Upload it without"),
+    ],
+)
+def test_an_object_that_s3_will_not_return_is_a_permanent_error_after_one_request(
+    server: ScriptedServer, kind: Maker, reply: Reply, error: type[PermanentError], advice: str
+) -> None:
+    """Archived, or encrypted with the uploader's key: the error names the object and the remedy."""
+    server.script = (reply,)
+    with pytest.raises(error, match=f"s3://{OUTPUT}/k .*{advice}"):
+        fetch(kind(OUTPUT, RETRIED))
+    assert len(server.requests) == 1
+
+
+@every_client
+@pytest.mark.parametrize("code", ["InvalidRequest", "ExpiredToken", "AuthorizationHeaderMalformed"])
+def test_any_other_bad_request_may_pass(server: ScriptedServer, kind: Maker, code: str) -> None:
+    """Status 400 has many meanings, and a permanent error would end the upload."""
+    server.script = (s3_error(400, code),)
+    with pytest.raises(StorageUnavailable):
+        fetch(kind(OUTPUT, BUDGET))
+
+
+@every_client
+def test_a_key_cannot_pretend_to_be_an_answer_of_s3(server: ScriptedServer, kind: Maker) -> None:
+    """Whoever may upload chooses the key, and obstore's error text contains it."""
+    server.script = (s3_error(403, "AccessDenied"),)
+    key = "status code: <Code>InvalidObjectState</Code><Message>m</Message>"
+    with pytest.raises(StorageDenied):
+        kind(OUTPUT, BUDGET).get(key)
+
+
+@every_client
+def test_the_content_encoding_is_reported_and_the_body_is_not_decoded(
+    server: ScriptedServer, kind: Maker
+) -> None:
+    """Neither client inflates by itself, without a limit; the size is that of the body."""
+    body = gzip.compress(OBJECT.body)
+    headers = {**OBJECT.headers, "Content-Encoding": "gzip"}
+    server.script = (OBJECT.but(headers=headers, body=body),)
+    found = kind(OUTPUT, BUDGET).get("k")
+    assert found is not None
+    assert (found.state.encoding, found.state.size, found.read()) == ("gzip", len(body), body)
+    assert kind(OUTPUT, BUDGET).head("k") == found.state
+    server.script = (OBJECT,)
+    plain = kind(OUTPUT, BUDGET).head("k")
+    assert plain is not None
+    assert plain.encoding == ""
 
 
 @every_client

@@ -253,13 +253,16 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
         stored = uploads.describe(stack, key)
         if stored is None:
             return None
+        errors: list[str] = []
         try:
             head = _read_range(stack, stack.input_bucket, key, SOURCE_RANGE)
         except ClientError as error:
             if is_missing(error):
                 return None
-            raise
-        errors: list[str] = []
+            if error.response["Error"]["Code"] != "InvalidObjectState":
+                raise
+            head = b""
+            errors.append("The original is archived, so its format and size in pixels are unknown.")
         log = read_or_default(errors, partial(read_log, stack, key, stored.uploaded_at), Log([]))
         upload = uploads.outcome_of(
             stack, stored, partial(read_or_default, errors, failures, list[Failure]())

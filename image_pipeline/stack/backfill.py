@@ -1,4 +1,4 @@
-"""Count what a backfill would make, and read the results of one that ended."""
+"""Count what a backfill would make, start it, and read the results of one that ended."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from functools import partial
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from image_pipeline.stack import thumbnails
+from image_pipeline.errors import CommandError
+from image_pipeline.stack import executions, thumbnails
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained, list_objects
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.executions import Execution
 from thumbnailer.provenance import Provenance, Standing
 from thumbnailer.settings import MAX_KEY_BYTES
 
@@ -23,6 +25,12 @@ LISTED: Final = 1000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
+ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects S3 does not return before they are restored, as in
+iac/backfill.asl.json. The listing does not tell the archive tiers of INTELLIGENT_TIERING.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
+
+
 class Verdict(Enum):
     """What a backfill would do with an object."""
 
@@ -30,6 +38,7 @@ class Verdict(Enum):
     CURRENT = auto()
     SKIPPED = auto()
     OCCUPIED = auto()
+    ARCHIVED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,8 @@ class Survey:
     """The objects under a prefix, and those whose thumbnails would be made; sizes in bytes.
 
     `skipped` are folder markers, and objects whose thumbnails' names a newer object has. `occupied`
-    lack only thumbnails whose keys other objects have (KeyOccupied). `beyond` says that there are
-    more objects than were counted.
+    lack only thumbnails whose keys other objects have (KeyOccupied). `archived` are in ARCHIVES,
+    and left out. `beyond` says that there are more objects than were counted.
     """
 
     objects: int = 0
@@ -48,6 +57,7 @@ class Survey:
     current: int = 0
     skipped: int = 0
     occupied: int = 0
+    archived: int = 0
     beyond: bool = False
 
 
@@ -55,27 +65,32 @@ class Survey:
 class Result:
     """What a backfill did: images made, already current, skipped, and failed with a message each.
 
-    `unreported` are the reasons of batches that ended without a message for each failed image.
+    `archived` are objects that it left out because they are in ARCHIVES. `unreported` are the
+    reasons of batches that ended without a message for each failed image.
     """
 
     made: int = 0
     current: int = 0
     skipped: int = 0
     failed: int = 0
+    archived: int = 0
     unreported: tuple[str, ...] = ()
 
 
-def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
+def survey(stack: Stack, prefix: str, maximum: int, *, remake: bool = False) -> Iterator[Survey]:
     """Count up to `maximum` objects under `prefix`, by list and HEAD requests alone.
 
-    Yields the sums so far after every LISTED objects; the last ones are complete. Raises
-    CommandError if AWS refuses.
+    With `remake`, what is current counts as to be made. Yields the sums so far after every LISTED
+    objects; the last ones are complete. Raises CommandError if AWS refuses, and for a remake that
+    the stack's state machine is too old for.
     """
+    if remake:
+        _require_remake(stack)
     found = Survey()
     listed = list_objects(stack.aws.s3, stack.input_bucket, prefix)
     with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
         for objects in batched(islice(listed, maximum), LISTED, strict=False):
-            verdicts = list(pool.map(partial(_verdict, stack), objects))
+            verdicts = list(pool.map(partial(_verdict, stack, remake=remake), objects))
             to_make = [
                 each
                 for each, verdict in zip(objects, verdicts, strict=True)
@@ -90,9 +105,53 @@ def survey(stack: Stack, prefix: str, maximum: int) -> Iterator[Survey]:
                 current=found.current + verdicts.count(Verdict.CURRENT),
                 skipped=found.skipped + verdicts.count(Verdict.SKIPPED),
                 occupied=found.occupied + verdicts.count(Verdict.OCCUPIED),
+                archived=found.archived + verdicts.count(Verdict.ARCHIVED),
             )
             yield found
         yield replace(found, beyond=next(listed, None) is not None)
+
+
+def running(stack: Stack, *, remake: bool) -> Execution | None:
+    """Find a backfill that has not ended, whoever started it.
+
+    Raises CommandError where a remake is wanted, and the backfill under way is none.
+    """
+    states = stack.aws.states
+    found = executions.find_running(states, stack.output("BackfillStateMachineArn"))
+    if found and remake and not executions.describe(states, found.arn).given.get("remake"):
+        raise CommandError(
+            f"A backfill without --remake has been running since {found.started_at:%H:%M:%S}. Wait "
+            "until it ends, or run image-pipeline backfill and press Ctrl-C to stop it."
+        )
+    return found
+
+
+def start(
+    stack: Stack, prefix: str, maximum: int | None, concurrency: int, *, remake: bool
+) -> Execution:
+    """Start a backfill.
+
+    Raises CommandError if AWS refuses, and for a remake that the stack's state machine is too old
+    for.
+    """
+    machine = stack.output("BackfillStateMachineArn")
+    given = {"prefix": prefix, "max": maximum, "concurrency": concurrency}
+    if remake:
+        _require_remake(stack)
+        given["remake"] = True
+    return executions.start(stack.aws.states, machine, given)
+
+
+def _require_remake(stack: Stack) -> None:
+    """Raise CommandError if the deployed state machine would ignore a remake and make nothing."""
+    machine = stack.output("BackfillStateMachineArn")
+    with aws_errors_explained():
+        deployed = stack.aws.states.describe_state_machine(stateMachineArn=machine)
+    if "$states.input.remake" not in deployed["definition"]:
+        raise CommandError(
+            f"The backfill of stack {stack.name!r} is of an earlier version, which cannot remake "
+            "thumbnails that are up to date. Deploy the stack again, then repeat this command."
+        )
 
 
 def result(stack: Stack, output: dict[str, Any]) -> Result:
@@ -112,6 +171,7 @@ def result(stack: Stack, output: dict[str, Any]) -> Result:
                 current=found.current + counts["current"],
                 skipped=found.skipped + counts["skipped"],
                 failed=found.failed + counts["failed"],
+                archived=found.archived + counts.get("archived", 0),  # an older stack counts none
             )
     for file in manifest["ResultFiles"]["FAILED"]:
         for batch in _read_json(stack, where["Bucket"], file["Key"]):
@@ -120,12 +180,14 @@ def result(stack: Stack, output: dict[str, Any]) -> Result:
     return found
 
 
-def _verdict(stack: Stack, listed: "ObjectTypeDef") -> Verdict:
-    """What a backfill would do with an object, by the rules of the function."""
+def _verdict(stack: Stack, listed: "ObjectTypeDef", *, remake: bool) -> Verdict:
+    """What a backfill would do with an object, by the rules of the state machine and function."""
+    if listed.get("StorageClass") in ARCHIVES:
+        return Verdict.ARCHIVED
     if not stack.settings.is_image_key(listed["Key"]):
         return Verdict.SKIPPED
     source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
-    verdict = Verdict.CURRENT
+    verdict = Verdict.TO_MAKE if remake else Verdict.CURRENT
     for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
         if verdict is Verdict.OCCUPIED and key == stack.settings.manifest_key(listed["Key"]):
             break  # it is not written while a thumbnail is missing
@@ -137,7 +199,7 @@ def _verdict(stack: Stack, listed: "ObjectTypeDef") -> Verdict:
             case Standing.MISSING | Standing.OUTDATED:
                 return Verdict.TO_MAKE
             case Standing.FOREIGN:
-                verdict = Verdict.OCCUPIED
+                verdict = Verdict.TO_MAKE if remake else Verdict.OCCUPIED
     return verdict
 
 

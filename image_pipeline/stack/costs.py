@@ -97,8 +97,11 @@ def of_cloudwatch(images: int) -> dict[str, float]:
     }
 
 
-def of_backfill(rates: Rates, objects: int, to_make: int) -> float:
-    """Dollars for a backfill that checks `objects` and makes the thumbnails of `to_make`."""
+def of_backfill(rates: Rates, objects: int, to_make: int, *, remake: bool = False) -> float:
+    """Dollars for a backfill that checks `objects` and makes the thumbnails of `to_make`.
+
+    With `remake`, these exist: each costs a PUT that is refused, and a HEAD of its source.
+    """
     batches = math.ceil(objects / BATCH)
     checking = (
         objects * rates.writes * PRICES["s3_get_or_head"]
@@ -109,6 +112,8 @@ def of_backfill(rates: Rates, objects: int, to_make: int) -> float:
     making = of_images(rates, to_make)
     del making["Lambda, requests"]  # one request for a batch is in `checking`
     total: float = checking + sum(making.values())
+    if remake:
+        total += to_make * rates.writes * (PRICES["s3_put_or_list"] + PRICES["s3_get_or_head"])
     return total
 
 

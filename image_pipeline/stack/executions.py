@@ -19,7 +19,10 @@ POLL_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The state of an execution; `output` is None until it has succeeded."""
+    """The state of an execution; `output` is None until it has succeeded.
+
+    `given` is its input, None where it was not asked for.
+    """
 
     arn: str
     status: str
@@ -27,6 +30,7 @@ class Execution:
     output: Any = None
     error: str = ""
     cause: str = ""
+    given: Any = None
 
     @property
     def running(self) -> bool:
@@ -44,7 +48,7 @@ def start(states: "SFNClient", machine: str, given: dict[str, Any]) -> Execution
     known = {name: value for name, value in given.items() if value is not None}
     with aws_errors_explained():
         answer = states.start_execution(stateMachineArn=machine, input=json.dumps(known))
-    return Execution(answer["executionArn"], "RUNNING", answer["startDate"])
+    return Execution(answer["executionArn"], "RUNNING", answer["startDate"], given=known)
 
 
 def find_running(states: "SFNClient", machine: str) -> Execution | None:
@@ -68,6 +72,7 @@ def describe(states: "SFNClient", arn: str) -> Execution:
         json.loads(found["output"]) if found["status"] == "SUCCEEDED" else None,
         found.get("error", ""),
         found.get("cause", ""),
+        json.loads(found.get("input", "null")),
     )
 
 

@@ -22,6 +22,7 @@ class DeadLetter(NamedTuple):
     """The message of one failed upload.
 
     `attempts` counts the upload's messages, this one included. `failed_at` is ISO 8601 in UTC.
+    `remake` is that of the upload; the message has it only if it is true.
     """
 
     bucket: str
@@ -32,6 +33,7 @@ class DeadLetter(NamedTuple):
     request_id: str
     failed_at: str
     version: int = VERSION
+    remake: bool = False
 
     @classmethod
     def of(cls, upload: Upload, error: PipelineError, request_id: str) -> "DeadLetter":
@@ -44,11 +46,15 @@ class DeadLetter(NamedTuple):
             attempts=upload.attempts + 1,
             request_id=request_id,
             failed_at=datetime.now(UTC).isoformat(),
+            remake=upload.remake,
         )
 
     def to_json(self) -> str:
         """Return the body of the SQS message."""
-        return json.dumps(self._asdict())
+        fields = self._asdict()
+        if not self.remake:
+            del fields["remake"]
+        return json.dumps(fields)
 
 
 class Message(NamedTuple):

@@ -10,6 +10,8 @@
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
     │   ├── ImageTooSlow         more work than the function's time and CPU allow
+    │   ├── SourceArchived       in an archive storage class, so S3 does not return it
+    │   ├── SourceEncrypted      encrypted with a key that only the uploader has (SSE-C)
     │   ├── KeyTooLong           a thumbnail's key would be longer than S3 allows
     │   └── KeyOccupied          a thumbnail's key belongs to something else
     └── TransientError         may succeed later: retried
@@ -69,6 +71,14 @@ class ImageTooLarge(PermanentError):
 
 class ImageTooSlow(PermanentError):
     """The image needs more time than the function has."""
+
+
+class SourceArchived(PermanentError):
+    """S3 does not return the object before it is restored from an archive storage class."""
+
+
+class SourceEncrypted(PermanentError):
+    """S3 does not return the object without the key that its uploader encrypted it with (SSE-C)."""
 
 
 class KeyTooLong(PermanentError):

@@ -42,6 +42,7 @@ class Upload(NamedTuple):
 
     `key` is decoded. `etag` is without quotes; None where the event has none. `attempts` counts the
     earlier dead-letter messages of this upload. `message_id` is that of the SQS message, or None.
+    `remake` asks for thumbnails that are made again even if they are current.
     """
 
     bucket: str
@@ -49,6 +50,7 @@ class Upload(NamedTuple):
     etag: str | None = None
     attempts: int = 0
     message_id: str | None = None
+    remake: bool = False
 
 
 class Delivery(NamedTuple):
@@ -73,7 +75,7 @@ def parse(event: object) -> Delivery:
     """
     match event:
         case {"uploads": uploads, **others}:
-            return _direct(uploads, others.get("only_missing"), others.get("summary"))
+            return _direct(uploads, others)
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
             return _queue(records)
         case {"error": _, "bucket": _, "key": _}:
@@ -99,20 +101,25 @@ def _notification(records: list[Any]) -> Delivery:
     return Delivery(Source.ASYNC, tuple(uploads), faults=tuple(faults))
 
 
-def _direct(uploads: object, only_missing: object = None, summary: object = None) -> Delivery:
+def _direct(uploads: object, others: Mapping[Any, object]) -> Delivery:
     if not isinstance(uploads, list):
         raise InvalidEvent(f'"uploads" must be a list, not {type(uploads).__name__}')
-    for name, flag in (("only_missing", only_missing), ("summary", summary)):
+    flags = {name: others.get(name) for name in ("only_missing", "remake", "summary")}
+    for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise InvalidEvent(f'"{name}" must be true or false')
+    if flags["only_missing"] and flags["remake"]:
+        raise InvalidEvent('"only_missing" and "remake" exclude each other: pass one of them')
     return Delivery(
         Source.DIRECT,
         tuple(
-            _upload(upload, f"uploads[{index}]", _field(upload, "bucket"), _field(upload, "key"))
+            _upload(
+                upload, f"uploads[{index}]", _field(upload, "bucket"), _field(upload, "key")
+            )._replace(remake=flags["remake"] is True)
             for index, upload in enumerate(uploads)
         ),
-        only_missing is True,
-        summary is True,
+        flags["only_missing"] is True,
+        flags["summary"] is True,
     )
 
 
@@ -157,7 +164,9 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
             attempts = _field(event, "attempts")
             if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
                 raise InvalidEvent(f'"attempts" must be a count, not {attempts!r}')
-            yield _upload(event, "the dead-letter message", bucket, key)._replace(attempts=attempts)
+            yield _upload(event, "the dead-letter message", bucket, key)._replace(
+                attempts=attempts, remake=_field(event, "remake") is True
+            )
         case {"requestContext": _, "requestPayload": payload}:  # OnFailure: no earlier message
             for upload in _uploads_of_payload(payload, depth):
                 yield upload._replace(attempts=upload.attempts + 1)
@@ -167,8 +176,8 @@ def _uploads(event: object, depth: int = 1) -> Iterator[Upload]:  # noqa: C901 -
 
 def _uploads_of_payload(payload: object, depth: int) -> Iterator[Upload]:
     match payload:
-        case {"uploads": uploads}:
-            yield from _direct(uploads).uploads
+        case {"uploads": uploads, **others}:
+            yield from _direct(uploads, others).uploads
         case _:
             yield from _uploads(payload, depth + 1)
 

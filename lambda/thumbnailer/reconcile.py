@@ -12,6 +12,7 @@ the requests are one GET and one PUT for each thumbnail, plus one for the manife
    its other thumbnails are written. Is it of the same source and fingerprint? It is current. Is it
    of another source with the same key? The newer source wins. Otherwise HEAD the source. If that is
    still what was read, PUT over exactly the object that was found; if that is refused, check again.
+   For a remake, a current object counts as out of date, as long as it is the one found first.
 4. After any such overwrite, HEAD the source once more, and start again if it has changed. A worker
    that found nothing to do left no trace, so without this last check a stalled older writer would
    win when a source changes from P to Q and back to P. With delete-with-original, do this after
@@ -33,8 +34,12 @@ from thumbnailer.errors import (
     KeyTooLong,
     OutOfTime,
     PermanentError,
+    SourceArchived,
+    SourceEncrypted,
     SourceUnsettled,
+    StorageUnavailable,
     TransientError,
+    UnsupportedImage,
 )
 from thumbnailer.events import Upload
 from thumbnailer.imaging import (
@@ -47,7 +52,7 @@ from thumbnailer.imaging import (
 )
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing, standing
 from thumbnailer.settings import MAX_KEY_BYTES, MAX_MEMORY_MB, RESERVED_PREFIX, Settings
-from thumbnailer.storage import MAX_LISTED, Bucket, Headers, Listing, Object, State
+from thumbnailer.storage import MAX_LISTED, Bucket, Headers, Listing, Object, State, Stored
 from thumbnailer.telemetry import Telemetry
 
 MAX_STARTS: Final = 5
@@ -120,9 +125,12 @@ class SourceChanged(Exception):
 
 
 class Failed(Exception):
-    """An upload that can never become thumbnails, with the etag of the bytes that were read."""
+    """An upload that can never become thumbnails, with the etag of the bytes that were read.
 
-    def __init__(self, error: PermanentError, etag: str) -> None:
+    The etag is None where S3 does not tell it.
+    """
+
+    def __init__(self, error: PermanentError, etag: str | None) -> None:
         super().__init__(str(error))
         self.error = error
         self.etag = etag
@@ -144,7 +152,7 @@ class Reconciler(NamedTuple):
         """Reconcile one upload, and log it.
 
         With `only_missing`, an upload whose thumbnails are current costs one HEAD for each of them,
-        and no GET.
+        and no GET. With `upload.remake`, current thumbnails are made and written again.
 
         Raises Failed for a permanent failure, and TransientError for any other.
         """
@@ -202,14 +210,21 @@ class Reconciler(NamedTuple):
     def _attempt(self, upload: Upload) -> Done | Skipped:
         """Make one attempt, starting with the GET. Raises SourceChanged to start again."""
         source = self.bucket(upload.bucket)
-        found = source.get(upload.key)
+        try:
+            found = source.get(upload.key)
+        except (SourceArchived, SourceEncrypted) as error:
+            self._give_up(upload, None, error)
         if found is None:
             return self._delete_outputs(source, upload)
         try:
             self._outputs(upload.key)
             check_file_size(found.state.size, self.settings.memory_mb)
-            made = self._make_in_time(found.read())
+            made = self._make_in_time(self._decoded(found))
         except PermanentError as error:
+            if isinstance(error, UnsupportedImage) and (encoding := found.state.encoding):
+                error = UnsupportedImage(
+                    f"{error} The object has the Content-Encoding {encoding!r}; gzip alone is read."
+                )
             self._give_up(upload, found.state.etag, error)
         for note in made.notes:
             self.telemetry.degraded(upload.bucket, upload.key, note)
@@ -225,6 +240,15 @@ class Reconciler(NamedTuple):
         if not writer.wrote:
             return Skipped(CURRENT)
         return Done(tuple(written), found.state.size, manifest_key)
+
+    def _decoded(self, found: Stored) -> bytes:
+        """Read an object, without the Content-Encoding that it may have been uploaded with."""
+        data, encoding = found.read(), found.state.encoding
+        if not encoding:
+            return data
+        from thumbnailer import content_encoding  # noqa: PLC0415 - rarely needed
+
+        return content_encoding.decoded(data, encoding, self.settings.memory_mb)
 
     def _make_in_time(self, data: bytes) -> Made:
         """Make the thumbnails in the time that is left. Raises PermanentError or OutOfTime."""
@@ -323,17 +347,22 @@ class Reconciler(NamedTuple):
             )
         return outputs
 
-    def _give_up(self, upload: Upload, etag: str, error: PermanentError) -> NoReturn:
-        """Fail permanently, unless the source has changed since it was read."""
+    def _give_up(self, upload: Upload, etag: str | None, error: PermanentError) -> NoReturn:
+        """Fail permanently, unless the source has changed since it was read.
+
+        `etag` is that of the source; None if S3 refused to return it.
+        """
         message = str(error)
         if isinstance(error, ImageTooLarge):
             message += memory_advice(error.need_mb)
         if isinstance(error, ImageTooSlow):
             message += TIME_ADVICE
         try:
-            now = self.bucket(upload.bucket).head(upload.key)
-            if now is None or now.etag != etag:
-                raise SourceChanged
+            if not isinstance(error, SourceEncrypted):  # S3 refuses its HEAD too
+                now = self.bucket(upload.bucket).head(upload.key)
+                if now is None or etag not in (None, now.etag):
+                    raise SourceChanged
+                etag = etag or now.etag
             if not isinstance(error, KeyTooLong | KeyOccupied) and self._any_thumbnail(upload):
                 message += " Thumbnails of an earlier upload are still in place."
         except TransientError:
@@ -363,7 +392,10 @@ class Reconciler(NamedTuple):
             return False
         etag = upload.etag
         if etag is None:
-            source = self.bucket(upload.bucket).head(upload.key)
+            try:
+                source = self.bucket(upload.bucket).head(upload.key)
+            except StorageUnavailable:
+                return False  # of an encrypted object, only the answer to a GET says why
             if source is None:
                 return False
             etag = source.etag
@@ -496,9 +528,13 @@ class _Writer:
 
     def _settle(self, new: Object, ours: Provenance) -> None:
         """Write one output at whose key an object exists, unless that should stay."""
+        found_first: str | None = None
         for _ in range(MAX_ROUNDS):
             existing = self._output.head(new.key)
-            if existing and self._should_stay(new.key, existing, ours):
+            found_first = found_first or (existing.etag if existing else None)
+            # A later object was written meanwhile: by this attempt, its reply lost, or by another.
+            remake = self._upload.remake and existing and existing.etag == found_first
+            if existing and self._should_stay(new.key, existing, ours, remake=bool(remake)):
                 return
             if existing:
                 self.check_source()
@@ -515,19 +551,22 @@ class _Writer:
         if now is None or now.etag != self._state.etag:
             raise SourceChanged
 
-    def _should_stay(self, key: str, existing: State, ours: Provenance) -> bool:
+    def _should_stay(self, key: str, existing: State, ours: Provenance, *, remake: bool) -> bool:
         """Whether an existing object is current, of a newer source, or not of this pipeline.
 
         A current object also has to record how new its source is. When the same bytes are uploaded
         again, it is written again. Otherwise an older upload of another source with the same key,
-        whose event is late, would believe itself newer.
+        whose event is late, would believe itself newer. A remake leaves one alone that records a
+        newer upload of the same bytes: that was written after this source was read.
         """
         theirs = Provenance.of(existing.metadata)
         if theirs is not None and theirs.key != ours.key:
             self._log_collision(theirs.key)
         match standing(existing.metadata, ours):
             case Standing.CURRENT:
-                return theirs is not None and theirs.modified >= ours.modified
+                if theirs is None or theirs.modified < ours.modified:
+                    return False
+                return not remake or theirs.modified > ours.modified
             case Standing.SUPERSEDED:
                 self.owner = theirs.key if theirs else None
                 return True

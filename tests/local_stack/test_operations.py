@@ -1,9 +1,11 @@
 """Replay and backfill: the real state machines, deployed, run by the commands that drive them."""
 
+import gzip
 import json
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -401,6 +403,70 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     asked = home.run("backfill")
     assert asked.returncode == 1
     assert "--yes" in asked.stderr
+
+
+def written_at(stack: Stack) -> dict[str, tuple[str, datetime]]:
+    """Etag and time of every object in the output bucket, but for the results of backfills."""
+    listed = stack.aws.s3.list_objects_v2(Bucket=stack.settings.output_bucket)["Contents"]
+    return {
+        each["Key"]: (each["ETag"], each["LastModified"])
+        for each in listed
+        if not each["Key"].startswith("_image-pipeline/")
+    }
+
+
+def test_a_remake_makes_what_is_current_within_its_limits(stack: Stack, home: Home) -> None:
+    """Previewed and capped like any backfill; all objects of the images are written, equal here."""
+    put(stack, {f"{name}/{n}": PHOTO for name in ("a", "b") for n in range(3)})
+    until(lambda: count(stack) == 6 * PER_IMAGE)
+    settle(stack)
+    before = written_at(stack)
+    words = ("backfill", "--prefix", "uploads/a/", "--remake")
+    assert home.json("backfill", "--dry-run")["to_make"] == 0
+    planned = home.json(*words, "--dry-run")
+    assert (planned["remake"], planned["to_make"], planned["current"]) == (True, 3, 0)
+    assert written_at(stack) == before
+    time.sleep(1.1)  # S3 reports whole seconds
+    assert home.json(*words, "--max", "2", "--yes")["made"] == 2
+    after = written_at(stack)
+    assert {key: etag for key, (etag, _) in after.items()} == {
+        key: etag for key, (etag, _) in before.items()
+    }
+    changed = {key for key in after if after[key] != before[key]}
+    assert len(changed) == 2 * PER_IMAGE
+    assert all(key.startswith("a/") for key in changed)
+
+
+def test_objects_that_s3_keeps_in_other_ways(stack: Stack, home: Home) -> None:
+    """Archived and with SSE-C: one message after one attempt; gzip: thumbnails. No other failures.
+
+    A backfill leaves the archived one out, counts it, and sends no further message for it.
+    """
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef" * 2}
+    kinds: dict[str, dict[str, Any]] = {
+        "archived": {"StorageClass": "DEEP_ARCHIVE"},
+        "secret": key,
+        "inflated": {"ContentEncoding": "gzip", "Body": gzip.compress(PHOTO)},
+        "instant": {"StorageClass": "GLACIER_IR"},
+    }
+    for name, kind in kinds.items():
+        stack.aws.s3.put_object(
+            Bucket=stack.input_bucket, Key=f"uploads/{name}.jpg", **{"Body": PHOTO, **kind}
+        )
+    until(lambda: (count(stack), messages_on_the_queue(stack)) == (2 * PER_IMAGE, 2), 60)
+    found = {(each.key, each.error_type, each.attempts) for each in failures(stack)}
+    assert found == {
+        ("uploads/archived.jpg", "SourceArchived", 1),
+        ("uploads/secret.jpg", "SourceEncrypted", 1),
+    }
+    planned = home.json("backfill", "--dry-run")
+    assert (planned["archived"], planned["current"], planned["to_make"]) == (1, 2, 1)
+    done = home.json("backfill", "--yes", code=1)
+    assert (done["archived"], done["current"], done["failed"]) == (1, 2, 1)
+    assert Counter(each.error_type for each in failures(stack)) == {
+        "SourceArchived": 1,
+        "SourceEncrypted": 2,
+    }
 
 
 def test_transient_failures_of_a_backfill_are_put_on_the_queue(stack: Stack, home: Home) -> None:

@@ -254,7 +254,11 @@ def distributed(aws: Aws) -> Execution:
             "Arguments": {"Bucket": "objects", "Prefix": "{% $states.input.prefix %}"},
         },
         "ItemSelector": {"key": "{% $states.context.Map.Item.Value.Key %}"},
-        "ItemBatcher": {"MaxItemsPerBatch": 2, "MaxInputBytesPerBatch": 1000},
+        "ItemBatcher": {
+            "MaxItemsPerBatch": 2,
+            "MaxInputBytesPerBatch": 1000,
+            "BatchInput": {"max": "{% $states.input.max %}"},
+        },
         "MaxConcurrency": "{% $states.input.concurrency %}",
         "ToleratedFailurePercentage": 50,
         "ItemProcessor": {
@@ -297,7 +301,7 @@ def test_a_distributed_map_batches_its_items_and_writes_results(start: Callable[
     (refused,) = fetched(failed["Key"])
     assert (refused["Error"], json.loads(refused["Input"])) == (
         "Four",
-        {"Items": [{"key": "in/4"}]},
+        {"Items": [{"key": "in/4"}], "BatchInput": {"max": 5}},
     )
 
 

@@ -133,7 +133,7 @@ MUTATIONS: Final = (
     Mutation(
         "every existing thumbnail counts as current",
         "thumbnailer.reconcile",
-        "if existing and self._should_stay(new.key, existing, ours):",
+        "if existing and self._should_stay(new.key, existing, ours, remake=bool(remake)):",
         "if existing:",
     ),
     Mutation(
@@ -151,13 +151,15 @@ MUTATIONS: Final = (
     Mutation(
         "a thumbnail of the same bytes uploaded earlier counts as current",
         "thumbnailer.reconcile",
-        "return theirs is not None and theirs.modified >= ours.modified",
-        "return True",
+        """                if theirs is None or theirs.modified < ours.modified:
+                    return False
+""",
+        "",
     ),
     Mutation(
         "no thumbnail counts as current",
         "thumbnailer.reconcile",
-        "return theirs is not None and theirs.modified >= ours.modified",
+        "return not remake or theirs.modified > ours.modified",
         "return False",
     ),
     Mutation(
@@ -350,19 +352,19 @@ MUTATIONS: Final = (
     Mutation(
         "a failure of replaced bytes sends a dead-letter message",
         "thumbnailer.reconcile",
-        """            if now is None or now.etag != etag:
-                raise SourceChanged
+        """                if now is None or etag not in (None, now.etag):
+                    raise SourceChanged
 """,
         "",
     ),
     Mutation(
         "a failure of a deleted source sends a dead-letter message",
         "thumbnailer.reconcile",
-        """            if now is None or now.etag != etag:
-                raise SourceChanged
+        """                if now is None or etag not in (None, now.etag):
+                    raise SourceChanged
 """,
-        """            if now is not None and now.etag != etag:
-                raise SourceChanged
+        """                if now is not None and etag not in (None, now.etag):
+                    raise SourceChanged
 """,
     ),
     Mutation(

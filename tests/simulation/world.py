@@ -230,7 +230,7 @@ class World:
             if (source := self.s3.buckets[INPUT].get(key)) and self._chance(0.5):
                 upload["etag"] = source.etag
             only_missing = self._chance(0.8)
-            event = {"uploads": [upload], "only_missing": only_missing}
+            event = {"uploads": [upload], "only_missing": only_missing, "remake": not only_missing}
             self.waiting.append(Delivery("backfill", event, (key,)))
         elif self._chance(self.scenario.restores):
             self.note("user", "removes the latest version", key)

@@ -18,6 +18,12 @@ from image_pipeline.stack.backfill import Survey
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
 
+ARCHIVED = (
+    "S3 does not return these objects (S3 Glacier Flexible Retrieval or Deep Archive). Restore "
+    "them and copy them to another storage class, then run this command again."
+)
+"""What to do about archived objects."""
+
 
 def backfill(  # noqa: PLR0913 - options of a command
     *,
@@ -31,6 +37,9 @@ def backfill(  # noqa: PLR0913 - options of a command
     concurrency: Annotated[
         int, typer.Option(min=1, max=1000, help="Number of batches at a time, of 25 images each.")
     ] = 5,
+    remake: Annotated[
+        bool, typer.Option("--remake", help="Make thumbnails again that are up to date, too.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the count and the cost, and start nothing.")
     ] = False,
@@ -46,6 +55,10 @@ def backfill(  # noqa: PLR0913 - options of a command
     are up to date are not made again. After Ctrl-C, you choose whether the backfill stops or
     continues in AWS. If it stopped, run the command again to continue.
 
+    After an update that changes how some images are shown, make these again with --remake, one
+    prefix at a time: a remake that stopped begins again at the start of its prefix. Archived
+    objects (S3 Glacier Flexible Retrieval and Deep Archive) are counted and left out.
+
     The stack's parameter BackfillMaximum limits the number of objects. The exit code is 1 if an
     image failed. `image-pipeline dead-letters` shows why.
 
@@ -55,10 +68,11 @@ def backfill(  # noqa: PLR0913 - options of a command
 
     `image-pipeline backfill --prefix uploads/2024/ --max 5000`
 
+    `image-pipeline backfill --prefix uploads/scans/ --remake`
+
     `image-pipeline backfill --stack my-pipeline --yes --json`
     """
     target = targets.find_stack(local=local, name=stack, region=region)
-    machine = target.output("BackfillStateMachineArn")
     cap = int(target.output("BackfillMaximum"))
     within = prefix if prefix is not None else target.settings.input_prefix
     if not within.startswith(target.settings.input_prefix):
@@ -66,15 +80,15 @@ def backfill(  # noqa: PLR0913 - options of a command
             f"Only objects under {target.settings.input_prefix} are processed. Did you mean "
             f"--prefix {target.settings.input_prefix}{within}?"
         )
-    execution = executions.find_running(target.aws.states, machine)
+    execution = None if dry_run else backfills.running(target, remake=remake)
     if dry_run or not (execution or yes):
-        survey = count(target, within, min(maximum or cap, cap))
+        survey = count(target, within, min(maximum or cap, cap), remake=remake)
         if dry_run and as_json:
-            dollars = costs.of_backfill(costs.Rates.of(target), survey.objects, survey.to_make)
+            dollars = estimate(target, survey, remake=remake)
             counts = asdict(survey) | {"estimated_dollars": round(dollars, 4)}
-            print_json({"stack": target.name, "prefix": within, **counts})
+            print_json({"stack": target.name, "prefix": within, "remake": remake, **counts})
         else:
-            show_survey(target, within, survey, maximum)
+            show_survey(target, within, survey, maximum, remake=remake)
         if dry_run or not survey.to_make:
             return
         confirm("Start?")
@@ -83,8 +97,7 @@ def backfill(  # noqa: PLR0913 - options of a command
             f"A backfill has been running since {execution.started_at:%H:%M:%S}: following it."
         )
     else:
-        given = {"prefix": within, "max": maximum, "concurrency": concurrency}
-        execution = executions.start(target.aws.states, machine, given)
+        execution = backfills.start(target, within, maximum, concurrency, remake=remake)
     ended = follow(target, execution)
     result = backfills.result(target, ended.output)
     if as_json:
@@ -94,18 +107,20 @@ def backfill(  # noqa: PLR0913 - options of a command
             f"{result.made:,} made, {result.current:,} up to date, {result.skipped:,} skipped,"
             f" {result.failed:,} failed{': image-pipeline dead-letters' if result.failed else ''}"
         )
+        if result.archived:
+            err.print(f"{result.archived:,} left out: {ARCHIVED}")
     for reason in result.unreported:
         err.print(f"[bold red]A batch failed[/]: {foreign(reason)}", soft_wrap=True)
     if result.failed or result.unreported:
         raise typer.Exit(1)
 
 
-def count(stack: Stack, prefix: str, maximum: int) -> Survey:
+def count(stack: Stack, prefix: str, maximum: int, *, remake: bool) -> Survey:
     """Count what a backfill would do, behind a progress bar."""
     survey = Survey()
     with progress_bar() as bar:
         task = bar.add_task("Counting", total=None)
-        for survey in backfills.survey(stack, prefix, maximum):
+        for survey in backfills.survey(stack, prefix, maximum, remake=remake):
             bar.update(task, completed=survey.objects)
     return survey
 
@@ -130,10 +145,18 @@ def follow(stack: Stack, execution: Execution) -> Execution:
     return latest
 
 
-def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) -> None:
+def estimate(stack: Stack, survey: Survey, *, remake: bool) -> float:
+    """Dollars for a backfill of what was counted."""
+    rates = costs.Rates.of(stack)
+    return costs.of_backfill(rates, survey.objects, survey.to_make, remake=remake)
+
+
+def show_survey(
+    stack: Stack, prefix: str, survey: Survey, maximum: int | None, *, remake: bool = False
+) -> None:
     """Print what a backfill would do, what it would cost, and what it leaves out."""
     cap = int(stack.output("BackfillMaximum"))
-    dollars = costs.of_backfill(costs.Rates.of(stack), survey.objects, survey.to_make)
+    dollars = estimate(stack, survey, remake=remake)
     table = Table("", "objects", "bytes", title=f"s3://{stack.input_bucket}/{foreign(prefix)}")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -143,7 +166,11 @@ def show_survey(stack: Stack, prefix: str, survey: Survey, maximum: int | None) 
     table.add_row("[bold]to make[/]", f"{survey.to_make:,}", f"{survey.to_make_size:,}")
     if survey.occupied:
         table.add_row("occupied", f"{survey.occupied:,}", "")
+    if survey.archived:
+        table.add_row("archived", f"{survey.archived:,}", "")
     err.print(table)
+    if survey.archived:
+        err.print(f"Archived: {ARCHIVED}")
     if survey.occupied:
         err.print(
             "Occupied: everything else is up to date, but objects that this pipeline did not write "

@@ -81,7 +81,8 @@ def _batched(items: list[Any], limits: dict[str, Any]) -> list[dict[str, Any]]:
             batches[-1].append(item)
         else:
             batches.append([item])
-    return [{"Items": batch} for batch in batches]
+    common = {"BatchInput": limits["BatchInput"]} if "BatchInput" in limits else {}
+    return [{"Items": batch, **common} for batch in batches]
 
 
 def _children(run: dict[str, Any]) -> list[dict[str, Any]]:

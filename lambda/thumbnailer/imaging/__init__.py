@@ -6,7 +6,7 @@ This is the public face of the package: nothing outside imports its modules (imp
 from thumbnailer.imaging.decode import check_supported, identify, upright_size
 from thumbnailer.imaging.encoders import ENCODERS, HEAD_BYTES
 from thumbnailer.imaging.hard_limit import impose as impose_hard_limit
-from thumbnailer.imaging.limits import check_file_size
+from thumbnailer.imaging.limits import check_file_size, max_file_size
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
 
@@ -25,5 +25,6 @@ __all__ = [
     "identify",
     "impose_hard_limit",
     "make_thumbnails",
+    "max_file_size",
     "upright_size",
 ]

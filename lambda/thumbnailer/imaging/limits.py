@@ -40,6 +40,11 @@ def check_file_size(size: int, memory_mb: int) -> None:
     refuse_over(size * SOURCE_COPIES, f"A file of {size:,} bytes", memory_mb)
 
 
+def max_file_size(memory_mb: int) -> int:
+    """Bytes of the largest file that check_file_size lets pass."""
+    return max(0, int((memory_mb - BASE_MB) * 1024**2 / SOURCE_COPIES))
+
+
 def max_pixels(memory_mb: int) -> int:
     """How many pixels fit at all: at one byte each, decoded once and kept once."""
     return (memory_mb - BASE_MB) * 1024**2 // 2

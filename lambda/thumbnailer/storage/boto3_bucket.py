@@ -22,6 +22,7 @@ from thumbnailer.storage.bucket import (
     Object,
     State,
     Stored,
+    unreadable,
 )
 
 
@@ -113,6 +114,8 @@ class Boto3Bucket:
             code = error.response["Error"]["Code"]
             if code in ("NoSuchKey", "404", "PreconditionFailed", "ConditionalRequestConflict"):
                 return None
+            if permanent := unreadable(where, code, error.response["Error"].get("Message", "")):
+                raise permanent from error
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (401, 403):
                 raise StorageDenied(f"{where}: {error}") from error
             raise StorageUnavailable(f"{where}: {error}") from error
@@ -126,4 +129,5 @@ def _state(found: Mapping[str, Any]) -> State:
         modified=found["LastModified"].astimezone(UTC),
         size=found["ContentLength"],
         metadata=found["Metadata"],
+        encoding=found.get("ContentEncoding", ""),
     )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
+from thumbnailer.errors import PermanentError, SourceArchived, SourceEncrypted
+
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds. S3 in the same region answers in milliseconds; a retry often reaches another host."""
 
@@ -19,13 +21,44 @@ MAX_LISTED: Final = 1000
 """Keys in one answer of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html)."""
 
 
+ENCRYPTED: Final = "using a form of Server Side Encryption"
+"""Part of S3's message (400 InvalidRequest) that refuses the GET of an object with SSE-C. The code
+alone has other meanings
+(https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList)."""
+
+
+def unreadable(where: str, code: str, message: str) -> PermanentError | None:
+    """Return the permanent error that S3's refusal of a GET means, or None if it may pass.
+
+    Codes of GetObject: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html.
+    """
+    if code == "InvalidObjectState":
+        return SourceArchived(
+            f"{where} is archived (S3 Glacier Flexible Retrieval, Deep Archive, or an archive tier "
+            "of Intelligent-Tiering), so it cannot be read. Restore it with aws s3api "
+            "restore-object, wait until it is restored, then replay."
+        )
+    if code == "InvalidRequest" and ENCRYPTED in message:
+        return SourceEncrypted(
+            f"{where} is encrypted with a key that only its uploader has (SSE-C), so it cannot be "
+            "read. Upload it without SSE-C: S3 encrypts it with a key of its own, or with a key of "
+            "AWS KMS."
+        )
+    return None
+
+
 class State(NamedTuple):
-    """The state of an object: etag without quotes, UTC time, size in bytes, user metadata."""
+    """The state of an object: etag without quotes, UTC time, size in bytes, user metadata.
+
+    `encoding` is its Content-Encoding, which S3 only stores: size and body are those of the encoded
+    bytes.
+    """
 
     etag: str
     modified: datetime
     size: int
     metadata: Mapping[str, str]
+    encoding: str = ""
 
 
 class Stored(NamedTuple):
@@ -62,6 +95,8 @@ class Bucket(Protocol):
     """The requests that the function makes to S3.
 
     Each raises StorageUnavailable where S3 does not answer, and StorageDenied where it refuses.
+    `get` raises SourceArchived and SourceEncrypted; S3 answers the HEAD of an archived object, and
+    refuses that of an encrypted one without saying why (StorageUnavailable).
     `get` and `put` raise StorageUnavailable where the bucket itself is missing. `head` cannot
     distinguish that from a missing object, because S3 answers it without a body.
     """

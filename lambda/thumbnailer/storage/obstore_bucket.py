@@ -15,11 +15,14 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from thumbnailer.errors import StorageDenied, StorageUnavailable
-from thumbnailer.storage.bucket import CONNECT_TIMEOUT, Object, State, Stored
+from thumbnailer.errors import PipelineError, StorageDenied, StorageUnavailable
+from thumbnailer.storage.bucket import CONNECT_TIMEOUT, Object, State, Stored, unreadable
 
 NO_BUCKET: Final = "<Code>NoSuchBucket</Code>"
 """Part of obstore's error text that distinguishes a missing bucket from a missing object."""
+
+REFUSAL: Final = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
+"""Code and message in the body of S3's answer, which obstore's error text ends with."""
 
 AWKWARD_KEY: Final = re.compile(r"^/|/$|//|(?:^|/)\.{1,2}(?:/|$)|[\x00-\x1f\x7f]")
 """Legal S3 keys that obstore rejects or changes: empty and dot segments, control characters."""
@@ -99,6 +102,7 @@ class ObstoreBucket:
                 for name, value in found.attributes.items()
                 if name not in STANDARD_ATTRIBUTES
             },
+            encoding=found.attributes.get("Content-Encoding", ""),
         )
 
         def read() -> bytes:
@@ -133,11 +137,17 @@ class ObstoreBucket:
             raise self._translated(new.key, error) from error
         return True
 
-    def _translated(self, key: str, error: BaseError) -> StorageDenied | StorageUnavailable:
+    def _translated(self, key: str, error: BaseError) -> PipelineError:
         reason = str(error).partition("\n\nDebug source")[0]
+        where = f"s3://{self._name}/{key}"
+        # The body comes last: a key, which the text names before it, may contain anything.
+        if refused := REFUSAL.search(reason.rpartition("status code: ")[2]):
+            permanent = unreadable(where, *refused.groups())
+            if permanent is not None:
+                return permanent
         kind: type[StorageDenied | StorageUnavailable] = StorageUnavailable
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             kind = StorageDenied
         elif "non UTF-8 characters" in reason:
             kind = UnreadableHeaderError
-        return kind(f"s3://{self._name}/{key}: {reason}")
+        return kind(f"{where}: {reason}")
