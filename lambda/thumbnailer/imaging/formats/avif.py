@@ -6,6 +6,7 @@ from typing import Final
 
 from PIL import AvifImagePlugin, ImageFile
 
+from thumbnailer.imaging.cicp import from_nclx
 from thumbnailer.imaging.formats import av1
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.formats.isobmff import (
@@ -13,7 +14,9 @@ from thumbnailer.imaging.formats.isobmff import (
     boxes_of,
     brands,
     items_of_type,
+    nclx,
     plane_bytes,
+    primary_item,
     streams,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
@@ -37,8 +40,26 @@ def recognise(data: bytes) -> bool:
 
 
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
-    """See Format."""
-    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    """See Format. An ICC profile counts more than code points, as in browsers."""
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    if "icc_profile" not in image.info and (found := code_points(data)):
+        numbers = from_nclx(*found)
+        image.info |= {"cicp": numbers} if numbers else {}
+    return image
+
+
+def code_points(data: bytes) -> tuple[int, int] | None:
+    """Return ColourPrimaries and TransferCharacteristics of the primary item, or of its stream."""
+    boxes = boxes_of(data)
+    if found := nclx(data, boxes):
+        return found
+    number = primary_item(data, boxes)
+    place = next(
+        (item.place for item in items_of_type(data, boxes, b"av01") if item.number == number), None
+    )
+    if place is None:  # a sequence
+        place = next(streams(data), len(data))
+    return av1.code_points(data[place : place + av1.HEADER_BYTES])
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:

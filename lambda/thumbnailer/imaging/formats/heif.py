@@ -6,6 +6,7 @@ from typing import Final
 from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from PIL import ImageFile
 
+from thumbnailer.imaging.cicp import from_nclx
 from thumbnailer.imaging.formats.format import Format, always_long_call
 from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, HEIF_BRANDS, brands, plane_bytes
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
@@ -24,6 +25,10 @@ def recognise(data: bytes) -> bool:
 def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format. pi-heif turns the picture upright itself, and resets EXIF Orientation."""
     image: ImageFile.ImageFile = HeifImageFile(io.BytesIO(data))
+    nclx = image.info.get("nclx_profile")  # absent where there is an ICC profile
+    if nclx is not None:
+        numbers = from_nclx(nclx["color_primaries"], nclx["transfer_characteristics"])
+        image.info |= {"cicp": numbers} if numbers else {}
     return image
 
 

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, NamedTuple
 
 BRANDS_END: Final = 256
@@ -51,7 +52,7 @@ def plane_bytes(data: bytes) -> float:
     return sum(planes) or AV1_SAMPLES[3]
 
 
-CONTAINERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"meta")
+CONTAINERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"meta", b"iprp")
 MAX_BOXES: Final = 10_000
 MAX_ITEMS: Final = 10_000
 """Boxes and items that are visited. Real files have at most hundreds."""
@@ -119,25 +120,84 @@ def boxes_of(data: bytes) -> Boxes:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of each box (4.2), and of those in CONTAINERS."""
+    """Yield name, start and end of each box, and of those in CONTAINERS."""
     spans = [(0, len(data))]
     visited = 0
     while spans:
-        at, end = spans.pop()
-        while at + 8 <= end and visited < MAX_BOXES:
+        for name, start, until in _siblings(data, *spans.pop()):
+            if visited == MAX_BOXES:
+                return
             visited += 1
-            size, name = struct.unpack_from(">I4s", data, at)
-            start = at + 8
-            if size == 1 and at + 16 <= end:
-                (size,) = struct.unpack_from(">Q", data, start)
-                start += 8
-            until = end if size == 0 else min(end, at + max(size, start - at))
             yield name, start, until
             if name in CONTAINERS:
                 spans.append((start + (4 if name == b"meta" else 0), until))
             elif name == ITEM_TYPES and start < until:
                 spans.append((start + (8 if data[start] else 6), until))
-            at = until
+
+
+def _siblings(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of the boxes from one place to another (4.2)."""
+    while at + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1 and at + 16 <= end:
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        until = end if size == 0 else min(end, at + max(size, start - at))
+        yield name, start, until
+        at = until
+
+
+def primary_item(data: bytes, boxes: Boxes) -> int | None:
+    """Return the number of the primary item (8.11.4); None where there is none."""
+    for start, end in boxes.get(b"pitm", []):
+        width = 4 if data[start : start + 1] != b"\0" else 2
+        return int.from_bytes(data[start + 4 : min(end, start + 4 + width)])
+    return None
+
+
+def nclx(data: bytes, boxes: Boxes) -> tuple[int, int] | None:
+    """Return ColourPrimaries and TransferCharacteristics of the primary item (12.1.5).
+
+    None where it has no such property, or the boxes are damaged.
+    """
+    number = primary_item(data, boxes)
+    for start, end in boxes.get(b"ipco", [])[:1]:
+        properties = list(islice(_siblings(data, start, end), MAX_BOXES))
+        for index in _properties_of(number, data, boxes):
+            name, at, until = properties[index] if index < len(properties) else (b"", 0, 0)
+            if name == b"colr" and data[at : at + 4] == b"nclx" and at + 8 <= until:
+                primaries, transfer = struct.unpack_from(">2H", data, at + 4)
+                return primaries, transfer
+    return None
+
+
+def _properties_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
+    """Yield the places, from 0, of an item's properties in ipco (ISO/IEC 23008-12, 9.3)."""
+    for start, end in boxes.get(b"ipma", []):
+        with suppress(struct.error):
+            yield from _associated(number, data[start:end])
+
+
+def _associated(number: int | None, box: bytes) -> Iterator[int]:
+    """Yield an item's properties as one ipma box has them. Raises struct.error at its end."""
+    version_and_flags, count = struct.unpack_from(">2I", box)
+    item_size = 4 if version_and_flags >> 24 else 2
+    size = 2 if version_and_flags & 1 else 1
+    at = 8
+    for _ in range(min(count, MAX_ITEMS)):
+        item = _sized(box, at, item_size)
+        places = range(
+            at + item_size + 1, at + item_size + 1 + size * _sized(box, at + item_size, 1), size
+        )
+        at = places.stop
+        if item == number:
+            # The highest bit says whether the property is essential; 0 is none.
+            yield from (
+                index - 1
+                for place in places
+                if (index := _sized(box, place, size) & (2 ** (8 * size - 1) - 1))
+            )
 
 
 def _located(box: bytes, idat: int) -> Iterator[Item]:

@@ -1,0 +1,137 @@
+"""Pictures of a high dynamic range (PQ and HLG) → sRGB, near what Chromium shows. ADR 21.
+
+Samples become light, relative to the white of a picture without HDR: 203 cd/m². The brightest of a
+pixel's three samples, in BT.2020, decides how much the pixel is darkened, so its hue stays. Up to
+white, light is halved. From there on, the curve of SMPTE ST 2094-50 for pictures without metadata
+bends to the peak, 1,000 cd/m², which becomes white. What is brighter is clipped.
+"""
+
+import math
+from functools import cache, partial
+from typing import Any, Final
+
+from PIL import Image, ImageMath
+
+from thumbnailer.imaging import cicp
+from thumbnailer.imaging.cicp import Cicp, Vector
+
+WHITE: Final = 203
+"""Luminance of white in cd/m² (ITU-R BT.2408, 2.1)."""
+
+PEAK: Final = 1000 / WHITE
+"""The light that becomes white: HLG's nominal peak (BT.2100, note 5f), also taken for PQ."""
+
+WHITE_LEVEL: Final = 0.5
+"""What remains of white's light. ST 2094-50 takes it for a screen without headroom."""
+
+BEND: Final = 0.65
+"""Where the middle point of the quadratic Bézier curve lies (ST 2094-50): from white, on the way to
+the point in which white's straight line meets the peak's level."""
+
+HLG_GAMMA: Final = 1.2
+"""Of the whole system (BT.2100, note 5f)."""
+
+BT2020: Final = 9
+
+BAND_PIXELS: Final = 32 * 1024
+"""Pixels that are computed at a time: some twenty pictures of four bytes for each."""
+
+STEPS: Final = 2**14
+"""Of light between black and white, on its way back to 8 bits: 0.2 of a level where it is dark."""
+
+MAX_STEPS: Final = 2**16
+"""Entries of a table for a picture of mode I (Point.c)."""
+
+
+def to_srgb(picture: Image.Image, numbers: Cicp) -> Image.Image:
+    """Convert an RGB picture whose transfer is PQ or HLG to sRGB."""
+    result = Image.new("RGB", picture.size)
+    width, height = picture.size
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = picture.crop((0, top, width, min(top + rows, height)))
+        result.paste(_band(band, numbers), (0, top))
+    return result
+
+
+def _band(picture: Image.Image, numbers: Cicp) -> Image.Image:
+    table, levels = _light(numbers.transfer), _levels()
+    light = dict(zip("rgb", (each.point(table, "F") for each in picture.split()), strict=True))
+    if numbers.transfer == cicp.HLG:
+        weights = cicp.luminances(numbers.primaries)
+        shown = ImageMath.lambda_eval(lambda a: _weighted(a, weights) ** (HLG_GAMMA - 1), **light)
+        light = {
+            name: ImageMath.lambda_eval(lambda a: a["x"] * a["shown"], x=each, shown=shown)
+            for name, each in light.items()
+        }
+    wide = cicp.between(numbers.primaries, BT2020)
+    gain = ImageMath.lambda_eval(lambda a: _gain(a, *(_weighted(a, row) for row in wide)), **light)
+    return Image.merge(
+        "RGB",
+        [
+            ImageMath.lambda_eval(partial(_steps, row=row), gain=gain, **light).point(levels, "L")
+            for row in cicp.between(numbers.primaries, cicp.BT709)
+        ],
+    )
+
+
+def _weighted(a: dict[str, Any], weights: Vector) -> Any:
+    red, green, blue = weights
+    return a["r"] * red + a["g"] * green + a["b"] * blue
+
+
+def _gain(a: dict[str, Any], red: Any, green: Any, blue: Any) -> Any:
+    """Return the factor of each pixel's light, from its samples in BT.2020."""
+    brightest = a["max"](a["max"](a["max"](red, green), blue), 1.0)
+    # The Bézier curve from (1, WHITE_LEVEL) to (PEAK, 1): t is where it is as bright.
+    middle_x = 1 + BEND * (1 / WHITE_LEVEL - 1)
+    middle_y = WHITE_LEVEL + BEND * (1 - WHITE_LEVEL)
+    square_x, line_x = 1 - 2 * middle_x + PEAK, 2 * (middle_x - 1)
+    square_y, line_y = WHITE_LEVEL - 2 * middle_y + 1, 2 * (middle_y - WHITE_LEVEL)
+    x = a["min"](brightest, PEAK)
+    t = ((x * (4 * square_x) + (line_x**2 - 4 * square_x)) ** 0.5 - line_x) / (2 * square_x)
+    return ((t * square_y + line_y) * t + WHITE_LEVEL) / brightest
+
+
+def _steps(a: dict[str, Any], row: Vector) -> Any:
+    """Return the light in sRGB of one channel, in STEPS, what is out of range clipped."""
+    light = _weighted(a, row) * a["gain"] * STEPS + 0.5
+    return a["int"](a["min"](a["max"](light, 0.0), float(STEPS)))
+
+
+@cache
+def _light(transfer: int) -> list[float]:
+    """Return the light of each level of 8 bits, where white is 1."""
+    light = _pq_light if transfer == cicp.PQ else _hlg_light
+    return [light(level / 255) for level in range(256)]
+
+
+def _pq_light(signal: float) -> float:
+    """Return the light of PQ's EOTF (BT.2100, table 4)."""
+    power = signal ** (32 / 2523)
+    ratio = max(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)
+    return 10_000 / WHITE * float(ratio ** (16384 / 2610))
+
+
+def _hlg_light(signal: float) -> float:
+    """Return the light of HLG's inverse OETF (BT.2100, table 5), scaled for its OOTF.
+
+    The OOTF multiplies light by the power of its luminance, HLG_GAMMA - 1. The scale is one that
+    gives PEAK for white after that.
+    """
+    a, b, c, middle = 0.17883277, 0.28466892, 0.55991073, 0.5
+    scene = signal**2 / 3 if signal <= middle else (math.exp((signal - c) / a) + b) / 12
+    return float(PEAK ** (1 / HLG_GAMMA) * scene)
+
+
+@cache
+def _levels() -> list[int]:
+    """Return the level of sRGB for each of STEPS of light, and 255 for what follows."""
+    levels = [round(255 * _srgb_signal(step / STEPS)) for step in range(STEPS + 1)]
+    return levels + [255] * (MAX_STEPS - len(levels))
+
+
+def _srgb_signal(light: float) -> float:
+    """Return the signal of sRGB's curve (IEC 61966-2-1), 0 to 1."""
+    straight_until = 0.0031308
+    return float(12.92 * light if light <= straight_until else 1.055 * light ** (1 / 2.4) - 0.055)
