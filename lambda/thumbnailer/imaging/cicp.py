@@ -40,7 +40,6 @@ PRIMARIES: Final[dict[int, Chromaticities]] = {
 BT709, SRGB = 1, 13
 """Code points of sRGB (IEC 61966-2-1)."""
 
-UNSPECIFIED: Final = 2
 PQ, HLG = 16, 18
 """TransferCharacteristics of a high dynamic range (ITU-R BT.2100)."""
 
@@ -65,6 +64,10 @@ CURVES: Final[dict[int, Curve]] = {
 SHOWN_AS_SRGB: Final = (1, 6, 11, 14, 15)
 """Transfers of BT.709's shape, which browsers show as sRGB in AVIF: cameras and encoders write 1
 for pictures in sRGB. In PNG, browsers follow the number."""
+
+MATRICES: Final = (0, 1, 2, 4, 5, 6, 7, 8, 9)
+"""MatrixCoefficients (H.273, table 4) beside which Chromium uses the other numbers. Beside others,
+such as those that are derived from the primaries (12), it takes the picture for sRGB."""
 
 NEARLY_SRGB: Final = 0.05
 """How far gAMA times 2.2 may be from 1 to mean sRGB, where no cHRM stands beside it. From Skia,
@@ -104,11 +107,13 @@ def from_png(chunk: bytes) -> Cicp | None:
     return _known(Cicp(chunk[0], chunk[1]))
 
 
-def from_nclx(primaries: int, transfer: int) -> Cicp | None:
+def from_nclx(primaries: int, transfer: int, matrix: int) -> Cicp | None:
     """Return the code points of a HEIC or AVIF as browsers take them; None where that is sRGB.
 
-    A number that is unspecified or unknown counts as that of sRGB.
+    Primaries and transfers that are unspecified or unknown count as those of sRGB.
     """
+    if matrix not in MATRICES:
+        return None
     known = Cicp(
         primaries if primaries in PRIMARIES else BT709,
         SRGB if transfer in SHOWN_AS_SRGB else transfer,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from thumbnailer.imaging.formats.isobmff import CodePoints
 from thumbnailer.imaging.spec import PixelSize
 
 SEQUENCE_HEADER: Final = 1
@@ -53,13 +54,13 @@ def sequence(data: bytes) -> Sequence | None:
     return found and found[0]
 
 
-def code_points(data: bytes) -> tuple[int, int] | None:
-    """Read a stream's ColourPrimaries and TransferCharacteristics; None where it has none."""
+def code_points(data: bytes) -> CodePoints | None:
+    """Read the code points of a stream's sequence header; None where it has none."""
     found = _header(data)
     return found and found[1]
 
 
-def _header(data: bytes) -> tuple[Sequence, tuple[int, int] | None] | None:
+def _header(data: bytes) -> tuple[Sequence, CodePoints | None] | None:
     for kind, at, size in islice(_units(data), MAX_UNITS):
         if kind == SEQUENCE_HEADER:
             try:
@@ -101,7 +102,7 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     return value, at + 8
 
 
-def _sequence_header(bits: _Bits) -> tuple[Sequence, tuple[int, int] | None]:
+def _sequence_header(bits: _Bits) -> tuple[Sequence, CodePoints | None]:
     """Read a sequence header (5.5.1), and the code points in it."""
     profile, _, reduced = bits(3), bits(1), bits(1)
     if reduced:
@@ -117,7 +118,7 @@ def _sequence_header(bits: _Bits) -> tuple[Sequence, tuple[int, int] | None]:
         _tools(bits)
     bits(3)
     plane_bytes, colour = _colour_configuration(bits, profile)
-    return Sequence(size, plane_bytes), colour and colour[:2]
+    return Sequence(size, plane_bytes), colour
 
 
 def _operating_points(bits: _Bits) -> None:
@@ -155,7 +156,7 @@ def _tools(bits: _Bits) -> None:
         bits(3)
 
 
-def _colour_configuration(bits: _Bits, profile: int) -> tuple[float, tuple[int, int, int] | None]:
+def _colour_configuration(bits: _Bits, profile: int) -> tuple[float, CodePoints | None]:
     """Read the colour configuration (5.5.2): bytes of a pixel's samples, and code points."""
     deep = bits(1)
     twelve = bits(1) if profile == PROFESSIONAL_PROFILE and deep else 0

@@ -11,10 +11,12 @@ from thumbnailer.imaging.formats import av1
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
+    CodePoints,
     boxes_of,
     brands,
     items_of_type,
-    nclx,
+    nclx_of_item,
+    nclx_of_track,
     plane_bytes,
     primary_item,
     streams,
@@ -42,22 +44,22 @@ def recognise(data: bytes) -> bool:
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format. An ICC profile counts more than code points, as in browsers."""
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    if "icc_profile" not in image.info and (found := code_points(data)):
+    if "icc_profile" not in image.info and (found := code_points(image, data)):
         numbers = from_nclx(*found)
         image.info |= {"cicp": numbers} if numbers else {}
     return image
 
 
-def code_points(data: bytes) -> tuple[int, int] | None:
-    """Return ColourPrimaries and TransferCharacteristics of the primary item, or of its stream."""
+def code_points(image: ImageFile.ImageFile, data: bytes) -> CodePoints | None:
+    """Return the code points of the pictures: those of the container, or else of a stream."""
     boxes = boxes_of(data)
-    if found := nclx(data, boxes):
-        return found
     number = primary_item(data, boxes)
-    place = next(
-        (item.place for item in items_of_type(data, boxes, b"av01") if item.number == number), None
-    )
-    if place is None:  # a sequence
+    moves = getattr(image, "is_animated", False)
+    if found := nclx_of_track(data, boxes) if moves else nclx_of_item(data, boxes, number):
+        return found
+    items = (item for item in items_of_type(data, boxes, b"av01") if item.number == number)
+    place = next((item.place for item in items), None)
+    if place is None:
         place = next(streams(data), len(data))
     return av1.code_points(data[place : place + av1.HEADER_BYTES])
 

@@ -15,6 +15,9 @@ from thumbnailer.imaging.spec import PixelSize
 PIXEL_BYTES: Final = 6.2
 """For each pixel beside the decoder's planes: RGB, its copy, and Pillow's picture."""
 
+NCLX_FIELDS: Final = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+"""Names of the code points in pi-heif."""
+
 
 def recognise(data: bytes) -> bool:
     """See Format."""
@@ -27,7 +30,7 @@ def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     image: ImageFile.ImageFile = HeifImageFile(io.BytesIO(data))
     nclx = image.info.get("nclx_profile")  # absent where there is an ICC profile
     if nclx is not None:
-        numbers = from_nclx(nclx["color_primaries"], nclx["transfer_characteristics"])
+        numbers = from_nclx(*(nclx[name] for name in NCLX_FIELDS))
         image.info |= {"cicp": numbers} if numbers else {}
     return image
 

@@ -64,6 +64,12 @@ IN_FILE, IN_IDAT = 0, 1
 """Where an item is (8.11.3.3)."""
 
 
+type CodePoints = tuple[int, int, int]
+"""ColourPrimaries, TransferCharacteristics, MatrixCoefficients (ITU-T H.273)."""
+
+VISUAL_ENTRY_BYTES: Final = 78
+"""Fields of a sample entry that stand before its boxes (12.1.3.2)."""
+
 type Boxes = dict[bytes, list[tuple[int, int]]]
 """Start and end of each box's content, by the box's name."""
 
@@ -156,20 +162,32 @@ def primary_item(data: bytes, boxes: Boxes) -> int | None:
     return None
 
 
-def nclx(data: bytes, boxes: Boxes) -> tuple[int, int] | None:
-    """Return ColourPrimaries and TransferCharacteristics of the primary item (12.1.5).
-
-    None where it has no such property, or the boxes are damaged.
-    """
-    number = primary_item(data, boxes)
+def nclx_of_item(data: bytes, boxes: Boxes, number: int | None) -> CodePoints | None:
+    """Return the code points that are a property of an item; None where it has none."""
     for start, end in boxes.get(b"ipco", [])[:1]:
         properties = list(islice(_siblings(data, start, end), MAX_BOXES))
         for index in _properties_of(number, data, boxes):
-            name, at, until = properties[index] if index < len(properties) else (b"", 0, 0)
-            if name == b"colr" and data[at : at + 4] == b"nclx" and at + 8 <= until:
-                primaries, transfer = struct.unpack_from(">2H", data, at + 4)
-                return primaries, transfer
+            if index < len(properties) and (found := _nclx(data, *properties[index])):
+                return found
     return None
+
+
+def nclx_of_track(data: bytes, boxes: Boxes) -> CodePoints | None:
+    """Return the code points in the first sample entry that has them (8.5.2; 12.1.3)."""
+    for start, end in boxes.get(b"stsd", []):
+        for _, entry, until in islice(_siblings(data, start + 8, end), MAX_BOXES):
+            for box in islice(_siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES):
+                if found := _nclx(data, *box):
+                    return found
+    return None
+
+
+def _nclx(data: bytes, name: bytes, start: int, end: int) -> CodePoints | None:
+    """Return the code points of a colr box (12.1.5); None for any other box."""
+    if name != b"colr" or data[start : start + 4] != b"nclx" or end < start + 10:
+        return None
+    primaries, transfer, matrix = struct.unpack_from(">3H", data, start + 4)
+    return primaries, transfer, matrix
 
 
 def _properties_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
