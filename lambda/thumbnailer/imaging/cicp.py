@@ -43,6 +43,9 @@ BT709, SRGB = 1, 13
 PQ, HLG = 16, 18
 """TransferCharacteristics of a high dynamic range (ITU-R BT.2100)."""
 
+NOMINAL_PEAK: Final = 1000.0
+"""HLG's, in cd/m² (BT.2100, note 5f). It is also taken for PQ where the file says none."""
+
 BT1886_CURVE: Final = (2.4, 1, 0, 0, 0)
 """How a screen shows BT.709 (ITU-R BT.1886, without black level). The camera's curve is another."""
 
@@ -85,10 +88,14 @@ BRADFORD: Final[Matrix] = (
 
 
 class Cicp(NamedTuple):
-    """Colour as code points: ColourPrimaries, TransferCharacteristics. Both are known here."""
+    """Colour as code points: ColourPrimaries, TransferCharacteristics. Both are known here.
+
+    `peak` is the luminance of the brightest pixel in cd/m²; it counts for PQ and HLG.
+    """
 
     primaries: int
     transfer: int
+    peak: float = NOMINAL_PEAK
 
     @property
     def is_hdr(self) -> bool:
@@ -107,7 +114,7 @@ def from_png(chunk: bytes) -> Cicp | None:
     return _known(Cicp(chunk[0], chunk[1]))
 
 
-def from_nclx(primaries: int, transfer: int, matrix: int) -> Cicp | None:
+def from_nclx(primaries: int, transfer: int, matrix: int, peak: float | None) -> Cicp | None:
     """Return the code points of a HEIC or AVIF as browsers take them; None where that is sRGB.
 
     Primaries and transfers that are unspecified or unknown count as those of sRGB.
@@ -117,13 +124,14 @@ def from_nclx(primaries: int, transfer: int, matrix: int) -> Cicp | None:
     known = Cicp(
         primaries if primaries in PRIMARIES else BT709,
         SRGB if transfer in SHOWN_AS_SRGB else transfer,
+        peak or NOMINAL_PEAK,
     )
     return _known(known) or _known(known._replace(transfer=SRGB))
 
 
 def _known(numbers: Cicp) -> Cicp | None:
     known = numbers.primaries in PRIMARIES and (numbers.is_hdr or numbers.transfer in CURVES)
-    return numbers if known and numbers != (BT709, SRGB) else None
+    return numbers if known and numbers[:2] != (BT709, SRGB) else None
 
 
 def profile_of(numbers: Cicp) -> bytes:

@@ -23,10 +23,11 @@ MAX_PROFILE_BYTES: Final = 8 * 1024**2
 def to_srgb(picture: Image.Image, info: Mapping[Any, Any]) -> tuple[Image.Image, str | None]:
     """Convert a picture to sRGB: RGB, or RGBa (premultiplied) where it has alpha.
 
-    `info` is Pillow's, with the code points that tell its colour as `cicp`. Also returns why a
-    profile was ignored, or None. Where nothing tells the colour, RGB and grey count as sRGB, as on
-    the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's naive conversion
-    (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in TIFF.
+    `info` is Pillow's, with the code points that tell its colour as `cicp`, and their `peak` from
+    elsewhere in the file. Also returns why a profile was ignored, or None. Where nothing tells the
+    colour, RGB and grey count as sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's
+    naive conversion (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in
+    TIFF.
     """
     alpha = note = None
     descriptions = list(_descriptions(info))
@@ -58,7 +59,8 @@ def _descriptions(info: Mapping[Any, Any]) -> "Iterator[bytes | Cicp]":
     """
     profile = info.get("icc_profile")
     if "cicp" in info:
-        yield info["cicp"]
+        numbers: Cicp = info["cicp"]
+        yield numbers._replace(peak=info.get("peak", numbers.peak))
     elif profile is not None and not _differs_from_srgb(profile):
         return
     if profile is not None:

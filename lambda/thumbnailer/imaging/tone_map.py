@@ -1,9 +1,9 @@
 """Pictures of a high dynamic range (PQ and HLG) → sRGB, near what Chromium shows. ADR 21.
 
 Samples become light, relative to the white of a picture without HDR: 203 cd/m². The brightest of a
-pixel's three samples, in BT.2020, decides how much the pixel is darkened, so its hue stays. Up to
-white, light is halved. From there on, the curve of SMPTE ST 2094-50 for pictures without metadata
-bends to the peak, 1,000 cd/m², which becomes white. What is brighter is clipped.
+pixel's three samples, in BT.2020, decides how much the pixel is darkened, so its hue stays. With a
+peak of 1,000 cd/m², light up to white is halved. From there on, the curve that SMPTE ST 2094-50
+takes where a file has none bends to the peak, which becomes white. What is brighter is clipped.
 """
 
 import math
@@ -13,16 +13,16 @@ from typing import Any, Final
 from PIL import Image, ImageMath
 
 from thumbnailer.imaging import cicp
-from thumbnailer.imaging.cicp import Cicp, Vector
+from thumbnailer.imaging.cicp import NOMINAL_PEAK, Cicp, Vector
 
 WHITE: Final = 203
 """Luminance of white in cd/m² (ITU-R BT.2408, 2.1)."""
 
-PEAK: Final = 1000 / WHITE
-"""The light that becomes white: HLG's nominal peak (BT.2100, note 5f), also taken for PQ."""
+MIN_PEAK: Final = WHITE + 1
+"""Lowest peak in cd/m². Such a picture has no HDR: the curve is a straight line then."""
 
 WHITE_LEVEL: Final = 0.5
-"""What remains of white's light. ST 2094-50 takes it for a screen without headroom."""
+"""What remains of white's light where the peak is NOMINAL_PEAK or more (ST 2094-50)."""
 
 BEND: Final = 0.65
 """Where the middle point of the quadratic Bézier curve lies (ST 2094-50): from white, on the way to
@@ -65,7 +65,10 @@ def _band(picture: Image.Image, numbers: Cicp) -> Image.Image:
             for name, each in light.items()
         }
     wide = cicp.between(numbers.primaries, BT2020)
-    gain = ImageMath.lambda_eval(lambda a: _gain(a, *(_weighted(a, row) for row in wide)), **light)
+    peak = max(numbers.peak, MIN_PEAK) / WHITE
+    gain = ImageMath.lambda_eval(
+        lambda a: _gain(a, *(_weighted(a, row) for row in wide), peak), **light
+    )
     return Image.merge(
         "RGB",
         [
@@ -80,17 +83,19 @@ def _weighted(a: dict[str, Any], weights: Vector) -> Any:
     return a["r"] * red + a["g"] * green + a["b"] * blue
 
 
-def _gain(a: dict[str, Any], red: Any, green: Any, blue: Any) -> Any:
-    """Return the factor of each pixel's light, from its samples in BT.2020."""
+def _gain(a: dict[str, Any], red: Any, green: Any, blue: Any, peak: float) -> Any:
+    """Return the factor of each pixel's light, from its samples in BT.2020.
+
+    A quadratic Bézier curve leads from white to the peak; its place t follows from the brightness.
+    """
+    white = 1 - (1 - WHITE_LEVEL) * min(1, math.log(peak) / math.log(NOMINAL_PEAK / WHITE))
+    middle_x, middle_y = 1 + BEND * (1 / white - 1), white + BEND * (1 - white)
+    square_x, line_x = 1 - 2 * middle_x + peak, 2 * (middle_x - 1)
+    square_y, line_y = white - 2 * middle_y + 1, 2 * (middle_y - white)
     brightest = a["max"](a["max"](a["max"](red, green), blue), 1.0)
-    # The Bézier curve from (1, WHITE_LEVEL) to (PEAK, 1): t is where it is as bright.
-    middle_x = 1 + BEND * (1 / WHITE_LEVEL - 1)
-    middle_y = WHITE_LEVEL + BEND * (1 - WHITE_LEVEL)
-    square_x, line_x = 1 - 2 * middle_x + PEAK, 2 * (middle_x - 1)
-    square_y, line_y = WHITE_LEVEL - 2 * middle_y + 1, 2 * (middle_y - WHITE_LEVEL)
-    x = a["min"](brightest, PEAK)
+    x = a["min"](brightest, peak)
     t = ((x * (4 * square_x) + (line_x**2 - 4 * square_x)) ** 0.5 - line_x) / (2 * square_x)
-    return ((t * square_y + line_y) * t + WHITE_LEVEL) / brightest
+    return ((t * square_y + line_y) * t + white) / brightest
 
 
 def _steps(a: dict[str, Any], row: Vector) -> Any:
@@ -117,11 +122,11 @@ def _hlg_light(signal: float) -> float:
     """Return the light of HLG's inverse OETF (BT.2100, table 5), scaled for its OOTF.
 
     The OOTF multiplies light by the power of its luminance, HLG_GAMMA - 1. The scale is one that
-    gives PEAK for white after that.
+    gives NOMINAL_PEAK for white after that.
     """
     a, b, c, middle = 0.17883277, 0.28466892, 0.55991073, 0.5
     scene = signal**2 / 3 if signal <= middle else (math.exp((signal - c) / a) + b) / 12
-    return float(PEAK ** (1 / HLG_GAMMA) * scene)
+    return float((NOMINAL_PEAK / WHITE) ** (1 / HLG_GAMMA) * scene)
 
 
 @cache

@@ -11,14 +11,17 @@ from thumbnailer.imaging.formats import av1
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
+    Boxes,
     CodePoints,
     boxes_of,
     brands,
     items_of_type,
-    nclx_of_item,
-    nclx_of_track,
+    nclx,
+    peak,
     plane_bytes,
     primary_item,
+    properties_of_item,
+    properties_of_track,
     streams,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
@@ -44,19 +47,22 @@ def recognise(data: bytes) -> bool:
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format. An ICC profile counts more than code points, as in browsers."""
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    if "icc_profile" not in image.info and (found := code_points(image, data)):
-        numbers = from_nclx(*found)
+    if "icc_profile" not in image.info:
+        boxes = boxes_of(data)
+        number = primary_item(data, boxes)
+        properties = (
+            properties_of_track(data, boxes)
+            if image.is_animated
+            else properties_of_item(data, boxes, number)
+        )
+        found = nclx(data, properties) or _code_points_of_stream(data, boxes, number)
+        numbers = from_nclx(*found, peak(data, properties)) if found else None
         image.info |= {"cicp": numbers} if numbers else {}
     return image
 
 
-def code_points(image: ImageFile.ImageFile, data: bytes) -> CodePoints | None:
-    """Return the code points of the pictures: those of the container, or else of a stream."""
-    boxes = boxes_of(data)
-    number = primary_item(data, boxes)
-    moves = getattr(image, "is_animated", False)
-    if found := nclx_of_track(data, boxes) if moves else nclx_of_item(data, boxes, number):
-        return found
+def _code_points_of_stream(data: bytes, boxes: Boxes, number: int | None) -> CodePoints | None:
+    """Return what the stream of an item says, or of what comes first; None where it does not."""
     items = (item for item in items_of_type(data, boxes, b"av01") if item.number == number)
     place = next((item.place for item in items), None)
     if place is None:

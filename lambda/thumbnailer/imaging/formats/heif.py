@@ -8,7 +8,16 @@ from PIL import ImageFile
 
 from thumbnailer.imaging.cicp import from_nclx
 from thumbnailer.imaging.formats.format import Format, always_long_call
-from thumbnailer.imaging.formats.isobmff import AVIF_BRANDS, HEIF_BRANDS, brands, plane_bytes
+from thumbnailer.imaging.formats.isobmff import (
+    AVIF_BRANDS,
+    HEIF_BRANDS,
+    boxes_of,
+    brands,
+    peak,
+    plane_bytes,
+    primary_item,
+    properties_of_item,
+)
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
 
@@ -30,7 +39,9 @@ def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     image: ImageFile.ImageFile = HeifImageFile(io.BytesIO(data))
     nclx = image.info.get("nclx_profile")  # absent where there is an ICC profile
     if nclx is not None:
-        numbers = from_nclx(*(nclx[name] for name in NCLX_FIELDS))
+        boxes = boxes_of(data)
+        properties = properties_of_item(data, boxes, primary_item(data, boxes))
+        numbers = from_nclx(*(nclx[name] for name in NCLX_FIELDS), peak(data, properties))
         image.info |= {"cicp": numbers} if numbers else {}
     return image
 

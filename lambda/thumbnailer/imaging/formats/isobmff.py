@@ -1,7 +1,7 @@
 """The container of AVIF and HEIC files (ISO/IEC 14496-12)."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple
@@ -70,6 +70,9 @@ type CodePoints = tuple[int, int, int]
 VISUAL_ENTRY_BYTES: Final = 78
 """Fields of a sample entry that stand before its boxes (12.1.3.2)."""
 
+type Box = tuple[bytes, int, int]
+"""Name of a box, and start and end of its content."""
+
 type Boxes = dict[bytes, list[tuple[int, int]]]
 """Start and end of each box's content, by the box's name."""
 
@@ -125,7 +128,7 @@ def boxes_of(data: bytes) -> Boxes:
     return boxes
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(data: bytes) -> Iterator[Box]:
     """Yield name, start and end of each box, and of those in CONTAINERS."""
     spans = [(0, len(data))]
     visited = 0
@@ -141,7 +144,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
                 spans.append((start + (8 if data[start] else 6), until))
 
 
-def _siblings(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _siblings(data: bytes, at: int, end: int) -> Iterator[Box]:
     """Yield name, start and end of the boxes from one place to another (4.2)."""
     while at + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, at)
@@ -162,36 +165,49 @@ def primary_item(data: bytes, boxes: Boxes) -> int | None:
     return None
 
 
-def nclx_of_item(data: bytes, boxes: Boxes, number: int | None) -> CodePoints | None:
-    """Return the code points that are a property of an item; None where it has none."""
+def properties_of_item(data: bytes, boxes: Boxes, number: int | None) -> list[Box]:
+    """List the properties of an item in their order (ISO/IEC 23008-12, 9.3)."""
     for start, end in boxes.get(b"ipco", [])[:1]:
         properties = list(islice(_siblings(data, start, end), MAX_BOXES))
-        for index in _properties_of(number, data, boxes):
-            if index < len(properties) and (found := _nclx(data, *properties[index])):
-                return found
-    return None
+        places = islice(_places_of(number, data, boxes), MAX_BOXES)
+        return [properties[index] for index in places if index < len(properties)]
+    return []
 
 
-def nclx_of_track(data: bytes, boxes: Boxes) -> CodePoints | None:
-    """Return the code points in the first sample entry that has them (8.5.2; 12.1.3)."""
+def properties_of_track(data: bytes, boxes: Boxes) -> list[Box]:
+    """List the boxes in the first sample entry that has any (ISO/IEC 14496-12, 8.5.2)."""
     for start, end in boxes.get(b"stsd", []):
         for _, entry, until in islice(_siblings(data, start + 8, end), MAX_BOXES):
-            for box in islice(_siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES):
-                if found := _nclx(data, *box):
-                    return found
+            if found := list(islice(_siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES)):
+                return found
+    return []
+
+
+def nclx(data: bytes, properties: Iterable[Box]) -> CodePoints | None:
+    """Return the code points of the first colr box that has them (12.1.5); or None."""
+    for name, start, end in properties:
+        if name == b"colr" and data[start : start + 4] == b"nclx" and end >= start + 10:
+            primaries, transfer, matrix = struct.unpack_from(">3H", data, start + 4)
+            return primaries, transfer, matrix
     return None
 
 
-def _nclx(data: bytes, name: bytes, start: int, end: int) -> CodePoints | None:
-    """Return the code points of a colr box (12.1.5); None for any other box."""
-    if name != b"colr" or data[start : start + 4] != b"nclx" or end < start + 10:
-        return None
-    primaries, transfer, matrix = struct.unpack_from(">3H", data, start + 4)
-    return primaries, transfer, matrix
+def peak(data: bytes, properties: Iterable[Box]) -> float | None:
+    """Return the luminance in cd/m² of the brightest pixel, or else of the screen it was made on.
+
+    None where neither clli nor mdcv (12.1.6 and 12.1.7) says it.
+    """
+    stated = None
+    for name, start, end in properties:
+        if name == b"clli" and end >= start + 4 and any(data[start : start + 2]):
+            return float(int.from_bytes(data[start : start + 2]))
+        if name == b"mdcv" and end >= start + 24:
+            stated = int.from_bytes(data[start + 16 : start + 20]) / 10_000
+    return stated or None
 
 
-def _properties_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
-    """Yield the places, from 0, of an item's properties in ipco (ISO/IEC 23008-12, 9.3)."""
+def _places_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
+    """Yield the places, from 0, of an item's properties in ipco."""
     for start, end in boxes.get(b"ipma", []):
         with suppress(struct.error):
             yield from _associated(number, data[start:end])

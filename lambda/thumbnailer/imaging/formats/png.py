@@ -63,7 +63,7 @@ PRESET_DICTIONARY: Final = 0x20
 
 
 class Chunks(PngImagePlugin.PngStream):
-    """Pillow's reader of chunks, with cICP, and without the texts that nothing here reads.
+    """Pillow's reader of chunks, with those of HDR, and without the texts that nothing here reads.
 
     Pillow would keep 64 million characters of them, with up to four bytes each.
     """
@@ -73,6 +73,20 @@ class Chunks(PngImagePlugin.PngStream):
         data = self._skip(length)
         if (numbers := from_png(data)) is not None:
             self.im_info.setdefault("cicp", numbers)
+        return data
+
+    def chunk_cLLI(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Read the luminance of the brightest pixel, in 0.0001 cd/m²."""
+        data = self._skip(length)
+        if brightest := int.from_bytes(data[:4]):
+            self.im_info["peak"] = brightest / 10_000
+        return data
+
+    def chunk_mDCV(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Read the luminance of the screen that the picture was made on, the same way."""
+        data = self._skip(length)
+        if brightest := int.from_bytes(data[16:20]):
+            self.im_info.setdefault("peak", brightest / 10_000)
         return data
 
     def chunk_tEXt(self, pos: int, length: int) -> bytes:  # noqa: N802 - Pillow's name
