@@ -7,7 +7,7 @@ takes where a file has none bends to the peak, which becomes white. What is brig
 """
 
 import math
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, Final
 
 from PIL import Image, ImageMath
@@ -67,7 +67,7 @@ def _band(picture: Image.Image, numbers: Cicp) -> Image.Image:
     wide = cicp.between(numbers.primaries, BT2020)
     peak = max(numbers.peak, MIN_PEAK) / WHITE
     gain = ImageMath.lambda_eval(
-        lambda a: _gain(a, *(_weighted(a, row) for row in wide), peak), **light
+        lambda a: _gain(a, [_weighted(a, row) for row in wide], peak), **light
     )
     return Image.merge(
         "RGB",
@@ -83,7 +83,7 @@ def _weighted(a: dict[str, Any], weights: Vector) -> Any:
     return a["r"] * red + a["g"] * green + a["b"] * blue
 
 
-def _gain(a: dict[str, Any], red: Any, green: Any, blue: Any, peak: float) -> Any:
+def _gain(a: dict[str, Any], samples: list[Any], peak: float) -> Any:
     """Return the factor of each pixel's light, from its samples in BT.2020.
 
     A quadratic Bézier curve leads from white to the peak; its place t follows from the brightness.
@@ -92,7 +92,7 @@ def _gain(a: dict[str, Any], red: Any, green: Any, blue: Any, peak: float) -> An
     middle_x, middle_y = 1 + BEND * (1 / white - 1), white + BEND * (1 - white)
     square_x, line_x = 1 - 2 * middle_x + peak, 2 * (middle_x - 1)
     square_y, line_y = white - 2 * middle_y + 1, 2 * (middle_y - white)
-    brightest = a["max"](a["max"](a["max"](red, green), blue), 1.0)
+    brightest = a["max"](reduce(a["max"], samples), 1.0)
     x = a["min"](brightest, peak)
     t = ((x * (4 * square_x) + (line_x**2 - 4 * square_x)) ** 0.5 - line_x) / (2 * square_x)
     return ((t * square_y + line_y) * t + white) / brightest

@@ -41,7 +41,8 @@ def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     if nclx is not None:
         boxes = boxes_of(data)
         properties = properties_of_item(data, boxes, primary_item(data, boxes))
-        numbers = from_nclx(*(nclx[name] for name in NCLX_FIELDS), peak(data, properties))
+        primaries, transfer, matrix = (nclx[name] for name in NCLX_FIELDS)
+        numbers = from_nclx(primaries, transfer, matrix, peak(data, properties))
         image.info |= {"cicp": numbers} if numbers else {}
     return image
 
