@@ -5,6 +5,7 @@ profile from a file. `tone_map` converts PQ and HLG.
 """
 
 import struct
+from functools import cache
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -189,6 +190,7 @@ def _fixed(value: float) -> int:
     return round(value * 65536)
 
 
+@cache
 def between(source: int, target: int) -> Matrix:
     """Return the matrix of linear RGB in one set of PRIMARIES to another, white to white."""
     return _product(_inverse(_to_d50(PRIMARIES[target])), _to_d50(PRIMARIES[source]))

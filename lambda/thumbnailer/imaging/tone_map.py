@@ -36,12 +36,6 @@ BT2020: Final = 9
 BAND_PIXELS: Final = 32 * 1024
 """Pixels that are computed at a time: some twenty pictures of four bytes for each."""
 
-STEPS: Final = 2**14
-"""Of light between black and white, on its way back to 8 bits: 0.2 of a level where it is dark."""
-
-MAX_STEPS: Final = 2**16
-"""Entries of a table for a picture of mode I (Point.c)."""
-
 
 def to_srgb(picture: Image.Image, numbers: Cicp) -> Image.Image:
     """Convert an RGB picture whose transfer is PQ or HLG to sRGB."""
@@ -55,7 +49,7 @@ def to_srgb(picture: Image.Image, numbers: Cicp) -> Image.Image:
 
 
 def _band(picture: Image.Image, numbers: Cicp) -> Image.Image:
-    table, levels = _light(numbers.transfer), _levels()
+    table = _light(numbers.transfer)
     light = dict(zip("rgb", (each.point(table, "F") for each in picture.split()), strict=True))
     if numbers.transfer == cicp.HLG:
         weights = cicp.luminances(numbers.primaries)
@@ -72,7 +66,7 @@ def _band(picture: Image.Image, numbers: Cicp) -> Image.Image:
     return Image.merge(
         "RGB",
         [
-            ImageMath.lambda_eval(partial(_steps, row=row), gain=gain, **light).point(levels, "L")
+            ImageMath.lambda_eval(partial(_level, row=row), gain=gain, **light).convert("L")
             for row in cicp.between(numbers.primaries, cicp.BT709)
         ],
     )
@@ -98,10 +92,12 @@ def _gain(a: dict[str, Any], samples: list[Any], peak: float) -> Any:
     return ((t * square_y + line_y) * t + white) / brightest
 
 
-def _steps(a: dict[str, Any], row: Vector) -> Any:
-    """Return the light in sRGB of one channel, in STEPS, what is out of range clipped."""
-    light = _weighted(a, row) * a["gain"] * STEPS + 0.5
-    return a["int"](a["min"](a["max"](light, 0.0), float(STEPS)))
+def _level(a: dict[str, Any], row: Vector) -> Any:
+    """Return the levels of sRGB (IEC 61966-2-1) of one channel, what is out of range clipped."""
+    light = a["min"](a["max"](_weighted(a, row) * a["gain"], 0.0), 1.0)
+    straight = a["min"](light, 0.0031308) * 12.92
+    signal = a["max"](straight, light ** (1 / 2.4) * 1.055 - 0.055)
+    return a["int"](signal * 255 + 0.5)
 
 
 @cache
@@ -127,16 +123,3 @@ def _hlg_light(signal: float) -> float:
     a, b, c, middle = 0.17883277, 0.28466892, 0.55991073, 0.5
     scene = signal**2 / 3 if signal <= middle else (math.exp((signal - c) / a) + b) / 12
     return float((NOMINAL_PEAK / WHITE) ** (1 / HLG_GAMMA) * scene)
-
-
-@cache
-def _levels() -> list[int]:
-    """Return the level of sRGB for each of STEPS of light, and 255 for what follows."""
-    levels = [round(255 * _srgb_signal(step / STEPS)) for step in range(STEPS + 1)]
-    return levels + [255] * (MAX_STEPS - len(levels))
-
-
-def _srgb_signal(light: float) -> float:
-    """Return the signal of sRGB's curve (IEC 61966-2-1), 0 to 1."""
-    straight_until = 0.0031308
-    return float(12.92 * light if light <= straight_until else 1.055 * light ** (1 / 2.4) - 0.055)
