@@ -52,9 +52,34 @@ def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
     assert isobmff.plane_bytes(data) > 0
 
 
+@given(st.binary(max_size=400) | damaged, st.none() | st.integers(0, 3))
+def test_properties_are_read_or_are_not_there(data: bytes, number: int | None) -> None:
+    """Nothing is raised, and numbers are of 16 bits and a luminance above 0."""
+    boxes = isobmff.boxes_of(data)
+    isobmff.primary_item(data, boxes)
+    for properties in (
+        isobmff.properties_of_item(data, boxes, number),
+        isobmff.properties_of_track(data, boxes),
+    ):
+        assert len(properties) <= isobmff.MAX_BOXES
+        assert all(each < 2**16 for each in isobmff.nclx(data, properties) or ())
+        assert (isobmff.peak(data, properties) or 1) > 0
+
+
+def test_the_primary_item_has_its_own_properties() -> None:
+    """Alpha, an item beside it, has no code points."""
+    data = encoded(quadrants((64, 48)).convert("RGBA"), "AVIF")
+    boxes = isobmff.boxes_of(data)
+    assert isobmff.primary_item(data, boxes) == 1
+    assert isobmff.nclx(data, isobmff.properties_of_item(data, boxes, 1)) == (1, 13, 6)
+    assert isobmff.nclx(data, isobmff.properties_of_item(data, boxes, 2)) is None
+    assert isobmff.nclx(data, isobmff.properties_of_item(data, boxes, 3)) is None
+
+
 @given(st.binary(max_size=100))
 def test_an_av1_stream_is_read_or_has_no_header(data: bytes) -> None:
-    """A sequence has a size and planes."""
+    """A sequence has a size and planes, and three code points or none."""
+    assert len(av1.code_points(data) or (0, 0, 0)) == 3
     found = av1.sequence(data)
     assert found is None or (min(found.size) > 0 and found.plane_bytes >= 1)
 

@@ -1,7 +1,8 @@
 """Pictures of any colour space → sRGB."""
 
 import io
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
@@ -10,6 +11,8 @@ from thumbnailer.imaging.formats import DECODER_ERRORS
 if TYPE_CHECKING:
     from PIL import ImageCms
 
+    from thumbnailer.imaging.cicp import Cicp
+
 PROFILE_MODES: Final = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
 """Colour space of a profile (ICC.1:2022, 7.2.6) → mode of the pictures that it describes."""
 
@@ -17,23 +20,28 @@ MAX_PROFILE_BYTES: Final = 8 * 1024**2
 """Printers' profiles have up to a few MB. Anything larger is not a profile."""
 
 
-def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
+def to_srgb(picture: Image.Image, info: Mapping[Any, Any]) -> tuple[Image.Image, str | None]:
     """Convert a picture to sRGB: RGB, or RGBa (premultiplied) where it has alpha.
 
-    Also returns why the profile was ignored, or None. Without a profile, RGB and grey count as
-    sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's naive conversion
-    (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in TIFF.
+    `info` is Pillow's, with the code points that tell its colour as `cicp`, and their `peak` from
+    elsewhere in the file. Also returns why a profile was ignored, or None. Where nothing tells the
+    colour, RGB and grey count as sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's
+    naive conversion (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in
+    TIFF.
     """
-    alpha = None
+    alpha = note = None
+    descriptions = list(_descriptions(info))
     if picture.mode in ("La", "RGBa"):
-        if picture.mode == "RGBa" and not _differs_from_srgb(profile):
+        if picture.mode == "RGBa" and not descriptions:
             return picture, None
         straight = picture.convert(picture.mode.upper())
         alpha = straight.getchannel("A")
         picture = straight.convert(picture.mode[:-1])
-    note = None
-    if profile is not None and _differs_from_srgb(profile):
-        picture, note = _convert_by_profile(profile, picture)
+    for description in descriptions:
+        picture, fault = _convert(picture, description)
+        note = note or fault
+        if fault is None:
+            break
     if picture.mode == "LAB":
         picture = _from_lab(picture)
     if picture.mode != "RGB":
@@ -44,12 +52,44 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, s
     return picture, note
 
 
-def _differs_from_srgb(profile: bytes | None) -> bool:
+def _descriptions(info: Mapping[Any, Any]) -> "Iterator[bytes | Cicp]":
+    """Yield profiles or code points that tell the colour, the first that can be used counts.
+
+    The order is that of PNG (third edition, 4.3). sRGB needs none.
+    """
+    profile = info.get("icc_profile")
+    if "cicp" in info:
+        numbers: Cicp = info["cicp"]
+        yield numbers._replace(peak=info.get("peak", numbers.peak))
+    elif profile is not None and not _differs_from_srgb(profile):
+        return
+    if profile is not None:
+        yield profile
+    if "gamma" in info and "srgb" not in info:
+        from thumbnailer.imaging import cicp  # noqa: PLC0415 - most pictures need none
+
+        made = cicp.profile_of_gamma(info["gamma"], info.get("chromaticity"))
+        if made is not None:
+            yield made
+
+
+def _convert(picture: Image.Image, description: "bytes | Cicp") -> tuple[Image.Image, str | None]:
+    """Convert through a profile or by code points; or return the picture unchanged, and why."""
+    if isinstance(description, bytes):
+        return _convert_by_profile(description, picture)
+    if not description.is_hdr:
+        from thumbnailer.imaging import cicp  # noqa: PLC0415
+
+        return _convert_by_profile(cicp.profile_of(description), picture)
+    from thumbnailer.imaging import tone_map  # noqa: PLC0415
+
+    return tone_map.to_srgb(picture.convert("RGB"), description), None
+
+
+def _differs_from_srgb(profile: bytes) -> bool:
     """Whether the profile is any but that of sRGB (IEC 61966-2-1), the most common one."""
     name = "sRGB IEC61966"
-    return profile is not None and not (
-        name.encode() in profile or name.encode("utf-16-be") in profile
-    )
+    return not (name.encode() in profile or name.encode("utf-16-be") in profile)
 
 
 def _convert_by_profile(profile: bytes, picture: Image.Image) -> tuple[Image.Image, str | None]:

@@ -303,7 +303,7 @@ def _decode_picture(
     size = geometry.largest_as_stored
     pixels, box = formats.load(str(image.format)).decode(image, size, scale)
     small = in_8_bits(shrink(pixels, size, box), image)
-    picture, note = to_srgb(small, image.info.get("icc_profile"))
+    picture, note = to_srgb(small, image.info)
     if geometry.orientation in TRANSPOSE:
         picture = picture.transpose(TRANSPOSE[geometry.orientation])
     return picture, note

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from thumbnailer.imaging.formats.isobmff import CodePoints
 from thumbnailer.imaging.spec import PixelSize
 
 SEQUENCE_HEADER: Final = 1
@@ -49,6 +50,17 @@ class _Bits:
 
 def sequence(data: bytes) -> Sequence | None:
     """Read the sequence header that a stream begins with; None where there is none."""
+    found = _header(data)
+    return found and found[0]
+
+
+def code_points(data: bytes) -> CodePoints | None:
+    """Read the code points of a stream's sequence header; None where it has none."""
+    found = _header(data)
+    return found and found[1]
+
+
+def _header(data: bytes) -> tuple[Sequence, CodePoints | None] | None:
     for kind, at, size in islice(_units(data), MAX_UNITS):
         if kind == SEQUENCE_HEADER:
             try:
@@ -90,8 +102,8 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     return value, at + 8
 
 
-def _sequence_header(bits: _Bits) -> Sequence:
-    """Read a sequence header (5.5.1)."""
+def _sequence_header(bits: _Bits) -> tuple[Sequence, CodePoints | None]:
+    """Read a sequence header (5.5.1), and the code points in it."""
     profile, _, reduced = bits(3), bits(1), bits(1)
     if reduced:
         bits(5)
@@ -105,7 +117,8 @@ def _sequence_header(bits: _Bits) -> Sequence:
     if not reduced:
         _tools(bits)
     bits(3)
-    return Sequence(size, _plane_bytes(bits, profile))
+    plane_bytes, colour = _colour_configuration(bits, profile)
+    return Sequence(size, plane_bytes), colour
 
 
 def _operating_points(bits: _Bits) -> None:
@@ -143,8 +156,8 @@ def _tools(bits: _Bits) -> None:
         bits(3)
 
 
-def _plane_bytes(bits: _Bits, profile: int) -> float:
-    """Read the colour configuration (5.5.2): samples for each pixel, and their bytes."""
+def _colour_configuration(bits: _Bits, profile: int) -> tuple[float, CodePoints | None]:
+    """Read the colour configuration (5.5.2): bytes of a pixel's samples, and code points."""
     deep = bits(1)
     twelve = bits(1) if profile == PROFESSIONAL_PROFILE and deep else 0
     grey = 0 if profile == HIGH_PROFILE else bits(1)
@@ -160,4 +173,4 @@ def _plane_bytes(bits: _Bits, profile: int) -> float:
         samples = (1.5 if bits(1) else 2.0) if bits(1) else 3.0
     else:
         samples = 2.0
-    return samples * (2 if deep else 1)
+    return samples * (2 if deep else 1), colour

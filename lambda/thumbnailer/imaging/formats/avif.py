@@ -6,14 +6,22 @@ from typing import Final
 
 from PIL import AvifImagePlugin, ImageFile
 
+from thumbnailer.imaging.cicp import from_nclx
 from thumbnailer.imaging.formats import av1
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
+    Boxes,
+    CodePoints,
     boxes_of,
     brands,
     items_of_type,
+    nclx,
+    peak,
     plane_bytes,
+    primary_item,
+    properties_of_item,
+    properties_of_track,
     streams,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
@@ -37,8 +45,29 @@ def recognise(data: bytes) -> bool:
 
 
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
-    """See Format."""
-    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    """See Format. An ICC profile counts more than code points, as in browsers."""
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    if "icc_profile" not in image.info:
+        boxes = boxes_of(data)
+        number = primary_item(data, boxes)
+        properties = (
+            properties_of_track(data, boxes)
+            if image.is_animated
+            else properties_of_item(data, boxes, number)
+        )
+        found = nclx(data, properties) or _code_points_of_stream(data, boxes, number)
+        numbers = from_nclx(*found, peak(data, properties)) if found else None
+        image.info |= {"cicp": numbers} if numbers else {}
+    return image
+
+
+def _code_points_of_stream(data: bytes, boxes: Boxes, number: int | None) -> CodePoints | None:
+    """Return what the stream of an item says, or of what comes first; None where it does not."""
+    items = (item for item in items_of_type(data, boxes, b"av01") if item.number == number)
+    place = next((item.place for item in items), None)
+    if place is None:
+        place = next(streams(data), len(data))
+    return av1.code_points(data[place : place + av1.HEADER_BYTES])
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:

@@ -1,8 +1,9 @@
 """The container of AVIF and HEIC files (ISO/IEC 14496-12)."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, NamedTuple
 
 BRANDS_END: Final = 256
@@ -51,7 +52,7 @@ def plane_bytes(data: bytes) -> float:
     return sum(planes) or AV1_SAMPLES[3]
 
 
-CONTAINERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"meta")
+CONTAINERS: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"meta", b"iprp")
 MAX_BOXES: Final = 10_000
 MAX_ITEMS: Final = 10_000
 """Boxes and items that are visited. Real files have at most hundreds."""
@@ -62,6 +63,15 @@ ITEM_TYPES: Final = b"iinf"
 IN_FILE, IN_IDAT = 0, 1
 """Where an item is (8.11.3.3)."""
 
+
+type CodePoints = tuple[int, int, int]
+"""ColourPrimaries, TransferCharacteristics, MatrixCoefficients (ITU-T H.273)."""
+
+VISUAL_ENTRY_BYTES: Final = 78
+"""Fields of a sample entry that stand before its boxes (12.1.3.2)."""
+
+type Box = tuple[bytes, int, int]
+"""Name of a box, and start and end of its content."""
 
 type Boxes = dict[bytes, list[tuple[int, int]]]
 """Start and end of each box's content, by the box's name."""
@@ -118,26 +128,110 @@ def boxes_of(data: bytes) -> Boxes:
     return boxes
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of each box (4.2), and of those in CONTAINERS."""
+def _boxes(data: bytes) -> Iterator[Box]:
+    """Yield name, start and end of each box, and of those in CONTAINERS."""
     spans = [(0, len(data))]
     visited = 0
     while spans:
-        at, end = spans.pop()
-        while at + 8 <= end and visited < MAX_BOXES:
+        for name, start, until in _siblings(data, *spans.pop()):
+            if visited == MAX_BOXES:
+                return
             visited += 1
-            size, name = struct.unpack_from(">I4s", data, at)
-            start = at + 8
-            if size == 1 and at + 16 <= end:
-                (size,) = struct.unpack_from(">Q", data, start)
-                start += 8
-            until = end if size == 0 else min(end, at + max(size, start - at))
             yield name, start, until
             if name in CONTAINERS:
                 spans.append((start + (4 if name == b"meta" else 0), until))
             elif name == ITEM_TYPES and start < until:
                 spans.append((start + (8 if data[start] else 6), until))
-            at = until
+
+
+def _siblings(data: bytes, at: int, end: int) -> Iterator[Box]:
+    """Yield name, start and end of the boxes from one place to another (4.2)."""
+    while at + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1 and at + 16 <= end:
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        until = end if size == 0 else min(end, at + max(size, start - at))
+        yield name, start, until
+        at = until
+
+
+def primary_item(data: bytes, boxes: Boxes) -> int | None:
+    """Return the number of the primary item (8.11.4); None where there is none."""
+    for start, end in boxes.get(b"pitm", []):
+        width = 4 if data[start : start + 1] != b"\0" else 2
+        return int.from_bytes(data[start + 4 : min(end, start + 4 + width)])
+    return None
+
+
+def properties_of_item(data: bytes, boxes: Boxes, number: int | None) -> list[Box]:
+    """List the properties of an item in their order (ISO/IEC 23008-12, 9.3)."""
+    for start, end in boxes.get(b"ipco", [])[:1]:
+        properties = list(islice(_siblings(data, start, end), MAX_BOXES))
+        places = islice(_places_of(number, data, boxes), MAX_BOXES)
+        return [properties[index] for index in places if index < len(properties)]
+    return []
+
+
+def properties_of_track(data: bytes, boxes: Boxes) -> list[Box]:
+    """List the boxes in the first sample entry that has any (ISO/IEC 14496-12, 8.5.2)."""
+    for start, end in boxes.get(b"stsd", []):
+        for _, entry, until in islice(_siblings(data, start + 8, end), MAX_BOXES):
+            if found := list(islice(_siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES)):
+                return found
+    return []
+
+
+def nclx(data: bytes, properties: Iterable[Box]) -> CodePoints | None:
+    """Return the code points of the first colr box that has them (12.1.5); or None."""
+    for name, start, end in properties:
+        if name == b"colr" and data[start : start + 4] == b"nclx" and end >= start + 10:
+            primaries, transfer, matrix = struct.unpack_from(">3H", data, start + 4)
+            return primaries, transfer, matrix
+    return None
+
+
+def peak(data: bytes, properties: Iterable[Box]) -> float | None:
+    """Return the luminance in cd/m² of the brightest pixel, or else of the screen it was made on.
+
+    None where neither clli nor mdcv (12.1.6 and 12.1.7) says it.
+    """
+    stated = None
+    for name, start, end in properties:
+        if name == b"clli" and end >= start + 4 and any(data[start : start + 2]):
+            return float(int.from_bytes(data[start : start + 2]))
+        if name == b"mdcv" and end >= start + 24:
+            stated = int.from_bytes(data[start + 16 : start + 20]) / 10_000
+    return stated or None
+
+
+def _places_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
+    """Yield the places, from 0, of an item's properties in ipco."""
+    for start, end in boxes.get(b"ipma", []):
+        with suppress(struct.error):
+            yield from _associated(number, data[start:end])
+
+
+def _associated(number: int | None, box: bytes) -> Iterator[int]:
+    """Yield an item's properties as one ipma box has them. Raises struct.error at its end."""
+    version_and_flags, count = struct.unpack_from(">2I", box)
+    item_size = 4 if version_and_flags >> 24 else 2
+    size = 2 if version_and_flags & 1 else 1
+    at = 8
+    for _ in range(min(count, MAX_ITEMS)):
+        item = _sized(box, at, item_size)
+        places = range(
+            at + item_size + 1, at + item_size + 1 + size * _sized(box, at + item_size, 1), size
+        )
+        at = places.stop
+        if item == number:
+            # The highest bit says whether the property is essential; 0 is none.
+            yield from (
+                index - 1
+                for place in places
+                if (index := _sized(box, place, size) & (2 ** (8 * size - 1) - 1))
+            )
 
 
 def _located(box: bytes, idat: int) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from isal import isal_zlib
 from PIL import ImageFile, PngImagePlugin
 
+from thumbnailer.imaging.cicp import from_png
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.limits import picture_bytes, stored_bytes
 from thumbnailer.imaging.spec import PixelSize
@@ -62,10 +63,31 @@ PRESET_DICTIONARY: Final = 0x20
 
 
 class Chunks(PngImagePlugin.PngStream):
-    """Pillow's reader of chunks, without the texts that nothing here reads.
+    """Pillow's reader of chunks, with those of HDR, and without the texts that nothing here reads.
 
     Pillow would keep 64 million characters of them, with up to four bytes each.
     """
+
+    def chunk_cICP(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Read the colour's code points; the first chunk counts."""
+        data = self._skip(length)
+        if (numbers := from_png(data)) is not None:
+            self.im_info.setdefault("cicp", numbers)
+        return data
+
+    def chunk_cLLI(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Read the luminance of the brightest pixel, in 0.0001 cd/m²."""
+        data = self._skip(length)
+        if brightest := int.from_bytes(data[:4]):
+            self.im_info["peak"] = brightest / 10_000
+        return data
+
+    def chunk_mDCV(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Read the luminance of the screen that the picture was made on, the same way."""
+        data = self._skip(length)
+        if brightest := int.from_bytes(data[16:20]):
+            self.im_info.setdefault("peak", brightest / 10_000)
+        return data
 
     def chunk_tEXt(self, pos: int, length: int) -> bytes:  # noqa: N802 - Pillow's name
         """Read a text."""
