@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from thumbnailer.imaging.formats import DECODER_ERRORS
+from thumbnailer.imaging.resize import ALPHA
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -22,9 +23,10 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, s
 
     Also returns why the profile was ignored, or None. Without a profile, RGB and grey count as
     sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's naive conversion
-    (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in TIFF.
+    (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in TIFF. The alpha of
+    CMYK is in `info` (`resize.ALPHA`).
     """
-    alpha = None
+    alpha = picture.info.get(ALPHA)
     if picture.mode in ("La", "RGBa"):
         if picture.mode == "RGBa" and not _differs_from_srgb(profile):
             return picture, None
