@@ -6,7 +6,9 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import batched
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,11 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import thumbnails_of
+from pictures import decoded, jpeg, thumbnails_of
 from PIL import Image, ImageCms
 
-from thumbnailer.errors import CorruptImage, UnsupportedImage
+from bench.memory import measure
+from thumbnailer.errors import CorruptImage, PermanentError, UnsupportedImage
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
@@ -469,6 +472,16 @@ def test_compressions_without_a_decoder_are_refused_by_name(compression: int, na
         thumbnails_of(data)
 
 
+def test_jpeg_of_12_bits_in_a_tiff_is_refused_by_name() -> None:
+    """It is valid, and its decoder is not in Pillow's wheel."""
+    kind = Kind("minisblack", "u2", bits=12)
+    data = tiff(noise((30, 20), kind), kind).replace(
+        struct.pack("<HHIHH", 259, 3, 1, RAW, 0), struct.pack("<HHIHH", 259, 3, 1, JPEG, 0)
+    )
+    with pytest.raises(UnsupportedImage, match="12-bit grey samples, compressed with JPEG"):
+        thumbnails_of(data)
+
+
 def test_a_big_endian_bigtiff_is_refused_by_name() -> None:
     """Pillow reads BigTIFF in little-endian byte order only."""
     kind = Kind(big=True, order=">")
@@ -484,5 +497,55 @@ def test_missing_samples_are_damage(compression: int) -> None:
     with tifffile.TiffFile(io.BytesIO(data)) as written:
         page: Any = written.pages[0]
         last = page.dataoffsets[-1]
-    with pytest.raises(CorruptImage):
+    with pytest.raises(CorruptImage, match="truncated"):
         thumbnails_of(data[: last + 3])
+
+
+def test_a_thumbnail_of_inks_with_alpha_has_their_colour_and_is_transparent() -> None:
+    """Inks that alpha hides do not shine through, neither in a large picture nor at its edges."""
+    kind = Kind("separated", "u1", (UNASSOCIATED,), compression=DEFLATE)
+    pixels = np.zeros((800, 1000, 5), "u1")
+    pixels[:, :501] = (0, 255, 255, 0, 255)
+    pixels[:, 501:] = (255, 0, 0, 128, 0)
+    thumbnail = decoded(thumbnails_of(tiff(pixels, kind), (128,)).thumbnails[0].data)
+    assert thumbnail.mode == "RGBA"
+    shown = np.asarray(thumbnail)
+    assert np.abs(shown[:, 10:60].astype(int) - (255, 0, 0, 255)).max() <= 8
+    assert shown[:, 70:, 3].max() <= 2
+    edge = shown[:, 62:66].reshape(-1, 4).astype(int)
+    assert np.abs(edge[edge[:, 3] > 100, :3] - (255, 0, 0)).max() <= 30
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind("rgb", "f4", (ASSOCIATED,)),
+        Kind("rgb", "f4", compression=DEFLATE, predictor=3),
+        Kind("separated", "u1", (ASSOCIATED,), planar=True),
+        Kind("minisblack", "u1", (UNASSOCIATED,), planar=True),
+        Kind("rgb", "u2", planar=True),
+    ],
+    ids=lambda kind: f"{kind.photometric} {kind.dtype}",
+)
+@pytest.mark.parametrize("widths", ["128,512", "1000"])
+def test_the_estimate_covers_what_decoding_needs(kind: Kind, widths: str, tmp_path: Path) -> None:
+    """The copy of the file, the bytes of all samples and the channels are counted."""
+    pixels = np.tile(noise((64, 64), kind), (16, 24, 1))
+    file = tmp_path / "3-large.tif"
+    file.write_bytes(tiff(pixels, kind))
+    warm_up = tmp_path / "0-warm-up.jpg"
+    warm_up.write_bytes(jpeg())
+    measured = measure(file, widths, warm_up)
+    assert measured["need_mb"] <= measured["foreseen_mb"] + 1
+
+
+def test_damage_to_the_tags_never_causes_another_error() -> None:
+    """Each byte of the tags of a kind that Pillow cannot read is replaced by others."""
+    kind = Kind("rgb", "f4", (UNASSOCIATED,), compression=DEFLATE, predictor=3, tiled=True)
+    data = tiff(noise((20, 20), kind), kind)
+    end = data.index(zlib.compress(b"")[:2])
+    for at in range(4, end):
+        for value in (0, 3, 255):
+            damaged = data[:at] + bytes((value,)) + data[at + 1 :]
+            with suppress(PermanentError):
+                thumbnails_of(damaged, (16,))

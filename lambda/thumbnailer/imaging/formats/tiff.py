@@ -10,6 +10,7 @@ from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.formats.format import UPRIGHT, Format, whole
 from thumbnailer.imaging.formats.tiff_kind import (
     BITS,
+    JPEGS,
     LENGTH,
     PHOTOMETRIC,
     PLANAR,
@@ -24,7 +25,7 @@ from thumbnailer.imaging.formats.tiff_kind import (
     read_by_samples,
     refuse,
 )
-from thumbnailer.imaging.formats.tiff_samples import SampledTiff, decode_inks
+from thumbnailer.imaging.formats.tiff_samples import Page, SampledTiff, decode_inks
 from thumbnailer.imaging.limits import picture_bytes, refuse_over, stored_bytes
 from thumbnailer.imaging.resize import ALPHA, Box
 from thumbnailer.imaging.spec import PixelSize
@@ -58,7 +59,6 @@ FEW_TAG_BYTES: Final = 32 * 1024**2
 BYTE_TYPES: Final = (1, 2, 7)
 """BYTE, ASCII and UNDEFINED (TIFF 6.0, section 2): values that stay bytes."""
 
-JPEG_COMPRESSIONS: Final = ("jpeg", "tiff_jpeg")
 RGBA_BYTES: Final = 4
 """Pixels in YCbCr are converted by libtiff, except those of a JPEG."""
 
@@ -106,7 +106,7 @@ def open_tiff(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     raise refuse(kind)
 
 
-class Tiff(TiffImagePlugin.TiffImageFile):
+class Tiff(Page):
     """Pillow's reader of a TIFF, without its faults."""
 
     def _setup(self) -> None:
@@ -184,7 +184,7 @@ def part_bytes(image: ImageFile.ImageFile) -> float:
     bits = tags.get(BITS, (1,))
     samples = 1 if tags.get(PLANAR) == SEPARATE_PLANES else tags.get(SAMPLES, len(bits))
     need = rows * -(-width * samples * max(bits) // 8)
-    if tags.get(PHOTOMETRIC) == YCBCR and image.info["compression"] not in JPEG_COMPRESSIONS:
+    if tags.get(PHOTOMETRIC) == YCBCR and image.info["compression"] not in JPEGS:
         need += rows * width * RGBA_BYTES
     return float(need)
 

@@ -48,7 +48,6 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 """Values of ExtraSamples: premultiplied alpha, and alpha that is not."""
 
 RAW: Final = "raw"
-JPEG_IN_TIFF: Final = "jpeg"
 LOSSLESS: Final = (
     RAW,
     "tiff_lzw",
@@ -59,6 +58,10 @@ LOSSLESS: Final = (
     "zstd",
 )
 """Pillow's names of compressions of plain bytes, whatever these bytes mean."""
+
+JPEGS: Final = ("jpeg", "tiff_jpeg")
+JPEG_BITS: Final = 8
+"""Pillow's names of JPEG in a TIFF, and the bits of its samples that are decoded."""
 
 NOT_DECODED: Final = {
     32809: "ThunderScan",
@@ -171,6 +174,7 @@ class Kind(NamedTuple):
             f"a TIFF with {FORMAT_NAMES.get(self.sample_format, '')}{bits}-bit {colour} samples"
             f"{f', {extra} of them extra' if extra > 0 else ''}"
             f"{', in separate planes' if self.planar else ''}"
+            f"{', compressed with JPEG' if self.compression in JPEGS else ''}"
         )
 
 
@@ -195,6 +199,8 @@ def read_by_pillow(kind: Kind) -> bool:
     if not mode or (kind.sample_format == SIGNED and bits == (8,)):
         return False
     if kind.sample_format == UNSIGNED and bits == (32,):
+        return False
+    if kind.compression in JPEGS and max(bits) > JPEG_BITS:
         return False
     if not kind.planar or mode in ("RGB", "CMYK"):
         return True

@@ -8,7 +8,6 @@ at a time, and scaled to 8 bits.
 
 import io
 import struct
-import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -50,10 +49,15 @@ BAND_SAMPLE_BYTES: Final = 80
 """For each sample of a band: its bytes, the sums of a predictor, and Python's objects for it."""
 
 MERGED_PICTURES: Final = 3
-"""Pictures of four bytes a pixel that are made when planes are merged and divided by alpha."""
+INK_PICTURES: Final = 5
+"""Pictures of four bytes a pixel that are made when channels are merged and divided by alpha, and
+of CMYK with alpha, when it is scaled down."""
 
+SUM_BYTES: Final = 8
+MAX_SUM: Final = (1 << 64) - 1
 CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
-"""Bytes of a sample → type code of `array` and `memoryview`."""
+"""Bytes of a sample → type code of `array` and `memoryview`. Every machine that is supported is
+little-endian."""
 
 LONG, LONG8 = 4, 16
 """Types of a tag's values (TIFF 6.0 and BigTIFF)."""
@@ -81,6 +85,19 @@ class Shape(NamedTuple):
     def row_bytes(self) -> int:
         """Bytes of a row with its padding."""
         return self.padded * self.stride * self.sample
+
+
+class Page(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader of a TIFF, whose errors are in words."""
+
+    def load(self) -> Any:
+        """Decode the page. Raises OSError, which says in words that libtiff failed."""
+        try:
+            return super().load()
+        except OSError as error:
+            if "decoder error" not in str(error):
+                raise
+            raise OSError("its pixels cannot be decoded; it is damaged or truncated") from error
 
 
 class SampledTiff(TiffImagePlugin.TiffImageFile):
@@ -119,9 +136,13 @@ class SampledTiff(TiffImagePlugin.TiffImageFile):
             for plane in range(self._planes)
         ]
         wanted = [*range(kind.colours), *([] if kind.alpha is None else [kind.alpha])]
+        if kind.predictor in (HORIZONTAL, FLOATING):
+            for plane in planes:
+                _undo_predictor(plane, kind, shape)
         low, high = self._range(planes)
         channels = [Image.new("L", self._size) for _ in wanted]
-        for top, parts in _bands(planes, kind, shape):
+        for box in _boxes(shape):
+            parts = [_band(plane, box) for plane in planes]
             for channel, index in zip(channels, wanted, strict=True):
                 band = _picked(parts, kind, shape, index)
                 if band.mode == "F":
@@ -129,7 +150,7 @@ class SampledTiff(TiffImagePlugin.TiffImageFile):
                     band = scaled_to_8_bits(band, *((0.0, 1.0) if of_alpha else (low, high)))
                 if kind.photometric == WHITE_IS_ZERO and index != kind.alpha:
                     band = band.point(lambda value: 255 - value)
-                channel.paste(band, (0, top))
+                channel.paste(band, (0, box[1]))
         return channels
 
     @property
@@ -143,7 +164,7 @@ class SampledTiff(TiffImagePlugin.TiffImageFile):
         if kind.sample_format == FLOAT:
             found = [
                 _picked(parts, kind, self.shape, index).getextrema()
-                for _, parts in _bands(planes, kind, self.shape)
+                for parts in ([_band(plane, box) for plane in planes] for box in _boxes(self.shape))
                 for index in range(kind.colours)
             ]
             low = min(float(least) for least, _ in found)  # type: ignore[arg-type]
@@ -156,7 +177,9 @@ class SampledTiff(TiffImagePlugin.TiffImageFile):
         channels = (kind.colours + (kind.alpha is not None)) * picture_bytes(self.size, 1)
         bytes_picture = picture_bytes((shape.row_bytes, shape.height), 1) * self._planes
         band = max(BAND_PIXELS, shape.padded) * len(kind.bits) * BAND_SAMPLE_BYTES
-        merged = MERGED_PICTURES * picture_bytes(self.size)
+        merged = (INK_PICTURES if self.mode == "CMYK" else MERGED_PICTURES) * picture_bytes(
+            self.size
+        )
         return len(data) + channels + max(bytes_picture + band, merged)
 
 
@@ -191,7 +214,7 @@ def _mode(kind: Kind) -> str:
     return ("RGB" if kind.photometric == RGB else "L") + ("" if kind.alpha is None else "A")
 
 
-class _Bytes(TiffImagePlugin.TiffImageFile):
+class _Bytes(Page):
     """A picture of plain bytes. It has more pixels than Pillow's limit, which counts real ones."""
 
     def load_prepare(self) -> None:
@@ -233,9 +256,14 @@ def _decompressed(
             values[tag] = tags[tag][plane * parts : (plane + 1) * parts]
             if not parts:
                 raise ValueError("a plane has no strips or tiles")
-    picture = _Bytes(io.BytesIO(_with_tags(data, values)))
-    picture.load()
-    return picture
+    file = _Bytes(io.BytesIO(_with_tags(data, values)))
+    file.load()
+    return _picture_of(file.im)
+
+
+def _picture_of(core: Any) -> Image.Image:
+    """Return a picture of these pixels, which holds no file."""
+    return Image.Image()._new(core)  # noqa: SLF001 - as all of Pillow's operations do
 
 
 def _with_tags(data: bytes, values: dict[int, Sequence[int]]) -> bytes:
@@ -257,38 +285,37 @@ def _with_tags(data: bytes, values: dict[int, Sequence[int]]) -> bytes:
     return b"".join((head, whole, bytes(len(data) % 2), count, *entries, bytes(size), rest))
 
 
-def _bands(
-    planes: list[Image.Image], kind: Kind, shape: Shape
-) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield bands of rows: the first row, and the samples' bytes of each plane."""
+def _boxes(shape: Shape) -> Iterator[tuple[int, int, int, int]]:
+    """Yield bands of rows as boxes in a picture of bytes."""
     rows = max(1, BAND_PIXELS // shape.padded)
     for top in range(0, shape.height, rows):
-        box = (0, top, shape.row_bytes, min(top + rows, shape.height))
-        # Image.crop would compare the bytes with Pillow's limit of pixels.
-        bands = [Image.Image()._new(plane.im.crop(box)) for plane in planes]  # noqa: SLF001
-        yield top, [_unpredicted(band.tobytes(), kind, shape) for band in bands]
+        yield 0, top, shape.row_bytes, min(top + rows, shape.height)
 
 
-def _unpredicted(data: bytes, kind: Kind, shape: Shape) -> bytes:
-    """Undo the predictor, which begins anew in each row of each tile."""
-    if kind.predictor not in (HORIZONTAL, FLOATING):
-        return data
+def _band(plane: Image.Image, box: tuple[int, int, int, int]) -> bytes:
+    # Image.crop would compare the bytes with Pillow's limit of pixels.
+    return _picture_of(plane.im.crop(box)).tobytes()
+
+
+def _undo_predictor(plane: Image.Image, kind: Kind, shape: Shape) -> None:
+    """Undo the predictor in place. It begins anew in each row of each tile."""
     undo = _sums if kind.predictor == HORIZONTAL else _float_sums
     length = shape.tile * shape.stride * shape.sample
-    return b"".join(
-        undo(data[start : start + length], kind, shape) for start in range(0, len(data), length)
-    )
+    for box in _boxes(shape):
+        data = _band(plane, box)
+        rows = [undo(data[at : at + length], kind, shape) for at in range(0, len(data), length)]
+        size = (shape.row_bytes, box[3] - box[1])
+        plane.paste(Image.frombytes("L", size, b"".join(rows)), box)
 
 
 def _sums(row: bytes, kind: Kind, shape: Shape) -> bytes:
     """Undo horizontal differencing (TIFF 6.0, section 14)."""
-    foreign = (sys.byteorder == "little") != (kind.order == b"II")
     values = array(CODES[shape.sample], row)
-    if foreign:
+    if kind.order == b"MM":
         values.byteswap()
     for index in range(shape.stride):
-        values[index :: shape.stride] = _added(values[index :: shape.stride], shape.sample)
-    if foreign:
+        values[index :: shape.stride] = _added(values[index :: shape.stride])
+    if kind.order == b"MM":
         values.byteswap()
     return values.tobytes()
 
@@ -300,7 +327,7 @@ def _float_sums(row: bytes, kind: Kind, shape: Shape) -> bytes:
     """
     values = array("B", row)
     for index in range(shape.stride):
-        values[index :: shape.stride] = _added(values[index :: shape.stride], 1)
+        values[index :: shape.stride] = _added(values[index :: shape.stride])
     count = shape.tile * shape.stride
     samples = bytearray(len(row))
     for byte in range(shape.sample):
@@ -309,10 +336,14 @@ def _float_sums(row: bytes, kind: Kind, shape: Shape) -> bytes:
     return bytes(samples)
 
 
-def _added(values: "array[int]", size: int) -> "array[int]":
-    """Return the sums of each value and all before it, in `size` bytes."""
-    mask = (1 << 8 * size) - 1
-    return array(values.typecode, accumulate(values, lambda total, each: (total + each) & mask))
+def _added(values: "array[int]") -> "array[int]":
+    """Return the sums of each value and all before it, in as many bytes as the values have."""
+    size = values.itemsize
+    if size == SUM_BYTES:
+        return array("Q", accumulate(values, lambda total, each: (total + each) & MAX_SUM))
+    # Their lower bytes are the sums in fewer bytes. No row is so long that these overflow.
+    sums: Any = memoryview(array("Q", accumulate(values))).cast("B")
+    return array(values.typecode, sums.cast(values.typecode)[:: SUM_BYTES // size].tobytes())
 
 
 def _picked(parts: list[bytes], kind: Kind, shape: Shape, index: int) -> Image.Image:
