@@ -41,9 +41,11 @@ INPUT, OUTPUT = "corpus-input", "corpus-output"
 
 CORRECTED: Final = {
     "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
+    "image-rs+image/tests/bad/tiff/TODO hpredict_cmyk.tiff": "thumbnail",
 }
 """Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
-bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large."""
+bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large.
+hpredict_cmyk.tiff is a valid CMYK picture with alpha, which Pillow alone cannot read."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from thumbnailer.imaging.formats import DECODER_ERRORS
+from thumbnailer.imaging.resize import ALPHA
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -27,9 +28,9 @@ def to_srgb(picture: Image.Image, info: Mapping[Any, Any]) -> tuple[Image.Image,
     elsewhere in the file. Also returns why a profile was ignored, or None. Where nothing tells the
     colour, RGB and grey count as sRGB, as on the web; CMYK becomes (1 - C)(1 - K) and so on, CSS's
     naive conversion (https://www.w3.org/TR/css-color-5/#cmyk-rgb); LAB is CIELAB under D50, as in
-    TIFF.
+    TIFF. The alpha of CMYK is in the picture's own `info` (`resize.ALPHA`).
     """
-    alpha = note = None
+    alpha, note = picture.info.get(ALPHA), None
     descriptions = list(_descriptions(info))
     if picture.mode in ("La", "RGBa"):
         if picture.mode == "RGBa" and not descriptions:

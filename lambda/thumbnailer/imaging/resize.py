@@ -125,29 +125,46 @@ def _averageable(image: Image.Image) -> Image.Image:
     return image.convert(mode)
 
 
-BITS_PER_SAMPLE: Final = 258
-"""Tag of TIFF 6.0."""
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+"""Tags of TIFF 6.0."""
+
+ALPHA: Final = "alpha"
+"""Key of `Image.info` with the alpha of a picture in CMYK, in L: Pillow has no mode for both."""
 
 
 def in_8_bits(picture: Image.Image, image: Image.Image) -> Image.Image:
     """Scale grey of 16 or 32 bits a sample to 8 bits. `image` is what `picture` was scaled from.
 
-    With 16 bits (12 in some TIFFs) the value of white is defined. With 32 bits it is not: floating
-    point that stays between 0 and 1 uses that range; everything else is stretched from its darkest
-    to its lightest sample.
+    With 16 bits (12 in some TIFFs) the value of white is defined. With 32 bits it is not: see
+    `full_range`. In a TIFF, the lowest value may be white.
     """
     if picture.mode not in ("I", "F"):
         return picture
+    tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
-        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+        bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
         low, high = 0.0, float(2 ** min(bits, 16) - 1)
     else:
         low, high = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
-        if picture.mode == "F" and low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
+        if picture.mode == "F":
+            low, high = full_range(low, high)
+    grey = scaled_to_8_bits(picture.convert("F"), low, high)
+    return grey.point(lambda value: 255 - value) if tags.get(PHOTOMETRIC) == 0 else grey
+
+
+def full_range(low: float, high: float) -> tuple[float, float]:
+    """Return which floating-point samples are black and white, given the extreme ones.
+
+    Samples that stay between 0 and 1 use that range; everything else is stretched from the darkest
+    to the lightest.
+    """
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def scaled_to_8_bits(picture: Image.Image, low: float, high: float) -> Image.Image:
+    """Scale a picture in F to one in L, in which `low` is black and `high` is white."""
     factor = 255 / (high - low) if high > low else 0.0
-    grey = picture.convert("F").point(lambda value: value * factor + (0.5 - low * factor))
-    return grey.convert("L")
+    return picture.point(lambda value: value * factor + (0.5 - low * factor)).convert("L")
 
 
 def divided(size: PixelSize, by: PixelSize) -> PixelSize:

@@ -4,23 +4,44 @@ import io
 import math
 from typing import Any, Final
 
-from PIL import ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
 
 from thumbnailer.errors import UnsupportedImage
-from thumbnailer.imaging.formats.format import UPRIGHT, Format
+from thumbnailer.imaging.formats.format import UPRIGHT, Format, whole
+from thumbnailer.imaging.formats.tiff_kind import (
+    BITS,
+    JPEGS,
+    LENGTH,
+    PHOTOMETRIC,
+    PLANAR,
+    RAW,
+    SAMPLES,
+    SEPARATE_PLANES,
+    SUBSAMPLING,
+    WIDTH,
+    YCBCR,
+    Kind,
+    read_by_pillow,
+    read_by_samples,
+    refuse,
+)
+from thumbnailer.imaging.formats.tiff_samples import Page, SampledTiff, decode_inks
 from thumbnailer.imaging.limits import picture_bytes, refuse_over, stored_bytes
+from thumbnailer.imaging.resize import ALPHA, Box
 from thumbnailer.imaging.spec import PixelSize
 
-MAGICS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""Of TIFF 6.0 and BigTIFF, in both byte orders."""
+BIG_ENDIAN_BIGTIFF: Final = b"MM\0+"
+MAGICS: Final = (b"II*\0", b"MM\0*", b"II+\0", BIG_ENDIAN_BIGTIFF)
+"""Of TIFF 6.0 and BigTIFF, in both byte orders. Pillow does not read the last."""
+
+BIGTIFF: Final = 43
+"""At byte 2 of a BigTIFF in little-endian byte order."""
 
 CANON_RAW: Final = b"CR"
 """At byte 8 of a Canon CR2, which begins like a TIFF."""
 
-NEW_SUBFILE_TYPE, PHOTOMETRIC, MAKE, SUB_IFDS, DNG_VERSION = 254, 262, 271, 330, 50706
-WIDTH, LENGTH, BITS, ORIENTATION = 256, 257, 258, 274
-SAMPLES, ROWS_PER_STRIP, PLANAR = 277, 278, 284
-TILE_WIDTH, TILE_LENGTH = 322, 323
+NEW_SUBFILE_TYPE, MAKE, SUB_IFDS, DNG_VERSION = 254, 271, 330, 50706
+ORIENTATION, ROWS_PER_STRIP, COLOUR_MAP, TILE_WIDTH, TILE_LENGTH = 274, 278, 320, 322, 323
 """Tags of TIFF 6.0 and DNG 1.7."""
 
 PARTS: Final = (273, 279, 324, 325)
@@ -38,9 +59,6 @@ FEW_TAG_BYTES: Final = 32 * 1024**2
 BYTE_TYPES: Final = (1, 2, 7)
 """BYTE, ASCII and UNDEFINED (TIFF 6.0, section 2): values that stay bytes."""
 
-SEPARATE_PLANES: Final = 2
-YCBCR: Final = 6
-JPEG_COMPRESSIONS: Final = ("jpeg", "tiff_jpeg")
 RGBA_BYTES: Final = 4
 """Pixels in YCbCr are converted by libtiff, except those of a JPEG."""
 
@@ -56,11 +74,15 @@ def recognise(data: bytes) -> bool:
 def open_tiff(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     """See Format.
 
-    Raises UnsupportedImage for a camera's RAW file: its first page is a tiny preview or a mosaic.
+    Raises UnsupportedImage for a camera's RAW file, whose first page is a tiny preview or a mosaic,
+    and for compressions and kinds of samples that would be decoded wrongly or not at all.
     """
-    tags = TiffImagePlugin.ImageFileDirectory_v2(
-        data[:16] if data[2:4] in (b"+\0", b"\0+") else data[:8]
-    )
+    if data.startswith(BIG_ENDIAN_BIGTIFF):
+        raise UnsupportedImage(
+            "Unsupported file type: a BigTIFF in big-endian byte order. "
+            "Save it in little-endian byte order, or as a TIFF of less than 4 GB."
+        )
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2] == BIGTIFF else data[:8])
     file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
@@ -76,7 +98,40 @@ def open_tiff(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
             f"Unsupported file type: a camera's RAW file ({maker}) in a TIFF container. "
             "Export it as JPEG or HEIC."
         )
-    return TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    kind = Kind.of(tags)
+    if read_by_pillow(kind):
+        return Tiff(io.BytesIO(data))
+    if read_by_samples(kind):
+        return SampledTiff(io.BytesIO(data))
+    raise refuse(kind)
+
+
+class Tiff(Page):
+    """Pillow's reader of a TIFF, without its faults."""
+
+    def _setup(self) -> None:
+        """Prepare a page. Pillow calls this."""
+        super()._setup()
+        kind = Kind.of(self.tag_v2)
+        subsampled = kind.photometric == YCBCR and self.tag_v2.get(SUBSAMPLING) != (1, 1)
+        if kind.compression == RAW and (kind.planar or subsampled):
+            # Pillow's own decoder takes every sample for a byte, and every pixel for whole.
+            depth = ";16N" if kind.planar and kind.bits[0] == 16 else ""  # noqa: PLR2004 - bits
+            self._mode = "RGB" if subsampled else self.mode
+            self._decode_by_libtiff("RGBX" if subsampled else f"{self.mode}{depth}")
+        elif kind.compression != RAW and self.mode in ("I", "F") and kind.order == b"MM":
+            # libtiff gives samples in the machine's byte order.
+            raw_mode = {"F": "F;32NF", "I": f"I;{kind.bits[0]}NS"}[self.mode]
+            self._decode_by_libtiff(raw_mode)
+        if self.palette is not None and max(self.tag_v2[COLOUR_MAP]) < 256:  # noqa: PLR2004
+            # Some programs write 8 bits of a colour where the format has 16.
+            self.palette = ImagePalette.raw("RGB;L", bytes(self.tag_v2[COLOUR_MAP]))
+
+    def _decode_by_libtiff(self, raw_mode: str) -> None:
+        self.use_load_libtiff = True
+        box = (0, 0, *self._tile_size)
+        arguments = (raw_mode, False, self.tag_v2.offset)
+        self.tile = [ImageFile._Tile("libtiff", box, 0, arguments)]  # noqa: SLF001 - what tiles are
 
 
 def tag_bytes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> float:
@@ -97,16 +152,18 @@ def values_in(value: bytes, kind: int) -> int:
     return len(value) // size
 
 
-def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
+def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format: libtiff holds a strip or a tile whole, beside the picture and the tags.
 
     Once decoded, Pillow turns the picture upright, into another one.
     """
     file: Any = image
     tags = file.tag_v2
+    if isinstance(image, SampledTiff):
+        return tag_bytes(tags) + part_bytes(image) + image.decoding_bytes(data)
     turned = picture_bytes(image.size, stored_bytes(image.mode))
     return tag_bytes(tags) + max(
-        part_bytes(image) if image.info.get("compression") != "raw" else 0.0,
+        part_bytes(image) if file.use_load_libtiff else 0.0,
         turned if tags.get(ORIENTATION, UPRIGHT) != UPRIGHT else 0.0,
     )
 
@@ -127,19 +184,32 @@ def part_bytes(image: ImageFile.ImageFile) -> float:
     bits = tags.get(BITS, (1,))
     samples = 1 if tags.get(PLANAR) == SEPARATE_PLANES else tags.get(SAMPLES, len(bits))
     need = rows * -(-width * samples * max(bits) // 8)
-    if tags.get(PHOTOMETRIC) == YCBCR and image.info["compression"] not in JPEG_COMPRESSIONS:
+    if tags.get(PHOTOMETRIC) == YCBCR and image.info["compression"] not in JPEGS:
         need += rows * width * RGBA_BYTES
     return float(need)
 
 
 def call_seconds(image: ImageFile.ImageFile, _data: bytes) -> float:
     """See Format: libtiff decodes everything in one call, and knows many compressions."""
-    return 0.0 if image.info.get("compression") == "raw" else math.inf
+    file: Any = image
+    return math.inf if file.use_load_libtiff else 0.0
 
 
-def orientation(_image: ImageFile.ImageFile) -> int:
-    """See Format. Pillow turns the picture upright itself, and leaves the tag as it is."""
-    return UPRIGHT
+def orientation(image: ImageFile.ImageFile) -> int:
+    """See Format. Pillow turns its pictures upright itself, and leaves the tag as it is."""
+    if not isinstance(image, SampledTiff):
+        return UPRIGHT
+    turned = image.tag_v2.get(ORIENTATION, UPRIGHT)
+    return turned if isinstance(turned, int) else UPRIGHT
+
+
+def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Image.Image, Box]:
+    """See Format. CMYK with alpha is scaled down here."""
+    picture, box = whole(image, size, scale)
+    alpha = image.info.get(ALPHA)
+    if alpha is None:
+        return picture, box
+    return decode_inks(picture, alpha, size), (0, 0, *size)
 
 
 FORMAT: Final = Format(
@@ -150,4 +220,5 @@ FORMAT: Final = Format(
     decoder_bytes=decoder_bytes,
     call_seconds=call_seconds,
     orientation=orientation,
+    decode=decode,
 )
