@@ -9,7 +9,7 @@ data: it receives the same samples in deflate blocks without compression.
 import io
 import sys
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, override
 
 from isal import isal_zlib
 from PIL import Image, ImageFile, PngImagePlugin
@@ -127,8 +127,9 @@ class PngFile(PngImagePlugin.PngImageFile):
         self._stored_mode = self.mode
         self._mode = "RGBA"
 
-    def _seek(self, frame: int, rewind: bool = False) -> None:  # noqa: FBT001, FBT002 - Pillow's
-        super()._seek(frame, rewind)  # type: ignore[no-untyped-call,unused-ignore]
+    @override
+    def _seek(self, frame: int, rewind: bool = False) -> None:
+        super()._seek(frame, rewind)
         if self.composes and frame == 1 and self.default_image:
             self._prev_im = Image.new("RGBA", self.size, CLEAR).im
 
