@@ -19,8 +19,10 @@ from pictures import (
 )
 from PIL import Image, ImageDraw
 
+from thumbnailer.errors import CorruptImage
 from thumbnailer.imaging import Made, animation
 from thumbnailer.imaging.decode import open_image
+from thumbnailer.imaging.formats import load
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 KINDS = ("GIF", "PNG", "WEBP", "AVIF")
@@ -479,3 +481,46 @@ def test_an_animation_of_one_frame_is_a_still_picture() -> None:
     for kind in KINDS:
         data = made(animated(kind, durations=(100,))).thumbnails[0].data
         assert not getattr(decoded(data), "is_animated", False)
+
+
+def riff(data: bytes, size: int, tail: bytes = b"") -> bytes:
+    """Return a WebP whose header says another size, and with bytes after its end."""
+    return data[:4] + max(0, size).to_bytes(4, "little") + data[8:] + tail
+
+
+WEBPS = {
+    "lossy": lambda: encoded(quadrants((200, 100)), "WEBP"),
+    "lossless": lambda: encoded(quadrants((200, 100)), "WEBP", lossless=True),
+    "profile": lambda: encoded(quadrants((200, 100)), "WEBP", icc_profile=rgb_profile()),
+    "animated": lambda: animated("WEBP"),
+}
+
+
+@pytest.mark.parametrize("name", WEBPS)
+@pytest.mark.parametrize("off", [-10_000, -7, -1, 1, 2, 100, 2**31])
+def test_a_webp_whose_header_has_a_wrong_size_is_read(name: str, off: int) -> None:
+    """Where all chunks are there, the thumbnails are those of the sound file."""
+    data = WEBPS[name]()
+    [expected] = made(data, (100,)).thumbnails
+    for tail in (b"", b"\0" * 9, b"\xff" * 50):
+        [thumbnail] = made(riff(data, len(data) - 8 + off, tail), (100,)).thumbnails
+        assert thumbnail.data == expected.data
+
+
+@pytest.mark.parametrize("name", WEBPS)
+def test_a_webp_whose_picture_is_cut_off_stays_corrupt(name: str) -> None:
+    """A wrong size hides no damage: a file that ends in its picture is refused as before."""
+    data = WEBPS[name]()
+    cut = data[: data.rindex(b"VP8") + 20]
+    for size in (len(data) - 8, len(cut) - 8 + 1, 4):
+        with pytest.raises(CorruptImage):
+            made(riff(cut, size))
+
+
+def test_the_copy_of_a_mended_webp_is_counted() -> None:
+    """The estimate has one more copy of the file than for a sound one."""
+    data = WEBPS["lossy"]()
+    webp = load("webp")
+    sound, wrong = (open_image(each, 512) for each in (data, riff(data, 0)))
+    more = webp.decoder_bytes(wrong, data, (200, 100)) - webp.decoder_bytes(sound, data, (200, 100))
+    assert more == webp.held_bytes(wrong, data) == len(data)

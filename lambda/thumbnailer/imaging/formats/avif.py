@@ -7,7 +7,7 @@ from typing import Final
 from PIL import AvifImagePlugin, ImageFile
 
 from thumbnailer.imaging.formats import av1
-from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.format import DECODER_ERRORS, Format
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
     boxes_of,
@@ -15,6 +15,7 @@ from thumbnailer.imaging.formats.isobmff import (
     items_of_type,
     plane_bytes,
     streams,
+    without_exif,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
@@ -36,20 +37,35 @@ def recognise(data: bytes) -> bool:
     return bool(brands(data) & AVIF_BRANDS)
 
 
+class AvifFile(AvifImagePlugin.AvifImageFile):
+    """Pillow's reader. `copied_bytes` is the size of a copy of the file that it reads from."""
+
+    copied_bytes = 0
+
+
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
-    """See Format."""
-    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    """See Format. An Exif item that cannot be read is ignored: it is metadata."""
+    try:
+        return AvifFile(io.BytesIO(data))
+    except DECODER_ERRORS:
+        if (plain := without_exif(data)) is None:
+            raise
+    image = AvifFile(io.BytesIO(plain))
+    image.copied_bytes = len(plain)
+    return image
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
     rgb = PIXEL_BYTES.get(image.mode, PIXEL_BYTES["RGBA"])
-    return pixels(image.size) * (rgb - OTHER_BYTES) + planes(image, data)
+    copied = getattr(image, "copied_bytes", 0)
+    return pixels(image.size) * (rgb - OTHER_BYTES) + planes(image, data) + copied
 
 
 def held_bytes(image: ImageFile.ImageFile, data: bytes) -> float:
     """See Format: the decoder keeps its planes and a copy of the picture."""
-    return pixels(image.size) * len(image.getbands()) + planes(image, data)
+    copied = getattr(image, "copied_bytes", 0)
+    return pixels(image.size) * len(image.getbands()) + planes(image, data) + copied
 
 
 def call_seconds(_image: ImageFile.ImageFile, data: bytes) -> float:

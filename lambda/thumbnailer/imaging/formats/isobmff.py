@@ -59,6 +59,9 @@ MAX_ITEMS: Final = 10_000
 ITEM_TYPES: Final = b"iinf"
 """A container too: of one entry for each item, behind their number (8.11.6)."""
 
+EXIF, SKIPPED = b"Exif", b"skip"
+"""Type of an item with metadata (ISO/IEC 23008-12, annex A.2.1), and one that says nothing."""
+
 IN_FILE, IN_IDAT = 0, 1
 """Where an item is (8.11.3.3)."""
 
@@ -94,13 +97,104 @@ def streams(data: bytes) -> Iterator[int]:
 
 def items_of_type(data: bytes, boxes: Boxes, kind: bytes) -> list[Item]:
     """List the items of a type, such as `av01`."""
-    numbers = set()
-    for start, _ in boxes.get(b"infe", []):
-        version = data[start]  # 2, or 3 with wide numbers (8.11.6.2)
-        width = 2 if version == 2 else 4  # noqa: PLR2004
-        if data[start + 6 + width : start + 10 + width] == kind:
-            numbers.add(int.from_bytes(data[start + 4 : start + 4 + width]))
+    numbers = {number for number, _ in _types(data, boxes, kind)}
     return [item for item in _items(data, boxes) if item.number in numbers]
+
+
+class Property(NamedTuple):
+    """A property of the primary item: its name, and where its content is in the file.
+
+    `place` and `bytes` are those of the number that associates it with the item.
+    """
+
+    name: bytes
+    start: int
+    end: int
+    place: int
+    bytes: int
+
+
+def primary_item(data: bytes, boxes: Boxes) -> int | None:
+    """Return the number of the primary item (8.11.4); None where there is none."""
+    for start, _ in boxes.get(b"pitm", []):
+        width = 4 if data[start : start + 1] != b"\0" else 2
+        return int.from_bytes(data[start + 4 : start + 4 + width])
+    return None
+
+
+def primary_properties(data: bytes, boxes: Boxes) -> list[Property]:
+    """List the properties of the primary item in their order (ISO/IEC 23008-12, 9.3).
+
+    The list ends where a box is damaged: the decoder will find that too.
+    """
+    primary = primary_item(data, boxes)
+    found: list[Property] = []
+    with suppress(struct.error, IndexError):
+        for start, end in boxes.get(b"iprp", []):
+            parts = list(_children(data, start, end))
+            known = [
+                each
+                for name, at, until in parts
+                if name == b"ipco"
+                for each in _children(data, at, until)
+            ]
+            for name, at, _ in parts:
+                if name != b"ipma":
+                    continue
+                for item, place, width in _associations(data, at):
+                    index = int.from_bytes(data[place : place + width])
+                    index &= (1 << 8 * width - 1) - 1  # without the flag "essential"
+                    if item == primary and index:
+                        found.append(Property(*known[index - 1], place, width))
+    return found
+
+
+def _associations(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the item of each association, and the place and bytes of the property's number."""
+    wide_items, wide = data[at] > 0, data[at + 3] & 1
+    (count,) = struct.unpack_from(">I", data, at + 4)
+    at += 8
+    for _ in range(min(count, MAX_ITEMS)):
+        (item,) = struct.unpack_from(">I" if wide_items else ">H", data, at)
+        at += 4 if wide_items else 2
+        width = 2 if wide else 1
+        for place in range(at + 1, at + 1 + width * data[at], width):
+            yield item, place, width
+        at += 1 + width * data[at]
+
+
+def _children(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of the boxes in one. All of them have sizes of 32 bits."""
+    for _ in range(MAX_BOXES):
+        if at + 8 > min(end, len(data)):
+            return
+        size, name = struct.unpack_from(">I4s", data, at)
+        yield name, at + 8, min(end, at + max(size, 8))
+        at += max(size, 8)
+
+
+def without_exif(data: bytes) -> bytes | None:
+    """Return a copy of a file whose Exif items have a type that decoders skip; None without one.
+
+    Some decoders refuse a picture for the sake of its metadata.
+    """
+    places = [place for _, place in _types(data, boxes_of(data), EXIF)]
+    if not places:
+        return None
+    copy = bytearray(data)
+    for place in places:
+        copy[place : place + len(EXIF)] = SKIPPED
+    return bytes(copy)
+
+
+def _types(data: bytes, boxes: Boxes, kind: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the number of each item of a type, and the place of its type in the file."""
+    for start, _ in boxes.get(b"infe", []):
+        # Version 2, or 3 with wide numbers (8.11.6.2).
+        width = 2 if data[start : start + 1] == b"\2" else 4
+        place = start + 6 + width
+        if data[place : place + len(kind)] == kind:
+            yield int.from_bytes(data[start + 4 : start + 4 + width]), place
 
 
 def _items(data: bytes, boxes: Boxes) -> Iterator[Item]:

@@ -29,8 +29,19 @@ CHUNKS_AT: Final = 12
 MAX_CHUNKS: Final = 1000
 """Chunks that are searched for the kind of picture. Real files have a handful."""
 
+MAX_COPIED_CHUNKS: Final = 10_000
+"""Chunks of a file whose header is mended: more than the longest animation has that is kept."""
+
+PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
+
 HEADER_BYTES: Final = 30
 """Bytes that are enough to read the size from any kind of WebP (RFC 9649, 2.5 to 2.7)."""
+
+
+class WebpFile(WebPImagePlugin.WebPImageFile):
+    """Pillow's reader. `copied_bytes` is the size of a copy of the file that it reads from."""
+
+    copied_bytes = 0
 
 
 def recognise(data: bytes) -> bool:
@@ -43,7 +54,36 @@ def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     if size := size_of(data):
         what = f"WEBP of {size[0]} × {size[1]} pixels"
         refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
-    return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    try:
+        return WebpFile(io.BytesIO(data))
+    except OSError:
+        if (sound := with_right_size(data)) is None:
+            raise
+    image = WebpFile(io.BytesIO(sound))
+    image.copied_bytes = len(sound)
+    return image
+
+
+def with_right_size(data: bytes) -> bytes | None:
+    """Return a copy of a file whose RIFF header has the size of the chunks that are there.
+
+    None where the header has that size already, or where a picture is cut off.
+    """
+    at = CHUNKS_AT
+    for _ in range(MAX_COPIED_CHUNKS):
+        name = data[at : at + 4]
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + size
+        if end > len(data) or len(name) < 4 or not name.isascii():  # noqa: PLR2004
+            if name in PICTURES:
+                return None
+            break
+        at = end + size % 2
+    chunks = data[8:at].ljust(at - 8, b"\0")  # the last byte is padding, and may be missing
+    stated = int.from_bytes(data[4:8], "little")
+    if stated == len(chunks):
+        return None
+    return data[:4] + len(chunks).to_bytes(4, "little") + chunks
 
 
 def size_of(head: bytes) -> PixelSize | None:
@@ -77,7 +117,12 @@ def chunk_names(data: bytes) -> Iterator[bytes]:
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
-    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES)
+    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES) + held_bytes(image, data)
+
+
+def held_bytes(image: ImageFile.ImageFile, _data: bytes) -> float:
+    """See Format."""
+    return float(getattr(image, "copied_bytes", 0))
 
 
 def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
@@ -107,6 +152,7 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_webp,
     decoder_bytes=decoder_bytes,
+    held_bytes=held_bytes,
     call_seconds=call_seconds,
     decode=decode,
 )
