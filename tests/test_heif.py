@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
-from pictures import decoded, encoded, near, quadrants, thumbnails_of
+from pictures import box, decoded, encoded, near, quadrants, thumbnails_of
 from PIL import Image, ImageDraw
 
 from thumbnailer.errors import CorruptImage
@@ -26,12 +26,6 @@ def picture() -> Image.Image:
     )
     ImageDraw.Draw(image).rectangle((150, 90, 170, 110), fill=(250, 250, 250))
     return image
-
-
-def box(name: bytes, *content: bytes) -> bytes:
-    """Write a box."""
-    body = b"".join(content)
-    return struct.pack(">I4s", 8 + len(body), name) + body
 
 
 def crop(width: int, height: int, right: int = 0, down: int = 0) -> bytes:

@@ -131,12 +131,12 @@ def primary_properties(data: bytes, boxes: Boxes) -> list[Property]:
     found: list[Property] = []
     with suppress(struct.error, IndexError):
         for start, end in boxes.get(b"iprp", []):
-            parts = list(_children(data, start, end))
+            parts = list(children(data, start, end))
             known = [
                 each
                 for name, at, until in parts
                 if name == b"ipco"
-                for each in _children(data, at, until)
+                for each in children(data, at, until)
             ]
             for name, at, _ in parts:
                 if name != b"ipma":
@@ -163,7 +163,7 @@ def _associations(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
         at += 1 + width * data[at]
 
 
-def _children(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def children(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, start and end of the boxes in one. All of them have sizes of 32 bits."""
     for _ in range(MAX_BOXES):
         if at + 8 > min(end, len(data)):
