@@ -10,7 +10,7 @@ from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from pictures import box, decoded, encoded, near, quadrants, thumbnails_of
 from PIL import Image, ImageDraw
 
-from thumbnailer.errors import CorruptImage
+from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
 from thumbnailer.imaging.formats.heif import crop_of, is_refused
@@ -163,6 +163,16 @@ def test_the_memory_of_a_crop_is_that_of_the_whole_picture() -> None:
     whole, part = open_image(plain, 512), open_image(cropped, 512)
     need = heif.decoder_bytes(whole, plain, SIZE) + SIZE[0] * SIZE[1] * 4
     assert heif.decoder_bytes(part, cropped, (60, 40)) + 60 * 40 * 4 == need + len(cropped)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(b"av01", "AV1"), (b"jpeg", "JPEG"), (b"j2k1", "JPEG 2000"), (b"unci", "no compression")],
+)
+def test_a_heif_of_another_codec_is_refused_by_name(kind: bytes, words: str) -> None:
+    """It is valid, so it is not corrupt; the message says what its codec is."""
+    with pytest.raises(UnsupportedImage, match=f"Unsupported kind of HEIF.*{words}"):
+        thumbnails_of(heic().replace(b"hvc1\0", kind + b"\0"), (30,), 95, 512)
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])

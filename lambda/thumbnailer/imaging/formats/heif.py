@@ -8,18 +8,18 @@ from typing import Any, Final, NamedTuple
 from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from PIL import Image, ImageFile
 
+from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.formats.format import Format, always_long_call
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
     HEIF_BRANDS,
-    Boxes,
     Property,
     boxes_of,
     brands,
-    items_of_type,
     plane_bytes,
     primary_item,
     primary_properties,
+    type_of_item,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
@@ -34,6 +34,22 @@ SIZE, ROTATION, MIRROR = b"ispe", b"irot", b"imir"
 CODING_UNIT: Final = 64
 """Pixels by which libheif 1.23.0 lets a decoded picture be larger in each direction than what its
 crop leaves (https://github.com/strukturag/libheif/issues/1856). It refuses larger ones."""
+
+SINGLE: Final = (b"hvc1", b"hev1")
+"""Types of an item that is one picture of HEVC, and not made of others."""
+
+OTHER_CODECS: Final[dict[bytes | None, str]] = {
+    b"av01": "AV1, but the file does not say that it is an AVIF",
+    b"avc1": "AVC (H.264)",
+    b"evc1": "EVC",
+    b"j2k1": "JPEG 2000",
+    b"jpeg": "JPEG",
+    b"lhv1": "layered HEVC",
+    b"unci": "no compression",
+    b"vvc1": "VVC (H.266)",
+}
+"""Type of an item whose codec pi-heif does not have → its name
+(ISO/IEC 23008-12, annexes; 23001-17, 9)."""
 
 type IntBox = tuple[int, int, int, int]
 
@@ -90,9 +106,15 @@ def recognise(data: bytes) -> bool:
 def open_heif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format. pi-heif turns the picture upright itself, and resets EXIF Orientation."""
     boxes = boxes_of(data)
+    kind = type_of_item(data, boxes, primary_item(data, boxes))
+    if kind in OTHER_CODECS:
+        raise UnsupportedImage(
+            f"Unsupported kind of HEIF: its picture is coded with {OTHER_CODECS[kind]}. Supported "
+            "are HEVC (HEIC) and AV1 (AVIF). Save the picture as one of them, or as a JPEG."
+        )
     properties = primary_properties(data, boxes)
     crop = crop_of(data, properties)
-    if crop and is_refused(crop) and _is_single(data, boxes):
+    if crop and is_refused(crop) and kind in SINGLE:
         plain = bytearray(data)
         for each in properties:
             if each.name == CROP:
@@ -111,13 +133,6 @@ def is_refused(crop: Crop) -> bool:
     """Whether libheif refuses to decode the picture because of its crop."""
     left, upper, right, lower = crop.box
     return (right - left + CODING_UNIT) * (lower - upper + CODING_UNIT) < pixels(crop.coded)
-
-
-def _is_single(data: bytes, boxes: Boxes) -> bool:
-    """Whether the primary picture is one picture of HEVC, and not made of others."""
-    return primary_item(data, boxes) in {
-        each.number for each in items_of_type(data, boxes, b"hvc1")
-    }
 
 
 def crop_of(data: bytes, properties: list[Property]) -> Crop | None:

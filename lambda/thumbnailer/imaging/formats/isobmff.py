@@ -95,6 +95,15 @@ def streams(data: bytes) -> Iterator[int]:
                     yield struct.unpack_from(number, data, start + 8)[0]
 
 
+def type_of_item(data: bytes, boxes: Boxes, number: int | None) -> bytes | None:
+    """Return the type of an item, such as `hvc1`; None where there is no such item."""
+    for start, _ in boxes.get(b"infe", []):
+        found, place = _entry(data, start)
+        if found == number:
+            return data[place : place + 4]
+    return None
+
+
 def items_of_type(data: bytes, boxes: Boxes, kind: bytes) -> list[Item]:
     """List the items of a type, such as `av01`."""
     numbers = {number for number, _ in _types(data, boxes, kind)}
@@ -190,11 +199,15 @@ def without_exif(data: bytes) -> bytes | None:
 def _types(data: bytes, boxes: Boxes, kind: bytes) -> Iterator[tuple[int, int]]:
     """Yield the number of each item of a type, and the place of its type in the file."""
     for start, _ in boxes.get(b"infe", []):
-        # Version 2, or 3 with wide numbers (8.11.6.2).
-        width = 2 if data[start : start + 1] == b"\2" else 4
-        place = start + 6 + width
+        number, place = _entry(data, start)
         if data[place : place + len(kind)] == kind:
-            yield int.from_bytes(data[start + 4 : start + 4 + width]), place
+            yield number, place
+
+
+def _entry(data: bytes, start: int) -> tuple[int, int]:
+    """Return the number of an item, and the place of its type, of version 2 or 3 (8.11.6.2)."""
+    width = 2 if data[start : start + 1] == b"\2" else 4
+    return int.from_bytes(data[start + 4 : start + 4 + width]), start + 6 + width
 
 
 def _items(data: bytes, boxes: Boxes) -> Iterator[Item]:
