@@ -524,3 +524,32 @@ def test_the_copy_of_a_mended_webp_is_counted() -> None:
     sound, wrong = (open_image(each, 512) for each in (data, riff(data, 0)))
     more = webp.decoder_bytes(wrong, data, (200, 100)) - webp.decoder_bytes(sound, data, (200, 100))
     assert more == webp.held_bytes(wrong, data) == len(data)
+
+
+@pytest.mark.parametrize("off", [0, 7])
+@pytest.mark.parametrize("animated", [True, False])
+def test_what_no_frame_of_a_webp_covers_is_transparent(
+    off: int,
+    animated: bool,  # noqa: FBT001
+) -> None:
+    """Also where its header has no alpha flag, and where it has a wrong size beside that."""
+    frames = [Image.new("RGBA", (100, 100), (0, 0, 0, 0)) for _ in range(2)]
+    for frame, colour in zip(frames, (RED, BLUE), strict=True):
+        frame.paste((*colour, 255), (50, 0, 100, 100))
+    data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=100)
+    assert data[20] & 0x10 == 0
+    data = riff(data, len(data) - 8 + off)
+    found = pixels_of(made(data, (100,), animated=animated).thumbnails[0].data, (20, 50), (75, 50))
+    assert len(found) == (2 if animated else 1)
+    for (outside, inside), colour in zip(found, (RED, BLUE), strict=False):
+        assert is_clear(outside)
+        assert near(inside, (*colour, 255), 16)
+
+
+def test_a_webp_whose_frames_cover_it_has_no_alpha() -> None:
+    """Its frames stay RGB, and the file is not copied."""
+    data = animated("WEBP")
+    plain = data[:20] + bytes([data[20] & ~0x10]) + data[21:]
+    image = open_image(plain, 512)
+    assert image.mode == "RGB"
+    assert load("webp").held_bytes(image, plain) == 0

@@ -60,6 +60,7 @@ def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
     assert crop is None or min(crop.coded) > 0
     isobmff.without_exif(data)
     webp.with_right_size(data)
+    webp.has_gaps(data)
 
 
 @given(st.binary(max_size=100))

@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image, WebPImagePlugin
 
 from thumbnailer.imaging.encoders.encoder import Encoder
-from thumbnailer.imaging.formats.webp import ALPHA_FLAG, size_of
+from thumbnailer.imaging.formats.webp import ALPHA_FLAG, FLAGS_AT, size_of
 from thumbnailer.imaging.spec import ThumbnailSpec
 
 MAX_SIDE: Final = 16_383
@@ -32,9 +32,6 @@ PIXEL_SECONDS: Final = 350e-9
 """Noise with alpha at quality 100 (measured)."""
 
 OPAQUE: Final = 255
-
-FLAGS_AT: Final = 20
-"""Byte of the flags in a file that begins with VP8X (RFC 9649, 2.7)."""
 
 MARK_CHUNK: Final = b"PROV"
 """Name of the chunk that holds the provenance mark. The specification reserves none like it."""

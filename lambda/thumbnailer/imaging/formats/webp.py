@@ -25,6 +25,13 @@ ALPHA_FLAG: Final = 0x10
 ANIMATION_FLAG: Final = 0x02
 """In the first byte of a VP8X chunk (RFC 9649, 2.7)."""
 
+FLAGS_AT: Final = 20
+"""Byte of the flags in a file that begins with VP8X."""
+
+FRAME_HEADER_BYTES: Final = 16
+CLEARED_AT, CLEARED = 15, 0x01
+"""Byte and flag of a frame that is cleared after it was shown (RFC 9649, 2.7.1.2)."""
+
 CHUNKS_AT: Final = 12
 MAX_CHUNKS: Final = 1000
 """Chunks that are searched for the kind of picture. Real files have a handful."""
@@ -54,14 +61,52 @@ def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     if size := size_of(data):
         what = f"WEBP of {size[0]} × {size[1]} pixels"
         refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
+    read = data
+    if has_gaps(data):
+        flags = bytes([data[FLAGS_AT] | ALPHA_FLAG])
+        read = data[:FLAGS_AT] + flags + data[FLAGS_AT + 1 :]
     try:
-        return WebpFile(io.BytesIO(data))
+        image = WebpFile(io.BytesIO(read))
     except OSError:
-        if (sound := with_right_size(data)) is None:
+        if (sound := with_right_size(read)) is None:
             raise
-    image = WebpFile(io.BytesIO(sound))
-    image.copied_bytes = len(sound)
+        read = sound
+        image = WebpFile(io.BytesIO(read))
+    image.copied_bytes = len(read) if read is not data else 0
     return image
+
+
+def has_gaps(data: bytes) -> bool:
+    """Whether an animation that says that it has no alpha leaves a part of its canvas empty.
+
+    Without the alpha flag, Pillow would show that part black.
+    """
+    if data[12:16] != b"VP8X" or len(data) <= FLAGS_AT:
+        return False
+    if data[FLAGS_AT] & (ANIMATION_FLAG | ALPHA_FLAG) != ANIMATION_FLAG:
+        return False
+    canvas = size_of(data)
+    empty = True
+    for frame in _frames(data):
+        x, y, width, height = (
+            int.from_bytes(frame[at : at + 3], "little") for at in range(0, 12, 3)
+        )
+        if empty and (x or y or (width + 1, height + 1) != canvas):
+            return True
+        empty = bool(frame[CLEARED_AT] & CLEARED)
+    return False
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """Yield the header of each frame of an animation (RFC 9649, 2.7.1.2)."""
+    at = CHUNKS_AT
+    for _ in range(MAX_COPIED_CHUNKS):
+        if at + 8 + FRAME_HEADER_BYTES > len(data):
+            return
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"ANMF":
+            yield data[at + 8 : at + 8 + FRAME_HEADER_BYTES]
+        at += 8 + size + size % 2
 
 
 def with_right_size(data: bytes) -> bytes | None:
