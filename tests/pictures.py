@@ -53,6 +53,12 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
     return PNG_MAGIC + b"".join(png_chunk(*each) for each in (*chunks, (b"IEND", b"")))
 
 
+def box(name: bytes, *content: bytes) -> bytes:
+    """Return a box of an ISO media file or a JPEG 2000 file."""
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
 def decoded(data: bytes) -> Image.Image:
     """Decode the first picture of a file, with all its pixels."""
     image = Image.open(io.BytesIO(data))

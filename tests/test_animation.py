@@ -19,7 +19,10 @@ from pictures import (
 )
 from PIL import Image, ImageDraw
 
+from thumbnailer.errors import CorruptImage
 from thumbnailer.imaging import Made, animation
+from thumbnailer.imaging.decode import open_image
+from thumbnailer.imaging.formats import load
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 KINDS = ("GIF", "PNG", "WEBP", "AVIF")
@@ -142,10 +145,6 @@ def test_frames_are_disposed_of_and_blended_as_the_file_says() -> None:
             assert colour is cleared or near(tuple(rgb), colour)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="Pillow 13.0.0 draws the frame into the picture that it restores afterwards",
-)
 def test_an_apng_frame_that_is_undone_leaves_no_trace() -> None:
     """After a blended frame whose disposal is "previous", the picture below it is shown again."""
     data = apng([(10, GREEN), (55, BLUE)], disposal=[0, 2, 0], blend=[0, 1, 1])
@@ -154,6 +153,177 @@ def test_an_apng_frame_that_is_undone_leaves_no_trace() -> None:
     frame = image.convert("RGB")
     assert near(frame.getpixel((75, 50)), BLUE)  # type: ignore[arg-type]
     assert near(frame.getpixel((30, 50)), RED)  # type: ignore[arg-type]
+
+
+def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return name and content of each chunk of a PNG."""
+    found, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return found
+
+
+def apng_with_still(
+    still: Image.Image, *frames: tuple[Image.Image, tuple[int, int], int, int]
+) -> bytes:
+    """Write an APNG whose `still` is no frame. A frame is a picture, its place, disposal and blend.
+
+    All pictures have the same mode.
+    """
+    (name, header), *_ = chunks = chunks_of(encoded(still, "PNG"))
+    assert name == b"IHDR"
+    parts = [png_chunk(b"IHDR", header), png_chunk(b"acTL", struct.pack(">II", len(frames), 0))]
+    parts += [png_chunk(*each) for each in chunks[1:-1]]
+    number = 0
+    for frame, place, disposal, blend in frames:
+        control = struct.pack(">5I2H2B", number, *frame.size, *place, 100, 1000, disposal, blend)
+        parts.append(png_chunk(b"fcTL", control))
+        for name, content in chunks_of(encoded(frame, "PNG")):
+            if name == b"IDAT":
+                number += 1
+                parts.append(png_chunk(b"fdAT", struct.pack(">I", number) + content))
+        number += 1
+    return b"".join([b"\x89PNG\r\n\x1a\n", *parts, png_chunk(b"IEND", b"")])
+
+
+def pixels_of(webp: bytes, *points: tuple[int, int]) -> list[list[tuple[int, ...]]]:
+    """Return the RGBA values at some points in each frame of a WebP."""
+    image = decoded(webp)
+    found: list[list[tuple[int, ...]]] = []
+    for index in range(getattr(image, "n_frames", 1)):
+        image.seek(index)
+        frame = image.convert("RGBA")
+        found.append([frame.getpixel(point) for point in points])  # type: ignore[misc]
+    return found
+
+
+PALETTE = (RED, GREEN, BLUE, (0, 0, 0), (255, 255, 255))
+
+
+def plain(mode: str, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    """Return a picture of one colour of PALETTE; with mode P, all have the same palette."""
+    if mode != "P":
+        return Image.new("RGB", size, colour).convert(mode)
+    image = Image.new("P", size, PALETTE.index(colour))
+    image.putpalette([sample for each in PALETTE for sample in each])
+    image.putpixel((0, 0), len(PALETTE) - 1)  # or Pillow would leave colours out
+    return image
+
+
+def is_clear(pixel: tuple[int, ...]) -> bool:
+    """Whether a pixel is transparent."""
+    return pixel[3] == 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+@pytest.mark.parametrize("animated", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_still_of_an_apng_is_hidden_where_there_is_a_frame(
+    mode: str,
+    count: int,
+    animated: bool,  # noqa: FBT001
+) -> None:
+    """One frame is enough; what it does not cover is transparent, and not the still."""
+    still = plain(mode, (100, 100), (255, 255, 255))
+    frame = plain(mode, (50, 100), (0, 0, 0))
+    data = apng_with_still(still, *[(frame, (0, 0), 0, 1)] * count)
+    result = made(data, (100,), animated=animated)
+    assert result.notes == ()
+    frames = pixels_of(result.thumbnails[0].data, (20, 50), (80, 50))
+    for covered, uncovered in frames:
+        assert near(covered, (0, 0, 0, 255))
+        assert is_clear(uncovered)
+
+
+def test_the_still_is_kept_where_the_frame_cannot_be_read() -> None:
+    """An APNG without the frames that it announces is its still image, and a note says so."""
+    still = Image.new("RGB", (100, 100), RED)
+    control = png_chunk(b"acTL", struct.pack(">II", 1, 0))
+    (name, header), *others = chunks_of(encoded(still, "PNG"))
+    data = b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            png_chunk(name, header),
+            control,
+            *(png_chunk(*each) for each in others),
+        ]
+    )
+    result = made(data, (100,))
+    assert near(pixels_of(result.thumbnails[0].data, (50, 50))[0][0], (*RED, 255))
+    assert "still" in result.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_a_cleared_part_of_an_apng_without_alpha_is_transparent(mode: str) -> None:
+    """After disposal "background" nothing covers the frame's place, whatever the pixels' type."""
+    red, green = plain(mode, (100, 100), RED), plain(mode, (50, 100), GREEN)
+    last = plain(mode, (20, 20), GREEN)
+    data = apng_with_still(red, (red, (0, 0), 0, 0), (green, (50, 0), 1, 0), (last, (0, 0), 0, 0))
+    first, second, third = pixels_of(made(data, (100,)).thumbnails[0].data, (25, 50), (75, 50))
+    assert near(first[1], (*RED, 255))
+    assert near(second[1], (*GREEN, 255))
+    assert near(third[0], (*RED, 255))
+    assert is_clear(third[1])
+
+
+@pytest.mark.parametrize("key", [0, b"\x00"])
+def test_transparent_entries_of_a_palette_show_what_is_below(key: bytes | int) -> None:
+    """An APNG with a palette is blended by the alpha of its entries."""
+    frames = []
+    for colours in ((GREEN, BLUE), (RED, (0, 0, 0))):
+        frame = plain("P", (100, 100), colours[0])
+        frame.paste(plain("P", (50, 100), colours[1]), (0, 0))
+        frames.append(frame)
+    below, above = frames
+    data = encoded(
+        below,
+        "PNG",
+        save_all=True,
+        append_images=[above],
+        transparency=key,
+        blend=[0, 1],
+        duration=100,
+    )
+    _, second = pixels_of(made(data, (100,)).thumbnails[0].data, (75, 50), (25, 50))
+    assert near(second[0], (*GREEN, 255), 16)
+    assert near(second[1], (0, 0, 0, 255), 16)
+
+
+def test_an_animation_with_transparency_says_so_in_its_header() -> None:
+    """VP8X has the alpha flag where a pixel is transparent, and else not (RFC 9649, 2.7.1)."""
+    frame = Image.new("RGB", (50, 100), RED)
+    other = Image.new("RGB", (50, 100), BLUE)
+    still = Image.new("RGB", (100, 100), GREEN)
+    for place, flag in (((0, 0), 0x10), ((50, 0), 0)):
+        first = frame if flag else still
+        data = apng_with_still(still, (first, (0, 0), 0, 0), (other, place, 0, 0))
+        for thumbnail in made(data, (100,)).thumbnails:
+            assert thumbnail.data[12:16] == b"VP8X"
+            assert thumbnail.data[20] & 0x10 == flag
+
+
+def test_half_transparent_frames_are_drawn_over_what_is_below() -> None:
+    """Alpha is composed as the specification says: over nothing a colour stays what it is."""
+    half = Image.new("RGBA", (100, 100), (*RED, 128))
+    blue = Image.new("RGBA", (50, 100), (*BLUE, 255))
+    data = apng_with_still(half, (blue, (0, 0), 0, 1), (half, (0, 0), 0, 1))
+    _, (over_blue, over_nothing) = pixels_of(
+        made(data, (100,)).thumbnails[0].data, (25, 50), (75, 50)
+    )
+    mixed = tuple((one + other) // 2 for one, other in zip(RED, BLUE, strict=True))
+    assert near(over_blue, (*mixed, 255))
+    assert near(over_nothing, (*RED, 128))
+
+
+def test_frames_that_only_add_are_drawn_without_alpha() -> None:
+    """A plain APNG costs no more than before: its frames stay RGB."""
+    image = open_image(animated("PNG"), 512)
+    assert image.mode == "RGB"
+    image.seek(2)
+    image.load()
+    assert image.mode == "RGB"
 
 
 def test_the_transparency_of_a_gif_is_kept_in_every_frame() -> None:
@@ -311,3 +481,75 @@ def test_an_animation_of_one_frame_is_a_still_picture() -> None:
     for kind in KINDS:
         data = made(animated(kind, durations=(100,))).thumbnails[0].data
         assert not getattr(decoded(data), "is_animated", False)
+
+
+def riff(data: bytes, size: int, tail: bytes = b"") -> bytes:
+    """Return a WebP whose header says another size, and with bytes after its end."""
+    return data[:4] + max(0, size).to_bytes(4, "little") + data[8:] + tail
+
+
+WEBPS = {
+    "lossy": lambda: encoded(quadrants((200, 100)), "WEBP"),
+    "lossless": lambda: encoded(quadrants((200, 100)), "WEBP", lossless=True),
+    "profile": lambda: encoded(quadrants((200, 100)), "WEBP", icc_profile=rgb_profile()),
+    "animated": lambda: animated("WEBP"),
+}
+
+
+@pytest.mark.parametrize("name", WEBPS)
+@pytest.mark.parametrize("off", [-10_000, -7, -1, 1, 2, 100, 2**31])
+def test_a_webp_whose_header_has_a_wrong_size_is_read(name: str, off: int) -> None:
+    """Where all chunks are there, the thumbnails are those of the sound file."""
+    data = WEBPS[name]()
+    [expected] = made(data, (100,)).thumbnails
+    for tail in (b"", b"\0" * 9, b"\xff" * 50):
+        [thumbnail] = made(riff(data, len(data) - 8 + off, tail), (100,)).thumbnails
+        assert thumbnail.data == expected.data
+
+
+@pytest.mark.parametrize("name", WEBPS)
+def test_a_webp_whose_picture_is_cut_off_stays_corrupt(name: str) -> None:
+    """A wrong size hides no damage: a file that ends in its picture is refused as before."""
+    data = WEBPS[name]()
+    cut = data[: data.rindex(b"VP8") + 20]
+    for size in (len(data) - 8, len(cut) - 8 + 1, 4):
+        with pytest.raises(CorruptImage):
+            made(riff(cut, size))
+
+
+def test_the_copy_of_a_mended_webp_is_counted() -> None:
+    """The estimate has one more copy of the file than for a sound one."""
+    data = WEBPS["lossy"]()
+    webp = load("webp")
+    sound, wrong = (open_image(each, 512) for each in (data, riff(data, 0)))
+    more = webp.decoder_bytes(wrong, data, (200, 100)) - webp.decoder_bytes(sound, data, (200, 100))
+    assert more == webp.held_bytes(wrong, data) == len(data)
+
+
+@pytest.mark.parametrize("off", [0, 7])
+@pytest.mark.parametrize("animated", [True, False])
+def test_what_no_frame_of_a_webp_covers_is_transparent(
+    off: int,
+    animated: bool,  # noqa: FBT001
+) -> None:
+    """Also where its header has no alpha flag, and where it has a wrong size beside that."""
+    frames = [Image.new("RGBA", (100, 100), (0, 0, 0, 0)) for _ in range(2)]
+    for frame, colour in zip(frames, (RED, BLUE), strict=True):
+        frame.paste((*colour, 255), (50, 0, 100, 100))
+    data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=100)
+    assert data[20] & 0x10 == 0
+    data = riff(data, len(data) - 8 + off)
+    found = pixels_of(made(data, (100,), animated=animated).thumbnails[0].data, (20, 50), (75, 50))
+    assert len(found) == (2 if animated else 1)
+    for (outside, inside), colour in zip(found, (RED, BLUE), strict=False):
+        assert is_clear(outside)
+        assert near(inside, (*colour, 255), 16)
+
+
+def test_a_webp_whose_frames_cover_it_has_no_alpha() -> None:
+    """Its frames stay RGB, and the file is not copied."""
+    data = animated("WEBP")
+    plain = data[:20] + bytes([data[20] & ~0x10]) + data[21:]
+    image = open_image(plain, 512)
+    assert image.mode == "RGB"
+    assert load("webp").held_bytes(image, plain) == 0

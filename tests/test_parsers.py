@@ -15,6 +15,7 @@ from thumbnailer.errors import PermanentError
 from thumbnailer.imaging.formats import (
     DECODER_ERRORS,
     av1,
+    heif,
     isobmff,
     jpeg2000,
     load,
@@ -26,7 +27,11 @@ SAMPLES = [
     encoded(quadrants((64, 48)), kind)
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "JPEG2000", "BMP")
 ]
-FILES = [*SAMPLES, *(make(64, 48) for make in HOSTILE.values())]
+FILES = [
+    encoded(quadrants((64, 48)), "HEIF"),
+    *SAMPLES,
+    *(make(64, 48) for make in HOSTILE.values()),
+]
 
 
 def _damage(data: bytes, places: list[tuple[int, int]], end: int) -> bytes:
@@ -50,6 +55,12 @@ def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
     places = list(isobmff.streams(data))
     assert len(places) <= isobmff.MAX_BOXES * isobmff.MAX_ITEMS
     assert isobmff.plane_bytes(data) > 0
+    properties = isobmff.primary_properties(data, isobmff.boxes_of(data))
+    crop = heif.crop_of(data, properties)
+    assert crop is None or min(crop.coded) > 0
+    isobmff.without_exif(data)
+    webp.with_right_size(data)
+    webp.has_gaps(data)
 
 
 @given(st.binary(max_size=400) | damaged, st.none() | st.integers(0, 3))

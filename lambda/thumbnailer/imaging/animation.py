@@ -7,6 +7,7 @@ from typing import Final
 from PIL import ImageFile
 
 from thumbnailer.errors import CorruptImage
+from thumbnailer.imaging.formats import DECODER_ERRORS
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.spec import PixelSize
 
@@ -46,6 +47,21 @@ def is_animated(image: ImageFile.ImageFile) -> bool:
     if image.format not in ("GIF", "PNG", "WEBP", "AVIF"):
         return False
     return bool(getattr(image, "is_animated", False)) and _first(image) + 1 != frame_count(image)
+
+
+def show_first(image: ImageFile.ImageFile) -> str | None:
+    """Go to the first frame: past the still with which an APNG may begin.
+
+    Where the frame cannot be read, the still is kept, and it is returned why.
+    """
+    if first := _first(image):
+        try:
+            image.seek(first)
+            image.load()
+        except DECODER_ERRORS as error:
+            image.seek(0)
+            return f"only the still image was kept: {error or type(error).__name__}"
+    return None
 
 
 def frame_count(image: ImageFile.ImageFile) -> int | None:

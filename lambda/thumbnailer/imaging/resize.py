@@ -116,13 +116,20 @@ def _averageable(image: Image.Image) -> Image.Image:
     mode = averageable_mode(image)
     if mode == image.mode:
         return image
-    if image.mode.startswith("I;16") and mode == "RGBa":
+    if mode == "RGBa":
+        image = rgba(image)  # Pillow converts to RGBa from RGBA only
+    return image.convert(mode)
+
+
+def rgba(image: Image.Image) -> Image.Image:
+    """Convert to RGBA, what its transparency says included; grey of 16 bits is scaled to 8."""
+    if image.mode == "RGBA":
+        return image
+    if image.mode.startswith("I;16"):
         grey = image.convert("I").point(lambda value: value / 256).convert("L")
         grey.info = image.info
         image = grey
-    if mode == "RGBa" and image.mode != "RGBA":
-        image = image.convert("RGBA")  # Pillow converts to RGBa from RGBA only
-    return image.convert(mode)
+    return image.convert("RGBA")
 
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262

@@ -40,7 +40,6 @@ FOREIGN: Final = (
     (b"SIMPLE  =", "a FITS image"),
     (b"DDS ", "a DirectDraw texture"),
     (b"icns", "a macOS icon (ICNS)"),
-    (b"\0\0\2\0", "a Windows cursor"),
     (b"BPG\xfb", "a BPG image"),
     (b"qoif", "a QOI image"),
     (b"farbfeld", "a farbfeld image"),

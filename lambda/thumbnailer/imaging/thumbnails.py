@@ -144,7 +144,9 @@ def _make(
             available = (memory_mb - limits.BASE_MB) * 1024**2 - need
             pictures, durations, note = _decode_frames(image, geometry, available)
         else:
+            fault = animation.show_first(image)
             picture, note = _decode_picture(image, geometry, scale)
+            note = fault or note
             pictures, durations = [picture], [0.0]
         loop = animation.loops(image)
         del image  # its pixels are the largest part of the memory

@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image, WebPImagePlugin
 
 from thumbnailer.imaging.encoders.encoder import Encoder
-from thumbnailer.imaging.formats.webp import size_of
+from thumbnailer.imaging.formats.webp import ALPHA_FLAG, FLAGS_AT, size_of
 from thumbnailer.imaging.spec import ThumbnailSpec
 
 MAX_SIDE: Final = 16_383
@@ -30,6 +30,8 @@ over noise (`make bench-memory`)."""
 
 PIXEL_SECONDS: Final = 350e-9
 """Noise with alpha at quality 100 (measured)."""
+
+OPAQUE: Final = 255
 
 MARK_CHUNK: Final = b"PROV"
 """Name of the chunk that holds the provenance mark. The specification reserves none like it."""
@@ -60,6 +62,8 @@ def encode(
         "background": (0, 0, 0, 0),
     }
     Image.SAVE_ALL["WEBP"](first, buffer, "")
+    if any(map(_is_transparent, pictures)):
+        _set_alpha_flag(buffer)
     return buffer.getvalue()
 
 
@@ -93,6 +97,20 @@ def mark_ending(mark: bytes) -> bytes:
 def open_webp(data: bytes) -> Image.Image:
     """Decode a thumbnail: see `Encoder`."""
     return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    return picture.mode == "RGBa" and picture.im.getband(3).getextrema()[0] < OPAQUE
+
+
+def _set_alpha_flag(buffer: io.BytesIO) -> None:
+    """Say in VP8X that there is transparency.
+
+    libwebp does not where each frame's own pixels are opaque and leave a part of the canvas empty.
+    """
+    data = buffer.getbuffer()
+    assert bytes(data[12:16]) == b"VP8X"  # noqa: S101 - of every animation
+    data[FLAGS_AT] |= ALPHA_FLAG
 
 
 def _straight_alpha(picture: Image.Image) -> Image.Image:

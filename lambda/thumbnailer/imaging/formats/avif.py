@@ -8,7 +8,7 @@ from PIL import AvifImagePlugin, ImageFile
 
 from thumbnailer.imaging.cicp import from_nclx
 from thumbnailer.imaging.formats import av1
-from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.format import DECODER_ERRORS, Format
 from thumbnailer.imaging.formats.isobmff import (
     AVIF_BRANDS,
     Boxes,
@@ -23,6 +23,7 @@ from thumbnailer.imaging.formats.isobmff import (
     properties_of_item,
     properties_of_track,
     streams,
+    without_exif,
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
@@ -44,9 +45,18 @@ def recognise(data: bytes) -> bool:
     return bool(brands(data) & AVIF_BRANDS)
 
 
+class AvifFile(AvifImagePlugin.AvifImageFile):
+    """Pillow's reader. `copied_bytes` is the size of a copy of the file that it reads from."""
+
+    copied_bytes = 0
+
+
 def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
-    """See Format. An ICC profile counts more than code points, as in browsers."""
-    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    """See Format. An ICC profile counts more than code points, as in browsers.
+
+    An Exif item that cannot be read is ignored: it is metadata.
+    """
+    image = _open(data)
     if "icc_profile" not in image.info:
         boxes = boxes_of(data)
         number = primary_item(data, boxes)
@@ -58,6 +68,17 @@ def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
         found = nclx(data, properties) or _code_points_of_stream(data, boxes, number)
         numbers = from_nclx(*found, peak(data, properties)) if found else None
         image.info |= {"cicp": numbers} if numbers else {}
+    return image
+
+
+def _open(data: bytes) -> AvifFile:
+    try:
+        return AvifFile(io.BytesIO(data))
+    except DECODER_ERRORS:
+        if (plain := without_exif(data)) is None:
+            raise
+    image = AvifFile(io.BytesIO(plain))
+    image.copied_bytes = len(plain)
     return image
 
 
@@ -73,12 +94,14 @@ def _code_points_of_stream(data: bytes, boxes: Boxes, number: int | None) -> Cod
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
     rgb = PIXEL_BYTES.get(image.mode, PIXEL_BYTES["RGBA"])
-    return pixels(image.size) * (rgb - OTHER_BYTES) + planes(image, data)
+    copied = getattr(image, "copied_bytes", 0)
+    return pixels(image.size) * (rgb - OTHER_BYTES) + planes(image, data) + copied
 
 
 def held_bytes(image: ImageFile.ImageFile, data: bytes) -> float:
     """See Format: the decoder keeps its planes and a copy of the picture."""
-    return pixels(image.size) * len(image.getbands()) + planes(image, data)
+    copied = getattr(image, "copied_bytes", 0)
+    return pixels(image.size) * len(image.getbands()) + planes(image, data) + copied
 
 
 def call_seconds(_image: ImageFile.ImageFile, data: bytes) -> float:

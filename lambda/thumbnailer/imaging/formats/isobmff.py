@@ -60,6 +60,9 @@ MAX_ITEMS: Final = 10_000
 ITEM_TYPES: Final = b"iinf"
 """A container too: of one entry for each item, behind their number (8.11.6)."""
 
+EXIF, SKIPPED = b"Exif", b"skip"
+"""Type of an item with metadata (ISO/IEC 23008-12, annex A.2.1), and one that says nothing."""
+
 IN_FILE, IN_IDAT = 0, 1
 """Where an item is (8.11.3.3)."""
 
@@ -102,15 +105,100 @@ def streams(data: bytes) -> Iterator[int]:
                     yield struct.unpack_from(number, data, start + 8)[0]
 
 
+def type_of_item(data: bytes, boxes: Boxes, number: int | None) -> bytes | None:
+    """Return the type of an item, such as `hvc1`; None where there is no such item."""
+    for start, _ in boxes.get(b"infe", []):
+        found, place = _entry(data, start)
+        if found == number:
+            return data[place : place + 4]
+    return None
+
+
 def items_of_type(data: bytes, boxes: Boxes, kind: bytes) -> list[Item]:
     """List the items of a type, such as `av01`."""
-    numbers = set()
-    for start, _ in boxes.get(b"infe", []):
-        version = data[start]  # 2, or 3 with wide numbers (8.11.6.2)
-        width = 2 if version == 2 else 4  # noqa: PLR2004
-        if data[start + 6 + width : start + 10 + width] == kind:
-            numbers.add(int.from_bytes(data[start + 4 : start + 4 + width]))
+    numbers = {number for number, _ in _types(data, boxes, kind)}
     return [item for item in _items(data, boxes) if item.number in numbers]
+
+
+class Property(NamedTuple):
+    """A property of an item: its name, and where its content is in the file.
+
+    `place` and `bytes` are those of the number that associates it with the item.
+    """
+
+    name: bytes
+    start: int
+    end: int
+    place: int
+    bytes: int
+
+
+def properties_of_item(data: bytes, boxes: Boxes, number: int | None) -> list[Property]:
+    """List the properties of an item in their order (ISO/IEC 23008-12, 9.3).
+
+    The list ends where a box is damaged: the decoder will find that too.
+    """
+    found: list[Property] = []
+    with suppress(struct.error, IndexError):
+        for start, end in boxes.get(b"iprp", []):
+            parts = list(islice(siblings(data, start, end), MAX_BOXES))
+            known = [
+                each
+                for name, at, until in parts
+                if name == b"ipco"
+                for each in islice(siblings(data, at, until), MAX_BOXES)
+            ]
+            for name, at, _ in parts:
+                if name != b"ipma":
+                    continue
+                for item, place, width in _associations(data, at):
+                    index = int.from_bytes(data[place : place + width])
+                    index &= (1 << 8 * width - 1) - 1  # without the flag "essential"
+                    if item == number and index:
+                        found.append(Property(*known[index - 1], place, width))
+    return found
+
+
+def _associations(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the item of each association, and the place and bytes of the property's number."""
+    wide_items, wide = data[at] > 0, data[at + 3] & 1
+    (count,) = struct.unpack_from(">I", data, at + 4)
+    at += 8
+    for _ in range(min(count, MAX_ITEMS)):
+        (item,) = struct.unpack_from(">I" if wide_items else ">H", data, at)
+        at += 4 if wide_items else 2
+        width = 2 if wide else 1
+        for place in range(at + 1, at + 1 + width * data[at], width):
+            yield item, place, width
+        at += 1 + width * data[at]
+
+
+def without_exif(data: bytes) -> bytes | None:
+    """Return a copy of a file whose Exif items have a type that decoders skip; None without one.
+
+    Some decoders refuse a picture for the sake of its metadata.
+    """
+    places = [place for _, place in _types(data, boxes_of(data), EXIF)]
+    if not places:
+        return None
+    copy = bytearray(data)
+    for place in places:
+        copy[place : place + len(EXIF)] = SKIPPED
+    return bytes(copy)
+
+
+def _types(data: bytes, boxes: Boxes, kind: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the number of each item of a type, and the place of its type in the file."""
+    for start, _ in boxes.get(b"infe", []):
+        number, place = _entry(data, start)
+        if data[place : place + len(kind)] == kind:
+            yield number, place
+
+
+def _entry(data: bytes, start: int) -> tuple[int, int]:
+    """Return the number of an item, and the place of its type, of version 2 or 3 (8.11.6.2)."""
+    width = 2 if data[start : start + 1] == b"\2" else 4
+    return int.from_bytes(data[start + 4 : start + 4 + width]), start + 6 + width
 
 
 def _items(data: bytes, boxes: Boxes) -> Iterator[Item]:
@@ -133,7 +221,7 @@ def _boxes(data: bytes) -> Iterator[Box]:
     spans = [(0, len(data))]
     visited = 0
     while spans:
-        for name, start, until in _siblings(data, *spans.pop()):
+        for name, start, until in siblings(data, *spans.pop()):
             if visited == MAX_BOXES:
                 return
             visited += 1
@@ -144,7 +232,7 @@ def _boxes(data: bytes) -> Iterator[Box]:
                 spans.append((start + (8 if data[start] else 6), until))
 
 
-def _siblings(data: bytes, at: int, end: int) -> Iterator[Box]:
+def siblings(data: bytes, at: int, end: int) -> Iterator[Box]:
     """Yield name, start and end of the boxes from one place to another (4.2)."""
     while at + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, at)
@@ -165,73 +253,36 @@ def primary_item(data: bytes, boxes: Boxes) -> int | None:
     return None
 
 
-def properties_of_item(data: bytes, boxes: Boxes, number: int | None) -> list[Box]:
-    """List the properties of an item in their order (ISO/IEC 23008-12, 9.3)."""
-    for start, end in boxes.get(b"ipco", [])[:1]:
-        properties = list(islice(_siblings(data, start, end), MAX_BOXES))
-        places = islice(_places_of(number, data, boxes), MAX_BOXES)
-        return [properties[index] for index in places if index < len(properties)]
-    return []
-
-
 def properties_of_track(data: bytes, boxes: Boxes) -> list[Box]:
     """List the boxes in the first sample entry that has any (ISO/IEC 14496-12, 8.5.2)."""
     for start, end in boxes.get(b"stsd", []):
-        for _, entry, until in islice(_siblings(data, start + 8, end), MAX_BOXES):
-            if found := list(islice(_siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES)):
+        for _, entry, until in islice(siblings(data, start + 8, end), MAX_BOXES):
+            if found := list(islice(siblings(data, entry + VISUAL_ENTRY_BYTES, until), MAX_BOXES)):
                 return found
     return []
 
 
-def nclx(data: bytes, properties: Iterable[Box]) -> CodePoints | None:
+def nclx(data: bytes, properties: Iterable[Box | Property]) -> CodePoints | None:
     """Return the code points of the first colr box that has them (12.1.5); or None."""
-    for name, start, end in properties:
+    for name, start, end, *_ in properties:
         if name == b"colr" and data[start : start + 4] == b"nclx" and end >= start + 10:
             primaries, transfer, matrix = struct.unpack_from(">3H", data, start + 4)
             return primaries, transfer, matrix
     return None
 
 
-def peak(data: bytes, properties: Iterable[Box]) -> float | None:
+def peak(data: bytes, properties: Iterable[Box | Property]) -> float | None:
     """Return the luminance in cd/m² of the brightest pixel, or else of the screen it was made on.
 
     None where neither clli nor mdcv (12.1.6 and 12.1.7) says it.
     """
     stated = None
-    for name, start, end in properties:
+    for name, start, end, *_ in properties:
         if name == b"clli" and end >= start + 4 and any(data[start : start + 2]):
             return float(int.from_bytes(data[start : start + 2]))
         if name == b"mdcv" and end >= start + 24:
             stated = int.from_bytes(data[start + 16 : start + 20]) / 10_000
     return stated or None
-
-
-def _places_of(number: int | None, data: bytes, boxes: Boxes) -> Iterator[int]:
-    """Yield the places, from 0, of an item's properties in ipco."""
-    for start, end in boxes.get(b"ipma", []):
-        with suppress(struct.error):
-            yield from _associated(number, data[start:end])
-
-
-def _associated(number: int | None, box: bytes) -> Iterator[int]:
-    """Yield an item's properties as one ipma box has them. Raises struct.error at its end."""
-    version_and_flags, count = struct.unpack_from(">2I", box)
-    item_size = 4 if version_and_flags >> 24 else 2
-    size = 2 if version_and_flags & 1 else 1
-    at = 8
-    for _ in range(min(count, MAX_ITEMS)):
-        item = _sized(box, at, item_size)
-        places = range(
-            at + item_size + 1, at + item_size + 1 + size * _sized(box, at + item_size, 1), size
-        )
-        at = places.stop
-        if item == number:
-            # The highest bit says whether the property is essential; 0 is none.
-            yield from (
-                index - 1
-                for place in places
-                if (index := _sized(box, place, size) & (2 ** (8 * size - 1) - 1))
-            )
 
 
 def _located(box: bytes, idat: int) -> Iterator[Item]:

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from PIL import Image, ImageFile, Jpeg2KImagePlugin
+from PIL import Image, ImageFile, ImagePalette, Jpeg2KImagePlugin
 
+from thumbnailer.errors import UnsupportedImage
+from thumbnailer.imaging.formats import jp2
 from thumbnailer.imaging.formats.format import Format
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.resize import Box, divided
@@ -16,6 +18,9 @@ from thumbnailer.imaging.spec import PixelSize
 FILE_MAGIC: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 START: Final = b"\xff\x4f\xff\x51"
 """SOC, and SIZ, which always follows it (ISO/IEC 15444-1, A.5)."""
+
+COMPONENTS_AT: Final = 40
+"""Where the codestream has the number of its components, and behind it their depths (A.5.1)."""
 
 SOT, SOD, COD, COC, EOC = 0xFF90, 0xFF93, 0xFF52, 0xFF53, 0xFFD9
 """Markers: start of a tile-part, start of its data, coding styles, end (A.2)."""
@@ -73,7 +78,7 @@ def codestream(data: bytes) -> Codestream:
         if data[start : start + 4] != START:
             raise ValueError("the codestream does not begin with its size")
         width, height, left, top, *grid = struct.unpack_from(">8I", data, start + 8)
-        (components,) = struct.unpack_from(">H", data, start + 40)
+        (components,) = struct.unpack_from(">H", data, start + COMPONENTS_AT)
         if not grid[0] or not grid[1]:
             raise ValueError("tiles of no size")
         tile = (min(grid[0], width - left), min(grid[1], height - top))
@@ -168,6 +173,12 @@ def _style(
     return levels, blocks
 
 
+class Jpeg2KFile(Jpeg2KImagePlugin.Jpeg2KImageFile):
+    """Pillow's reader. `copied_bytes` is the size of a copy of the file that it reads from."""
+
+    copied_bytes = 0
+
+
 def recognise(data: bytes) -> bool:
     """See Format."""
     return data.startswith((FILE_MAGIC, START))
@@ -175,7 +186,34 @@ def recognise(data: bytes) -> bool:
 
 def open_jpeg2000(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format."""
-    return Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
+    if jp2.has_palette(data):
+        return open_with_palette(data)
+    return Jpeg2KFile(io.BytesIO(data))
+
+
+def open_with_palette(data: bytes) -> ImageFile.ImageFile:
+    """Open the colour numbers of a file, and give them its palette.
+
+    Raises UnsupportedImage for a palette that cannot be read, and ValueError for a broken one.
+    """
+    try:
+        start = codestream_start(data)
+        components, kind = struct.unpack_from(">HB", data, start + COMPONENTS_AT)
+        if components != 1 or kind & jp2.SIGNED:
+            raise UnsupportedImage(
+                "Unsupported palette of a JPEG 2000 file: "
+                f"{components} components, of which only one is allowed, without a sign."
+            )
+        colours = jp2.colours(data, kind + 1)
+    except struct.error as error:
+        raise ValueError("the palette is cut off") from error
+    plain = jp2.without_palette(data)
+    image = Jpeg2KFile(io.BytesIO(plain))
+    image.copied_bytes = len(plain)
+    image._mode = "P"  # noqa: SLF001
+    image.palette = ImagePalette.ImagePalette(colours.mode, colours.data)
+    image.palette.dirty = 1
+    return image
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, decoded: PixelSize) -> float:
@@ -187,13 +225,14 @@ def decoder_bytes(image: ImageFile.ImageFile, data: bytes, decoded: PixelSize) -
     return (
         components * (samples * SAMPLE_BYTES + stream.blocks * BLOCK_BYTES)
         + stream.coded_bytes
+        + getattr(image, "copied_bytes", 0)
         + stream.tiles * (TILE_BYTES + components * TILE_COMPONENT_BYTES)
     )
 
 
 def max_scale(data: bytes) -> int:
-    """See Format."""
-    return int(2 ** codestream(data).levels)
+    """See Format. Colour numbers cannot be averaged."""
+    return 1 if jp2.has_palette(data) else int(2 ** codestream(data).levels)
 
 
 def decode(image: ImageFile.ImageFile, _size: PixelSize, scale: int) -> tuple[Image.Image, Box]:

@@ -9,14 +9,15 @@ data: it receives the same samples in deflate blocks without compression.
 import io
 import sys
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, override
 
 from isal import isal_zlib
-from PIL import ImageFile, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from thumbnailer.imaging.cicp import from_png
 from thumbnailer.imaging.formats.format import Format
-from thumbnailer.imaging.limits import picture_bytes, stored_bytes
+from thumbnailer.imaging.limits import picture_bytes
+from thumbnailer.imaging.resize import rgba
 from thumbnailer.imaging.spec import PixelSize
 
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
@@ -33,8 +34,8 @@ BLOCK_BYTES: Final = 65_535
 TWO_ROWS_BYTES: Final = 8
 """For each pixel of a row: a row is unfiltered by means of the one above it (ZipDecode.c)."""
 
-MASK_BYTES: Final = 4
-"""For each pixel of an animation's frame: the mask with which it is drawn over the one before."""
+CANVASES: Final = 3
+"""Pictures of RGBA beside the result: a frame, the same in RGBA, and what it is drawn on."""
 
 KEPT_TEXTS: Final = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Keywords of the texts in which Pillow looks for EXIF Orientation."""
@@ -45,8 +46,19 @@ MAX_KEYWORD_BYTES: Final = 79
 TEXT_COPIES: Final = 2
 """A text is in memory twice: as a value of its own, and with its language."""
 
+CONTROL: Final = b"fcTL"
+DISPOSAL_AT: Final = 28
+"""Chunk before a frame, and where its name is followed by the frame's disposal (PNG, third edition,
+11.3.6.2)."""
+
+KEPT: Final = 0
+"""Disposal of a frame that stays as it is."""
+
 BIT_DEPTH_AT: Final = 24
 """Byte of the file that holds the bits of a sample (in IHDR)."""
+
+CLEAR: Final = (0, 0, 0, 0)
+"""Transparent black: what a canvas is before its first frame (PNG, third edition, 11.3.6.2)."""
 
 LAST_BLOCK: Final = b"\1\0\0\xff\xff"
 """An empty block, marked as the last (RFC 1951, 3.2.3)."""
@@ -121,10 +133,35 @@ PngImagePlugin.PngStream = Chunks  # type: ignore[misc]
 
 
 class PngFile(PngImagePlugin.PngImageFile):
-    """Pillow's PNG and APNG reader, given uncompressed samples in place of compressed ones."""
+    """Pillow's PNG and APNG reader, given uncompressed samples in place of compressed ones.
+
+    Frames of an APNG are drawn here where Pillow's own way is wrong: it draws over the still that
+    is no frame, clears to black where there is no alpha, mixes samples that are half transparent
+    with a canvas that is, and undoes a frame to what it has drawn over itself.
+    """
+
+    composes = False
+    """Whether frames are drawn on a canvas of RGBA, which begins transparent."""
+
+    def compose(self) -> None:
+        """Draw all frames on a canvas of RGBA."""
+        self.composes = True
+        self._stored_mode = self.mode
+        self._mode = "RGBA"
+
+    @override
+    def _seek(self, frame: int, rewind: bool = False) -> None:
+        super()._seek(frame, rewind)
+        if self.composes and frame == 1 and self.default_image:
+            self._prev_im = Image.new("RGBA", self.size, CLEAR).im
 
     def load_prepare(self) -> None:
         """Begin a frame. Each frame has a zlib stream of its own."""
+        if self.composes:
+            self._mode = self._stored_mode
+            self._im = None
+            if self.palette:
+                self.palette.dirty = 1  # the new picture has none yet
         super().load_prepare()
         # The generator must not refer to the image: a reference cycle would keep the pixels in
         # memory until the next garbage collection.
@@ -142,6 +179,38 @@ class PngFile(PngImagePlugin.PngImageFile):
             if not data:
                 break
         return part
+
+    def load_end(self) -> None:
+        """End a frame, and draw it over those before it."""
+        if not self.composes:
+            super().load_end()
+            return
+        below, self._prev_im = self._prev_im, None  # Pillow draws over it, if it is there
+        super().load_end()
+        self._draw(below)
+
+    def _draw(self, below: Any) -> None:
+        """Draw the frame that was loaded over the picture `below`, if there is one."""
+        x0, y0, x1, y1 = self.info.get("bbox") or (0, 0, *self.size)
+        frame = Image.Image()._new(self.im)  # noqa: SLF001
+        self._im = None
+        if (x0, y0, x1, y1) != (0, 0, *self.size):
+            frame = frame.crop((x0, y0, x1, y1))
+        if "transparency" in self.info:
+            frame.info["transparency"] = self.info["transparency"]
+        frame = rgba(frame)
+        undone = self.dispose_op == PngImagePlugin.Disposal.OP_PREVIOUS
+        if below is None:
+            canvas = Image.new("RGBA", self.size, CLEAR)
+        else:
+            canvas = Image.Image()._new(below.copy() if undone else below)  # noqa: SLF001
+        if self.blend_op == PngImagePlugin.Blend.OP_OVER:
+            canvas.alpha_composite(frame, (x0, y0))
+        else:
+            canvas.paste(frame, (x0, y0))
+        self._prev_im = below  # what an undone frame is replaced with
+        self.im = canvas.im
+        self._mode = "RGBA"
 
 
 def uncompressed() -> Generator[bytes, bytes]:
@@ -214,25 +283,45 @@ def open_png(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     if image.mode != "P" and "transparency" in image.info:
         key = image.info["transparency"]
         image.info["transparency"] = _in_8_bits(key, depth=data[BIT_DEPTH_AT])
+    if image.is_animated and needs_canvas(image, data):
+        image.compose()
     return image
+
+
+def needs_canvas(image: PngFile, data: bytes) -> bool:
+    """Whether the frames of an APNG may need alpha, or are undone or cleared.
+
+    Others hide what was drawn before, and Pillow draws them as quickly as possible.
+    """
+    if image.default_image or image.mode in ("RGBA", "LA") or "transparency" in image.info:
+        return True
+    at = data.find(CONTROL)
+    while 0 <= at < len(data) - DISPOSAL_AT:
+        if data[at + DISPOSAL_AT] != KEPT:
+            return True
+        at = data.find(CONTROL, at + 1)
+    return False
 
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format.
 
-    The still with which an APNG may begin is decoded too: its first frame is drawn over a copy.
+    The still with which an APNG may begin is decoded too, and its first frame after it.
     """
     composed = 0.0
     if getattr(image, "default_image", False):
-        stored = stored_bytes(image.mode)
-        composed = 2 * picture_bytes(image.size, stored) + picture_bytes(image.size, MASK_BYTES)
+        composed = CANVASES * picture_bytes(image.size)
     return float(image.size[0] * TWO_ROWS_BYTES) + composed + held_bytes(image, data)
 
 
 def held_bytes(image: ImageFile.ImageFile, _data: bytes) -> float:
-    """See Format: the profile, EXIF and texts before the pixels, which are inflated by now."""
+    """See Format: the profile, EXIF and texts before the pixels, which are inflated by now.
+
+    Beside the first frame of an APNG with a still, the canvas before it is kept.
+    """
     values = [each for each in image.info.values() if isinstance(each, (bytes, str))]
-    return float(TEXT_COPIES * sum(map(sys.getsizeof, values)))
+    canvas = picture_bytes(image.size) if getattr(image, "default_image", False) else 0.0
+    return canvas + float(TEXT_COPIES * sum(map(sys.getsizeof, values)))
 
 
 def _in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:

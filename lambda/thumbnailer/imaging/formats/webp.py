@@ -25,12 +25,30 @@ ALPHA_FLAG: Final = 0x10
 ANIMATION_FLAG: Final = 0x02
 """In the first byte of a VP8X chunk (RFC 9649, 2.7)."""
 
+FLAGS_AT: Final = 20
+"""Byte of the flags in a file that begins with VP8X."""
+
+FRAME_HEADER_BYTES: Final = 16
+CLEARED_AT, CLEARED = 15, 0x01
+"""Byte and flag of a frame that is cleared after it was shown (RFC 9649, 2.7.1.2)."""
+
 CHUNKS_AT: Final = 12
 MAX_CHUNKS: Final = 1000
 """Chunks that are searched for the kind of picture. Real files have a handful."""
 
+MAX_COPIED_CHUNKS: Final = 10_000
+"""Chunks of a file whose header is mended: more than the longest animation has that is kept."""
+
+PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
+
 HEADER_BYTES: Final = 30
 """Bytes that are enough to read the size from any kind of WebP (RFC 9649, 2.5 to 2.7)."""
+
+
+class WebpFile(WebPImagePlugin.WebPImageFile):
+    """Pillow's reader. `copied_bytes` is the size of a copy of the file that it reads from."""
+
+    copied_bytes = 0
 
 
 def recognise(data: bytes) -> bool:
@@ -43,7 +61,74 @@ def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     if size := size_of(data):
         what = f"WEBP of {size[0]} × {size[1]} pixels"
         refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
-    return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    read = data
+    if has_gaps(data):
+        flags = bytes([data[FLAGS_AT] | ALPHA_FLAG])
+        read = data[:FLAGS_AT] + flags + data[FLAGS_AT + 1 :]
+    try:
+        image = WebpFile(io.BytesIO(read))
+    except OSError:
+        if (sound := with_right_size(read)) is None:
+            raise
+        read = sound
+        image = WebpFile(io.BytesIO(read))
+    image.copied_bytes = len(read) if read is not data else 0
+    return image
+
+
+def has_gaps(data: bytes) -> bool:
+    """Whether an animation that says that it has no alpha leaves a part of its canvas empty.
+
+    Without the alpha flag, Pillow would show that part black.
+    """
+    if data[12:16] != b"VP8X" or len(data) <= FLAGS_AT:
+        return False
+    if data[FLAGS_AT] & (ANIMATION_FLAG | ALPHA_FLAG) != ANIMATION_FLAG:
+        return False
+    canvas = size_of(data)
+    empty = True
+    for frame in _frames(data):
+        x, y, width, height = (
+            int.from_bytes(frame[at : at + 3], "little") for at in range(0, 12, 3)
+        )
+        if empty and (x or y or (width + 1, height + 1) != canvas):
+            return True
+        empty = bool(frame[CLEARED_AT] & CLEARED)
+    return False
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """Yield the header of each frame of an animation (RFC 9649, 2.7.1.2)."""
+    at = CHUNKS_AT
+    for _ in range(MAX_COPIED_CHUNKS):
+        if at + 8 + FRAME_HEADER_BYTES > len(data):
+            return
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"ANMF":
+            yield data[at + 8 : at + 8 + FRAME_HEADER_BYTES]
+        at += 8 + size + size % 2
+
+
+def with_right_size(data: bytes) -> bytes | None:
+    """Return a copy of a file whose RIFF header has the size of the chunks that are there.
+
+    None where the header has that size already, or where a picture is cut off.
+    """
+    at = CHUNKS_AT
+    for _ in range(MAX_COPIED_CHUNKS):
+        name = data[at : at + 4]
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + size
+        if end > len(data) or len(name) < 4 or not name.isascii():  # noqa: PLR2004
+            if name in PICTURES:
+                return None
+            break
+        at = end + size % 2
+    chunks = data[8:at].ljust(at - 8, b"\0")  # the last byte is padding, and may be missing
+    stated = int.from_bytes(data[4:8], "little")
+    if stated == len(chunks):
+        return None
+    return data[:4] + len(chunks).to_bytes(4, "little") + chunks
 
 
 def size_of(head: bytes) -> PixelSize | None:
@@ -77,7 +162,12 @@ def chunk_names(data: bytes) -> Iterator[bytes]:
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
-    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES)
+    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES) + held_bytes(image, data)
+
+
+def held_bytes(image: ImageFile.ImageFile, _data: bytes) -> float:
+    """See Format."""
+    return float(getattr(image, "copied_bytes", 0))
 
 
 def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
@@ -107,6 +197,7 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_webp,
     decoder_bytes=decoder_bytes,
+    held_bytes=held_bytes,
     call_seconds=call_seconds,
     decode=decode,
 )
