@@ -29,7 +29,7 @@ def check_supported(data: bytes) -> Format:
     Raises UnsupportedImage, which says what the file is instead, or CorruptImage if it is empty.
     """
     if not data:
-        raise CorruptImage("The file is empty.")
+        raise CorruptImage("The file is empty. Upload it again.")
     found = recognise(data)
     if found is None:
         from thumbnailer.imaging.sniff import describe  # noqa: PLC0415 - unsupported files only
