@@ -249,7 +249,7 @@ def test_an_ancillary_chunk_with_a_wrong_checksum_is_ignored(
     assert found.notes == (f"the chunk {name.decode()} was ignored: its checksum is wrong",)
 
 
-@pytest.mark.parametrize(("name", "size"), product(ANCILLARY, (0, 1, 3, 50)))
+@pytest.mark.parametrize(("name", "size"), [*product(ANCILLARY, (0, 1, 3, 50))])
 def test_an_ancillary_chunk_of_another_length_is_ignored(name: bytes, size: int) -> None:
     """Its checksum is right, and its content is that of no such chunk."""
     for palette, payload in product((False, True), (bytes(size), b"\xff" * size)):
@@ -348,7 +348,7 @@ def test_a_png_with_missing_rows_is_corrupt_and_says_how_much_is_there(share: in
     bits=st.sampled_from([1, 2, 4, 8, 16, 24, 32, 48, 64]),
 )
 def test_the_samples_of_an_interlaced_picture_are_counted(size: tuple[int, int], bits: int) -> None:
-    """Each pixel is in one pass, by Adam7's pattern (specification, 8.1), and each row is filled."""
+    """Each pixel is in one pass, by Adam7's pattern (specification, 8.1); rows are filled."""
     pattern = "1646264677777777565656567777777736463646777777775656565677777777"
     rows: dict[tuple[str, int], int] = {}
     for x, y in product(range(size[0]), range(size[1])):
