@@ -36,7 +36,8 @@ def check_supported(data: bytes) -> Format:
 
         supported = ", ".join(load(name).title for name in FORMATS)
         raise UnsupportedImage(
-            f"Unsupported file type: {describe(data)}. Supported formats: {supported}."
+            f"Unsupported file type: {describe(data)}. Supported formats: {supported}. "
+            "Upload an image in one of them."
         )
     return found
 

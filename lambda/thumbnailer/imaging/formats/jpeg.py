@@ -91,8 +91,6 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
         self.notes: list[str] = []
         self.profile_parts: list[bytes] = []
         super()._open()
-        if not self.tile:
-            raise OSError("the file ends before its pixels")
         file: Any = self.fp
         self.first_scan: int = file.tell()
         if parts := self.profile_parts + self.icclist:
@@ -224,6 +222,8 @@ def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Ima
     """
     wanted = (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP))
     draft = image.draft(None, wanted)
+    if not image.tile:
+        raise OSError("the file ends before its pixels")
     file: Any = image
     data = file.fp.getvalue()  # no copy
     if data.rfind(END_OF_IMAGE, file.first_scan) < 0:

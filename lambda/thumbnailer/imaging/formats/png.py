@@ -117,16 +117,20 @@ class Chunks(PngImagePlugin.PngStream):
             raise SyntaxError("there is no chunk where one should begin") from None
 
     def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        """Read a chunk's content. Raises EOFError where the pixels begin, or the file ends."""
+        """Read a chunk's content, and return it if the chunk is critical.
+
+        Raises EOFError where the pixels begin, or the file ends.
+        """
         if cid in (b"fcTL", b"fdAT") and self.im_n_frames is None:
-            return self._body(length)  # without acTL, there is no animation
+            return self._skip(length)  # without acTL, there is no animation
         if not cid[0] & ANCILLARY or cid == b"fdAT" or (cid == b"fcTL" and self.im_tile):
             return super().call(cid, pos, length)
         file: Any = self.fp
-        body = self._body(length)
-        checksum = file.read(CHECKSUM_BYTES)
-        file.seek(pos + len(body))
-        if zlib.crc32(body, zlib.crc32(cid)).to_bytes(CHECKSUM_BYTES) != checksum:
+        body = file.read(length)
+        end = pos + len(body)
+        checksum = zlib.crc32(body, zlib.crc32(cid)).to_bytes(CHECKSUM_BYTES)
+        del body  # it is read again below, and may be large
+        if file.read(CHECKSUM_BYTES) != checksum:
             self._ignore(cid, "its checksum is wrong")
         elif self._is_read(cid):
             file.seek(pos)
@@ -134,8 +138,8 @@ class Chunks(PngImagePlugin.PngStream):
                 super().call(cid, pos, length)
             except DECODER_ERRORS:
                 self._ignore(cid, "its content is invalid")
-            file.seek(pos + len(body))
-        return body
+        file.seek(end)
+        return b""
 
     def _is_read(self, cid: bytes) -> bool:
         """Whether the content of an ancillary chunk counts. After the pixels, only EXIF does."""
@@ -172,11 +176,11 @@ class Chunks(PngImagePlugin.PngStream):
             "upload it again."
         )
 
-    def _body(self, length: int) -> bytes:
-        """Read the content of a chunk; less where the file ends."""
+    def _skip(self, length: int) -> bytes:
+        """Skip the content of a chunk."""
         file: Any = self.fp
-        body: bytes = file.read(length)
-        return body
+        file.seek(length, io.SEEK_CUR)
+        return b""
 
     def _ignore(self, cid: bytes, why: str) -> None:
         """Go on as if the chunk were not there. A broken animation is a still."""
