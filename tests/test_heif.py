@@ -14,9 +14,21 @@ from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
 from thumbnailer.imaging.formats.heif import crop_of, is_refused
-from thumbnailer.imaging.formats.isobmff import boxes_of, items_of_type, primary_properties
+from thumbnailer.imaging.formats.isobmff import (
+    Property,
+    boxes_of,
+    items_of_type,
+    primary_item,
+    properties_of_item,
+)
 
 SIZE = (320, 200)
+
+
+def primary_properties(data: bytes) -> list[Property]:
+    """Return the properties of the primary item."""
+    boxes = boxes_of(data)
+    return properties_of_item(data, boxes, primary_item(data, boxes))
 
 
 def picture() -> Image.Image:
@@ -43,7 +55,7 @@ def heic(*transforms: bytes, wide: bool = False) -> bytes:
     [item] = items_of_type(plain, boxes, b"hvc1")
     assert item.bytes
     stream = plain[item.place : item.place + item.bytes]
-    [config] = [each for each in primary_properties(plain, boxes) if each.name == b"hvcC"]
+    [config] = [each for each in primary_properties(plain) if each.name == b"hvcC"]
     size = box(b"ispe", bytes(4), struct.pack(">II", *SIZE))
     properties = [box(b"hvcC", plain[config.start : config.end]), size, *transforms]
     numbers = range(1, len(properties) + 1)
@@ -131,7 +143,7 @@ def test_pi_heif_makes_large_crops_itself() -> None:
 def test_the_box_of_a_small_crop_is_that_of_libheif(turns: tuple[bytes, ...]) -> None:
     """A crop that libheif makes itself leaves what the box says of the picture without one."""
     data = heic(crop(280, 180, 10, -4), *turns)
-    found = crop_of(data, primary_properties(data, boxes_of(data)))
+    found = crop_of(data, primary_properties(data))
     assert found
     assert not is_refused(found)
     assert loaded(data).tobytes() == loaded(heic(*turns)).crop(found.box).tobytes()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from thumbnailer.imaging.formats import (
     recognise,
     webp,
 )
+from thumbnailer.imaging.formats.format import EXIF_HEADER, orientation_tag
 
 SAMPLES = [
     encoded(quadrants((64, 48)), kind)
@@ -49,13 +51,52 @@ damaged = st.builds(
 )
 
 
+@given(
+    order=st.sampled_from(["little", "big"]),
+    value=st.integers(0, 9),
+    long=st.booleans(),
+    before=st.integers(0, 20),
+    prefix=st.sampled_from([b"", EXIF_HEADER, EXIF_HEADER * 2]),
+    gap=st.integers(0, 9),
+)
+def test_the_orientation_of_exif_is_read(  # noqa: PLR0913
+    *,
+    order: Literal["little", "big"],
+    value: int,
+    long: bool,
+    before: int,
+    prefix: bytes,
+    gap: int,
+) -> None:
+    """In both byte orders, as SHORT or LONG, after any other tags; what is no orientation is 1."""
+
+    def tag(number: int, kind: int, content: bytes) -> bytes:
+        head = number.to_bytes(2, order) + kind.to_bytes(2, order) + (1).to_bytes(4, order)
+        return head + content.ljust(4, b"\0")
+
+    tags = [tag(n + 1, 3, b"\5\5") for n in range(before)]
+    tags.append(tag(0x0112, 4 if long else 3, value.to_bytes(4 if long else 2, order)))
+    start = b"II*\0" if order == "little" else b"MM\0*"
+    exif = start + (8 + gap).to_bytes(4, order) + bytes(gap)
+    exif += len(tags).to_bytes(2, order) + b"".join(tags)
+    assert orientation_tag(prefix + exif) == (value if 1 <= value <= 8 else 1)
+    assert orientation_tag(prefix + exif[:-9]) == 1
+
+
+@given(st.binary(max_size=400) | st.builds(b"II*\0".__add__, st.binary(max_size=80)))
+def test_any_bytes_have_an_orientation(data: bytes) -> None:
+    """Broken EXIF is upright, and raises nothing."""
+    assert orientation_tag(data) in range(1, 9)
+
+
 @given(st.binary(max_size=400) | damaged)
 def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
     """Nothing is raised, and the number of places is bounded."""
     places = list(isobmff.streams(data))
     assert len(places) <= isobmff.MAX_BOXES * isobmff.MAX_ITEMS
     assert isobmff.plane_bytes(data) > 0
-    properties = isobmff.primary_properties(data, isobmff.boxes_of(data))
+    boxes = isobmff.boxes_of(data)
+    properties = isobmff.properties_of_item(data, boxes, isobmff.primary_item(data, boxes))
     crop = heif.crop_of(data, properties)
     assert crop is None or min(crop.coded) > 0
     isobmff.without_exif(data)

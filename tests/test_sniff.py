@@ -34,7 +34,9 @@ UNSUPPORTED = {
     b"hello, I am a text\n": "plain text",
     b'{"json": true}': "plain text",
     bytes(100): "zero",
-    b"\x8f\x01\xfe\xca\x99": "unknown",
+    b"\x8aMNG\r\n\x1a\n": "MNG",
+    b" \n\n": "blank text",
+    b"\x8f\x01\xfe\xca\x99": "unknown .it begins with the bytes 8f 01 fe ca 99",
 }
 
 

@@ -6,7 +6,7 @@
     │   └── InvalidPackage       unbuilt, or built for another architecture
     ├── InvalidEvent           the event has no known shape
     ├── PermanentError         the upload can never become thumbnails: one message, no retry
-    │   ├── UnsupportedImage     not an image, or of an unsupported format
+    │   ├── UnsupportedImage     not an image, or of an unsupported format or kind
     │   ├── CorruptImage         of a known format, but damaged or truncated
     │   ├── ImageTooLarge        more bytes or pixels than the function's memory allows
     │   ├── ImageTooSlow         more work than the function's time and CPU allow
@@ -51,7 +51,7 @@ class PermanentError(PipelineError):
 
 
 class UnsupportedImage(PermanentError):
-    """The file is not an image of a supported format."""
+    """The file is not an image of a supported format, or of a kind that no decoder here reads."""
 
 
 class CorruptImage(PermanentError):

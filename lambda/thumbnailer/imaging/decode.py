@@ -29,14 +29,15 @@ def check_supported(data: bytes) -> Format:
     Raises UnsupportedImage, which says what the file is instead, or CorruptImage if it is empty.
     """
     if not data:
-        raise CorruptImage("The file is empty.")
+        raise CorruptImage("The file is empty. Upload it again.")
     found = recognise(data)
     if found is None:
         from thumbnailer.imaging.sniff import describe  # noqa: PLC0415 - unsupported files only
 
         supported = ", ".join(load(name).title for name in FORMATS)
         raise UnsupportedImage(
-            f"Unsupported file type: {describe(data)}. Supported formats: {supported}."
+            f"Unsupported file type: {describe(data)}. Supported formats: {supported}. "
+            "Upload an image in one of them."
         )
     return found
 

@@ -8,6 +8,8 @@ from thumbnailer.imaging.formats.tiff import CANON_RAW
 FOREIGN: Final = (
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (b"\x8aMNG\r\n\x1a\n", "an MNG animation"),
+    (b"\x8bJNG\r\n\x1a\n", "a JNG image"),
     (b"8BPS", "a Photoshop document (PSD)"),
     (b"gimp xcf", "a GIMP document (XCF)"),
     (b"%PDF-", "a PDF document"),
@@ -58,6 +60,9 @@ MARKUP: Final = ((b"<svg", "an SVG image"), (b"<html", "an HTML page"), (b"<?xml
 MARKUP_BYTES: Final = 4096
 """Bytes of a file in which markup is searched, because comments may come first."""
 
+SHOWN_BYTES: Final = 8
+"""Bytes of an unknown file that the message shows: enough to look its format up."""
+
 
 def describe(data: bytes) -> str:
     """Describe a file that is of none of the formats in `formats`."""
@@ -94,4 +99,6 @@ def _describe_text(data: bytes) -> str:
     printable = head.decode("utf-8", "ignore").replace("\n", " ").replace("\t", " ")
     if printable.replace("\r", "").isprintable() and len(printable) > len(head) // 2:
         return "plain text"
-    return "unknown"
+    if not head:
+        return "blank text"
+    return f"unknown (it begins with the bytes {data[:SHOWN_BYTES].hex(' ')})"

@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 
 from PIL import Image, ImageFile
 
-from thumbnailer.errors import CorruptImage, ImageTooLarge
+from thumbnailer.errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
 from thumbnailer.imaging import animation, formats, hard_limit, limits
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import check_supported, identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import DECODER_ERRORS
-from thumbnailer.imaging.formats.format import UPRIGHT
+from thumbnailer.imaging.formats.format import UPRIGHT, notes
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.orientation import TRANSPOSE, swaps_sides
 from thumbnailer.imaging.resize import (
@@ -149,6 +149,7 @@ def _make(
             note = fault or note
             pictures, durations = [picture], [0.0]
         loop = animation.loops(image)
+        faults = notes(image)
         del image  # its pixels are the largest part of the memory
 
         encoded = _encode_all(
@@ -161,7 +162,7 @@ def _make(
             Thumbnail(spec, size, data)
             for spec, size, data in zip(specs, geometry.fitted, encoded, strict=True)
         ),
-        (note,) if note else (),
+        (*faults, note) if note else faults,
     )
 
 
@@ -211,18 +212,34 @@ def _limit_pillow(max_pixels: int) -> None:
 
 @contextmanager
 def _decoder_errors_translated(data: bytes) -> Iterator[None]:
-    """Translate what decoders raise to CorruptImage, and a lack of memory to ImageTooLarge."""
+    """Translate what decoders raise to CorruptImage, or UnsupportedImage where they say so.
+
+    A lack of memory is ImageTooLarge.
+    """
     hard_limit.forget_failures()
     try:
         yield
     except MemoryError as error:
         raise ImageTooLarge(OUT_OF_MEMORY) from error
     except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"{identify(data)}: {error}") from error
+        raise ImageTooLarge(
+            f"{identify(data)}: more pixels than the function's memory allows."
+        ) from error
     except DECODER_ERRORS as error:
         if hard_limit.allocation_failed():
             raise ImageTooLarge(OUT_OF_MEMORY) from error
-        raise CorruptImage(f"{identify(data)}: {error or type(error).__name__}") from error
+        raise _decoding_failed(str(identify(data)), error) from error
+
+
+def _decoding_failed(name: str, error: Exception) -> PermanentError:
+    """Say what is wrong with a file of this format, and what to do."""
+    from thumbnailer.imaging import damage  # noqa: PLC0415 - damaged files only
+
+    if damage.is_unsupported(error):
+        return UnsupportedImage(
+            f"Unsupported kind of {name}: {error}. Convert the image and upload it again."
+        )
+    return CorruptImage(f"{name}: {damage.describe(error)}. Upload the file again.")
 
 
 def _scale_and_need(
@@ -288,7 +305,9 @@ def _decode_frames(
     except (CorruptImage, Image.DecompressionBombError, *DECODER_ERRORS) as error:
         if not pictures:
             raise
-        fault = str(error) or type(error).__name__
+        from thumbnailer.imaging import damage  # noqa: PLC0415 - damaged files only
+
+        fault = damage.describe(error)
     if fault:
         return pictures[:1], durations[:1], f"only the first frame was kept: {fault}"
     return pictures, durations, note

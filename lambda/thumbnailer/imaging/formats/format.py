@@ -3,10 +3,11 @@
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from PIL import Image, ImageFile
 
+from thumbnailer.imaging.orientation import TRANSPOSE
 from thumbnailer.imaging.resize import Box
 from thumbnailer.imaging.spec import PixelSize
 
@@ -31,13 +32,47 @@ ORIENTATION_TAG: Final = 0x0112
 
 UPRIGHT: Final = 1
 
+EXIF_HEADER: Final = b"Exif\0\0"
+"""What JPEG writes before the EXIF data (CIPA DC-008, 4.7.2). Some programs write it twice."""
+
+BYTE_ORDERS: Final[dict[bytes, Literal["little", "big"]]] = {b"II*\0": "little", b"MM\0*": "big"}
+"""How EXIF begins: as a TIFF file (TIFF 6.0, section 2)."""
+
+ENTRY_BYTES: Final = 12
+"""A tag in a directory of TIFF: number, type, count and value (TIFF 6.0, section 2)."""
+
+WHOLE_NUMBERS: Final = {3: 2, 4: 4}
+"""Bytes of SHORT and LONG, by the number of the type."""
+
 
 def exif_orientation(image: ImageFile.ImageFile) -> int:
-    """Read EXIF Orientation, 1 to 8. Broken EXIF is common, and counts as upright."""
-    try:
-        return int(image.getexif().get(ORIENTATION_TAG, UPRIGHT))
-    except DECODER_ERRORS:
+    """Read EXIF Orientation, 1 to 8, from EXIF alone: not from XMP or text, as browsers do."""
+    return orientation_tag(image.info.get("exif") or b"")
+
+
+def orientation_tag(exif: bytes) -> int:
+    """Read the Orientation of EXIF data, 1 to 8. Broken EXIF is common, and counts as upright.
+
+    `exif` begins as a TIFF file does, or with EXIF_HEADER before that.
+    """
+    exif = exif.removeprefix(EXIF_HEADER).removeprefix(EXIF_HEADER)
+    order = BYTE_ORDERS.get(exif[:4])
+    if order is None:
         return UPRIGHT
+    start = int.from_bytes(exif[4:8], order)
+    count = int.from_bytes(exif[start : start + 2], order)
+    for at in range(start + 2, min(start + 2 + count * ENTRY_BYTES, len(exif)), ENTRY_BYTES):
+        if int.from_bytes(exif[at : at + 2], order) == ORIENTATION_TAG:
+            width = WHOLE_NUMBERS.get(int.from_bytes(exif[at + 2 : at + 4], order), 0)
+            value = int.from_bytes(exif[at + 8 : at + 8 + width], order)
+            is_one = int.from_bytes(exif[at + 4 : at + 8], order) == 1
+            return value if is_one and value in (UPRIGHT, *TRANSPOSE) else UPRIGHT
+    return UPRIGHT
+
+
+def notes(image: ImageFile.ImageFile) -> tuple[str, ...]:
+    """Return what a format's reader has ignored of a damaged file, for the log."""
+    return tuple(getattr(image, "notes", ()))
 
 
 def nothing_more(_image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:

@@ -2,20 +2,26 @@
 
 Pillow's wheel inflates with the system's zlib, although `PIL.features` reports zlib-ng. ISA-L
 (https://github.com/pycompression/python-isal) needs less than half the time of zlib, which makes
-the whole decode a fifth faster. Pillow still undoes the filters and detects truncated or damaged
-data: it receives the same samples in deflate blocks without compression.
+the whole decode a fifth faster. Pillow still undoes the filters: it receives the same samples in
+deflate blocks without compression.
+
+As in browsers, an ancillary chunk never costs the picture, and neither does a wrong checksum where
+all samples are there. Such a chunk is ignored, as PNG (third edition, 13.2) recommends.
 """
 
 import io
+import struct
 import sys
+import zlib
 from collections.abc import Generator
-from typing import Any, Final, override
+from typing import IO, Any, Final, override
 
 from isal import isal_zlib
 from PIL import Image, ImageFile, PngImagePlugin
 
+from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.cicp import from_png
-from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.format import DECODER_ERRORS, Format
 from thumbnailer.imaging.limits import picture_bytes
 from thumbnailer.imaging.resize import rgba
 from thumbnailer.imaging.spec import PixelSize
@@ -37,14 +43,44 @@ TWO_ROWS_BYTES: Final = 8
 CANVASES: Final = 3
 """Pictures of RGBA beside the result: a frame, the same in RGBA, and what it is drawn on."""
 
-KEPT_TEXTS: Final = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""Keywords of the texts in which Pillow looks for EXIF Orientation."""
-
-MAX_KEYWORD_BYTES: Final = 79
-"""PNG (third edition), 11.3.3.1."""
-
 TEXT_COPIES: Final = 2
-"""A text is in memory twice: as a value of its own, and with its language."""
+"""A profile or EXIF may be in memory twice: as it was read, and as it is given to its reader."""
+
+UNREAD: Final = (b"tEXt", b"zTXt", b"iTXt")
+"""Texts, which nothing here reads. Pillow would keep 64 million characters of them, with up to four
+bytes each."""
+
+ANCILLARY: Final = 0x20
+"""This bit of a chunk's first letter says that the picture can be shown without the chunk (PNG,
+third edition, 5.4)."""
+
+MAX_NOTES: Final = 3
+"""How many damaged chunks are named in the log. A file may have any number."""
+
+CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel, by colour type (PNG, third edition, 11.2.1)."""
+
+TRNS_BYTES: Final = {"1": (2,), "L": (2,), "I;16": (2,), "RGB": (6,)}
+"""Length of a transparent colour, by mode: 16 bits for each sample (PNG, third edition, 11.3.1.1).
+"""
+
+ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""Passes of an interlaced picture: first column and row, and their steps (PNG, third edition, 8.2).
+"""
+
+CHECKSUM_BYTES: Final = 4
+"""Adler-32 at the end of the samples (RFC 1950, 2.2), and CRC-32 at the end of a chunk."""
+
+CHUNK_HEAD_BYTES: Final = 8
+"""Length and name (PNG, third edition, 5.3)."""
 
 CONTROL: Final = b"fcTL"
 DISPOSAL_AT: Final = 28
@@ -75,58 +111,126 @@ PRESET_DICTIONARY: Final = 0x20
 
 
 class Chunks(PngImagePlugin.PngStream):
-    """Pillow's reader of chunks, with those of HDR, and without the texts that nothing here reads.
+    """Pillow's reader of chunks, with those of HDR, for which ancillary chunks are optional.
 
-    Pillow would keep 64 million characters of them, with up to four bytes each.
+    A chunk with a wrong checksum or content is ignored. `notes` say which. `pixel_bits` is the
+    number of bits in a pixel.
     """
+
+    def __init__(self, fp: IO[bytes]) -> None:
+        super().__init__(fp)
+        self.notes: list[str] = []
+        self.pixel_bits = 0
 
     def chunk_cICP(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the colour's code points; the first chunk counts."""
-        data = self._skip(length)
+        data = self._exactly(4, length)
         if (numbers := from_png(data)) is not None:
             self.im_info.setdefault("cicp", numbers)
         return data
 
     def chunk_cLLI(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the luminance of the brightest pixel, in 0.0001 cd/m²."""
-        data = self._skip(length)
+        data = self._exactly(8, length)
         if brightest := int.from_bytes(data[:4]):
             self.im_info["peak"] = brightest / 10_000
         return data
 
     def chunk_mDCV(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the luminance of the screen that the picture was made on, the same way."""
-        data = self._skip(length)
+        data = self._exactly(24, length)
         if brightest := int.from_bytes(data[16:20]):
             self.im_info.setdefault("peak", brightest / 10_000)
         return data
 
-    def chunk_tEXt(self, pos: int, length: int) -> bytes:  # noqa: N802 - Pillow's name
-        """Read a text."""
-        return super().chunk_tEXt(pos, length) if self._is_kept() else self._skip(length)
+    def read(self) -> tuple[bytes, int, int]:
+        """Read a chunk's name, position and length. Raises SyntaxError where there is no chunk."""
+        try:
+            return super().read()
+        except SyntaxError:
+            raise SyntaxError("there is no chunk where one should begin") from None
 
-    def chunk_zTXt(self, pos: int, length: int) -> bytes:  # noqa: N802
-        """Read a compressed text."""
-        return super().chunk_zTXt(pos, length) if self._is_kept() else self._skip(length)
+    def call(self, cid: bytes, pos: int, length: int) -> bytes:
+        """Read a chunk's content, and return it if the chunk is critical.
 
-    def chunk_iTXt(self, pos: int, length: int) -> bytes:  # noqa: N802
-        """Read a text with a language."""
-        return super().chunk_iTXt(pos, length) if self._is_kept() else self._skip(length)
-
-    def _is_kept(self) -> bool:
+        Raises EOFError where the pixels begin, or the file ends.
+        """
+        if cid in (b"fcTL", b"fdAT") and self.im_n_frames is None:
+            return self._skip(length)  # without acTL, there is no animation
+        if not cid[0] & ANCILLARY or cid == b"fdAT" or (cid == b"fcTL" and self.im_tile):
+            return super().call(cid, pos, length)
         file: Any = self.fp
-        start = file.tell()
-        keyword = file.read(MAX_KEYWORD_BYTES + 1).partition(b"\0")[0]
-        file.seek(start)
-        return keyword in KEPT_TEXTS
+        body = file.read(length)
+        end = pos + len(body)
+        checksum = zlib.crc32(body, zlib.crc32(cid)).to_bytes(CHECKSUM_BYTES)
+        del body  # it is read again below, and may be large
+        if file.read(CHECKSUM_BYTES) != checksum:
+            self._ignore(cid, "its checksum is wrong")
+        elif self._is_read(cid):
+            file.seek(pos)
+            try:
+                super().call(cid, pos, length)
+            except DECODER_ERRORS:
+                self._ignore(cid, "its content is invalid")
+        file.seek(end)
+        return b""
 
-    def _skip(self, length: int) -> bytes:
-        """Return the chunk's bytes, for its checksum. Raises OSError where it is cut off."""
+    def _is_read(self, cid: bytes) -> bool:
+        """Whether the content of an ancillary chunk counts. After the pixels, only EXIF does."""
+        if cid in UNREAD or (self.im_tile and cid != b"eXIf"):
+            return False
+        return hasattr(self, f"chunk_{cid.decode('ascii')}")
+
+    def crc(self, cid: bytes, data: bytes) -> None:
+        """Verify the checksum of a critical chunk. Raises SyntaxError where it is wrong."""
+        file: Any = self.fp
+        checksum = file.read(CHECKSUM_BYTES)
+        wanted = zlib.crc32(data, zlib.crc32(cid)).to_bytes(CHECKSUM_BYTES)
+        if not cid[0] & ANCILLARY and checksum != wanted:
+            raise SyntaxError(f"the checksum of the chunk {cid.decode('ascii')} is wrong")
+
+    def chunk_IHDR(self, pos: int, length: int) -> bytes:  # noqa: N802 - Pillow's name
+        """Read the header."""
+        body = super().chunk_IHDR(pos, length)
+        self.pixel_bits = body[8] * CHANNELS.get(body[9], 0)
+        return body
+
+    def chunk_tRNS(self, pos: int, length: int) -> bytes:  # noqa: N802
+        """Read the transparency. Raises ValueError where its length is wrong (11.3.1.1)."""
+        palette = len(self.im_palette[1]) // CHANNELS[2] if self.im_palette else 0
+        lengths = range(1, palette + 1) if self.im_mode == "P" else TRNS_BYTES.get(self.im_mode, ())
+        if length not in lengths:
+            raise ValueError("the length does not fit the colour type")
+        return super().chunk_tRNS(pos, length)
+
+    def chunk_CgBI(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
+        """Refuse Apple's variant of PNG."""
+        raise UnsupportedImage(
+            "Unsupported kind of PNG: optimised for iOS (CgBI). Convert the image to plain PNG and "
+            "upload it again."
+        )
+
+    def _exactly(self, size: int, length: int) -> bytes:
+        """Read a chunk's content. Raises ValueError where it has not `size` bytes."""
+        if length != size:
+            raise ValueError("its length is wrong")
         file: Any = self.fp
         data: bytes = file.read(length)
-        if len(data) < length:
-            raise OSError("Truncated File Read")
         return data
+
+    def _skip(self, length: int) -> bytes:
+        """Skip the content of a chunk."""
+        file: Any = self.fp
+        file.seek(length, io.SEEK_CUR)
+        return b""
+
+    def _ignore(self, cid: bytes, why: str) -> None:
+        """Go on as if the chunk were not there. A broken animation is a still."""
+        if cid in (b"acTL", b"fcTL"):
+            self.im_n_frames = None
+            self.im_info.pop("bbox", None)
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(f"the chunk {cid.decode('ascii')} was ignored: {why}")
 
 
 PngImagePlugin.PngStream = Chunks  # type: ignore[misc]
@@ -138,6 +242,8 @@ class PngFile(PngImagePlugin.PngImageFile):
     Frames of an APNG are drawn here where Pillow's own way is wrong: it draws over the still that
     is no frame, clears to black where there is no alpha, mixes samples that are half transparent
     with a canvas that is, and undoes a frame to what it has drawn over itself.
+
+    `notes` say what was ignored of a damaged file.
     """
 
     composes = False
@@ -155,17 +261,30 @@ class PngFile(PngImagePlugin.PngImageFile):
         if self.composes and frame == 1 and self.default_image:
             self._prev_im = Image.new("RGBA", self.size, CLEAR).im
 
+    def _open(self) -> None:
+        self.notes: list[str] = []
+        super()._open()
+        stream: Any = self.png
+        self.notes += stream.notes
+        stream.notes = self.notes
+
     def load_prepare(self) -> None:
         """Begin a frame. Each frame has a zlib stream of its own."""
+        interlaced = bool(self.info.get("interlace"))
         if self.composes:
             self._mode = self._stored_mode
             self._im = None
             if self.palette:
                 self.palette.dirty = 1  # the new picture has none yet
         super().load_prepare()
+        stream: Any = self.png
+        left, top, right, bottom = self.tile[0].extents or (0, 0, *self.size)
         # The generator must not refer to the image: a reference cycle would keep the pixels in
         # memory until the next garbage collection.
-        self._parts = uncompressed()
+        self._samples = Samples(
+            sample_bytes((right - left, bottom - top), stream.pixel_bits, interlaced=interlaced)
+        )
+        self._parts = uncompressed(self._samples)
 
     def load_read(self, read_bytes: int) -> bytes:  # noqa: ARG002 - Pillow passes it
         """Return the next part of the frame's samples, of any size; empty at the end.
@@ -174,19 +293,24 @@ class PngFile(PngImagePlugin.PngImageFile):
         """
         part = next(self._parts)
         while not part:
-            data = super().load_read(READ_BYTES)
+            try:
+                data = super().load_read(READ_BYTES)
+            except (struct.error, SyntaxError):
+                data = b""  # the file ends here, or what follows is no chunk
             part = self._parts.send(data)
             if not data:
                 break
+        if self._samples.fault:
+            self._accept(self._samples)
         return part
 
     def load_end(self) -> None:
         """End a frame, and draw it over those before it."""
         if not self.composes:
-            super().load_end()
+            self._read_end()
             return
         below, self._prev_im = self._prev_im, None  # Pillow draws over it, if it is there
-        super().load_end()
+        self._read_end()
         self._draw(below)
 
     def _draw(self, below: Any) -> None:
@@ -212,47 +336,147 @@ class PngFile(PngImagePlugin.PngImageFile):
         self.im = canvas.im
         self._mode = "RGBA"
 
+    def _accept(self, samples: "Samples") -> None:
+        """Note what is wrong at the end of the samples. Raises OSError where they are damaged."""
+        file: Any = self.fp
+        if samples.checksum and not pixels_are_intact(file.getvalue(), samples.adler_bytes):
+            raise OSError("the pixels are damaged: their checksums are wrong")
+        self.notes.append(samples.fault)
+        samples.fault = ""
 
-def uncompressed() -> Generator[bytes, bytes]:
+    def _read_end(self) -> None:
+        """Finish the frame: read the chunks that follow it."""
+        file: Any = self.fp
+        try:
+            super().load_end()
+        except DECODER_ERRORS:
+            if self.is_animated:
+                raise
+            self.notes.append("the end of the file is damaged, and all rows are there")
+            return
+        frame_follows = self.png is not None and bool(self.png.queue)
+        file.seek(-CHECKSUM_BYTES, io.SEEK_CUR)
+        if file.read(CHECKSUM_BYTES) != b"IEND" and not frame_follows:
+            self.notes.append("the end of the file is missing, and all rows are there")
+
+
+class Samples:
+    """What is known of a stream of samples while it is inflated.
+
+    `expected` and `count` are numbers of bytes. At the end, `fault` says what is wrong although all
+    samples are there, and `checksum` is the wrong one, if that is it.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.count = 0
+        self.adler = 1
+        self.fault = ""
+        self.checksum = b""
+
+    def add(self, samples: bytes) -> None:
+        """Count the samples, and continue their checksum."""
+        self.count += len(samples)
+        self.adler = isal_zlib.adler32(samples, self.adler)
+
+    def end(self, checksum: bytes) -> bytes:
+        """Return the right checksum. Raises OSError where samples are missing."""
+        if self.count < self.expected:
+            raise OSError(f"only {100 * self.count // self.expected} % of the rows are there")
+        if len(checksum) < CHECKSUM_BYTES:
+            self.fault = "the end of the pixels is missing, and all rows are there"
+        elif checksum != self.adler_bytes:
+            self.fault = "the checksum of the pixels is wrong, and all rows are there"
+            self.checksum = checksum
+        return self.adler_bytes
+
+    @property
+    def adler_bytes(self) -> bytes:
+        """The right checksum, as it is stored."""
+        return self.adler.to_bytes(CHECKSUM_BYTES)
+
+
+def sample_bytes(size: PixelSize, pixel_bits: int, *, interlaced: bool) -> int:
+    """Return how many bytes the samples of a picture have, with the filter of each row."""
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for column, row, across, down in passes:
+        columns = max(0, -(-(size[0] - column) // across))
+        rows = max(0, -(-(size[1] - row) // down))
+        if columns:
+            total += rows * (1 + -(-columns * pixel_bits // 8))
+    return total
+
+
+def pixels_are_intact(data: bytes, adler: bytes) -> bool:
+    """Whether the checksums of the chunks prove that the pixels are as they were written.
+
+    The checksum of the samples (Adler-32) is wrong, and should be `adler`. Either it was written
+    wrong, and all chunks of pixels are right; or it is damaged itself, and the only wrong chunk is
+    right once it ends with `adler`.
+    """
+    view = memoryview(data)  # no copies
+    wrong = []
+    at = len(MAGIC)
+    while len(head := data[at : at + CHUNK_HEAD_BYTES]) == CHUNK_HEAD_BYTES:
+        end = at + CHUNK_HEAD_BYTES + int.from_bytes(head[:4])
+        checksum = int.from_bytes(view[end : end + CHECKSUM_BYTES])
+        if head[4:] in (b"IDAT", b"fdAT") and zlib.crc32(view[at + 4 : end]) != checksum:
+            wrong.append((view[at + 4 : end - CHECKSUM_BYTES], checksum))
+        at = end + CHECKSUM_BYTES
+    return not wrong or (
+        len(wrong) == 1 and zlib.crc32(adler, zlib.crc32(wrong[0][0])) == wrong[0][1]
+    )
+
+
+def uncompressed(seen: Samples) -> Generator[bytes, bytes]:
     """Convert a zlib stream, sent in parts, into one without compression.
 
-    Yields empty bytes to ask for the next part. The caller sends empty bytes at the end. The
-    checksum is passed on unchanged. So is a whole stream that begins with any but a plain header.
-    Raises OSError for data that cannot be inflated.
+    Yields empty bytes to ask for the next part. The caller sends empty bytes at the end. A missing
+    or wrong checksum is replaced by the right one, which `seen` reports. A whole stream that begins
+    with any but a plain header is passed on unchanged. Raises OSError where samples are missing.
     """
     head = yield b""
     while len(head) < len(ZLIB_HEADER) and (data := (yield b"")):
         head += data
     if _is_plain(head[: len(ZLIB_HEADER)]):
         yield ZLIB_HEADER
-        yield from _blocks(head[len(ZLIB_HEADER) :])
+        yield from _blocks(head[len(ZLIB_HEADER) :], seen)
     else:
         yield head
     while True:
         yield (yield b"")
 
 
-def _blocks(data: bytes) -> Generator[bytes, bytes]:
+def _blocks(data: bytes, seen: Samples) -> Generator[bytes, bytes]:
     """Yield the blocks of the deflate stream that begins with `data`, its end included."""
     inflater = isal_zlib.decompressobj(-isal_zlib.MAX_WBITS)
-    # One block is kept back until it is known whether the stream ends with it. Pillow verifies the
-    # checksum only when it arrives together with the last samples.
-    kept = b""
+    # One block is kept back until more samples or the end are known. Pillow verifies the checksum
+    # only when it arrives together with the last samples.
+    kept = checksum = b""
+    ended = False
     while True:
         try:
             samples = inflater.decompress(data, BLOCK_BYTES)
-        except INFLATE_ERROR as error:
-            raise OSError(f"broken data stream: {error}") from error
-        block = _block(samples) if samples else b""
+        except INFLATE_ERROR:
+            break
+        if samples:
+            seen.add(samples)
+            if kept:
+                yield kept
+            kept = _block(samples)
         if inflater.eof:
-            yield kept + block + LAST_BLOCK + inflater.unused_data
-            return
+            checksum = inflater.unused_data[:CHECKSUM_BYTES]
+            while len(checksum) < CHECKSUM_BYTES and (data := (yield b"")):
+                checksum = (checksum + data)[:CHECKSUM_BYTES]
+            break
         data = inflater.unconsumed_tail
-        kept, block = (block, kept) if data else (b"", kept + block)
-        if block:
-            yield block
-        if not data:
+        if not data and len(samples) < BLOCK_BYTES:
+            if ended:
+                break
             data = yield b""
+            ended = not data
+    yield kept + LAST_BLOCK + seen.end(checksum)
 
 
 def _block(samples: bytes) -> bytes:
