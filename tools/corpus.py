@@ -42,12 +42,14 @@ INPUT, OUTPUT = "corpus-input", "corpus-output"
 CORRECTED: Final = {
     "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
     "image-rs+image/tests/bad/tiff/TODO hpredict_cmyk.tiff": "thumbnail",
+    "image-rs+image/tests/images/bmp/images/V3_A4_R4_G4_B4.bmp": "thumbnail",
     "pnggroup+libpng/contrib/testpngs/crashers/badadler.png": "thumbnail",
 }
 """Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
 bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large.
 hpredict_cmyk.tiff is a valid CMYK picture with alpha, which Pillow alone cannot read. All pixels of
-badadler.png are there, and browsers show it: only the checksum at their end is wrong."""
+badadler.png are there, and browsers show it: only the checksum at their end is wrong. The BMP is
+valid, and has four bits for each sample."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",

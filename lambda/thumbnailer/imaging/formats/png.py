@@ -57,6 +57,16 @@ third edition, 5.4)."""
 MAX_NOTES: Final = 3
 """How many damaged chunks are named in the log. A file may have any number."""
 
+LENGTHS: Final = {
+    b"cICP": 4,
+    b"cHRM": 32,
+    b"cLLI": 8,
+    b"gAMA": 4,
+    b"mDCV": 24,
+    b"sRGB": 1,
+}
+"""Bytes of the chunks that describe colour (PNG, third edition, 11.3.2)."""
+
 CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel, by colour type (PNG, third edition, 11.2.1)."""
 
@@ -124,21 +134,21 @@ class Chunks(PngImagePlugin.PngStream):
 
     def chunk_cICP(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the colour's code points; the first chunk counts."""
-        data = self._exactly(4, length)
+        data = self._content(length)
         if (numbers := from_png(data)) is not None:
             self.im_info.setdefault("cicp", numbers)
         return data
 
     def chunk_cLLI(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the luminance of the brightest pixel, in 0.0001 cd/m²."""
-        data = self._exactly(8, length)
+        data = self._content(length)
         if brightest := int.from_bytes(data[:4]):
             self.im_info["peak"] = brightest / 10_000
         return data
 
     def chunk_mDCV(self, pos: int, length: int) -> bytes:  # noqa: ARG002, N802
         """Read the luminance of the screen that the picture was made on, the same way."""
-        data = self._exactly(24, length)
+        data = self._content(length)
         if brightest := int.from_bytes(data[16:20]):
             self.im_info.setdefault("peak", brightest / 10_000)
         return data
@@ -166,6 +176,8 @@ class Chunks(PngImagePlugin.PngStream):
         del body  # it is read again below, and may be large
         if file.read(CHECKSUM_BYTES) != checksum:
             self._ignore(cid, "its checksum is wrong")
+        elif length != LENGTHS.get(cid, length):
+            self._ignore(cid, "its length is wrong")
         elif self._is_read(cid):
             file.seek(pos)
             try:
@@ -210,10 +222,8 @@ class Chunks(PngImagePlugin.PngStream):
             "upload it again."
         )
 
-    def _exactly(self, size: int, length: int) -> bytes:
-        """Read a chunk's content. Raises ValueError where it has not `size` bytes."""
-        if length != size:
-            raise ValueError("its length is wrong")
+    def _content(self, length: int) -> bytes:
+        """Read the content of a chunk."""
         file: Any = self.fp
         data: bytes = file.read(length)
         return data
