@@ -147,7 +147,10 @@ def chromium() -> Iterator[Callable[[bytes], Image.Image | None]]:
             if route.request.url == ADDRESS:
                 route.fulfill(body="<!doctype html>", content_type="text/html")
             else:
-                route.fulfill(body=body, content_type="application/octet-stream")
+                # Chromium recognises all formats by their content, except SVG.
+                is_svg = b"<svg" in body[:4096]
+                kind = "image/svg+xml" if is_svg else "application/octet-stream"
+                route.fulfill(body=body, content_type=kind)
 
         page.route("**/*", answer)
         page.goto(ADDRESS)
