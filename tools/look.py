@@ -63,10 +63,10 @@ async ([name, most]) => {
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/png").split(",")[1];
+  try { return canvas.toDataURL("image/png").split(",")[1]; } catch { return null; }
 }
 """
-"""Draws the file of this name; null where Chromium cannot show it."""
+"""Draws the file of this name; null where Chromium cannot show it, or does not let it be read."""
 
 app = new_app()
 
