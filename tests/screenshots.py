@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-import chromium
+from tools import browser as chromium
 from console_server import address, serving
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect

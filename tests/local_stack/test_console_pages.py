@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import chromium
+from tools import browser as chromium
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from console_server import address, serving

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import chromium
+from tools import browser as chromium
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest

@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium or Chrome, if one is installed."""
+"""A real browser: Chromium or Chrome, if one is installed."""
 
 import os
 import shutil
