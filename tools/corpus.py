@@ -41,9 +41,16 @@ INPUT, OUTPUT = "corpus-input", "corpus-output"
 
 CORRECTED: Final = {
     "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
+    "imgproxy+imgproxy/testdata/test1.drop-shadow.fixed.svg": "thumbnail",
+    "imgproxy+imgproxy/testdata/test1.svg": "thumbnail",
+    "libvips+libvips/test/test-suite/images/blankpage.svg": "thumbnail",
+    "libvips+libvips/test/test-suite/images/logo.svg": "thumbnail",
+    "link-u+avif-sample-images/plum-blossom.svg": "thumbnail",
+    "lovell+sharp/test/fixtures/struct-image-04-t.svg": "thumbnail",
 }
 """Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
-bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large."""
+bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large. SVG is
+drawn since the table was written."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",
