@@ -14,10 +14,8 @@ from thumbnailer.imaging.sniff import describe
 UNSUPPORTED = {
     b"\xff\x0a\xfa\x7f": "JPEG XL",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
-    b"<svg xmlns='http://www.w3.org/2000/svg'/>": "SVG",
-    b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- drawn --><svg>": "SVG",
-    "\ufeff<svg>".encode("utf-16-le"): "SVG",
     b"<!DOCTYPE html><html>": "HTML",
+    b"<html><svg xmlns='http://www.w3.org/2000/svg'/></html>": "HTML",
     b"8BPS\0\1": "Photoshop",
     b"%PDF-1.7": "PDF",
     b"PK\x03\x04\x14\0": "ZIP",

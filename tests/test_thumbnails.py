@@ -220,7 +220,7 @@ def test_pixels_are_averaged_and_not_sampled() -> None:
     [
         (b"", CorruptImage),
         (b"hello, I am text\n", UnsupportedImage),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedImage),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", CorruptImage),
         (b"%PDF-1.7", UnsupportedImage),
         (b"\xff\xd8\xff", CorruptImage),
         (b"\x89PNG\r\n\x1a\n", CorruptImage),

@@ -44,12 +44,18 @@ CORRECTED: Final = {
     "image-rs+image/tests/bad/tiff/TODO hpredict_cmyk.tiff": "thumbnail",
     "image-rs+image/tests/images/bmp/images/V3_A4_R4_G4_B4.bmp": "thumbnail",
     "pnggroup+libpng/contrib/testpngs/crashers/badadler.png": "thumbnail",
+    "imgproxy+imgproxy/testdata/test1.drop-shadow.fixed.svg": "thumbnail",
+    "imgproxy+imgproxy/testdata/test1.svg": "thumbnail",
+    "libvips+libvips/test/test-suite/images/blankpage.svg": "thumbnail",
+    "libvips+libvips/test/test-suite/images/logo.svg": "thumbnail",
+    "link-u+avif-sample-images/plum-blossom.svg": "thumbnail",
+    "lovell+sharp/test/fixtures/struct-image-04-t.svg": "thumbnail",
 }
 """Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
 bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large.
 hpredict_cmyk.tiff is a valid CMYK picture with alpha, which Pillow alone cannot read. All pixels of
 badadler.png are there, and browsers show it: only the checksum at their end is wrong. The BMP is
-valid, and has four bits for each sample."""
+valid, and has four bits for each sample. SVG is drawn since the table was written."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",

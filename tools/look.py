@@ -167,9 +167,7 @@ def chromium() -> Iterator[Callable[[bytes], Image.Image | None]]:
         yield draw
 
 
-def compare(
-    path: Path, name: str, draw: Callable[[bytes], Image.Image | None], kept: Path
-) -> Seen:
+def compare(path: Path, name: str, draw: Callable[[bytes], Image.Image | None], kept: Path) -> Seen:
     """Compare one file, and keep its pictures as `kept` with a suffix of its own each."""
     data = path.read_bytes()
     theirs = draw(data)

@@ -56,7 +56,7 @@ RIFF: Final = {
     b"WAVE": "a WAV recording",
 }
 
-MARKUP: Final = ((b"<svg", "an SVG image"), (b"<html", "an HTML page"), (b"<?xml", "an XML file"))
+MARKUP: Final = ((b"<html", "an HTML page"), (b"<?xml", "an XML file"))
 MARKUP_BYTES: Final = 4096
 """Bytes of a file in which markup is searched, because comments may come first."""
 

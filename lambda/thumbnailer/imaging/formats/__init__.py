@@ -21,6 +21,7 @@ FORMATS: Final = (
     "jpeg2000",
     "bmp",
     "ico",
+    "svg",
 )
 """Modules of this package, the most frequent first. Each is imported when a file needs it."""
 
