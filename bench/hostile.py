@@ -98,7 +98,7 @@ def attacks(
 
     Raises CommandError where the photo gets no thumbnails, or a failed file no message.
     """
-    process_one(emulator, photo, s3)
+    _process(emulator, photo, s3)
     for name, make in wanted:
         upload = Photo(Path(name).name, make(), 0, 0)
         s3.copy(upload, [upload.key])
@@ -123,7 +123,19 @@ def attacks(
             round(seconds, 1),
             seconds * price + attempts * PRICES["lambda_request"],
         )
-        process_one(emulator, photo, s3)
+        _process(emulator, photo, s3)
+
+
+def _process(emulator: RuntimeEmulator, photo: Photo, s3: LocalS3) -> None:
+    """Process a photo, with the retries of Lambda: the machine may be busy."""
+    for attempt in range(1, RETRIED + 1):
+        try:
+            process_one(emulator, photo, s3)
+        except CommandError:
+            if attempt == RETRIED:
+                raise
+        else:
+            return
 
 
 def table(found: Iterable[Attack]) -> str:

@@ -17,7 +17,7 @@ from image_pipeline.local.tools import TOOLS
 
 pytestmark = pytest.mark.local_stack
 
-TIMEOUT_S = 12
+TIMEOUT_S = 20
 """The time-out of the function. By default it is 30 s, which makes this test longer."""
 
 PHOTO = drawn_photo(200_000)
