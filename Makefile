@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -61,6 +61,9 @@ audit: validate ## Run `make validate` and the security rules of cdk-nag and ruf
 	rm -rf .tools/nag && mkdir -p .tools/nag
 	python tests/template.py .tools/nag 2>/dev/null
 	.tools/npm/node scripts/cdk_nag.mjs .tools/nag/*.json
+
+look: $(DEV) chromium ## Compare thumbnails of real images (CASES=FOLDER) with what Chromium shows
+	python -m tools.look $${CASES:+"$$CASES"}
 
 corpus: $(DEV) ## Process real images (CASES=TABLE.tsv) with the handler and write a contact sheet
 	python -m tools.corpus $${CASES:+--cases "$$CASES"}

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tools import browser as chromium
 from console_server import address, serving
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -18,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from image_pipeline.local import samples
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_port
+from tools import browser as chromium
 
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "img"
 DESKTOP, PHONE = (1100, 860), (390, 844)

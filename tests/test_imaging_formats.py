@@ -51,13 +51,16 @@ def sample(kind: str) -> bytes:
 
 # --- input formats ------------------------------------------------------------------------------
 def test_the_registry_has_every_module_that_defines_a_format() -> None:
-    """No format is forgotten in FORMATS, and each one has a sample in this file."""
+    """No format is forgotten in FORMATS, and each one has a sample in this file.
+
+    Pillow cannot write SVG: test_svg.py has its samples.
+    """
     names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
     defining = [
         name for name in names if hasattr(import_module(f"{formats.__name__}.{name}"), "FORMAT")
     ]
     assert sorted(FORMATS) == sorted(defining)
-    assert set(FORMATS) == {kind.partition(",")[0] for kind in FILES}
+    assert set(FORMATS) == {kind.partition(",")[0] for kind in FILES} | {"svg"}
 
 
 @every_format

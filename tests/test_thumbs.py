@@ -138,7 +138,7 @@ def test_an_unsupported_file_fails_if_it_was_named_or_has_the_name_of_an_image(
     """Any other unsupported file in a folder is skipped."""
     out = album.parent / "out"
     assert home.json("thumbs", album / "notes.txt", "--out", out, code=1)["counts"]["failed"] == 1
-    (album / "page.html").write_text("<html/>")
+    (album / "drawing.psd").write_text("8BPS")
     done = home.json("thumbs", album, "--out", out, code=1)
     assert (done["counts"]["failed"], done["counts"]["skipped"]) == (1, 1)
 

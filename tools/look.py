@@ -1,8 +1,8 @@
 """Thumbnails beside Chromium's own pictures: `make look`.
 
 Chromium draws each file on a canvas, in sRGB. Its picture and the thumbnail are scaled to the same
-small size, where the noise of a lossy thumbnail has gone, and compared: colour difference CIEDE2000,
-alpha, and the ratio of the sides.
+small size, where the noise of a lossy thumbnail has gone, and compared: the difference of colour
+(CIEDE2000), alpha, and the ratio of the sides.
 """
 
 import base64
@@ -210,7 +210,7 @@ def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def differences(one: Image.Image, other: Image.Image) -> tuple[Any, Any]:
     """Return CIEDE2000 and the difference of alpha (0 to 255) of each pixel, on white and black."""
-    from skimage import color  # type: ignore[import-untyped]  # noqa: PLC0415 - takes a second
+    from skimage import color  # noqa: PLC0415 - takes a second
 
     colours = []
     for background in ("white", "black"):
@@ -219,7 +219,7 @@ def differences(one: Image.Image, other: Image.Image) -> tuple[Any, Any]:
             shown = Image.new("RGBA", picture.size, background)
             shown.alpha_composite(picture)
             labs.append(color.rgb2lab(np.asarray(shown.convert("RGB"))))
-        colours.append(color.deltaE_ciede2000(*labs))
+        colours.append(color.deltaE_ciede2000(*labs))  # type: ignore[no-untyped-call]
     alphas = [np.asarray(picture.getchannel("A"), float) for picture in (one, other)]
     return np.maximum(*colours), abs(alphas[0] - alphas[1])
 
@@ -247,7 +247,8 @@ STYLE: Final = """
 :root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif }
 article { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1rem;
   border-top: 1px solid #8884; padding: .5rem }
-img { max-width: 100%; background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
+img { max-width: 100%;
+  background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
 .outlier { background: #f004 }
 body:has(#only:checked) article:not(.outlier) { display: none }
 """

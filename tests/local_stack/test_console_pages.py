@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from tools import browser as chromium
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from console_server import address, serving
@@ -17,6 +16,7 @@ from serving import client, until
 
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
+from tools import browser as chromium
 
 pytestmark = [
     pytest.mark.local_stack,

@@ -21,7 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from tools import browser as chromium
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -34,6 +33,7 @@ from serving import client, create_function, invoke, ministack
 
 from image_pipeline.ports import HOST
 from image_pipeline.stack.aws import Aws
+from tools import browser as chromium
 
 pytestmark = pytest.mark.local_stack
 

@@ -7,6 +7,7 @@ nested references and filters may take any time and memory.
 
 import io
 import re
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
@@ -85,10 +86,8 @@ def recognise(data: bytes) -> bool:
         raise StopIteration
 
     parser.StartElementHandler = stop
-    try:
+    with suppress(StopIteration, expat.ExpatError, ValueError):
         parser.Parse(data[:HEAD_BYTES])
-    except (StopIteration, expat.ExpatError, ValueError):
-        pass
     return bool(found) and found[0].rpartition(" ")[2] == "svg"
 
 
