@@ -88,6 +88,16 @@ def test_the_first_element_makes_an_svg(data: bytes) -> None:
     assert identify(data) == "SVG"
 
 
+@pytest.mark.parametrize("encoding", ["UTTTF-8", "idna", "hex", "zlib", "punycode"])
+def test_an_encoding_that_is_none_of_a_text_is_refused(encoding: str) -> None:
+    """Python does not know it, or it is not one of characters."""
+    data = f'<?xml version="1.0" encoding="{encoding}"?><svg/>'.encode()
+    with pytest.raises(PermanentError):
+        thumbnails_of(data)
+    with pytest.raises(ValueError, match=r"codec|encoding"):
+        svg.SvgFile(svg.io.BytesIO(data))
+
+
 @pytest.mark.parametrize("data", [b"<html><svg/></html>", b"<?xml version='1.0'?>", b"a <svg/>"])
 def test_other_markup_is_no_svg(data: bytes) -> None:
     """A page that contains a drawing is a page."""

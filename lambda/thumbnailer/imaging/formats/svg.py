@@ -66,7 +66,10 @@ class SvgFile(ImageFile.ImageFile):
         data = file.read()
         if len(data) > MAX_BYTES:
             raise ImageTooLarge(f"An SVG of {len(data):,} bytes: at most {MAX_BYTES:,} are drawn.")
-        root = ET.fromstring(data)  # noqa: S314 - expat resolves no external entity
+        try:
+            root = ET.fromstring(data)  # noqa: S314 - expat resolves no external entity
+        except LookupError as error:
+            raise ValueError(str(error)) from error  # an unknown encoding
         self.notes = [TEXT_IS_LEFT_OUT] if _make_harmless(root) else []
         self.svg = ET.tostring(root, encoding="unicode")
         self._size = size_of(root)
@@ -86,7 +89,7 @@ def recognise(data: bytes) -> bool:
         raise StopIteration
 
     parser.StartElementHandler = stop
-    with suppress(StopIteration, expat.ExpatError, ValueError):
+    with suppress(StopIteration, expat.ExpatError, ValueError, LookupError):  # of an encoding
         parser.Parse(data[:HEAD_BYTES])
     return bool(found) and found[0].rpartition(" ")[2] == "svg"
 
