@@ -142,6 +142,20 @@ def test_a_hostile_drawing_is_refused(kind: str) -> None:
             make_thumbnails(data, specs, 512, 60.0)
 
 
+def test_a_panic_of_the_decoder_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no Exception in Python, and would end a worker of `thumbs` with a traceback."""
+
+    class PanicException(BaseException):
+        """As in Rust."""
+
+    def panic(**_: object) -> bytes:
+        raise PanicException
+
+    monkeypatch.setattr(svg.resvg_py, "svg_to_bytes", panic)
+    with pytest.raises(CorruptImage, match="resvg cannot draw it"):
+        thumbnails_of(drawing())
+
+
 @given(st.text("<>svg/!-?xml &;\"'=[]DOCTYPE", max_size=200))
 def test_any_text_is_recognised_or_not(text: str) -> None:
     """Recognising never fails."""

@@ -52,6 +52,9 @@ LENGTH: Final = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", re.IG
 EMBEDDED: Final = ("#", "data:image/png", "data:image/jpeg", "data:image/gif", "data:image/webp")
 """How references begin that stay inside the file."""
 
+PANIC: Final = "PanicException"
+"""What a fault in Rust raises, which is no Exception (https://pyo3.rs, "Error handling")."""
+
 TEXT_IS_LEFT_OUT: Final = "the text of the drawing was left out: there are no fonts"
 
 
@@ -160,9 +163,14 @@ def orientation(_image: ImageFile.ImageFile) -> int:
 def decode(image: ImageFile.ImageFile, size: PixelSize, _scale: int) -> tuple[Image.Image, Box]:
     """See Format. The picture has the thumbnail's size already."""
     assert isinstance(image, SvgFile)  # noqa: S101 - open_svg made it
-    png = resvg_py.svg_to_bytes(
-        svg_string=image.svg, width=size[0], height=size[1], dpi=DPI, skip_system_fonts=True
-    )
+    try:
+        png = resvg_py.svg_to_bytes(
+            svg_string=image.svg, width=size[0], height=size[1], dpi=DPI, skip_system_fonts=True
+        )
+    except BaseException as error:
+        if type(error).__name__ == PANIC:
+            raise ValueError("resvg cannot draw it") from None
+        raise
     picture = PngImagePlugin.PngImageFile(io.BytesIO(png))
     picture.load()
     return picture, (0, 0, *picture.size)
