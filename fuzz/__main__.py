@@ -44,10 +44,10 @@ PROGRESS_SECONDS: Final = 10
 """Between two lines of progress."""
 
 CHECK_SECONDS: Final = 0.5
-"""Between two looks at the CPU time of a process."""
+"""Between two readings of a process's CPU time."""
 
 OVERTIME: Final = 2.0
-"""A process is stopped if its case takes so many times the CPU time that it may: an assumption."""
+"""How far a case may exceed its CPU time before its process is stopped: a factor, an assumption."""
 
 MAX_SLEEP_SECONDS: Final = 60.0
 """Of a process that gains no CPU time: an assumption. However busy a machine is, a process that can

@@ -517,7 +517,7 @@ def test_a_webp_whose_picture_is_cut_off_stays_corrupt(name: str) -> None:
             made(riff(cut, size))
 
 
-def test_the_copy_of_a_mended_webp_is_counted() -> None:
+def test_the_copy_of_a_corrected_webp_is_counted() -> None:
     """The estimate has one more copy of the file than for a sound one."""
     data = WEBPS["lossy"]()
     webp = load("webp")

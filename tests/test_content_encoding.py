@@ -56,7 +56,7 @@ def test_more_than_the_memory_allows_is_refused() -> None:
 
 
 def test_truncated_and_damaged_gzip_are_corrupt() -> None:
-    """Any cut, and a wrong checksum, are told apart in words."""
+    """Any cut, and a wrong checksum, have different messages."""
     data = gzip.compress(jpeg())
     for end in (2, 9, 10, 100, len(data) - 1):
         with pytest.raises(CorruptImage, match="truncated"):

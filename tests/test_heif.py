@@ -135,7 +135,7 @@ def test_a_crop_that_libheif_refuses_is_made_here(
     reason="libheif 1.23.0 in pi-heif 1.4.0: https://github.com/strukturag/libheif/issues/1856",
 )
 def test_pi_heif_makes_large_crops_itself() -> None:
-    """When this passes, delete CroppedHeifFile and `is_refused`: libheif is mended."""
+    """When this passes, delete CroppedHeifFile and `is_refused`: libheif has fixed it."""
     HeifImageFile(io.BytesIO(heic(crop(60, 40)))).load()
 
 

@@ -154,7 +154,7 @@ def test_a_jpeg_with_missing_rows_is_corrupt_and_says_how_much_is_there(
 
 
 def test_rows_are_counted_in_black_pictures_too() -> None:
-    """What is decoded is told from what is not, although both may be black."""
+    """Decoded rows count, missing ones do not, although both may be black."""
     image = Image.new("RGB", (320, 240))
     image.paste(Image.effect_noise((320, 40), 80), (0, 200))
     data = encoded(image, "JPEG", quality=90)
@@ -249,7 +249,7 @@ def test_a_kind_of_jpeg_that_is_not_decoded_is_unsupported_by_name(marker: int, 
 def test_a_frame_that_is_not_decoded_is_unsupported_by_name(
     at: int, value: bytes, words: str
 ) -> None:
-    """12 bits, a height that is told later, and other numbers of components are valid too."""
+    """12 bits, a height that is stated later, and other numbers of components are valid too."""
     data = bytearray(jpeg())
     start = data.index(SOF) + at
     data[start : start + len(value)] = value

@@ -877,7 +877,7 @@ def test_a_source_that_cannot_be_decoded_fails_permanently(
 REMAKE = Upload("input", KEY, remake=True)
 
 
-def make_differently(monkeypatch: pytest.MonkeyPatch, to_differ: bytes = b"mended") -> None:
+def make_differently(monkeypatch: pytest.MonkeyPatch, to_differ: bytes = b"remade") -> None:
     """Let the same settings make other bytes, as a later version does for some pictures."""
 
     def made(*given: Any) -> Made:
@@ -897,9 +897,9 @@ def make_differently(monkeypatch: pytest.MonkeyPatch, to_differ: bytes = b"mende
     )
 
 
-def mended(pipeline: Pipeline) -> list[bool]:
+def remade(pipeline: Pipeline) -> list[bool]:
     """Whether each thumbnail is one that `make_differently` made."""
-    return [pipeline.output.objects[key][1].endswith(b"mended") for key in THUMBNAILS]
+    return [pipeline.output.objects[key][1].endswith(b"remade") for key in THUMBNAILS]
 
 
 def test_a_remake_writes_current_thumbnails_again(
@@ -910,10 +910,10 @@ def test_a_remake_writes_current_thumbnails_again(
     pipeline.process()
     make_differently(monkeypatch)
     assert pipeline.process() == Skipped("thumbnails are current")
-    assert mended(pipeline) == [False, False]
+    assert remade(pipeline) == [False, False]
     pipeline.requests()
     assert isinstance(pipeline.reconciler().process(REMAKE), Done)
-    assert mended(pipeline) == [True, True]
+    assert remade(pipeline) == [True, True]
     source, output = [("get", KEY), *[("head", KEY)] * 3], [("put", key) for key in THUMBNAILS]
     output += [each for key in THUMBNAILS for each in (("head", key), ("put", key))]
     assert pipeline.requests() == source + output
@@ -967,7 +967,7 @@ def test_a_remake_whose_replies_are_lost_writes_once(
     monkeypatch.setattr(pipeline.output, "put", put)
     pipeline.requests()
     pipeline.reconciler().process(REMAKE)
-    assert mended(pipeline) == [True, True]
+    assert remade(pipeline) == [True, True]
     puts = [key for request, key in pipeline.requests() if request == "put"]
     assert sorted(puts) == sorted(THUMBNAILS * 2)
 

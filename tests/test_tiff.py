@@ -338,7 +338,7 @@ def test_a_tiff_is_decoded_correctly_or_refused_by_name(
     assert named if refused else right
 
 
-MENDED = {
+CORRECTED = {
     "16 bits in planes": Kind("rgb", "u2", planar=True),
     "16 bits in planes, big-endian": Kind("rgb", "u2", planar=True, order=">", compression=LZW),
     "16 bits in planes with alpha": Kind("rgb", "u2", (UNASSOCIATED,), planar=True),
@@ -368,7 +368,7 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize("kind", MENDED.values(), ids=MENDED)
+@pytest.mark.parametrize("kind", CORRECTED.values(), ids=CORRECTED)
 @pytest.mark.parametrize("size", [(37, 29), (300, 150)])
 def test_kinds_that_pillow_reads_wrongly_are_right(kind: Kind, size: tuple[int, int]) -> None:
     """Each is decoded, and not only refused, in one band of rows and in several."""

@@ -63,7 +63,7 @@ def _renumber(parts: list[Part]) -> None:
 def _damage_inflated(body: bytes, rng: random.Random, *, after: bytes | int) -> bytes:
     """Damage what the zlib stream of a chunk contains, or repeat it.
 
-    The stream begins `after` so many bytes, or these ones.
+    The stream begins `after` these bytes, or after this number of bytes.
     """
     start = after if isinstance(after, int) else body.find(after) + len(after)
     inflater = zlib.decompressobj()

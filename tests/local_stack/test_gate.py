@@ -738,7 +738,7 @@ def page_port() -> Iterator[int]:
         server.shutdown()
 
 
-@pytest.mark.skipif(chromium.executable() is None, reason="no Chromium (see tests/chromium.py)")
+@pytest.mark.skipif(chromium.executable() is None, reason="no Chromium (see tools/browser.py)")
 def test_a_real_page_of_another_port_gets_nothing(aws: Aws, page_port: int) -> None:
     """Fetches with and without CORS, and a form, neither read nor change anything."""
     answers: list[tuple[str, int]] = []

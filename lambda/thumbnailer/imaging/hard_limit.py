@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from thumbnailer.imaging.limits import BASE_MB
 
+OUT_OF_MEMORY: Final = "Memory ran out while the image was decoded."
+"""Message of ImageTooLarge where the estimate was too low."""
+
 STACK_BYTES: Final = 1024**2
 """Stack of each thread that is started later, by Python or a decoder. The default is 8 MB, and all
 of it counts as allocated."""

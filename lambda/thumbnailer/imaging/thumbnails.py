@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image, ImageFile
 
@@ -36,9 +36,6 @@ from thumbnailer.imaging.resize import (
 )
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec
 from thumbnailer.imaging.time_limit import CHILD_MB, LongCall, alarm, in_child, refuse_long_call
-
-OUT_OF_MEMORY: Final = "Memory ran out while the image was decoded."
-"""Message of ImageTooLarge where the estimate was too low."""
 
 
 class Thumbnail(NamedTuple):
@@ -220,14 +217,14 @@ def _decoder_errors_translated(data: bytes) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise ImageTooLarge(OUT_OF_MEMORY) from error
+        raise ImageTooLarge(hard_limit.OUT_OF_MEMORY) from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(
             f"{identify(data)}: more pixels than the function's memory allows."
         ) from error
     except DECODER_ERRORS as error:
         if hard_limit.allocation_failed():
-            raise ImageTooLarge(OUT_OF_MEMORY) from error
+            raise ImageTooLarge(hard_limit.OUT_OF_MEMORY) from error
         raise _decoding_failed(str(identify(data)), error) from error
 
 

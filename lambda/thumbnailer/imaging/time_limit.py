@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge, ImageTooSlow
+from thumbnailer.imaging.hard_limit import OUT_OF_MEMORY
 
 FULL_CPU_MB: Final = 1769
 """Memory of a function with one whole CPU; with less, its share is proportional
@@ -91,7 +92,7 @@ def in_child[T](work: Callable[[], T], seconds: float, spent: float = 0.0) -> T:
     except EOFError as error:
         child.join()
         if child.exitcode == -signal.SIGKILL:
-            raise ImageTooLarge("Memory ran out while the image was decoded.") from error
+            raise ImageTooLarge(OUT_OF_MEMORY) from error
         raise CorruptImage(f"The decoder crashed (exit code {child.exitcode}).") from error
     finally:
         child.kill()

@@ -17,7 +17,6 @@ FILE_HEADER_BYTES: Final = 14
 INFO_BYTES: Final = 40
 """Sizes of BITMAPFILEHEADER and BITMAPINFOHEADER ([MS-WMF] 2.2.2.3)."""
 
-CORE_BYTES: Final = 12
 OS2_BYTES: Final = 64
 ALPHA_BYTES: Final = 56
 """Sizes of the headers of OS/2, and of the smallest one with a mask for alpha."""

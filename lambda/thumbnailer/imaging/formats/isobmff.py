@@ -107,11 +107,9 @@ def streams(data: bytes) -> Iterator[int]:
 
 def type_of_item(data: bytes, boxes: Boxes, number: int | None) -> bytes | None:
     """Return the type of an item, such as `hvc1`; None where there is no such item."""
-    for start, _ in boxes.get(b"infe", []):
-        found, place = _entry(data, start)
-        if found == number:
-            return data[place : place + 4]
-    return None
+    places = (place for found, place in _entries(data, boxes) if found == number)
+    place = next(places, None)
+    return None if place is None else data[place : place + 4]
 
 
 def items_of_type(data: bytes, boxes: Boxes, kind: bytes) -> list[Item]:
@@ -189,16 +187,16 @@ def without_exif(data: bytes) -> bytes | None:
 
 def _types(data: bytes, boxes: Boxes, kind: bytes) -> Iterator[tuple[int, int]]:
     """Yield the number of each item of a type, and the place of its type in the file."""
-    for start, _ in boxes.get(b"infe", []):
-        number, place = _entry(data, start)
+    for number, place in _entries(data, boxes):
         if data[place : place + len(kind)] == kind:
             yield number, place
 
 
-def _entry(data: bytes, start: int) -> tuple[int, int]:
-    """Return the number of an item, and the place of its type, of version 2 or 3 (8.11.6.2)."""
-    width = 2 if data[start : start + 1] == b"\2" else 4
-    return int.from_bytes(data[start + 4 : start + 4 + width]), start + 6 + width
+def _entries(data: bytes, boxes: Boxes) -> Iterator[tuple[int, int]]:
+    """Yield the number of each item, and the place of its type, of version 2 or 3 (8.11.6.2)."""
+    for start, _ in boxes.get(b"infe", []):
+        width = 2 if data[start : start + 1] == b"\2" else 4
+        yield int.from_bytes(data[start + 4 : start + 4 + width]), start + 6 + width
 
 
 def _items(data: bytes, boxes: Boxes) -> Iterator[Item]:

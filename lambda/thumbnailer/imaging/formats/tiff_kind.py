@@ -188,7 +188,7 @@ def refuse(kind: Kind) -> UnsupportedImage:
 
 
 def read_by_pillow(kind: Kind) -> bool:
-    """Whether Pillow, as `tiff.Tiff` mends it, reads this kind correctly."""
+    """Whether Pillow, as `tiff.Tiff` corrects it, reads this kind correctly."""
     bits, extra = kind.bits, kind.extra
     if kind.planar and extra and max(extra) == 0:  # Pillow leaves out such planes
         if kind.compression == RAW:

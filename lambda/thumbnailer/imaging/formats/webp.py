@@ -37,7 +37,7 @@ MAX_CHUNKS: Final = 1000
 """Chunks that are searched for the kind of picture. Real files have a handful."""
 
 MAX_COPIED_CHUNKS: Final = 10_000
-"""Chunks of a file whose header is mended: more than the longest animation has that is kept."""
+"""Chunks of a file whose header is corrected: more than any animation has that is kept whole."""
 
 PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
 
