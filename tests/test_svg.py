@@ -1,5 +1,8 @@
 """SVG: what is drawn, what is left out, and what is refused."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +143,39 @@ def test_a_hostile_drawing_is_refused(kind: str) -> None:
     else:
         with pytest.raises(error):
             make_thumbnails(data, specs, 512, 60.0)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+sys.path[:0] = ["lambda", "tests"]
+from pictures import specs_of
+from thumbnailer.imaging import make_thumbnails
+
+def status(field):
+    return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+specs, data = specs_of([64]), sys.stdin.buffer.read()
+make_thumbnails(b"<svg xmlns='http://www.w3.org/2000/svg'/>", specs, 10_240)
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+make_thumbnails(data, specs, 10_240)
+print(status("VmHWM") - before)
+"""
+"""Prints the bytes that a drawing needs beside its file."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is Linux's")
+@pytest.mark.parametrize("element", ["<g/>", '<rect x="1" y="2" width="9" height="9"/>'])
+def test_the_memory_of_a_drawing_is_estimated(element: str) -> None:
+    """Many empty elements, and as many bytes as are drawn: the peak is within the estimate."""
+    number = min(99_000, svg.MAX_BYTES // len(element) - 100)
+    data = drawing(element * number)
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PEAK], input=data, capture_output=True, check=True
+    )
+    estimate = svg.decoder_bytes(svg.SvgFile(svg.io.BytesIO(data)), data, (64, 32))
+    assert 0.95 <= estimate / int(ran.stdout) <= 1.35
 
 
 def test_a_panic_of_the_decoder_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
