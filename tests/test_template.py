@@ -79,6 +79,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
         ["alias/mine", KEY.replace("key/", "alias/"), "1234abcd-12ab-34cd-56ef-1234567890ab"],
     ),
     "CreateKmsKey": (["true", "false"], ["", "1"]),
+    "PermissionsBoundaryArn": (
+        ["", "arn:aws:iam::123456789012:policy/a/limit", "arn:aws-cn:iam::aws:policy/Limit"],
+        ["limit", "arn:aws:iam::123456789012:role/limit", "arn:aws:iam::1:policy/limit"],
+    ),
     "LogLevel": (["DEBUG", "INFO", "WARNING", "ERROR"], ["", "info", "TRACE"]),
     "LogRetentionDays": (["1", "30", "3653"], ["0", "2", "31", "forever"]),
     "XRayTracing": (["true", "false"], ["", "on"]),
@@ -617,7 +621,7 @@ def test_every_service_principal_is_limited_to_this_account(given: dict[str, str
                 if isinstance(node.get("Principal"), dict)
                 else None
             )
-            if service and service not in (["codedeploy.amazonaws.com"], "lambda.amazonaws.com"):
+            if service and service not in ("codedeploy.amazonaws.com", "lambda.amazonaws.com"):
                 found += 1
                 limited_by = {key for each in node["Condition"].values() for key in each}
                 assert limited_by & {"aws:SourceAccount", "aws:SourceArn"}, node

@@ -4,6 +4,7 @@
 
 STACK is the stack's name. PARAMETERS has parameters as `Name=value`, separated by spaces and quoted
 as in a shell. PARAMETERS_FILE names a JSON object of parameters, to which PARAMETERS are added.
+ARTEFACTS, BUCKET/PREFIX, is where SAM uploads the code; without it SAM creates a bucket for it.
 
 All of them come from the environment, and SAM gets the parameters in a file, so every value
 arrives exactly as it is, whatever characters it has.
@@ -18,9 +19,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from image_pipeline.cli.app import run_app
 from image_pipeline.errors import CommandError
+
+MAX_MINUTES: Final = 120
+"""How long SAM waits. The slowest gradual deployment takes 100 minutes, SAM's default is 60."""
 
 
 def main() -> None:
@@ -38,12 +43,27 @@ def deploy(environment: Mapping[str, str], options: Sequence[str]) -> int:
         raise CommandError("Set STACK to the stack's name.")
     given = parameters(environment)
     with tempfile.TemporaryDirectory() as folder:
-        command = ["sam", "deploy", "--stack-name", stack, *options]
+        command = ["sam", "deploy", "--stack-name", stack, *artefacts(environment), *options]
+        command += ["--max-wait-duration", str(MAX_MINUTES)]
         if given:
             file = Path(folder) / "parameters.yaml"
             file.write_text(sam_file(given), encoding="ascii")
             command += ["--parameter-overrides", f"file://{file}"]  # a path, not quoted as in a URL
         return subprocess.run(command, check=False).returncode  # noqa: S603 - SAM
+
+
+def artefacts(environment: Mapping[str, str]) -> list[str]:
+    """Return SAM's options for the bucket of artefacts.
+
+    Raises CommandError if ARTEFACTS is not BUCKET/PREFIX.
+    """
+    where = environment.get("ARTEFACTS")
+    if not where:
+        return []  # SAM has resolve_s3 from samconfig.toml
+    bucket, _, prefix = where.partition("/")
+    if not (bucket and prefix):
+        raise CommandError(f"ARTEFACTS is {where!r}, which is not BUCKET/PREFIX.")
+    return ["--config-env", "artefacts", "--s3-bucket", bucket, "--s3-prefix", prefix]
 
 
 def parameters(environment: Mapping[str, str]) -> dict[str, str]:
