@@ -30,11 +30,12 @@ from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import Invocation, RuntimeEmulator
 from image_pipeline.stack import costs
-from image_pipeline.stack.costs import VCPU_MB, Rates
+from image_pipeline.stack.costs import Rates
+from thumbnailer.imaging import FULL_CPU_MB
 
 RESULT: Final = RESULTS / "function.json"
 
-MEMORIES: Final = (512, 1024, 1769)
+MEMORIES: Final = (512, 1024, FULL_CPU_MB)
 """Memory sizes in MB; the last one has one vCPU."""
 
 SIZES: Final = {"1 MB": 1_000_000, "4 MB": 4_000_000}
@@ -121,7 +122,7 @@ def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3
     }
     with ExitStack() as stack:
         commands = {
-            memory: stack.enter_context(limited(cpu=memory / VCPU_MB, memory_mb=memory))
+            memory: stack.enter_context(limited(cpu=memory / FULL_CPU_MB, memory_mb=memory))
             for memory in MEMORIES
         }
         progress = stack.enter_context(progress_bar())
@@ -206,7 +207,7 @@ def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
 def _emulator(artefact: Path, s3: LocalS3) -> Iterator[RuntimeEmulator]:
     environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
     with (
-        limited(cpu=THROUGHPUT_MB / VCPU_MB, memory_mb=THROUGHPUT_MB) as command,
+        limited(cpu=THROUGHPUT_MB / FULL_CPU_MB, memory_mb=THROUGHPUT_MB) as command,
         RuntimeEmulator(
             artefact, environment, memory_mb=THROUGHPUT_MB, command=command
         ) as emulator,

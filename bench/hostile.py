@@ -29,7 +29,8 @@ from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.errors import CommandError
 from image_pipeline.local.runtime_emulator import RuntimeEmulator
-from image_pipeline.stack.costs import PRICES, VCPU_MB
+from image_pipeline.stack.costs import PRICES
+from thumbnailer.imaging import FULL_CPU_MB
 
 RESULT: Final = RESULTS / "hostile.json"
 PAGE: Final = REPOSITORY / "docs" / "security.md"
@@ -80,7 +81,7 @@ def environment(artefact: Path, s3: LocalS3, timeout: int) -> Iterator[RuntimeEm
         "DLQ_URL": s3.create_queue(),
     }
     with (
-        limited(cpu=MEMORY_MB / VCPU_MB, memory_mb=MEMORY_MB) as command,
+        limited(cpu=MEMORY_MB / FULL_CPU_MB, memory_mb=MEMORY_MB) as command,
         RuntimeEmulator(
             artefact, variables, memory_mb=MEMORY_MB, timeout=timeout, command=command
         ) as emulator,
@@ -199,8 +200,9 @@ def hostile(
         raise CommandError(
             f"Cannot limit CPU and memory: {error}. Run as root on Linux."
         ) from error
+    share = MEMORY_MB / FULL_CPU_MB
     results: dict[str, Any] = {
-        "what": f"files that hurt, at {MEMORY_MB} MB and {MEMORY_MB / VCPU_MB:.2f} vCPU, emulated",
+        "what": f"files that hurt, at {MEMORY_MB} MB and {share:.2f} vCPU, emulated",
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "commit": commit(),

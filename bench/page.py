@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import jinja2
 
+from bench.cold_start import LAMBDA_SHARE
 from bench.record import REPOSITORY, RESULTS
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import out
@@ -15,8 +16,6 @@ from image_pipeline.errors import CommandError
 TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")
 PAGE: Final = REPOSITORY / "docs" / "performance.md"
 OURS, COMPILED = "this pipeline", "usual handler, with .pyc"
-SHARE: Final = 0.29
-"""vCPUs of a function with 512 MB, as in bench.cold_start."""
 
 app = new_app()
 
@@ -38,7 +37,7 @@ def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
         for each in engine["targets"]
     ]
     starts = {(each["cpu"], each["function"]): each for each in cold["results"]}
-    ours, plain = starts[SHARE, OURS], starts[SHARE, COMPILED]
+    ours, plain = starts[LAMBDA_SHARE, OURS], starts[LAMBDA_SHARE, COMPILED]
     full = starts[None, OURS]
     warm = next(each for each in function["latencies"] if each["memory_mb"] == 512)  # noqa: PLR2004
     found += [

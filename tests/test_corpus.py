@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from image_pipeline.cli.app import run_app
 from image_pipeline.errors import CommandError
 from tools import corpus
-from tools.corpus import CASES, Outcome, app, read_cases, run, write_sheet
+from tools.corpus import CASES, Outcome, app, read_cases, run, write_outcomes
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the corpus of real images is not here")
@@ -35,7 +35,7 @@ def table(directory: Path, *rows: tuple[str, str, bytes]) -> Path:
 
 
 def test_an_unexpected_outcome_is_reported_and_the_exit_code_is_1(tmp_path: Path) -> None:
-    """The output has the name of the file and the reason, and the sheet marks it as wrong."""
+    """The output has the name of the file and the reason, and the sheet marks it."""
     cases = table(
         tmp_path,
         ("good.jpg", "thumbnail", jpeg((64, 48))),
@@ -50,7 +50,7 @@ def test_an_unexpected_outcome_is_reported_and_the_exit_code_is_1(tmp_path: Path
     assert "UnsupportedImage" in ran.output
     page = (sheet / "index.html").read_text()
     assert (sheet / "0_512w.webp").exists()
-    assert page.count("class=wrong") == 1
+    assert page.count("class=marked") == 1
 
 
 def test_json_lists_every_outcome_and_the_exit_code_is_0_if_all_are_expected(
@@ -71,7 +71,7 @@ def test_the_sheet_escapes_names_and_messages(tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>.bin"
     hostile = Outcome(name, "<script>", "thumbnail", "raised", "<i>oh</i>")
     (tmp_path / name).write_bytes(b"x")
-    write_sheet([hostile], tmp_path, tmp_path / "sheet")
+    write_outcomes([hostile], tmp_path, tmp_path / "sheet")
     page = (tmp_path / "sheet" / "index.html").read_text()
     assert "<script>" not in page
     assert "onerror=alert(1)>" not in page

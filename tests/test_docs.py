@@ -1,6 +1,7 @@
 """The documents say what the code does: tables, links, commands and test names are checked."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def rows(heading: str) -> dict[str, list[str]]:
         if line.startswith("| `")
     ]
     return {first.strip("`"): others for first, *others in cells}
+
+
+def code_block(heading: str) -> str:
+    """The first code block under a heading of docs/architecture.md."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    return text.partition(f"## {heading}\n")[2].split("```")[1]
 
 
 def headings(document: Path) -> set[str]:
@@ -91,6 +98,45 @@ def test_every_make_target_in_the_documents_exists(document: Path) -> None:
     lines = re.findall(r"^make ([a-z -]+?)(?: +[A-Z#].*|)$", document.read_text(), re.MULTILINE)
     for line in lines:
         assert set(line.split()) <= targets, line
+
+
+def test_the_diagram_of_the_packages_is_that_of_the_contracts() -> None:
+    """docs/architecture.md shows the rows that import-linter checks, from top to bottom."""
+    contracts = {
+        contract["id"]: [set(layer.split(" | ")) for layer in contract["layers"]]
+        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+            "importlinter"
+        ]["contracts"]
+        if contract["type"] == "layers"
+    }
+    drawn: dict[str, list[set[str]]] = {}
+    for line in code_block("Packages").splitlines():
+        if name := line[:19].strip():
+            drawn[name] = []
+        if modules := line[19:].strip():
+            drawn[list(drawn)[-1]].append(set(modules.split(" · ")))
+    assert drawn == {
+        "image_pipeline": contracts["command"],
+        "thumbnailer": contracts["function"],
+        "imaging": contracts["imaging"],
+    }
+
+
+def test_every_module_of_the_function_is_described() -> None:
+    """docs/architecture.md says what each module of the function and each folder is for."""
+    listed = set(re.findall(r"[\w.]+(?:\.py|/)", code_block("Folders")))
+    function = ROOT / "lambda" / "thumbnailer"
+    modules = {
+        path.name
+        for path in (*function.glob("*.py"), *(function / "imaging").glob("*.py"))
+        if path.name != "__init__.py"
+    }
+    folders = {
+        f"{path.parent.name}/"
+        for root in ("lambda", "image_pipeline", "tools", "bench", "fuzz", "soak", "tests")
+        for path in (*(ROOT / root).glob("*.py"), *(ROOT / root).glob("*/__init__.py"))
+    }
+    assert modules | folders <= listed
 
 
 def test_the_runbook_has_every_error() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
-from thumbnailer.imaging.formats.jpeg2000 import PRECINCT_BLOCKS, codestream
+from thumbnailer.imaging.formats.jpeg2000 import PRECINCT_BLOCKS, codestream, codestream_start
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -58,6 +58,24 @@ def test_a_missing_header_is_an_error(data: bytes) -> None:
     if data:
         with pytest.raises(CorruptImage):
             thumbnails_of(data, (64,), 85, 512)
+
+
+@pytest.mark.parametrize("size", ["exact", "to the end", "64 bits", "beyond the end"])
+def test_the_codestream_is_found_by_every_size_of_its_box(size: str) -> None:
+    """0 means to the end of the file, and 1 that a size of 64 bits follows (I.4)."""
+    data = encoded(quadrants((64, 48)), "JPEG2000")
+    start = codestream_start(data)
+    body = data[start:]
+    head = {
+        "exact": struct.pack(">I4s", len(body) + 8, b"jp2c"),
+        "to the end": struct.pack(">I4s", 0, b"jp2c"),
+        "64 bits": struct.pack(">I4sQ", 1, b"jp2c", len(body) + 16),
+        "beyond the end": struct.pack(">I4s", len(data) * 2, b"jp2c"),
+    }[size]
+    other = data[: start - 8] + head + body
+    assert other[codestream_start(other) :] == body
+    with pytest.raises(ValueError, match="no codestream"):
+        codestream_start(data[: start - 8])
 
 
 def test_an_image_with_an_offset_is_not_scaled_by_the_decoder() -> None:

@@ -9,8 +9,9 @@ from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_pipeline.stack import aws, costs, dead_letters, replay
-from thumbnailer import handler
+from image_pipeline.stack import aws, costs, dead_letters, replay, uploads
+from thumbnailer.dead_letters import UNREADABLE
+from thumbnailer.imaging import Size, ThumbnailSpec
 
 MOMENTS = st.floats(0, 4e9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
@@ -38,7 +39,9 @@ def test_an_invalid_time_is_refused(value: object) -> None:
 
 def test_a_replay_counts_unreadable_messages_by_the_function_s_word() -> None:
     """The reason that the function gives is the outcome; the error type is another word."""
-    assert handler.UNREADABLE == replay.UNREADABLE
+    assert UNREADABLE in replay.OUTCOMES
+    machine = (Path(__file__).parents[1] / "iac" / "replay.asl.json").read_text()
+    assert f"$returned.left = '{UNREADABLE}' ? '{UNREADABLE}'" in machine
     assert dead_letters.UNREADABLE_TYPE == "Unreadable"
 
 
@@ -60,3 +63,13 @@ def test_a_backfill_is_estimated_with_the_batches_of_the_state_machine() -> None
     """Requests and transitions are paid for by the batch."""
     text = (Path(__file__).parents[1] / "iac" / "backfill.asl.json").read_text()
     assert f'"MaxItemsPerBatch": {costs.BATCH},' in text
+
+
+@pytest.mark.parametrize(
+    ("size", "made", "saving"), [(1000, 250, 75), (100, 150, -50), (0, 1, -100)]
+)
+def test_a_thumbnail_saves_a_percentage_of_its_original(size: int, made: int, saving: int) -> None:
+    """A larger thumbnail saves less than nothing, and an empty original is no division by zero."""
+    original = uploads.Outcome(Path("photo.jpg"), "uploads/photo.jpg", size, None)
+    spec = ThumbnailSpec(Size.of_width(128), 85, animated=False)
+    assert original.saving(uploads.Thumbnail(spec, "photo_128w.webp", made)) == saving

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 import boto3
 import typer
@@ -31,6 +31,7 @@ from thumbnailer.handler import Function
 from thumbnailer.imaging import Size
 from thumbnailer.settings import Settings
 from thumbnailer.storage import s3_bucket
+from tools.sheet import row, write_sheet
 
 CASES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases.tsv"
 SHEET: Final = Path(".local/corpus")
@@ -121,7 +122,7 @@ def corpus(
     with progress_bar() as progress:
         task = progress.add_task("Files", total=len(rows))
         outcomes = run(rows, cases.parent / "cases", sheet, lambda: progress.advance(task))
-    write_sheet(outcomes, cases.parent / "cases", sheet)
+    write_outcomes(outcomes, cases.parent / "cases", sheet)
     if as_json:
         print_json([asdict(outcome) | {"right": outcome.right} for outcome in outcomes])
     else:
@@ -275,57 +276,21 @@ def show(outcomes: list[Outcome], sheet: Path) -> None:
     )
 
 
-STYLE: Final = """
-:root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif }
-body { margin: 1rem }
-article { display: flex; gap: 1rem; align-items: start; padding: .5rem }
-article { border-top: 1px solid #8884 }
-article > div { flex: 1; overflow-wrap: anywhere }
-img { max-width: 512px; max-height: 384px;
-  background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
-img.source { max-width: 320px }
-.wrong { background: #f004 }
-body:has(#only:checked) article:not(.wrong) { display: none }
-"""
-
-
-def write_sheet(outcomes: list[Outcome], files: Path, sheet: Path) -> None:
-    """Write index.html: each file on the left, its thumbnails on the right, grouped by class."""
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Contact sheet</title>",
-        f"<style>{STYLE}</style><h1>Contact sheet</h1>",
-        "<label><input type=checkbox id=only> only differences</label>",
-    ]
-    order = sorted(range(len(outcomes)), key=lambda number: (outcomes[number].kind, number))
+def write_outcomes(outcomes: list[Outcome], files: Path, sheet: Path) -> None:
+    """Write the page: each file on the left, its thumbnails beside it, grouped by class."""
+    rows = []
     kind = None
-    for number in order:
+    for number in sorted(range(len(outcomes)), key=lambda at: (outcomes[at].kind, at)):
         outcome = outcomes[number]
         if outcome.kind != kind:
             kind = outcome.kind
-            parts.append(f"<h2>{html.escape(kind)}</h2>")
-        parts.append(_article(number, outcome, files, sheet))
-    (sheet / "index.html").write_text("\n".join(parts), encoding="utf-8")
-
-
-def _article(number: int, outcome: Outcome, files: Path, sheet: Path) -> str:
-    source = _viewable(files / outcome.path, sheet / f"{number}_source")
-    images = (
-        [f'<img class=source loading=lazy src="{quote(source)}" alt="source">'] if source else []
-    )
-    images += [
-        f'<img loading=lazy src="{_thumbnail_name(number, size)}" alt="{size.name}">'
-        for size in reversed(SETTINGS.sizes)
-        if (sheet / _thumbnail_name(number, size)).exists() and outcome.got == "thumbnail"
-    ]
-    words = f"{outcome.path}\nexpected {outcome.expected}, got {outcome.got}\n{outcome.message}"
-    text = html.escape(words).replace("\n", "<br>")
-    return "".join(
-        (
-            f"<article class={'right' if outcome.right else 'wrong'}>",
-            *images,
-            f"<div>{text}</div></article>",
-        )
-    )
+            rows.append(f"<h2>{html.escape(kind)}</h2>")
+        made = reversed(SETTINGS.sizes) if outcome.got == "thumbnail" else ()
+        source = _viewable(files / outcome.path, sheet / f"{number}_source")
+        names = [source, *(_thumbnail_name(number, size) for size in made)]
+        words = f"{outcome.path}\nexpected {outcome.expected}, got {outcome.got}\n{outcome.message}"
+        rows.append(row(sheet, names, words, marked=not outcome.right))
+    write_sheet(sheet, "Contact sheet", "differences", rows)
 
 
 def _thumbnail_name(number: int | str, size: Size) -> str:

@@ -6,7 +6,6 @@ small size, where the noise of a lossy thumbnail has gone, and compared: the dif
 """
 
 import base64
-import html
 import io
 import json
 import sys
@@ -29,6 +28,7 @@ from image_pipeline.errors import CommandError
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging import Size, ThumbnailSpec, make_thumbnails
 from tools.browser import executable, launched
+from tools.sheet import row, write_sheet
 
 FILES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases"
 SHEET: Final = Path(".local/look")
@@ -243,37 +243,15 @@ def show(seen: list[Seen], sheet: Path) -> None:
         out.print(f"Median difference: {np.median(measured):.2f}. See {sheet}/index.html")
 
 
-STYLE: Final = """
-:root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif }
-article { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1rem;
-  border-top: 1px solid #8884; padding: .5rem }
-img { max-width: 100%;
-  background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }
-.outlier { background: #f004 }
-body:has(#only:checked) article:not(.outlier) { display: none }
-"""
-
-
 def write_page(seen: list[Seen], sheet: Path) -> None:
-    """Write index.html: what Chromium shows, the thumbnail, the difference, and the numbers."""
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Thumbnails beside Chromium</title>",
-        f"<style>{STYLE}</style><h1>Chromium, thumbnail, difference</h1>",
-        "<label><input type=checkbox id=only> only outliers</label>",
-    ]
-    order = sorted(range(len(seen)), key=lambda at: -(seen[at].difference or 100))
-    for number in order:
+    """Write the page: what Chromium shows, the thumbnail, the difference, and the numbers."""
+    rows = []
+    for number in sorted(range(len(seen)), key=lambda at: -(seen[at].difference or 100)):
         each = seen[number]
         words = json.dumps({k: v for k, v in asdict(each).items() if v}, ensure_ascii=False)
-        images = [
-            f'<img loading=lazy src="{name}" alt="">' if (sheet / name).exists() else "<i></i>"
-            for name in (f"{number}.png", f"{number}.webp", f"{number}-difference.png")
-        ]
-        kind = "outlier" if each.is_outlier else "same"
-        parts.append(
-            f"<article class={kind}>{''.join(images)}<div>{html.escape(words)}</div></article>"
-        )
-    (sheet / "index.html").write_text("\n".join(parts), encoding="utf-8")
+        names = [f"{number}.png", f"{number}.webp", f"{number}-difference.png"]
+        rows.append(row(sheet, names, words, marked=each.is_outlier))
+    write_sheet(sheet, "Chromium, thumbnail, difference", "outliers", rows)
 
 
 if __name__ == "__main__":

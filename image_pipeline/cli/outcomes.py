@@ -61,7 +61,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
                 f"  [green]✓[/] {foreign(thumbnail.key)}",
                 f"{thumbnail.spec.size.width} wide",
                 f"{thumbnail.bytes:,}",
-                f"{(outcome.size - thumbnail.bytes) * 100 // max(outcome.size, 1)}%",
+                f"{outcome.saving(thumbnail)}%",
             )
         table.add_section()
     out.print(table)

@@ -16,6 +16,7 @@ SHORT: Final = 7
 """Digits of a commit that are shown, as `git rev-parse --short` does."""
 
 GIT_SECONDS: Final = 2.0
+"""Time for git to name the commit. An assumption: it takes milliseconds."""
 
 
 def version() -> str:

@@ -96,8 +96,7 @@ class Page:
 class Thumbnail:
     """A thumbnail: `size` is the configured one, `pixels` the real (width, height), if read.
 
-    `saving` is the percentage of the original's bytes that the thumbnail saves;
-    it is negative for a thumbnail that is larger. `url` is presigned.
+    `saving` is that of uploads.Outcome. `url` is presigned.
     """
 
     size: Size
@@ -238,8 +237,7 @@ def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thum
         if measured:
             head = _read_range(stack, bucket, each.key, THUMBNAIL_RANGE)
             pixels = ENCODERS[each.spec.format].size_of(head)
-        saving = (upload.size - each.bytes) * 100 // max(upload.size, 1)
-        url = presigned_url(stack, bucket, each.key)
+        url, saving = presigned_url(stack, bucket, each.key), upload.saving(each)
         found.append(Thumbnail(each.spec.size, pixels, each.key, each.bytes, saving, url))
     return found
 

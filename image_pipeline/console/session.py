@@ -15,6 +15,7 @@ FRAGMENT: Final = "secret"
 following the address does not use it up: only the console's own script does."""
 
 NONCE_BYTES: Final = 16
+"""128 bits, which nobody can guess."""
 
 
 def new_key() -> str:

@@ -6,21 +6,22 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
+from thumbnailer.imaging import PixelSize
+
 CORRUPT: Final = "not-a-picture.jpg"
 """The one sample that cannot become thumbnails."""
 
 ORIENTATION: Final = 0x0112
 """EXIF tag (https://exiftool.org/TagNames/EXIF.html)."""
 
-type Size = tuple[int, int]
 type Colour = tuple[int, int, int]
 
 
 def draw(directory: Path) -> list[Path]:
-    """Write the samples into `directory`, made if need be, and name them.
+    """Write the samples into `directory`, which is created if it is missing; return their paths.
 
-    A photo that lies on its side but for its EXIF orientation, a picture with transparency, an
-    animated GIF, and a text that is called .jpg.
+    A photo that is stored sideways and turned by EXIF, a picture with transparency, an animated
+    GIF, and a text file named .jpg.
     """
     directory.mkdir(parents=True, exist_ok=True)
     photo, balloon, moon, corrupt = (
@@ -36,7 +37,7 @@ def draw(directory: Path) -> list[Path]:
     return [photo, balloon, moon, corrupt]
 
 
-def landscape(size: Size, night: float = 0.0) -> Image.Image:
+def landscape(size: PixelSize, night: float = 0.0) -> Image.Image:
     """Hills at a lake under a sun that sets, or a moon that rises, as `night` goes from 0 to 1."""
     width, height = size
     horizon = height * 2 // 3
@@ -64,7 +65,7 @@ def landscape(size: Size, night: float = 0.0) -> Image.Image:
     return picture
 
 
-def hot_air_balloon(size: Size) -> Image.Image:
+def hot_air_balloon(size: PixelSize) -> Image.Image:
     """A striped balloon with its basket, on nothing: all around it is transparent."""
     scale = 2  # drawn larger, for smooth edges
     width, height = size[0] * scale, size[1] * scale
@@ -91,7 +92,7 @@ def hot_air_balloon(size: Size) -> Image.Image:
     return stripes.resize(size, Image.Resampling.LANCZOS)
 
 
-def _gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
+def _gradient(size: PixelSize, top: Colour, bottom: Colour) -> Image.Image:
     return ImageOps.colorize(Image.linear_gradient("L").resize(size), top, bottom)
 
 

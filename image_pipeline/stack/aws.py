@@ -24,6 +24,7 @@ from botocore.exceptions import (
 from botocore.utils import parse_timestamp
 
 from image_pipeline.errors import CommandError, NotPermitted
+from thumbnailer.s3_codes import MISSING_CODES
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -43,10 +44,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 CONNECTIONS: Final = 32
 """Connections that one client keeps open, and so the useful number of parallel requests."""
-
-MISSING_CODES: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-"""Error codes of S3 for an object that does not exist; a HEAD has no code but its status.
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
 
 DENIED_CODES: Final = re.compile(r"AccessDenied|AuthorizationError|Unauthorized|Forbidden|^403$")
 """Error codes of S3, SQS, KMS, SNS and others for a request that a policy denies.

@@ -13,12 +13,9 @@ from typing import Any, Final
 from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Kind, Survey
+from thumbnailer.imaging import FULL_CPU_MB
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
-
-VCPU_MB: Final = 1769
-"""Memory in MB at which a function has one vCPU; with less it has that share of one.
-https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 
 CPU_MS: Final = 40.0
 """Milliseconds of one vCPU for a photo of about 1 MB with both default widths, requests included.
@@ -68,7 +65,7 @@ class Rates:
             settings.memory_mb,
             stack.architecture,
             len(settings.sizes) + settings.write_manifest,
-            duration_ms or CPU_MS / min(1.0, settings.memory_mb / VCPU_MB) + WAIT_MS,
+            duration_ms or CPU_MS / min(1.0, settings.memory_mb / FULL_CPU_MB) + WAIT_MS,
         )
 
 

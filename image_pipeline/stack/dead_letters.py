@@ -33,7 +33,7 @@ assumption: the queue is asked with long polling, so one empty answer is already
 
 UNREADABLE_TYPE: Final = "Unreadable"
 """Error type of a message that was not written by this pipeline or by Lambda. A replay counts such
-messages by another word, replay.UNREADABLE."""
+messages by another word, thumbnailer.dead_letters.UNREADABLE."""
 
 
 @dataclass(frozen=True, slots=True)

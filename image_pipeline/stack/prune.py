@@ -37,6 +37,7 @@ from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import content_type
 from thumbnailer.imaging import ENCODERS, ThumbnailSpec
 from thumbnailer.provenance import Provenance
+from thumbnailer.s3_codes import CHANGED_CODES
 from thumbnailer.settings import RESERVED_PREFIX, Settings
 
 PERMISSIONS: Final = (
@@ -44,17 +45,13 @@ PERMISSIONS: Final = (
     "with --adopt also s3:PutObject there"
 )
 
-CHANGED_CODES: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-"""Error codes of S3 for a condition that does not hold, or no longer.
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html"""
-
 MAX_MANIFEST_BYTES: Final = 1024**2
 """Only the end of a larger object is read, which is no manifest: part of an object is not JSON. An
 assumption: each size takes about 200 bytes."""
 
 
 UNREADABLE_CODES: Final = CHANGED_CODES | {"InvalidObjectState", "InvalidRange"}
-"""Those, and S3's codes for an archived and for an empty object.
+"""Codes with which S3 does not return a thumbnail: it has changed, is archived, or is empty.
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
 

@@ -12,13 +12,10 @@ from image_pipeline.stack import dead_letters, executions
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.executions import Execution
+from thumbnailer.dead_letters import UNREADABLE
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
-
-UNREADABLE: Final = "unreadable"
-"""Outcome of a message that was not written by this pipeline; it is also why the function leaves
-one on the queue (thumbnailer.handler.UNREADABLE, which needs the function's libraries)."""
 
 OUTCOMES: Final = ("done", "failed_again", "left", UNREADABLE)
 """What a replay counts messages by, in the output of its execution (iac/replay.asl.json)."""

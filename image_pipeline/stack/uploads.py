@@ -72,6 +72,10 @@ class Outcome:
     failure: Failure | None = None
     superseded_by: str | None = None
 
+    def saving(self, thumbnail: Thumbnail) -> int:
+        """Percentage of the original's bytes that a thumbnail saves; negative if it is larger."""
+        return (self.size - thumbnail.bytes) * 100 // max(self.size, 1)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON for scripts."""
         failure = self.failure

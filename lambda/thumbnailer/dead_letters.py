@@ -17,6 +17,10 @@ RESERVE_SECONDS: Final = 6.0
 """Time of an invocation that is kept for sending a message. It is the worst case: all attempts, the
 wait between them, and the import of boto3 at a fraction of a CPU (1.2 s)."""
 
+UNREADABLE: Final = "unreadable"
+"""Why a replay leaves a message on the queue that is neither a dead-letter message nor an OnFailure
+record. Replays count such messages by this word (iac/replay.asl.json)."""
+
 
 class DeadLetter(NamedTuple):
     """The message of one failed upload.

@@ -14,10 +14,11 @@ exactly as it was on the queue, because only this code can distinguish all its s
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from thumbnailer.dead_letters import (
     RESERVE_SECONDS,
+    UNREADABLE,
     DeadLetter,
     DeadLetterQueue,
     error_summary,
@@ -41,11 +42,6 @@ from thumbnailer.telemetry import Telemetry
 
 type Outcome = Done | Skipped | PipelineError
 type Outcomes = list[tuple[Upload, Outcome]]
-
-
-UNREADABLE: Final = "unreadable"
-"""Why a replay leaves a message on the queue that is neither a dead-letter message nor an OnFailure
-record. The replay state machine counts these."""
 
 
 class Context(Protocol):

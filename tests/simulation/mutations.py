@@ -452,8 +452,8 @@ MUTATIONS: Final = (
     Mutation(
         "boto3: 409 is an unexpected error",
         "thumbnailer.storage.boto3_bucket",
-        ', "ConditionalRequestConflict")',
-        ")",
+        "MISSING_CODES | CHANGED_CODES:",
+        'MISSING_CODES | CHANGED_CODES - {"ConditionalRequestConflict"}:',
     ),
     Mutation(
         "obstore: 409 and 412 to an overwrite are unexpected errors",

@@ -38,7 +38,7 @@ def backfill(  # noqa: PLR0913 - options of a command
         int, typer.Option(min=1, max=1000, help="Number of batches at a time, of 25 images each.")
     ] = 5,
     remake: Annotated[
-        bool, typer.Option("--remake", help="Make thumbnails again that are up to date, too.")
+        bool, typer.Option("--remake", help="Also make thumbnails again that are up to date.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the count and the cost, and start nothing.")
@@ -55,7 +55,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     are up to date are not made again. After Ctrl-C, you choose whether the backfill stops or
     continues in AWS. If it stopped, run the command again to continue.
 
-    After an update that changes how some images are shown, make these again with --remake, one
+    An update may change the thumbnails of some images. To make these again, use --remake, one
     prefix at a time: a remake that stopped begins again at the start of its prefix. Archived
     objects (S3 Glacier Flexible Retrieval and Deep Archive) are counted and left out.
 

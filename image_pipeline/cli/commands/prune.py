@@ -46,8 +46,8 @@ def prune(  # noqa: PLR0913 - options of a command
         bool,
         typer.Option(
             "--adopt",
-            help="Take over or delete objects without metadata that stand where thumbnails belong, "
-            "in place of orphaned ones.",
+            help="Do not delete orphaned objects. Instead, take over or delete objects without "
+            "metadata that have the key of a thumbnail or manifest.",
         ),
     ] = False,
     dry_run: Annotated[
@@ -62,8 +62,8 @@ def prune(  # noqa: PLR0913 - options of a command
     """Delete thumbnails whose original is gone, or that earlier settings made.
 
     The command reads the metadata of every object in the output bucket. It compares them with the
-    originals that exist, and with the stack's sizes, names and manifests. It shows what is orphaned
-    and what that costs, and asks before it deletes anything. Objects that this pipeline did not
+    originals that exist, and with the stack's sizes, names and manifests. It shows the orphaned
+    objects and the cost, and asks before it deletes anything. Objects that this pipeline did not
     make are only counted. An object that changes meanwhile stays. After Ctrl-C, run the command
     again to continue.
 
@@ -71,9 +71,9 @@ def prune(  # noqa: PLR0913 - options of a command
     want to keep their thumbnails, do not run this command.
 
     --adopt is for a bucket that was restored or copied without metadata. The function does not
-    overwrite such objects. Those that were made of the current original get their metadata back.
-    Others at a thumbnail's key are deleted, and `image-pipeline backfill` makes them again. Objects
-    at any other key stay.
+    overwrite objects without metadata. With --adopt, thumbnails that were made from the current
+    original get their metadata back. Other objects with the key of a thumbnail are deleted, and
+    `image-pipeline backfill` makes these thumbnails again. Objects with any other key stay.
 
     The exit code is 1 if you decline.
 
@@ -86,7 +86,7 @@ def prune(  # noqa: PLR0913 - options of a command
     `image-pipeline prune --stack my-pipeline --adopt --yes --json`
     """
     target = targets.find_stack(local=local, name=stack, region=region)
-    survey = look(target, prefix, adopt=adopt)
+    survey = survey_bucket(target, prefix, adopt=adopt)
     if not as_json or (survey.pending and not (dry_run or yes)):
         show(target, prefix, survey)
     outcomes: dict[str, Outcome] = {}
@@ -108,7 +108,7 @@ def prune(  # noqa: PLR0913 - options of a command
         show_outcomes(survey, outcomes, adopt=adopt)
 
 
-def look(stack: Stack, prefix: str, *, adopt: bool) -> Survey:
+def survey_bucket(stack: Stack, prefix: str, *, adopt: bool) -> Survey:
     """Survey the output bucket, behind a progress bar."""
     survey = Survey()
     with progress_bar() as bar:
@@ -188,7 +188,7 @@ def show(stack: Stack, prefix: str, survey: Survey) -> None:
         err.print(f"  … and {more:,} more. To list them all: --dry-run --json")
     err.print(
         f"About ${costs.of_prune(survey):,.4f} for requests. "
-        f"It saves about ${saved_dollars(survey):,.4f} of storage a month."
+        f"Deleting saves about ${saved_dollars(survey):,.4f} of storage a month."
     )
     if not survey.pending:
         err.print("Nothing to do.")

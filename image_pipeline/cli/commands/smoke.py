@@ -27,9 +27,9 @@ def smoke(
 ) -> None:
     """Check that a stack works, with an image and a broken file.
 
-    The image must get thumbnails, and the broken file a dead-letter message. The command then
-    removes both, and everything that was made of them. If a step fails, it names the step, and the
-    exit code is 1.
+    The image must become thumbnails, and the broken file a dead-letter message. The command then
+    removes the files and everything that was made from them. If a step fails, the command names the
+    step, and the exit code is 1.
 
     **Examples**
 

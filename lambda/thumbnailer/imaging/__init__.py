@@ -9,9 +9,11 @@ from thumbnailer.imaging.hard_limit import impose as impose_hard_limit
 from thumbnailer.imaging.limits import check_file_size, max_file_size
 from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
+from thumbnailer.imaging.time_limit import FULL_CPU_MB
 
 __all__ = [
     "ENCODERS",
+    "FULL_CPU_MB",
     "HEAD_BYTES",
     "Made",
     "PixelSize",

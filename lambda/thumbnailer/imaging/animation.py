@@ -37,6 +37,7 @@ MAX_LOOPS: Final = 0xFFFF
 """Maxima of WebP's fields (RFC 9649, 2.7.1.1 and 2.7.1.2)."""
 
 ENDLESS: Final = 0
+"""WebP's loop count of an animation that never ends (RFC 9649, 2.7.1.1)."""
 
 
 def is_animated(image: ImageFile.ImageFile) -> bool:

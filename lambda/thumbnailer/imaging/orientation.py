@@ -16,6 +16,7 @@ TRANSPOSE: Final = {
 """EXIF orientation → Pillow's operation; 1 and unknown values need none."""
 
 FIRST_ROTATED: Final = 5
+"""From this value on, width and height are exchanged."""
 
 
 def swaps_sides(orientation: int) -> bool:

@@ -17,7 +17,7 @@ from thumbnailer.errors import CorruptImage, ImageTooLarge, ImageTooSlow
 from thumbnailer.imaging.hard_limit import OUT_OF_MEMORY
 
 FULL_CPU_MB: Final = 1769
-"""Memory of a function with one whole CPU; with less, its share is proportional
+"""Memory in MB of a function with one whole CPU; with less, its share is proportional
 (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 LONG_SHARE: Final = 0.5

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.handlers import add_expect_header
 
 from thumbnailer.errors import StorageDenied, StorageUnavailable
+from thumbnailer.s3_codes import CHANGED_CODES, MISSING_CODES
 from thumbnailer.storage.bucket import (
     CONNECT_TIMEOUT,
     MAX_WRITERS,
@@ -112,7 +113,7 @@ class Boto3Bucket:
             return request(Bucket=self._name, **arguments)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code in ("NoSuchKey", "404", "PreconditionFailed", "ConditionalRequestConflict"):
+            if code in MISSING_CODES | CHANGED_CODES:
                 return None
             if permanent := unreadable(where, code, error.response["Error"].get("Message", "")):
                 raise permanent from error

@@ -32,7 +32,10 @@ OPACITY: Final = 1
 
 MAX_BITS: Final = 16
 INDEX_BITS: Final = 8
+"""Of a palette's values and of colour numbers: what has more is refused."""
+
 MAX_ENTRIES: Final = 1024
+"""Of a palette (I.5.3.4)."""
 
 
 class Colours(NamedTuple):

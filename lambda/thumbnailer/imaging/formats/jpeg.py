@@ -78,7 +78,10 @@ BLOCK_SECONDS: Final = 6e-9
 that a scan without data takes (a picture of noise, and one of 2,000 empty scans, measured)."""
 
 PIXEL_SECONDS: Final = 5e-9
+"""For each decoded pixel, beside its data: the transform and the conversion of colour."""
+
 BLOCK_PIXELS: Final = 64
+"""A block is 8 × 8 samples (ITU-T T.81, A.1.1)."""
 
 
 class JpegFile(JpegImagePlugin.JpegImageFile):

@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, ImagePalette, Jpeg2KImagePlugin
 from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.formats import jp2
 from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.isobmff import siblings
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.resize import Box, divided
 from thumbnailer.imaging.spec import PixelSize
@@ -99,22 +100,13 @@ def codestream(data: bytes) -> Codestream:
 def codestream_start(data: bytes) -> int:
     """Return where the codestream begins: in a file, in the first box jp2c (I.5.4).
 
-    Raises ValueError where there is none, and struct.error where a box is cut off.
+    Raises ValueError where there is none.
     """
     if data.startswith(START):
         return 0
-    at = 0
-    while at < len(data):
-        size, name = struct.unpack_from(">I4s", data, at)
-        header = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, at + 8)
-            header = 16
+    for name, start, _ in siblings(data, 0, len(data)):
         if name == b"jp2c":
-            return at + header
-        if size < header:  # 0 means that the box is the last one
-            break
-        at += size
+            return start
     raise ValueError("the file has no codestream")
 
 

@@ -25,7 +25,18 @@ from thumbnailer.imaging.formats.tiff_kind import (
     read_by_samples,
     refuse,
 )
-from thumbnailer.imaging.formats.tiff_samples import Page, SampledTiff, decode_inks
+from thumbnailer.imaging.formats.tiff_samples import (
+    ROWS_PER_STRIP,
+    STRIP_COUNTS,
+    STRIP_OFFSETS,
+    TILE_COUNTS,
+    TILE_LENGTH,
+    TILE_OFFSETS,
+    TILE_WIDTH,
+    Page,
+    SampledTiff,
+    decode_inks,
+)
 from thumbnailer.imaging.limits import picture_bytes, refuse_over, stored_bytes
 from thumbnailer.imaging.resize import ALPHA, Box
 from thumbnailer.imaging.spec import PixelSize
@@ -41,10 +52,10 @@ CANON_RAW: Final = b"CR"
 """At byte 8 of a Canon CR2, which begins like a TIFF."""
 
 NEW_SUBFILE_TYPE, MAKE, SUB_IFDS, DNG_VERSION = 254, 271, 330, 50706
-ORIENTATION, ROWS_PER_STRIP, COLOUR_MAP, TILE_WIDTH, TILE_LENGTH = 274, 278, 320, 322, 323
+ORIENTATION, COLOUR_MAP = 274, 320
 """Tags of TIFF 6.0 and DNG 1.7."""
 
-PARTS: Final = (273, 279, 324, 325)
+PARTS: Final = (STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS)
 """Tags with a value for each strip or tile: where it is, and how long (TIFF 6.0)."""
 
 PART_BYTES: Final = 600
