@@ -86,7 +86,11 @@ def test_the_wheel_has_both_packages_and_the_sources_of_a_deploy(wheel: Path) ->
     assert packages == package_files(REPOSITORY / "image_pipeline") | package_files(
         REPOSITORY / "lambda" / "thumbnailer"
     )
-    iac = {f"image_pipeline/sources/iac/{path.name}" for path in (REPOSITORY / "iac").iterdir()}
+    iac = {
+        f"image_pipeline/sources/{path.relative_to(REPOSITORY)}"
+        for path in (REPOSITORY / "iac").rglob("*")
+        if path.is_file()
+    }
     assert {name for name in sources if "/iac/" in name} == iac
     assert {Path(name).name for name in sources - iac} == {
         "__init__.py",
