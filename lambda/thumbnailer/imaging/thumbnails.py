@@ -232,6 +232,11 @@ def _decoding_failed(name: str, error: Exception) -> PermanentError:
     """Say what is wrong with a file of this format, and what to do."""
     from thumbnailer.imaging import damage  # noqa: PLC0415 - damaged files only
 
+    if damage.is_beyond_limits(error):
+        return ImageTooLarge(
+            f"{name}: larger, or of more parts, than the decoder reads "
+            f"({str(error).rstrip('.')}). Upload a smaller image."
+        )
     if damage.is_unsupported(error):
         return UnsupportedImage(
             f"Unsupported kind of {name}: {error}. Convert the image and upload it again."

@@ -75,6 +75,11 @@ def notes(image: ImageFile.ImageFile) -> tuple[str, ...]:
     return tuple(getattr(image, "notes", ()))
 
 
+def copied_bytes(image: ImageFile.ImageFile) -> int:
+    """Return the bytes of the copy of the file that a format's reader has corrected, or 0."""
+    return int(getattr(image, "copied_bytes", 0))
+
+
 def nothing_more(_image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
     """For decoders that need no memory beside the pixels."""
     return 0.0
@@ -110,7 +115,8 @@ class Format(NamedTuple):
     its header and no pixel; it raises UnsupportedImage, ImageTooLarge, or one of DECODER_ERRORS.
 
     `decoder_bytes(image, data, decoded)` estimates what the decoder needs beside the pixels that it
-    gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that.
+    gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that. A copy of
+    the file (`copied_bytes`) is not a part of either.
 
     With `needs_child`, a file is even opened in a child process: its decoder may crash, or take any
     time and memory (imaging/time_limit.py).
