@@ -32,6 +32,10 @@ ORIENTATION_TAG: Final = 0x0112
 
 UPRIGHT: Final = 1
 
+UNCOVERED: Final = "uncovered"
+"""Key of `Image.info` where the first frame of an animation leaves a part of the canvas empty, and
+no colour of it is transparent."""
+
 EXIF_HEADER: Final = b"Exif\0\0"
 """What JPEG writes before the EXIF data (CIPA DC-008, 4.7.2). Some programs write it twice."""
 
