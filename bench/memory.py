@@ -41,11 +41,14 @@ data = Path(path).read_bytes()
 make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)
 identify(b"of no format")  # imports all of them
 base = status("VmRSS:") - len(data) / 2**20
-try:
-    make_thumbnails(data, specs, int(sys.argv[4]) + 1)
-    estimate = None
-except ImageTooLarge as error:
-    estimate = int(re.search(r"(\\d+) MB", str(error))[1])
+estimate, memory_mb = None, int(sys.argv[4]) + 1
+while True:  # some kinds are refused when they are opened, and again when their header is known
+    try:
+        make_thumbnails(data, specs, memory_mb)
+        break
+    except ImageTooLarge as error:
+        estimate = int(re.search(r"(\\d+) MB", str(error))[1])
+        memory_mb = estimate + 1
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
 made = make_thumbnails(data, specs, 10_240)

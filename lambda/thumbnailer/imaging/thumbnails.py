@@ -256,7 +256,7 @@ def _scale_and_need(
     max_scale = file_format.max_scale(data)
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
-    decoded = divided(image.size, (scale, scale))
+    decoded = thumbnail if file_format.draws else divided(image.size, (scale, scale))
     reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
     encoders = [ENCODERS[name] for name in {spec.format for spec in specs}]
     need = peak_bytes(file_format, image, data, Stages(decoded, reduced, thumbnail), encoders)

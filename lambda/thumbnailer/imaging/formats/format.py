@@ -133,7 +133,8 @@ class Format(NamedTuple):
 
     `max_scale(data)` is how far the decoder can scale down (1, 2, 4, …). `decode(image, size,
     scale)` decodes the picture at that scale, for a thumbnail of `size`; it returns the picture and
-    the box in it that holds the whole image.
+    the box in it that holds the whole image. With `draws`, it gives a picture of `size` itself, and
+    there is no scale.
     """
 
     name: str
@@ -147,4 +148,5 @@ class Format(NamedTuple):
     orientation: Callable[[ImageFile.ImageFile], int] = exif_orientation
     exif_follows_pixels: bool = False
     max_scale: Callable[[bytes], int] = cannot_scale
+    draws: bool = False
     decode: Callable[[ImageFile.ImageFile, PixelSize, int], tuple[Image.Image, Box]] = whole
