@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +12,7 @@ from PIL import Image
 from rich.table import Table
 
 from bench.hostile_files import KINDS
+from bench.memory_files import WRITTEN
 from bench.record import RESULTS, WORK
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
@@ -21,6 +22,9 @@ from thumbnailer.imaging.limits import BASE_MB
 
 FILES: Final = WORK
 RESULT: Final = RESULTS / "memory.json"
+
+WARM_UP: Final = "baseline.jpg"
+"""Kind of the image that a process decodes before it is measured."""
 
 PROGRAM: Final = """
 import json, re, sys, time
@@ -37,11 +41,14 @@ data = Path(path).read_bytes()
 make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)
 identify(b"of no format")  # imports all of them
 base = status("VmRSS:") - len(data) / 2**20
-try:
-    make_thumbnails(data, specs, int(sys.argv[4]) + 1)
-    estimate = None
-except ImageTooLarge as error:
-    estimate = int(re.search(r"(\\d+) MB", str(error))[1])
+estimate, memory_mb = None, int(sys.argv[4]) + 1
+while True:  # some kinds are refused when they are opened, and again when their header is known
+    try:
+        make_thumbnails(data, specs, memory_mb)
+        break
+    except ImageTooLarge as error:
+        estimate = int(re.search(r"(\\d+) MB", str(error))[1])
+        memory_mb = estimate + 1
 Path("/proc/self/clear_refs").write_text("5")
 began = time.process_time()
 made = make_thumbnails(data, specs, 10_240)
@@ -58,8 +65,10 @@ too little memory."""
 app = new_app()
 
 
-def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
-    """Yield a file of every format and mode, of `size` (width, height) pixels.
+def files(
+    directory: Path, size: tuple[int, int], kinds: Collection[str] | None = None
+) -> Iterator[Path]:
+    """Yield a file of every format and mode, or of these kinds, of `size` (width, height) pixels.
 
     Files that do not exist yet are drawn and kept.
     """
@@ -105,12 +114,16 @@ def files(directory: Path, size: tuple[int, int]) -> Iterator[Path]:
         ("rgb.jp2", picture, "JPEG2000", {"quality_mode": "rates", "quality_layers": [20]}),
     ]
     for name, image, kind, options in cases:
+        if kinds is not None and name not in kinds:
+            continue
         path = directory / f"{size[0]}x{size[1]}-{name}"
         if not path.exists():
             image.save(path.with_suffix(".part"), kind, **options)
             path.with_suffix(".part").rename(path)
         yield path
-    for name, make in KINDS.items():
+    for name, make in (KINDS | WRITTEN).items():
+        if kinds is not None and name not in kinds:
+            continue
         path = directory / f"{size[0]}x{size[1]}-{name}"
         if not path.exists():
             path.write_bytes(make(*size))
@@ -125,7 +138,12 @@ def measure(path: Path, widths: str, warm_up: Path) -> dict[str, Any]:
         capture_output=True,
     )
     measured: dict[str, Any] = json.loads(ran.stdout)
-    return {"file": path.name.partition("-")[2], "widths": widths, **measured}
+    return {"file": kind_of(path), "widths": widths, **measured}
+
+
+def kind_of(path: Path) -> str:
+    """Return the part of a file's name that says its kind, such as `rgb.png`."""
+    return path.name.partition("-")[2]
 
 
 @app.command()
@@ -133,6 +151,10 @@ def memory(
     megapixels: Annotated[int, typer.Option(min=1, help="Megapixels of each image.")] = 24,
     widths: Annotated[
         list[str] | None, typer.Option(help="Widths in pixels, such as 128,512.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Measure this kind only, such as rgb.png. Others keep theirs."),
     ] = None,
     *,
     as_json: Json = False,
@@ -145,19 +167,25 @@ def memory(
     **Example**
 
     `python -m bench.memory --megapixels 6 --widths 128,512 --widths 128,4000`
+
+    `python -m bench.memory --kind drawing.svg --kind bitmap.ico`
     """
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     rows = []
     with progress_bar() as progress:
         task = progress.add_task("Drawing", total=None)
-        found = list(files(FILES, (round(height * 1.5), height)))
+        size = (round(height * 1.5), height)
+        [warm_up] = files(FILES, size, [WARM_UP])
+        chosen = list(files(FILES, size, kinds))
         lists = widths or ["128,512", "128,4000"]
-        progress.update(task, description="Measuring", total=len(found) * len(lists))
+        progress.update(task, description="Measuring", total=len(chosen) * len(lists))
         for each in lists:
-            for path in found:
-                rows.append(measure(path, each, found[0]))
+            for path in chosen:
+                rows.append(measure(path, each, warm_up))
                 progress.advance(task)
-    RESULT.write_text(json.dumps(rows, indent=2) + "\n")
+    earlier = json.loads(RESULT.read_text()) if kinds else []
+    kept = [row for row in earlier if row["file"] not in {new["file"] for new in rows}]
+    RESULT.write_text(json.dumps(kept + rows, indent=2) + "\n")
     if as_json:
         print_json(rows)
         return

@@ -19,6 +19,7 @@ from pictures import ADOBE_RGB, decoded, encoded, png, rgb_profile, thumbnails_o
 from PIL import Image, ImageCms
 from test_colour import lab
 
+from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging import cicp, colour, tone_map
 from thumbnailer.imaging.cicp import Cicp
 
@@ -289,6 +290,35 @@ def test_numbers_beside_a_derived_matrix_do_not_count() -> None:
     """Chromium shows such an AVIF as if it were sRGB."""
     assert cicp.from_nclx(9, 16, 9, None) == (9, 16, 1000)
     assert cicp.from_nclx(9, 16, 12, None) is None
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (3, "reserved"),
+        (10, "BT.2020, constant luminance"),
+        (11, "Y′D′zD′x"),
+        (13, "constant luminance, derived from the primaries"),
+        (14, "ICtCp"),
+        (16, "YCgCo-Re, of another depth than 10 bits"),
+    ],
+)
+@pytest.mark.parametrize("profile", [None, rgb_profile()])
+def test_a_matrix_that_libavif_cannot_convert_is_refused_by_name(
+    matrix: int, words: str, profile: bytes | None
+) -> None:
+    """Such an AVIF is valid, so it is not corrupt, with a profile or without."""
+    data = with_numbers(avif(icc_profile=profile), (9, 16), matrix=matrix)
+    expected_words = rf"Unsupported kind of AVIF: its matrix coefficients are {matrix} \({words}\)"
+    with pytest.raises(UnsupportedImage, match=expected_words):
+        thumbnails_of(data, (64,))
+
+
+def test_subsampled_rgb_in_an_avif_is_refused_by_name() -> None:
+    """The matrix of RGB cannot go with subsampled colour."""
+    data = encoded(Image.new("RGB", (64, 64), GREEN), "AVIF", subsampling="4:2:0")
+    with pytest.raises(UnsupportedImage, match=r"0 \(RGB, with subsampled colour\)"):
+        thumbnails_of(with_numbers(data, (1, 13), matrix=0), (64,))
 
 
 def test_the_stream_counts_where_the_container_says_nothing() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import encoded, quadrants, thumbnails_of
 
-from thumbnailer.errors import CorruptImage, UnsupportedImage
+from thumbnailer.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from thumbnailer.imaging import check_supported
 from thumbnailer.imaging.damage import CUT_OFF, INVALID, describe
 from thumbnailer.imaging.formats import bmp
@@ -48,6 +48,8 @@ def test_every_error_has_a_description(kind: type[Exception], content: str | byt
     [
         ("Unsupported bit depth (3)", UnsupportedImage, "Unsupported kind of BMP: .*Convert the"),
         ("unknown pixel mode", UnsupportedImage, "Unsupported kind of BMP: unknown pixel mode"),
+        ("Security limit exceeded: too many.", ImageTooLarge, r"\(Security .*too many\)\. Upload"),
+        ("Security limit exceeded: over the maximum image size 4", CorruptImage, "^BMP: "),
         ("not enough image data", CorruptImage, "BMP: the file ends too early. Upload the file"),
     ],
 )

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
-from pictures import decoded, thumbnails_of
+from pictures import decoded, specs_of, thumbnails_of
 from PIL import Image
 
+from thumbnailer.imaging import ENCODERS
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import load
+from thumbnailer.imaging.formats.format import UNCOVERED
 
 RED, GREEN, BLUE, GREY = 1, 2, 3, 4
 PALETTE = ((255, 0, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90))
@@ -191,6 +193,36 @@ def test_the_thumbnail_of_an_uncovered_animation_is_transparent(
         image.seek(index)
         assert image.convert("RGBA").getpixel(OUT)[3] == 0  # type: ignore[index]
         assert image.convert("RGBA").getpixel(IN)[3] == 255  # type: ignore[index]
+
+
+def test_an_uncovered_animation_of_few_colours_is_exact() -> None:
+    """Thin lines keep their colours, which subsampled colour would smear."""
+    lines = [Frame((RED, BLUE)[at % 2], (at, 4, at + 1, 20), KEEP) for at in range(2, 18)]
+    image = decoded(thumbnails_of(gif(*lines), (20,), 10, 512).thumbnails[0].data)
+    image.seek(len(lines) - 1)
+    found = image.convert("RGBA")
+    assert [found.getpixel((at, 10)) for at in (1, 2, 3)] == [
+        (0, 0, 0, 0),
+        (*PALETTE[RED], 255),
+        (*PALETTE[BLUE], 255),
+    ]
+
+
+@pytest.mark.parametrize(("uncovered", "colours"), [(True, 257), (False, 2)])
+def test_other_animations_are_lossy(
+    uncovered: bool,  # noqa: FBT001
+    colours: int,
+) -> None:
+    """Many colours would take more bytes, and a covered screen keeps the bytes it always had."""
+    frames = [Image.new("RGBA", (20, 20)) for _ in range(2)]
+    for number in range(colours - 1):
+        frames[1].putpixel((number % 20, number // 20), (number, 0, 0, 255 - number // 200))
+    frames = [frame.convert("RGBa") for frame in frames]
+    if uncovered:
+        frames[0].info[UNCOVERED] = True
+    assert len(frames[1].getcolors(400) or []) == colours
+    [spec] = specs_of((20,))
+    assert b"VP8 " in ENCODERS["webp"].encode(frames, spec, [100.0, 100.0], 0)
 
 
 def test_the_memory_of_an_uncovered_screen_is_counted() -> None:

@@ -10,9 +10,10 @@ from pi_heif.as_plugin import HeifImageFile  # type: ignore[import-untyped]
 from pictures import box, decoded, encoded, near, quadrants, thumbnails_of
 from PIL import Image, ImageDraw
 
-from thumbnailer.errors import CorruptImage, UnsupportedImage
+from thumbnailer.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
+from thumbnailer.imaging.formats.format import copied_bytes
 from thumbnailer.imaging.formats.heif import crop_of, is_refused
 from thumbnailer.imaging.formats.isobmff import (
     Property,
@@ -173,8 +174,9 @@ def test_the_memory_of_a_crop_is_that_of_the_whole_picture() -> None:
     plain, cropped = heic(), heic(crop(60, 40))
     heif = load("heif")
     whole, part = open_image(plain, 512), open_image(cropped, 512)
-    need = heif.decoder_bytes(whole, plain, SIZE) + SIZE[0] * SIZE[1] * 4
-    assert heif.decoder_bytes(part, cropped, (60, 40)) + 60 * 40 * 4 == need + len(cropped)
+    decoding = heif.decoder_bytes(whole, plain, SIZE) + SIZE[0] * SIZE[1] * 4
+    assert heif.decoder_bytes(part, cropped, (60, 40)) + 60 * 40 * 4 == decoding
+    assert copied_bytes(part) == len(cropped)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,24 @@ def test_a_heif_of_another_codec_is_refused_by_name(kind: bytes, words: str) -> 
     """It is valid, so it is not corrupt; the message says what its codec is."""
     with pytest.raises(UnsupportedImage, match=f"Unsupported kind of HEIF.*{words}"):
         thumbnails_of(heic().replace(b"hvc1\0", kind + b"\0"), (30,), 95, 512)
+
+
+def test_what_exceeds_the_limits_of_libheif_is_too_large() -> None:
+    """The message says so: the file need not be damaged. Here it names 30,000 items."""
+    data = heic()
+    at = data.index(b"iloc") + 10
+    with pytest.raises(ImageTooLarge, match=r"^HEIF: larger.*30000 items.*smaller image\.$"):
+        thumbnails_of(data[:at] + (30_000).to_bytes(2) + data[at + 2 :], (30,), 95, 512)
+
+
+@pytest.mark.parametrize("size", [(40_000, 48), (48, 40_000), (20_000, 20_000)])
+def test_what_exceeds_the_limits_of_libavif_is_too_large(size: tuple[int, int]) -> None:
+    """The message of libavif only says that it cannot parse the file."""
+    data = encoded(quadrants((64, 48)), "AVIF")
+    at = data.index(b"ispe") + 8
+    changed = data[:at] + struct.pack(">2I", *size) + data[at + 8 :]
+    with pytest.raises(ImageTooLarge, match=f"^AVIF of {size[0]} × {size[1]} pixels: the decoder"):
+        thumbnails_of(changed, (30,), 95, 512)
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])

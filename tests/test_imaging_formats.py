@@ -11,6 +11,8 @@ from PIL import Image, ImageSequence
 import image_utils
 from thumbnailer import imaging
 from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, encoders, formats, identify
+from thumbnailer.imaging.decode import open_image
+from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import FORMATS, Format, load
 
 SIZE = (96, 64)
@@ -122,6 +124,17 @@ def test_a_file_can_be_opened_estimated_and_decoded_by_its_format(kind: str) -> 
     assert found.orientation(image) == 1
     assert (picture.size, box) == (SIZE, (0, 0, *SIZE))
     assert is_upright(picture, tolerance=24)
+
+
+def test_the_copy_of_a_file_is_a_part_of_the_estimate() -> None:
+    """A reader that has corrected the file keeps its copy while it decodes, and after that."""
+    data = sample("webp")
+    image: Any = open_image(data, MEMORY_MB)
+    found = load("webp")
+    stages = Stages(SIZE, SIZE, SIZE)
+    plain = peak_bytes(found, image, data, stages, [])
+    image.copied_bytes = 1000
+    assert peak_bytes(found, image, data, stages, []) == plain + 1000
 
 
 def test_a_format_needs_only_a_name_a_title_and_two_functions() -> None:

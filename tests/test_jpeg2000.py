@@ -10,6 +10,7 @@ from PIL import Image
 from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
+from thumbnailer.imaging.formats.format import copied_bytes
 from thumbnailer.imaging.formats.jpeg2000 import PRECINCT_BLOCKS, codestream, codestream_start
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -84,6 +85,36 @@ def test_an_image_with_an_offset_is_not_scaled_by_the_decoder() -> None:
     assert codestream(bytes(data)).levels == 5
     data[16:24] = (8).to_bytes(4) * 2
     assert codestream(bytes(data)).levels == 0
+
+
+# --- components and colour spaces ---------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("mode", "space", "words"),
+    [
+        ("RGB", 14, "3 components in the colour space CIELAB"),
+        ("RGB", 24, "3 components in the colour space e-sYCC"),
+        ("RGB", 17, "3 components in the colour space grey"),
+        ("L", 16, "1 components in the colour space sRGB"),
+        ("RGB", 99, "3 components in the colour space number 99"),
+    ],
+)
+def test_a_colour_space_that_is_not_read_is_refused_by_name(
+    mode: str, space: int, words: str
+) -> None:
+    """The file is valid, so it is not corrupt; and it is never shown as if it were sRGB."""
+    data = encoded(quadrants((64, 48), mode), "JPEG2000")
+    at = data.index(b"colr") + 7
+    with pytest.raises(UnsupportedImage, match=f"Unsupported kind of JPEG 2000: {words}"):
+        thumbnails_of(data[:at] + space.to_bytes(4) + data[at + 4 :], (64,), 85, 512)
+
+
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}])
+def test_more_than_four_components_are_refused_by_name(options: dict[str, Any]) -> None:
+    """A picture of five inks or spectral bands is valid, and no decoder here reads it."""
+    data = encoded(quadrants((64, 48)), "JPEG2000", **options)
+    at = data.index(b"\xff\x4f\xff\x51") + 40
+    with pytest.raises(UnsupportedImage, match="5 components"):
+        thumbnails_of(data[:at] + b"\0\5" + data[at + 2 :], (64,), 85, 512)
 
 
 # --- palettes -----------------------------------------------------------------------------------
@@ -207,10 +238,8 @@ def test_the_copy_of_a_file_with_a_palette_is_counted() -> None:
     data = with_palette(SRGB, palette_box(), mapping(0, 1, 2))
     image = open_image(data, 512)
     plain = encoded(Image.new("L", image.size), "JPEG2000", irreversible=False)
-    need = load("jpeg2000").decoder_bytes(image, data, image.size)
-    need -= len(data) + codestream(data).coded_bytes
-    assert (
-        need
-        == load("jpeg2000").decoder_bytes(open_image(plain, 512), plain, image.size)
-        - codestream(plain).coded_bytes
-    )
+    assert copied_bytes(image) == len(data)
+    jpeg2000 = load("jpeg2000")
+    need = jpeg2000.decoder_bytes(image, data, image.size) - codestream(data).coded_bytes
+    grey = jpeg2000.decoder_bytes(open_image(plain, 512), plain, image.size)
+    assert need == grey - codestream(plain).coded_bytes

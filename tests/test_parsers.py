@@ -92,14 +92,14 @@ def test_any_bytes_have_an_orientation(data: bytes) -> None:
 @given(st.binary(max_size=400) | damaged)
 def test_the_boxes_of_a_file_are_read_to_the_end(data: bytes) -> None:
     """Nothing is raised, and the number of places is bounded."""
-    places = list(isobmff.streams(data))
+    boxes = isobmff.boxes_of(data)
+    places = list(isobmff.streams(data, boxes))
     assert len(places) <= isobmff.MAX_BOXES * isobmff.MAX_ITEMS
     assert isobmff.plane_bytes(data) > 0
-    boxes = isobmff.boxes_of(data)
     properties = isobmff.properties_of_item(data, boxes, isobmff.primary_item(data, boxes))
     crop = heif.crop_of(data, properties)
     assert crop is None or min(crop.coded) > 0
-    isobmff.without_exif(data)
+    isobmff.without_exif(data, boxes)
     webp.with_right_size(data)
     webp.has_gaps(data)
 
@@ -188,7 +188,7 @@ def test_an_av1_stream_says_its_size_and_its_planes(
 ) -> None:
     """They are those of the picture that was encoded, however colour is subsampled."""
     data = encoded(quadrants((200, 100)), "AVIF", **options)
-    [place] = isobmff.streams(data)
+    [place] = isobmff.streams(data, isobmff.boxes_of(data))
     assert av1.sequence(data[place:]) == ((200, 100), plane_bytes)
 
 
@@ -197,7 +197,7 @@ def test_each_item_of_an_avif_is_found() -> None:
     picture = quadrants((200, 100)).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize((200, 100)))
     data = encoded(picture, "AVIF")
-    assert [av1.sequence(data[at:]) for at in isobmff.streams(data)] == [
+    assert [av1.sequence(data[at:]) for at in isobmff.streams(data, isobmff.boxes_of(data))] == [
         ((200, 100), 1.5),
         ((200, 100), 1.0),
     ]
@@ -207,7 +207,9 @@ def test_each_item_of_an_avif_is_found() -> None:
         save_all=True,
         append_images=[quadrants((200, 100)).rotate(90)],
     )
-    assert {av1.sequence(moving[at:]) for at in isobmff.streams(moving)} == {((200, 100), 1.5)}
+    assert {
+        av1.sequence(moving[at:]) for at in isobmff.streams(moving, isobmff.boxes_of(moving))
+    } == {((200, 100), 1.5)}
 
 
 SCANS: dict[str, tuple[Callable[[], bytes], bool]] = {

@@ -196,3 +196,14 @@ def test_a_panic_of_the_decoder_is_damage(monkeypatch: pytest.MonkeyPatch) -> No
 def test_any_text_is_recognised_or_not(text: str) -> None:
     """Recognising never fails."""
     identify(text.encode())
+
+
+def test_a_drawing_is_counted_at_the_size_of_the_thumbnail() -> None:
+    """The size that it states costs nothing, because it is never drawn at that size."""
+    needs = []
+    for width in (512, 900, 60_000):
+        data = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{width}"/>'
+        with pytest.raises(ImageTooLarge) as caught:
+            thumbnails_of(data.encode(), (512,), 85, 61)
+        needs.append(caught.value.need_mb)
+    assert max(needs) - min(needs) < 0.01

@@ -84,7 +84,9 @@ def _convert(picture: Image.Image, description: "bytes | Cicp") -> tuple[Image.I
         return _convert_by_profile(cicp.profile_of(description), picture)
     from thumbnailer.imaging import tone_map  # noqa: PLC0415
 
-    return tone_map.to_srgb(picture.convert("RGB"), description), None
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")  # of RGB, it would be a copy
+    return tone_map.to_srgb(picture, description), None
 
 
 def _differs_from_srgb(profile: bytes) -> bool:

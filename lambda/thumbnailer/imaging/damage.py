@@ -24,6 +24,18 @@ UNSUPPORTED: Final = re.compile(
 """How decoders call a valid file that they cannot decode."""
 
 
+BEYOND_LIMITS: Final = re.compile(r"security limit(?!.*the maximum image size)", re.IGNORECASE)
+"""What libheif says of a file that is larger, or has more parts, than it reads.
+
+A picture over the maximum size is another matter: it is larger than its container says.
+"""
+
+
+def is_beyond_limits(error: Exception) -> bool:
+    """Whether a decoder says that the file exceeds the decoder's own limits."""
+    return bool(BEYOND_LIMITS.search(str(error)))
+
+
 def is_unsupported(error: Exception) -> bool:
     """Whether a decoder says that the file may be valid, and that it cannot decode it."""
     return bool(UNSUPPORTED.search(str(error)))

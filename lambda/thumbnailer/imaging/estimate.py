@@ -7,6 +7,7 @@ from PIL import ImageFile
 
 from thumbnailer.imaging.encoders import Encoder
 from thumbnailer.imaging.formats import Format
+from thumbnailer.imaging.formats.format import copied_bytes
 from thumbnailer.imaging.limits import picture_bytes, pixels, stored_bytes
 from thumbnailer.imaging.resize import BAND_PIXELS, averageable_mode
 from thumbnailer.imaging.spec import PixelSize
@@ -42,8 +43,8 @@ def peak_bytes(
 ) -> float:
     """Estimate the peak memory in bytes, beside the process itself.
 
-    It is that of decoding, of reducing or of encoding, whichever is largest, and the file. Encoders
-    work one after the other.
+    It is that of decoding, of reducing or of encoding, whichever is largest, and the file with its
+    copy, if there is one. Encoders work one after the other.
     """
     stored = picture_bytes(stages.decoded, stored_bytes(image.mode))
     mode = averageable_mode(image)
@@ -59,7 +60,8 @@ def peak_bytes(
     made = picture_bytes(stages.thumbnail) * (HIGH_DEPTH_PICTURES if mode in ("I", "F") else 1)
     alpha = mode in ("RGBa", "La")
     held = file_format.held_bytes(image, data)
-    return len(data) + max(
+    in_files = len(data) + copied_bytes(image)
+    return in_files + max(
         file_format.decoder_bytes(image, data, stages.decoded) + stored,
         held + stored + converted + half_resized + made,
         *(each.memory_bytes(pixels(stages.thumbnail), alpha) for each in encoders),

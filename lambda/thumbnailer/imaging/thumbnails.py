@@ -232,6 +232,11 @@ def _decoding_failed(name: str, error: Exception) -> PermanentError:
     """Say what is wrong with a file of this format, and what to do."""
     from thumbnailer.imaging import damage  # noqa: PLC0415 - damaged files only
 
+    if damage.is_beyond_limits(error):
+        return ImageTooLarge(
+            f"{name}: larger, or of more parts, than the decoder reads "
+            f"({str(error).rstrip('.')}). Upload a smaller image."
+        )
     if damage.is_unsupported(error):
         return UnsupportedImage(
             f"Unsupported kind of {name}: {error}. Convert the image and upload it again."
@@ -251,7 +256,7 @@ def _scale_and_need(
     max_scale = file_format.max_scale(data)
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
-    decoded = divided(image.size, (scale, scale))
+    decoded = thumbnail if file_format.draws else divided(image.size, (scale, scale))
     reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
     encoders = [ENCODERS[name] for name in {spec.format for spec in specs}]
     need = peak_bytes(file_format, image, data, Stages(decoded, reduced, thumbnail), encoders)

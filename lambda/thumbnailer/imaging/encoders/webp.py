@@ -7,6 +7,7 @@ from typing import Final
 from PIL import Image, WebPImagePlugin
 
 from thumbnailer.imaging.encoders.encoder import Encoder
+from thumbnailer.imaging.formats.format import UNCOVERED
 from thumbnailer.imaging.formats.webp import ALPHA_FLAG, FLAGS_AT, size_of
 from thumbnailer.imaging.spec import ThumbnailSpec
 
@@ -31,6 +32,12 @@ over noise (`make bench-memory`)."""
 PIXEL_SECONDS: Final = 350e-9
 """Noise with alpha at quality 100 (measured)."""
 
+PALETTE_COLOURS: Final = 256
+LOSSLESS: Final = {"lossless": True, "quality": 0, "method": 0}
+"""The fastest way without loss. For frames of at most PALETTE_COLOURS it takes 7 to 64 ms a
+megapixel and at most 0.8 of the bytes; quality 85 takes 38 to 169 ms (noise, dithered and flat
+pictures of 512 × 512 pixels, measured)."""
+
 OPAQUE: Final = 255
 
 MARK_CHUNK: Final = b"PROV"
@@ -43,7 +50,11 @@ def encode(
     durations: Sequence[float],
     loop: int,
 ) -> bytes:
-    """Encode a picture or an animation: see `Encoder`."""
+    """Encode a picture or an animation: see `Encoder`.
+
+    Frames of few colours are encoded without loss where the first one leaves a part empty. Others
+    keep the bytes that earlier versions of the function made.
+    """
     buffer = io.BytesIO()
     # What Image.save does, without its import of five decoders first.
     if len(pictures) == 1:
@@ -53,9 +64,9 @@ def encode(
         Image.SAVE["WEBP"](first, buffer, "")
         return buffer.getvalue()
     first = pictures[0]
+    flat = UNCOVERED in first.info and all(each.getcolors(PALETTE_COLOURS) for each in pictures)
     first.encoderinfo = {
-        "quality": spec.quality,
-        "method": FAST_METHOD,
+        **(LOSSLESS if flat else {"quality": spec.quality, "method": FAST_METHOD}),
         "append_images": pictures[1:],  # with alpha, each is made straight when its turn comes
         "duration": list(durations),
         "loop": loop,

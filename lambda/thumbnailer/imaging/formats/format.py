@@ -32,6 +32,10 @@ ORIENTATION_TAG: Final = 0x0112
 
 UPRIGHT: Final = 1
 
+UNCOVERED: Final = "uncovered"
+"""Key of `Image.info` where the first frame of an animation leaves a part of the canvas empty, and
+no colour of it is transparent."""
+
 EXIF_HEADER: Final = b"Exif\0\0"
 """What JPEG writes before the EXIF data (CIPA DC-008, 4.7.2). Some programs write it twice."""
 
@@ -75,6 +79,11 @@ def notes(image: ImageFile.ImageFile) -> tuple[str, ...]:
     return tuple(getattr(image, "notes", ()))
 
 
+def copied_bytes(image: ImageFile.ImageFile) -> int:
+    """Return the bytes of the copy of the file that a format's reader has corrected, or 0."""
+    return int(getattr(image, "copied_bytes", 0))
+
+
 def nothing_more(_image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
     """For decoders that need no memory beside the pixels."""
     return 0.0
@@ -110,7 +119,8 @@ class Format(NamedTuple):
     its header and no pixel; it raises UnsupportedImage, ImageTooLarge, or one of DECODER_ERRORS.
 
     `decoder_bytes(image, data, decoded)` estimates what the decoder needs beside the pixels that it
-    gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that.
+    gives, whose size is `decoded`. `held_bytes(image, data)` is what it keeps after that. A copy of
+    the file (`copied_bytes`) is not a part of either.
 
     With `needs_child`, a file is even opened in a child process: its decoder may crash, or take any
     time and memory (imaging/time_limit.py).
@@ -123,7 +133,8 @@ class Format(NamedTuple):
 
     `max_scale(data)` is how far the decoder can scale down (1, 2, 4, …). `decode(image, size,
     scale)` decodes the picture at that scale, for a thumbnail of `size`; it returns the picture and
-    the box in it that holds the whole image.
+    the box in it that holds the whole image. With `draws`, it gives a picture of `size` itself, and
+    there is no scale.
     """
 
     name: str
@@ -137,4 +148,5 @@ class Format(NamedTuple):
     orientation: Callable[[ImageFile.ImageFile], int] = exif_orientation
     exif_follows_pixels: bool = False
     max_scale: Callable[[bytes], int] = cannot_scale
+    draws: bool = False
     decode: Callable[[ImageFile.ImageFile, PixelSize, int], tuple[Image.Image, Box]] = whole

@@ -5,7 +5,7 @@ from typing import Any, Final, override
 
 from PIL import GifImagePlugin, Image, ImageFile
 
-from thumbnailer.imaging.formats.format import Format
+from thumbnailer.imaging.formats.format import UNCOVERED, Format
 from thumbnailer.imaging.limits import pixels
 from thumbnailer.imaging.spec import PixelSize
 
@@ -51,6 +51,7 @@ class GifFile(GifImagePlugin.GifImageFile):
             self.palette = None  # or Pillow would take the file's for that of a grey frame
         if frame == 0 and self._is_uncovered():
             self._mode = "RGBA"
+            self.info[UNCOVERED] = True
 
     def _box(self) -> tuple[int, int, int, int]:
         """Return where the frame is: left, upper, right and lower edge in pixels."""

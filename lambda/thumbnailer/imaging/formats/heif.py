@@ -205,9 +205,7 @@ def _mirrored(box: IntBox, size: PixelSize, axis: int) -> IntBox:
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format. The decoder works on the picture before its crop."""
     coded = pixels(getattr(image, "coded_size", None) or image.size)
-    copied = getattr(image, "copied_bytes", 0)
-    whole = coded * (PIXEL_BYTES + plane_bytes(data))
-    return whole - pixels(image.size) * OTHER_BYTES + copied
+    return coded * (PIXEL_BYTES + plane_bytes(data)) - pixels(image.size) * OTHER_BYTES
 
 
 FORMAT: Final = Format(

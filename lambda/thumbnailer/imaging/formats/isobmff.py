@@ -91,12 +91,11 @@ class Item(NamedTuple):
     bytes: int | None
 
 
-def streams(data: bytes) -> Iterator[int]:
+def streams(data: bytes, boxes: Boxes) -> Iterator[int]:
     """Yield where each item and each track begins in a file.
 
     Yields nothing more where a box is damaged: the decoder will find that too.
     """
-    boxes = boxes_of(data)
     yield from (item.place for item in _items(data, boxes))
     with suppress(struct.error):
         for name, number in ((b"stco", ">I"), (b"co64", ">Q")):
@@ -171,12 +170,12 @@ def _associations(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
         at += 1 + width * data[at]
 
 
-def without_exif(data: bytes) -> bytes | None:
+def without_exif(data: bytes, boxes: Boxes) -> bytes | None:
     """Return a copy of a file whose Exif items have a type that decoders skip; None without one.
 
     Some decoders refuse a picture for the sake of its metadata.
     """
-    places = [place for _, place in _types(data, boxes_of(data), EXIF)]
+    places = [place for _, place in _types(data, boxes, EXIF)]
     if not places:
         return None
     copy = bytearray(data)

@@ -20,6 +20,39 @@ ENUMERATED: Final = 1
 CHANNELS: Final = {16: 3, 17: 1}
 """Enumerated colour space → its channels: sRGB and grey (I.5.3.3)."""
 
+SPACES: Final = {
+    12: (4,),
+    15: (1, 2),
+    16: (3, 4),
+    17: (1, 2),
+    18: (3, 4),
+}
+"""Enumerated colour space → the components that Pillow reads of it: CMYK, 1 bit (0 is black),
+sRGB, grey and sYCC, some with alpha (I.5.3.3; ISO/IEC 15444-2, table M.25)."""
+
+SPACE_NAMES: Final = {
+    0: "1 bit, 0 is white",
+    1: "YCbCr",
+    3: "YCbCr",
+    4: "YCbCr",
+    9: "PhotoYCC",
+    11: "CMY",
+    12: "CMYK",
+    13: "YCCK",
+    14: "CIELAB",
+    15: "1 bit",
+    16: "sRGB",
+    17: "grey",
+    18: "sYCC",
+    19: "CIEJab",
+    20: "e-sRGB",
+    21: "ROMM RGB",
+    24: "e-sYCC",
+}
+"""The same table, for messages."""
+
+MAX_COMPONENTS: Final = 4
+
 SRGB: Final = b"\1\0\0\0\0\0\x10"
 """Content of COLOUR that says sRGB."""
 
@@ -53,8 +86,29 @@ def header(data: bytes) -> Places:
     """Find the boxes of a file's header; none in a bare codestream."""
     for name, start, end in siblings(data, 0, len(data)):
         if name == HEADER:
-            return {each: (at, until) for each, at, until in siblings(data, start, end)}
+            places: Places = {}
+            for each, at, until in siblings(data, start, end):
+                places.setdefault(each, (at, until))
+            return places
     return {}
+
+
+def refuse(data: bytes, components: int) -> None:
+    """Raise UnsupportedImage for a picture without a palette that Pillow does not read correctly.
+
+    Where there are several colour spaces, the first one counts, as in OpenJPEG.
+    """
+    place = header(data).get(COLOUR)
+    method, space = struct.unpack_from(">B2xI", data, place[0]) if place else (0, 0)
+    stated = method == ENUMERATED
+    if components <= MAX_COMPONENTS and (not stated or components in SPACES.get(space, ())):
+        return
+    name = SPACE_NAMES.get(space, f"number {space}")
+    colours = f" in the colour space {name}" if stated else ""
+    raise UnsupportedImage(
+        f"Unsupported kind of JPEG 2000: {components} components{colours}. Supported are grey, "
+        "sRGB, sYCC and CMYK. Save the picture in sRGB."
+    )
 
 
 def has_palette(data: bytes) -> bool:

@@ -180,7 +180,14 @@ def open_jpeg2000(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     """See Format."""
     if jp2.has_palette(data):
         return open_with_palette(data)
+    jp2.refuse(data, components_of(data))
     return Jpeg2KFile(io.BytesIO(data))
+
+
+def components_of(data: bytes) -> int:
+    """Read the number of components. Raises struct.error or ValueError where it is not there."""
+    (components,) = struct.unpack_from(">H", data, codestream_start(data) + COMPONENTS_AT)
+    return int(components)
 
 
 def open_with_palette(data: bytes) -> ImageFile.ImageFile:
@@ -217,7 +224,6 @@ def decoder_bytes(image: ImageFile.ImageFile, data: bytes, decoded: PixelSize) -
     return (
         components * (samples * SAMPLE_BYTES + stream.blocks * BLOCK_BYTES)
         + stream.coded_bytes
-        + getattr(image, "copied_bytes", 0)
         + stream.tiles * (TILE_BYTES + components * TILE_COMPONENT_BYTES)
     )
 

@@ -29,9 +29,6 @@ MAX_ELEMENTS: Final = 100_000
 MAX_DEPTH: Final = 256
 """Assumptions: larger than drawings on web pages, and drawn in seconds."""
 
-MAX_SCALE: Final = 2**16
-"""A drawing can be made at any size."""
-
 TREE_BYTES: Final = 26
 ELEMENT_BYTES: Final = 320
 """For each byte of the file and each element: the tree, its text, and resvg's own tree. Elements
@@ -155,11 +152,6 @@ def decoder_bytes(image: ImageFile.ImageFile, data: bytes, decoded: PixelSize) -
     return tree + pixels(decoded) * DRAWN_BYTES
 
 
-def max_scale(_data: bytes) -> int:
-    """See Format."""
-    return MAX_SCALE
-
-
 def orientation(_image: ImageFile.ImageFile) -> int:
     """See Format."""
     return UPRIGHT
@@ -189,6 +181,6 @@ FORMAT: Final = Format(
     needs_child=True,
     decoder_bytes=decoder_bytes,
     orientation=orientation,
-    max_scale=max_scale,
+    draws=True,
     decode=decode,
 )

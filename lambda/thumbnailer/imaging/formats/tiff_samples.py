@@ -49,9 +49,9 @@ BAND_SAMPLE_BYTES: Final = 80
 """For each sample of a band: its bytes, the sums of a predictor, and Python's objects for it."""
 
 MERGED_PICTURES: Final = 3
-INK_PICTURES: Final = 5
-"""Pictures of four bytes a pixel that are made when channels are merged and divided by alpha, and
-of CMYK with alpha, when it is scaled down."""
+INK_PICTURES: Final = 3.3
+"""Pictures of four bytes a pixel that are made when channels are merged and divided by alpha; and
+of CMYK, when it is scaled down beside its alpha."""
 
 SUM_BYTES: Final = 8
 MAX_SUM: Final = (1 << 64) - 1
@@ -177,10 +177,10 @@ class SampledTiff(TiffImagePlugin.TiffImageFile):
         channels = (kind.colours + (kind.alpha is not None)) * picture_bytes(self.size, 1)
         bytes_picture = picture_bytes((shape.row_bytes, shape.height), 1) * self._planes
         band = max(BAND_PIXELS, shape.padded) * len(kind.bits) * BAND_SAMPLE_BYTES
-        merged = (INK_PICTURES if self.mode == "CMYK" else MERGED_PICTURES) * picture_bytes(
-            self.size
-        )
-        return len(data) + channels + max(bytes_picture + band, merged)
+        inks = self.mode == "CMYK" and not kind.premultiplied
+        merged = (INK_PICTURES if inks else MERGED_PICTURES) * picture_bytes(self.size)
+        loaded = bytes_picture + max(len(data), band + channels)
+        return max(loaded, merged + (0 if inks else channels))
 
 
 def decode_inks(image: Image.Image, alpha: Image.Image, size: PixelSize) -> Image.Image:
@@ -191,9 +191,13 @@ def decode_inks(image: Image.Image, alpha: Image.Image, size: PixelSize) -> Imag
     box = (0.0, 0.0, *image.size)
     cyan, magenta, yellow, black = image.split()
     inks = Image.merge("RGBA", (cyan, magenta, yellow, alpha))
+    del cyan, magenta, yellow
+    inks = inks.convert("RGBa")  # here, as below, so that what it is converted from is freed
     *colours, cover = shrink(inks, size, box).convert("RGBA").split()
-    del inks, cyan, magenta, yellow
-    grey = shrink(Image.merge("LA", (black, alpha)), size, box).convert("LA").getchannel(0)
+    del inks
+    shades = Image.merge("LA", (black, alpha)).convert("La")
+    del black
+    grey = shrink(shades, size, box).convert("LA").getchannel(0)
     small = Image.merge("CMYK", (*colours, grey))
     small.info[ALPHA] = cover
     return small

@@ -162,12 +162,7 @@ def chunk_names(data: bytes) -> Iterator[bytes]:
 
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
-    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES) + held_bytes(image, data)
-
-
-def held_bytes(image: ImageFile.ImageFile, _data: bytes) -> float:
-    """See Format."""
-    return float(getattr(image, "copied_bytes", 0))
+    return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES)
 
 
 def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
@@ -197,7 +192,6 @@ FORMAT: Final = Format(
     recognise=recognise,
     open=open_webp,
     decoder_bytes=decoder_bytes,
-    held_bytes=held_bytes,
     call_seconds=call_seconds,
     decode=decode,
 )
