@@ -127,7 +127,6 @@ EXPLANATIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "AOMediaCodec+libavif/tests/data/abc_color_irot_alpha_irot.avif",
         "AOMediaCodec+libavif/tests/data/abc_color_irot_alpha_NOirot.avif",
         "AOMediaCodec+libavif/tests/data/color_nogrid_alpha_nogrid_gainmap_grid.avif",
-        "python-pillow+Pillow/Tests/images/avif/star.avifs",
         "drawn/AVIF RGBA speed",
     ),
     "Chromium stretches the colours in the same way, although the AV1 stream says that they have "
@@ -135,6 +134,10 @@ EXPLANATIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "link-u+avif-sample-images/star-12bpc.avifs",
         "link-u+avif-sample-images/star-8bpc.avifs",
         "drawn/animated AVIF RGB speed",
+    ),
+    "The alpha stream says that it has the range of video. Chromium does not stretch it, so that "
+    "what is opaque looks a little transparent. The thumbnail is opaque there.": (
+        "python-pillow+Pillow/Tests/images/avif/star.avifs",
     ),
     "Its alpha is 0 everywhere, so Chromium shows nothing. The thumbnail shows the colours.": (
         "image-rs+image/tests/images/bmp/images/V3_A4_R4_G4_B4.bmp",
