@@ -62,7 +62,7 @@ audit: validate ## Run `make validate` and the security rules of cdk-nag and ruf
 	python tests/template.py .tools/nag 2>/dev/null
 	.tools/npm/node scripts/cdk_nag.mjs .tools/nag/*.json
 
-look: $(DEV) chromium ## Compare thumbnails of real images (CASES=FOLDER) with what Chromium shows
+look: $(DEV) chromium ## Compare thumbnails of real or drawn images (CASES=FOLDER) with what Chromium shows
 	python -m tools.look $${CASES:+"$$CASES"}
 
 corpus: $(DEV) ## Process real images (CASES=TABLE.tsv) with the handler and write a contact sheet

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, Final
 
 from PIL import Image, ImageCms
@@ -112,20 +113,33 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
-def _drawn() -> Iterator[bytes]:
+def drawn() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of a picture of each of KINDS and ANIMATED."""
     import pillow_heif  # noqa: PLC0415
 
     pillow_heif.register_heif_opener()
-    picture = Image.merge(
-        "RGB", [Image.linear_gradient("L").rotate(90 * turn) for turn in range(3)]
-    )
-    tile, picture = picture.resize((64, 64)), picture.resize(SIZE)
+    picture = _picture().resize(SIZE)
     for kind, mode, options in KINDS:
-        yield _encoded(_as(picture, mode), kind, options)
+        yield _name(kind, mode, options), _encoded(_as(picture, mode), kind, options)
     for kind, mode, options in ANIMATED:
         frames = [_as(picture.rotate(30 * turn), mode) for turn in range(4)]
         others = {"save_all": True, "append_images": frames[1:], "duration": 50}
-        yield _encoded(frames[0], kind, others | options)
+        name = _name(f"animated {kind}", mode, options)
+        yield name, _encoded(frames[0], kind, others | options)
+
+
+def _name(kind: str, mode: str, options: dict[str, Any]) -> str:
+    plain = {key: f"={value}" if isinstance(value, str) else "" for key, value in options.items()}
+    return " ".join([kind, mode, *(key + value for key, value in plain.items())])
+
+
+def _picture() -> Image.Image:
+    return Image.merge("RGB", [Image.linear_gradient("L").rotate(90 * turn) for turn in range(3)])
+
+
+def _drawn() -> Iterator[bytes]:
+    yield from (data for _, data in drawn())
+    tile, picture = _picture().resize((64, 64)), _picture().resize(SIZE)
     for kind in ("AVIF", "HEIF"):
         yield _derived(_encoded(tile, kind, {}), b"grid", GRID)
     yield _derived(_encoded(tile, "HEIF", {}), b"iovl", OVERLAY)
@@ -206,5 +220,5 @@ def _as(picture: Image.Image, mode: str) -> Image.Image:
 
 def _encoded(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, kind, **deepcopy(options))  # Pillow removes the orientation of an AVIF
     return buffer.getvalue()

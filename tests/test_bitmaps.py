@@ -9,7 +9,7 @@ import pytest
 from pictures import decoded, encoded, near, thumbnails_of
 from PIL import Image
 
-from thumbnailer.errors import UnsupportedImage
+from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging import identify
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.formats import load
@@ -120,12 +120,94 @@ def test_a_picture_of_several_bands_of_rows_is_read(monkeypatch: pytest.MonkeyPa
 
 
 def test_alpha_that_is_zero_everywhere_is_not_alpha() -> None:
-    """Browsers show such a bitmap opaque, and so does the thumbnail."""
+    """A thumbnail with nothing to see would help nobody: such a bitmap is opaque."""
     for masks in ((0xFF0000, 0xFF00, 0xFF, 0xFF000000), (0xF00, 0xF0, 0xF, 0xF000)):
         bits = 32 if masks[0] > 0xFFFF else 16
         data = bytearray(bit_fields(bits, (*masks[:3], 0)))
         data[14 + 52 : 14 + 56] = masks[3].to_bytes(4, "little")
         assert picture_of(bytes(data)).getchannel("A").getextrema() == (255, 255)
+
+
+COLOURS = {"green": (0, 255, 0), "blue": (0, 0, 255), "red": (255, 0, 0)}
+"""The palette of a bitmap of 8 or 4 bits here."""
+
+
+def with_palette(body: bytes, compression: int, colours: int, bits: int = 8) -> bytes:
+    """Write a BMP of 4 × 3 pixels with COLOURS, whose header claims that there are `colours`."""
+    palette = b"".join(bytes((*rgb[::-1], 0)) for rgb in COLOURS.values())
+    palette = palette.ljust(4 * min(colours, 300), b"\0")
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 3, 1, bits, compression, len(body), 0, 0, colours, 0)
+    offset = 14 + len(head) + len(palette)
+    file_head = struct.pack("<2sIHHI", b"BM", offset + len(body), 0, 0, offset)
+    return file_head + head + palette + body
+
+
+def names_of(image: Image.Image) -> list[str]:
+    """Return the rows of a picture, the first letter of a colour for each pixel; "k" is black."""
+    letters = {rgb: name[0] for name, rgb in COLOURS.items()} | {(0, 0, 0): "k"}
+    pixels = image.convert("RGB").load()
+    assert pixels is not None
+    return ["".join(letters[pixels[x, y]] for x in range(4)) for y in range(3)]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("colours", [257, 300, 305_402_420])
+def test_a_palette_of_more_colours_than_pixels_can_name_is_cut(colours: int) -> None:
+    """Browsers show such a bitmap: the colours that it uses are there."""
+    data = with_palette(bytes((0, 1, 2, 0) * 3), 0, colours)
+    assert names_of(picture_of(data)) == ["gbrg"] * 3
+    image = open_image(data, 512)
+    assert load("BMP").decoder_bytes(image, data, image.size) == len(data)  # a copy of the file
+
+
+@pytest.mark.parametrize(
+    ("runs", "rows"),
+    [
+        (b"\4\1\0\0\2\2\2\0\0\0\0\4\2\1\0\2\0\1", ["rbgr", "rrgg", "bbbb"]),
+        (b"\4\1\0\0\2\2\0\1", ["kkkk", "rrkk", "bbbb"]),
+        (b"\2\1\0\0\4\2\0\0\1\1\0\1", ["bkkk", "rrrr", "bbkk"]),
+        (b"\1\1\0\2\2\1\1\2\0\1", ["kkkk", "kkkr", "bkkk"]),
+        (b"\1\1\0\2\0\7\0\1", ["kkkk", "kkkk", "bkkk"]),
+        (b"\7\1\0\0\0\5\2\2\2\2\2\0\0\0\4\1", ["bbbb", "rrrr", "bbbb"]),
+        (b"\4\1\4\2\0\0\4\2\0\1", ["kkkk", "rrrr", "bbbb"]),
+    ],
+    ids=["plain", "end", "line", "delta", "delta out", "overlong", "no line end"],
+)
+def test_run_lengths_may_leave_out_pixels(runs: bytes, rows: list[str]) -> None:
+    """What no run covers is black, and what is longer than its row is cut, as in Chromium."""
+    assert names_of(picture_of(with_palette(runs, 1, 3))) == rows
+
+
+def test_run_lengths_of_four_bits_are_read() -> None:
+    """Two pixels take turns in a run; pixels that are stored as they are fill whole words."""
+    runs = b"\4\x12\0\0\0\3\x01\x20\1\x10\0\0\0\2\1\0\1\0\0\1"
+    data = with_palette(runs, 2, 3, bits=4)
+    assert names_of(picture_of(data)) == ["kgkk", "gbrb", "brbr"]
+
+
+def test_a_palette_without_black_gets_it() -> None:
+    """Of 256 colours none is free: then pixels that no run covers have the first one."""
+    data = bytearray(with_palette(b"\4\1\0\1", 1, 256))
+    assert names_of(picture_of(bytes(data))) == ["kkkk", "kkkk", "bbbb"]
+    data[54 : 54 + 1024] = b"\xff\0\0\0" * 256
+    assert names_of(picture_of(bytes(data))) == ["bbbb"] * 3
+
+
+@pytest.mark.parametrize("cut", [b"\4\1\0\0\4", b"\4\1\0\0\0\2", b"\4\1\0\0\0\4\1\1"])
+def test_run_lengths_that_are_cut_off_are_corrupt(cut: bytes) -> None:
+    """Nothing says that the picture ends there; the message says how much of it there is."""
+    with pytest.raises(CorruptImage, match="only 1 of 3 rows are there"):
+        thumbnails_of(with_palette(cut, 1, 3), (64,), 90, 512)
+
+
+def test_black_and_white_run_lengths_are_read() -> None:
+    """Pixels are numbers of colours, also where the palette is black and white."""
+    data = bytearray(with_palette(b"\4\1\0\0\4\0\0\0\4\1\0\1", 1, 2))
+    data[54:62] = b"\0\0\0\0\xff\xff\xff\0"
+    assert [picture_of(bytes(data)).convert("L").getpixel((1, y)) for y in range(3)] == [
+        255,
+        0,
+        255,
+    ]
 
 
 @pytest.mark.parametrize(

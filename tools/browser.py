@@ -39,3 +39,11 @@ def launched() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def process_id(browser: Browser) -> int:
+    """Return the id of the browser's main process. All others end with it."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return next(int(each["id"]) for each in processes if each["type"] == "browser")

@@ -44,6 +44,10 @@ CORRECTED: Final = {
     "python-pillow+Pillow/Tests/images/l2rgb_read.bmp": "reject-permanent",
     "image-rs+image/tests/bad/tiff/TODO hpredict_cmyk.tiff": "thumbnail",
     "image-rs+image/tests/images/bmp/images/V3_A4_R4_G4_B4.bmp": "thumbnail",
+    "image-rs+image/tests/images/bmp/images/lenient/badpalettesize.bmp": "thumbnail",
+    "image-rs+image/tests/images/bmp/images/lenient/pal8oversizepal.bmp": "thumbnail",
+    "image-rs+image/tests/images/bmp/images/lenient/rle_overflow.bmp": "thumbnail",
+    "image-rs+image/tests/images/bmp/images/pal4rlecut.bmp": "thumbnail",
     "pnggroup+libpng/contrib/testpngs/crashers/badadler.png": "thumbnail",
     "imgproxy+imgproxy/testdata/test1.drop-shadow.fixed.svg": "thumbnail",
     "imgproxy+imgproxy/testdata/test1.svg": "thumbnail",
@@ -55,8 +59,10 @@ CORRECTED: Final = {
 """Rows whose expectation is wrong, and the right one. l2rgb_read.bmp claims 151 megapixels of one
 bit and has 57 bytes. The pixels would fit into memory, so it is corrupt and not too large.
 hpredict_cmyk.tiff is a valid CMYK picture with alpha, which Pillow alone cannot read. All pixels of
-badadler.png are there, and browsers show it: only the checksum at their end is wrong. The BMP is
-valid, and has four bits for each sample. SVG is drawn since the table was written."""
+badadler.png are there, and browsers show it: only the checksum at their end is wrong. The BMP
+V3_A4_R4_G4_B4.bmp is valid, and has four bits for each sample. All pixels of the other ones are
+there, and browsers show them: their palettes claim more colours than they can have, or their run
+lengths leave out pixels or exceed their row. SVG is drawn since the table was written."""
 
 SHOWN_BY_BROWSERS: Final = {
     ".jpg",

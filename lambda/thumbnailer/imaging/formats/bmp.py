@@ -5,7 +5,7 @@ import struct
 from itertools import combinations
 from typing import Any, Final, NamedTuple
 
-from PIL import BmpImagePlugin, Image, ImageChops, ImageFile
+from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, ImagePalette
 
 from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.formats.format import Format
@@ -21,11 +21,24 @@ OS2_BYTES: Final = 64
 ALPHA_BYTES: Final = 56
 """Sizes of the headers of OS/2, and of the smallest one with a mask for alpha."""
 
+COLOURS_AT: Final = 32
+"""Where BITMAPINFOHEADER says how many colours the palette has, from its beginning."""
+
+MAX_PALETTE_BITS: Final = 8
+
 RUN_LENGTHS: Final = (1, 2)
 """Compression RLE8 and RLE4 ([MS-WMF] 2.1.1.7)."""
 
+END_OF_LINE, END_OF_BITMAP, DELTA = 0, 1, 2
+"""Escapes between run lengths; larger ones count pixels that follow as they are (3.1.6)."""
+
 RUN_LENGTH_BYTES: Final = 2.7
-"""For each pixel with run lengths: Pillow expands all of them, and copies the result."""
+"""For each pixel with run lengths: its expanded byte, and the row of each that no run covers."""
+
+BLACK: Final = bytes(3)
+
+NIBBLES: Final = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
+"""Hexadecimal digits → pixels of four bits."""
 
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
 """Compression BI_BITFIELDS and BI_ALPHABITFIELDS ([MS-WMF] 2.1.1.7; wingdi.h of Windows CE)."""
@@ -36,8 +49,8 @@ ALPHA_COPY_BYTES: Final = 1
 BIT_FIELD_BYTES: Final = 24
 """For each pixel of a band of rows: its bytes, each of them as a picture, the samples, and RGBA."""
 
-BIT_FIELD_CODEC: Final = "bit fields"
-"""Name of a tile that this module decodes. Pillow has no decoder of that name."""
+BIT_FIELD_CODEC, RUN_LENGTH_CODEC = "bit fields", "run lengths"
+"""Names of tiles that this module decodes. Pillow has no decoders of these names."""
 
 BYTES_OF: Final = {16: "LA", 32: "RGBA"}
 """Bits of a pixel → a mode that has its bytes as bands, the lowest first."""
@@ -107,14 +120,17 @@ def header(data: bytes) -> Header | None:
 
 
 class BmpFile(BmpImagePlugin.DibImageFile):
-    """Pillow's reader, and bit fields of any masks.
+    """Pillow's reader, bit fields of any masks, and run lengths that leave out pixels.
 
-    As in browsers, alpha that is 0 everywhere is not alpha: the picture is opaque.
+    Alpha that is 0 everywhere is not alpha: the picture is opaque. As in browsers, a palette has no
+    more colours than its pixels can name, and pixels that no run covers are black.
     """
 
     format = "BMP"
     header_at = FILE_HEADER_BYTES
     found: Header | None = None
+    is_copied = False
+    """Whether the bytes of the file were copied, to correct the header."""
 
     def _open(self) -> None:
         file: Any = self.fp
@@ -125,7 +141,14 @@ class BmpFile(BmpImagePlugin.DibImageFile):
         refuse(found, head[start:])
         file.seek(start)
         if found is None or not found.masks or is_read_by_pillow(found):
+            if found is not None and has_excess_colours(found, head[start:]):
+                file.seek(start + COLOURS_AT)
+                file.write(bytes(4))  # as many as there can be
+                file.seek(start)
+                self.is_copied = True
             self._bitmap(offset=offset)
+            if self.info["compression"] in RUN_LENGTHS:
+                self._expect_runs()
             return
         self._size = (found.width, abs(found.height))
         self._mode = "RGBA" if found.masks[3] else "RGB"
@@ -135,9 +158,11 @@ class BmpFile(BmpImagePlugin.DibImageFile):
 
     def load(self) -> Any:
         """Decode the pixels."""
-        if self.found and self.tile and self.tile[0].codec_name == BIT_FIELD_CODEC:
+        codec = self.tile[0].codec_name if self.tile else None
+        if self.found and codec in (BIT_FIELD_CODEC, RUN_LENGTH_CODEC):
             self.load_prepare()
-            self._load_fields(self.found, self.tile[0].offset)
+            read = self._load_fields if codec == BIT_FIELD_CODEC else self._load_runs
+            read(self.found, self.tile[0].offset)
             self.tile = []
             self.load_end()
         return super().load()
@@ -146,6 +171,28 @@ class BmpFile(BmpImagePlugin.DibImageFile):
         """Drop alpha that is 0 everywhere."""
         if self.mode == "RGBA" and self.im.getband(3).getextrema() == (0, 0):
             self.im.fillband(3, 255)
+
+    def _expect_runs(self) -> None:
+        self.tile = [self.tile[0]._replace(codec_name=RUN_LENGTH_CODEC)]
+        if self.mode == "1":  # pixels are 0 and 1, and not the levels of this mode
+            self._mode = "P"
+            self.palette = ImagePalette.raw("RGB", b"\0\0\0\xff\xff\xff")
+
+    def _load_runs(self, found: Header, offset: int) -> None:
+        """Expand run lengths. Pixels that no run covers are black, if the palette has black."""
+        file: Any = self.fp
+        file.seek(offset)
+        data, gaps = expanded(file, self.size, is_rle4=found.compression == RUN_LENGTHS[1])
+        if gaps and self.mode == "P":  # in grey, they are black already
+            palette = self.im.getpalette("RGB", "RGB")
+            colours = [palette[at : at + 3] for at in range(0, len(palette), 3)]
+            # Pillow shows a number that has no colour in black.
+            black = [*colours, BLACK].index(BLACK) % 256
+            for gap in gaps:
+                data[gap.start : gap.stop] = bytes([black]) * len(gap)
+        direction = 1 if found.height < 0 else -1
+        picture = Image.frombuffer(self.mode, self.size, data, "raw", self.mode, 0, direction)
+        self.im.paste(picture.im, (0, 0, *self.size))
 
     def _load_fields(self, found: Header, offset: int) -> None:
         """Decode in bands of rows, so that no second picture of full size is made."""
@@ -168,6 +215,63 @@ class BmpFile(BmpImagePlugin.DibImageFile):
             picture = Image.merge(self.mode, samples[: len(self.mode)])
             top = first if found.height < 0 else height - first - count
             self.im.paste(picture.im, (0, top, width, top + count))
+
+
+def expanded(file: Any, size: PixelSize, *, is_rle4: bool) -> tuple[bytearray, list[range]]:
+    """Expand run lengths to a byte for each pixel; also return which of them no run covers.
+
+    What is longer than its row is cut off, as in browsers. Raises OSError if rows are missing: the
+    file ends, and nothing says that the picture does.
+    """
+    width, height = size
+    data = bytearray()
+    gaps: list[range] = []
+    x = y = 0
+    while y < height:
+        count, value = _next(file, 2, data, size)
+        if count == 0 and value == END_OF_BITMAP:
+            break
+        if count == 0 and value == END_OF_LINE:
+            x, y = 0, y + 1
+        elif count == 0 and value == DELTA:
+            right, up = _next(file, 2, data, size)
+            x, y = min(width, x + right), y + up
+        else:
+            if count:
+                stored = bytes([value]) * count
+            else:
+                count = value
+                stored_bytes = (count + 1) // 2 if is_rle4 else count
+                stored = _next(file, stored_bytes, data, size)
+                file.seek(stored_bytes % 2, io.SEEK_CUR)
+            if is_rle4:
+                stored = stored.hex().encode().translate(NIBBLES)
+            _skip_to(y * width + x, data, gaps)
+            data += stored[: min(count, width - x)]
+            x = min(width, x + count)
+            if len(data) == width * height:
+                break
+    _skip_to(width * height, data, gaps)
+    return data, gaps
+
+
+def _next(file: Any, count: int, data: bytearray, size: PixelSize) -> bytes:
+    found: bytes = file.read(count)
+    if len(found) < count:
+        raise OSError(f"only {len(data) // size[0]} of {size[1]} rows are there")
+    return found
+
+
+def _skip_to(place: int, data: bytearray, gaps: list[range]) -> None:
+    if place > len(data):
+        gaps.append(range(len(data), place))
+        data.extend(bytes(place - len(data)))
+
+
+def has_excess_colours(found: Header, data: bytes) -> bool:
+    """Whether a palette claims more colours than pixels can name. `data` begins with the header."""
+    (colours,) = struct.unpack_from("<I", data, COLOURS_AT)
+    return found.bits <= MAX_PALETTE_BITS and colours > 1 << found.bits
 
 
 def refuse(found: Header | None, data: bytes) -> None:
@@ -232,15 +336,16 @@ def open_bmp(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
     return BmpFile(io.BytesIO(data))
 
 
-def decoder_bytes(image: ImageFile.ImageFile, _data: bytes, _decoded: PixelSize) -> float:
+def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format."""
+    copy = len(data) if getattr(image, "is_copied", False) else 0
     if image.info.get("compression") in RUN_LENGTHS:
-        return pixels(image.size) * RUN_LENGTH_BYTES
+        return pixels(image.size) * RUN_LENGTH_BYTES + copy
     alpha = pixels(image.size) * ALPHA_COPY_BYTES if image.mode == "RGBA" else 0
     if image.info.get("compression") in (BIT_FIELDS, ALPHA_BIT_FIELDS):
         band = min(pixels(image.size), max(BAND_PIXELS, image.size[0]))
         return float(max(BIT_FIELD_BYTES * band, alpha))
-    return float(alpha)
+    return float(alpha + copy)
 
 
 FORMAT: Final = Format(
