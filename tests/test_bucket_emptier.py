@@ -14,9 +14,9 @@ from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
 
 MAX_INLINE_BYTES = 4096
-"""Of code within a template: CloudFormation's long-standing limit for ZipFile. It accepts more today,
-https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-lambda-function-code.html,
-which other tools do not know yet."""
+"""Of code within a template: the limit that CloudFormation had for ZipFile for years. Today it is
+4 MB of a zip file, which other tools may not know yet:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-lambda-function-code.html"""
 
 STACK = "arn:aws:cloudformation:us-east-1:123456789012:stack/s/1"
 
@@ -99,7 +99,7 @@ def versions(s3: Any, bucket: str) -> int:
 
 
 def test_the_buckets_are_deleted_with_the_stack(s3: Any, emptier: Emptier) -> None:
-    """With all versions and delete markers; the response has the form that CloudFormation expects."""
+    """With all versions and delete markers; CloudFormation gets the response that it expects."""
     emptier()
     assert there(s3) == set()
     (response,) = emptier.responses

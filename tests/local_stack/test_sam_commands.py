@@ -16,7 +16,7 @@ from image_pipeline.build.function import build_function
 from image_pipeline.local.tools import REPOSITORY, UV, architecture, sam_environment
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
-from tools.sam_deploy import sam_file
+from image_pipeline.stack.sam import parameters_file
 
 pytestmark = pytest.mark.local_stack
 
@@ -193,7 +193,7 @@ print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
 
 
 def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
-    """A value in the file that tools/sam_deploy.py writes is read as it was meant by this SAM."""
+    """A value in the file that a deploy writes is read as it was meant by this SAM."""
     alphabet = ("\\", '"', "'", " ", "a", "$", ",")
     texts = ["".join(each) for length in range(5) for each in product(alphabet, repeat=length)]
     meant = {
@@ -201,7 +201,7 @@ def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
         for number, text in enumerate([*texts, "two\nlines", "é 🎈", "\x7f\x85\ufeff", "[a]^!#"])
     }
     file = tmp_path / "it's 100% a file.yaml"
-    file.write_text(sam_file(meant))
+    file.write_text(parameters_file(meant))
     read = subprocess.run(  # noqa: S603 - our own tools
         [REPOSITORY / ".tools" / "sam" / "bin" / "python", "-c", READ, f"file://{file}"],
         stdout=subprocess.PIPE,
