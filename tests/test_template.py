@@ -34,9 +34,18 @@ def statements(deployed: Deployed) -> dict[str, dict[str, Any]]:
 
 # --- parameters: accepted values ----------------------------------------------------------------
 GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
-    "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
-    "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
-    "InputPrefix": (["uploads/", "a", "in/2026/img-"], ["", "a*", "a?", "${x}", "a b", "a" * 33]),
+    "InputBucketName": (
+        ["abc", "my.bucket-1", "a" * 63, "1.2.3", "192.168.0.1a"],
+        ["", "ab", "A-Bucket", "-abc", "a" * 64, "a..b", "192.168.0.1", "xn--abc"],
+    ),
+    "OutputBucketName": (
+        ["abc", "my.bucket-1", "a" * 63],
+        ["", "ab", "A-Bucket", "abc-", "a_c", "a..b", "10.0.0.255", "xn--abc"],
+    ),
+    "InputPrefix": (
+        ["uploads/", "a", "it's/", "in/2026/img-"],
+        ["", "a*", "a?", "${x}", "a b", "a" * 33],
+    ),
     "UploadOrigins": (
         ["https://a.example", "http://127.0.0.1:*,https://*.a.example", "http://localhost:8080"],
         [

@@ -28,7 +28,6 @@ PARAMETERS = [
     "WebPQuality=85",
     "LambdaMemorySize=512",
     "LambdaTimeout=30",
-    "LambdaProvisionedConcurrency=1",
     "InputPrefix=uploads/",
 ]
 
@@ -78,7 +77,6 @@ class Checkout:
             *overrides,
             "--capabilities",
             "CAPABILITY_NAMED_IAM",
-            "CAPABILITY_AUTO_EXPAND",
             "--region",
             LOCAL_REGION,
             "--no-confirm-changeset",
@@ -120,8 +118,12 @@ def test_sam_build_makes_the_artefact_that_up_deploys(checkout: Checkout, tmp_pa
 
 
 def test_the_documented_deploy_makes_thumbnails(checkout: Checkout) -> None:
-    """`sam build`, then `sam deploy` with the README's parameters, deploys the built function."""
-    stack = checkout.deploy(*PARAMETERS)
+    """`sam build`, then `sam deploy` with the documented parameters, deploys the built function.
+
+    So does the command of the project's first README, with provisioned concurrency.
+    """
+    stack = checkout.deploy(*PARAMETERS, "LambdaProvisionedConcurrency=1")
+    stack = checkout.deploy(*PARAMETERS, "LambdaProvisionedConcurrency=0")
     assert [size.width for size in stack.settings.sizes] == [128, 512]
     assert checkout.outputs("first", 2) == ["first_128w.webp", "first_512w.webp"]
 
@@ -157,6 +159,100 @@ def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
     checkout.sam("deploy", "--guided", answers="\n".join(typed) + "\n")
     assert Stack.find(checkout.aws, "guided").input_bucket == "guided-input-bucket"
     assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
+
+
+def test_a_failed_first_deploy_leaves_nothing_in_the_way(checkout: Checkout) -> None:
+    """Buckets and key are deleted in the rollback, and the same deploy then succeeds.
+
+    The log group of this stack exists already, so the stack cannot be created.
+    """
+    group = "/aws/lambda/twice-thumbnail"
+    checkout.aws.logs.create_log_group(logGroupName=group)
+
+    def deploy() -> None:
+        checkout.run(
+            *("image-pipeline", "deploy", "--stack", "twice"),
+            *("--parameter", "InputBucketName=twice-input"),
+            *("--parameter", "OutputBucketName=twice-output"),
+            *("--parameter", "CreateKmsKey=true"),
+            *("--parameter", "DeleteBucketContents=true"),
+            *("--parameter", f"LambdaArchitecture={architecture()}"),
+        )
+
+    def keys() -> list[str]:
+        return [
+            each["KeyId"]
+            for each in checkout.aws.kms.list_keys()["Keys"]
+            if checkout.aws.kms.describe_key(KeyId=each["KeyId"])["KeyMetadata"]["KeyState"]
+            != "PendingDeletion"
+        ]
+
+    with pytest.raises(AssertionError, match="sam deploy"):
+        deploy()
+    cloudformation = checkout.aws.cloudformation
+    (failed,) = cloudformation.describe_stacks(StackName="twice")["Stacks"]
+    assert failed["StackStatus"] == "ROLLBACK_COMPLETE"
+    there = {each["Name"] for each in checkout.aws.s3.list_buckets()["Buckets"]}
+    assert there.isdisjoint({"twice-input", "twice-output"})
+    assert keys() == []
+    with pytest.raises(AssertionError, match="delete-stack --stack-name twice"):
+        deploy()
+    checkout.aws.logs.delete_log_group(logGroupName=group)
+    delete(checkout.aws, "twice")
+    deploy()
+    assert Stack.find(checkout.aws, "twice").input_bucket == "twice-input"
+    assert len(keys()) == 1
+
+
+def test_buckets_of_a_deleted_stack_are_taken_back(checkout: Checkout) -> None:
+    """`image-pipeline deploy --import-buckets` makes the stack again, and nothing is lost.
+
+    The apostrophe in the prefix reaches the function and the backfill, which finds an image that
+    was uploaded while there was no stack. The stack's key is taken back too.
+    """
+
+    def deploy(*options: str) -> str:
+        return checkout.run(
+            *("image-pipeline", "deploy", "--stack", "again"),
+            *("--parameter", "InputBucketName=again-input"),
+            *("--parameter", "OutputBucketName=again-output"),
+            *("--parameter", "CreateKmsKey=true"),
+            *("--parameter", "InputPrefix=it's/"),
+            *("--parameter", f"LambdaArchitecture={architecture()}"),
+            *options,
+        ).stdout
+
+    def thumbnails() -> int:
+        return s3.list_objects_v2(Bucket="again-output")["KeyCount"]
+
+    s3 = checkout.aws.s3
+    deploy()
+    key = Stack.find(checkout.aws, "again").output("KeyArn")
+    s3.put_object(Bucket="again-input", Key="it's/1.jpg", Body=jpeg())
+    until(lambda: thumbnails() == 2)
+    delete(checkout.aws, "again")
+    s3.put_object(Bucket="again-input", Key="it's/2.jpg", Body=jpeg())
+    with pytest.raises(AssertionError, match="--import-buckets"):
+        deploy()
+    shown = deploy("--import-buckets", "--yes")
+    assert "InputBucket (AWS::S3::Bucket): again-input" in shown
+    assert "Key (AWS::KMS::Key)" in shown
+    stack = Stack.find(checkout.aws, "again")
+    assert stack.output("KeyArn") == key
+    assert thumbnails() == 2
+    s3.put_object(Bucket="again-input", Key="it's/3.jpg", Body=jpeg())
+    until(lambda: thumbnails() == 4)
+    checkout.run("image-pipeline", "backfill", "--stack", "again", "--yes")
+    keys = {each["Key"] for each in s3.list_objects_v2(Bucket="again-output")["Contents"]}
+    assert {"1_128w.webp", "2_128w.webp", "2_512w.webp", "3_128w.webp"} <= keys
+    deploy("--import-buckets")  # nothing is left to import, so there is no question
+
+
+def delete(aws: Aws, name: str) -> None:
+    """Delete a stack, and wait for the end."""
+    aws.cloudformation.delete_stack(StackName=name)
+    waiter = aws.cloudformation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 
 
 def test_unbuilt_source_fails_with_instructions(checkout: Checkout) -> None:
