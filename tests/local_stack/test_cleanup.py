@@ -98,8 +98,8 @@ def test_by_default_buckets_and_images_are_kept(tmp_path: Path) -> None:
 def test_a_bucket_with_objects_is_not_deleted(tmp_path: Path) -> None:
     """If the emptier may not delete, the buckets and their objects stay, and the event says why.
 
-    AWS keeps the function for the next attempt, because the failed resource depends on it. The local
-    AWS deletes it, so tests/test_bucket_emptier.py shows that a second attempt succeeds.
+    AWS keeps the function for the next attempt, because the failed resource depends on it. The
+    local AWS deletes it, so tests/test_bucket_emptier.py shows that a second attempt succeeds.
     """
     with deployed(tmp_path, DeleteBucketContents="true") as (_, stack):
         iam = client(stack.aws, "iam")
@@ -155,7 +155,7 @@ def test_turning_off_the_parameter_empties_nothing(tmp_path: Path) -> None:
         assert objects(stack, stack.settings.output_bucket) == 2
         running = local.server()
         assert running
-        LocalStack(tmp_path).deploy(running)
+        LocalStack(tmp_path, parameters={"DeleteBucketContents": "false"}).deploy(running)
         assert [
             each["FunctionName"] for each in stack.aws.functions.list_functions()["Functions"]
         ] == [stack.function_name]
