@@ -11,7 +11,6 @@ import boto3
 import pytest
 import template
 from aws_names import INPUT, OUTPUT
-from botocore.exceptions import ClientError
 
 MAX_INLINE_BYTES = 4096
 """Of code within a template: the limit that CloudFormation had for ZipFile for years. Today it is
@@ -32,6 +31,7 @@ class Emptier:
         self.status = "DELETE_IN_PROGRESS"
         self.key: str | None = None
         self.s3: Any = None
+        self.kms: Any = None
         self.responses: list[dict[str, Any]] = []
         self.invoked: list[dict[str, Any]] = []
         client = boto3.client
@@ -42,8 +42,8 @@ class Emptier:
                 return types.SimpleNamespace(describe_stacks=lambda **_: stacks)
             if service == "lambda":
                 return types.SimpleNamespace(invoke=lambda **call: self.invoked.append(call))
-            if service == "s3" and self.s3:
-                return self.s3
+            if given := {"s3": self.s3, "kms": self.kms}.get(service):
+                return given
             return client(service)  # type: ignore[call-overload]  # S3 or KMS
 
         monkeypatch.setattr(boto3, "client", fake_client)
@@ -170,7 +170,10 @@ def test_the_same_deletion_again_succeeds(s3: Any, emptier: Emptier) -> None:
     """CloudFormation may send a request twice. The key is scheduled already, or even gone."""
     emptier.key = key()
     emptier()
+    # moto would schedule the deletion again; KMS refuses it in this state.
+    emptier.kms = Refusing(boto3.client("kms"), "schedule_key_deletion", "KMSInvalidStateException")
     emptier()
+    emptier.kms = None
     emptier.key = "00000000-0000-0000-0000-000000000000"
     emptier()
     assert there(s3) == set()
@@ -233,22 +236,22 @@ def test_the_code_fits_into_the_template() -> None:
 
 
 class Refusing:
-    """A client of S3 that refuses one operation on one bucket, always or some times.
+    """A client that refuses one operation, always or some times; one of S3 on one bucket.
 
     Without a `code` it succeeds but names an object that it did not delete.
     """
 
     def __init__(  # noqa: PLR0913 - what to refuse
         self,
-        s3: Any,
+        client: Any,
         operation: str,
         code: str | None,
         *,
-        bucket: str,
+        bucket: str | None = None,
         times: int | None = None,
         meanwhile: Callable[[], Any] = lambda: None,
     ) -> None:
-        self._s3 = s3
+        self._client = client
         self._operation = operation
         self._code = code
         self._bucket = bucket
@@ -256,18 +259,19 @@ class Refusing:
         self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(self._s3, name)
+        real = getattr(self._client, name)
         if name != self._operation or self._times == 0:
             return real
 
         def refuse(**given: Any) -> Any:
-            if given["Bucket"] != self._bucket:
+            if given.get("Bucket") != self._bucket:
                 return real(**given)
             self._meanwhile()
             if self._times:
                 self._times -= 1
             if self._code:
-                raise ClientError({"Error": {"Code": self._code, "Message": "no"}}, name)
+                kind = self._client.exceptions.from_code(self._code)
+                raise kind({"Error": {"Code": self._code, "Message": "no"}}, name)
             return {"Errors": [{"Key": "locked", "Code": "AccessDenied"}]}
 
         return refuse
