@@ -13,8 +13,9 @@ import pytest
 from template import VARIANTS, Deployed, source
 
 from image_pipeline.errors import CommandError
+from image_pipeline.stack.sam import MAX_MINUTES
 from tools.github_policies import policies
-from tools.sam_deploy import MAX_MINUTES, artefacts
+from tools.sam_deploy import artefacts
 
 FOLDER = Path(__file__).parents[1] / "iac" / "github"
 WORKFLOW = FOLDER.parents[1] / ".github" / "workflows" / "sam-deploy.yaml"

@@ -104,6 +104,8 @@ HOSTILE = [
 FAKE = """#!{python}
 import json, pathlib, sys, yaml
 arguments = sys.argv[1:]
+if arguments == ["--version"]:
+    sys.exit(print("SAM CLI, version 1.170.0"))
 files = {{
     each: yaml.safe_load(pathlib.Path(each.removeprefix("file://")).read_text())
     for each in arguments
@@ -112,7 +114,10 @@ files = {{
 with open({record!r}, "a") as record:
     print(json.dumps([pathlib.Path(sys.argv[0]).name, arguments, [*files.values()]]), file=record)
 """
-"""A program that records its arguments, and what is in the YAML files that they name."""
+"""A program that records its arguments, and what is in the YAML files that they name.
+
+It answers as SAM does when it is asked for its version.
+"""
 
 
 def unquoted(value: str) -> str:

@@ -83,6 +83,25 @@ def test_every_state_is_reachable_and_has_a_successor_or_ends(name: str) -> None
     check(definition(name))
 
 
+@pytest.mark.parametrize("name", MACHINES)
+def test_no_text_of_a_parameter_is_within_an_expression(name: str) -> None:
+    """An apostrophe would end the string that it is in; outside JSONata any text is data.
+
+    Numbers are safe, and so is the URL of a queue: its name has letters, digits and hyphens.
+    """
+    expressions = re.findall(r"\{%(.*?)%\}", (IAC / f"{name}.asl.json").read_text())
+    within = {each for text in expressions for each in re.findall(r"\$\{(\w+)\}", text)}
+    assert within <= {"Maximum", "LambdaTimeout", "QueueUrl"}
+
+
+def test_a_prefix_with_an_apostrophe_is_the_default_of_a_backfill() -> None:
+    """It is assigned as data, and the plan takes it unless the input has another one."""
+    machine = definition("backfill", InputPrefix="it's/")["States"]
+    assert machine["Settings"]["Assign"] == {"default_prefix": "it's/"}
+    prefix = machine["Plan"]["Output"]["prefix"]
+    assert prefix == "{% $exists($states.input.prefix) ? $states.input.prefix : $default_prefix %}"
+
+
 ACTIONS = {
     "aws-sdk:sqs:receiveMessage": {"sqs:ReceiveMessage"},
     "aws-sdk:sqs:deleteMessage": {"sqs:DeleteMessage"},

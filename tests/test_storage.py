@@ -152,6 +152,33 @@ def success_of(operation: Operation) -> Reply:
     return WRITTEN if operation in (create, update) else OBJECT
 
 
+@pytest.mark.parametrize(
+    ("region", "suffix", "endpoint"),
+    [
+        ("eu-west-1", "amazonaws.com", None),
+        ("us-gov-west-1", "amazonaws.com", None),
+        ("cn-north-1", "amazonaws.com.cn", "https://s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_the_endpoint_has_the_domain_of_the_partition(
+    monkeypatch: pytest.MonkeyPatch, region: str, suffix: str, endpoint: str | None
+) -> None:
+    """The template says which domain the region has, because obstore knows only amazonaws.com.
+
+    obstore itself reads AWS_ENDPOINT_URL, where a local AWS is, whatever the region.
+    """
+    monkeypatch.setenv("AWS_REGION", region)
+    monkeypatch.setenv("URL_SUFFIX", suffix)
+    assert stored_endpoint(ObstoreBucket(OUTPUT, 6.0)) == endpoint
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert stored_endpoint(ObstoreBucket(OUTPUT, 6.0)) is None
+
+
+def stored_endpoint(bucket: ObstoreBucket) -> str | None:
+    """The endpoint that obstore was given, instead of its own or that of its environment."""
+    return bucket._store.config.get("endpoint")  # noqa: SLF001 - no request leaves this test
+
+
 every_client = pytest.mark.parametrize("kind", [ObstoreBucket, Boto3Bucket])
 every_operation = pytest.mark.parametrize("operation", [fetch, head, create, update])
 every_put = pytest.mark.parametrize("operation", [create, update])

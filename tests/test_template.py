@@ -34,9 +34,18 @@ def statements(deployed: Deployed) -> dict[str, dict[str, Any]]:
 
 # --- parameters: accepted values ----------------------------------------------------------------
 GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
-    "InputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "-abc", "a" * 64]),
-    "OutputBucketName": (["abc", "my.bucket-1", "a" * 63], ["", "ab", "A-Bucket", "abc-", "a_c"]),
-    "InputPrefix": (["uploads/", "a", "in/2026/img-"], ["", "a*", "a?", "${x}", "a b", "a" * 33]),
+    "InputBucketName": (
+        ["abc", "my.bucket-1", "a" * 63, "1.2.3", "192.168.0.1a"],
+        ["", "ab", "A-Bucket", "-abc", "a" * 64, "a..b", "192.168.0.1", "xn--abc"],
+    ),
+    "OutputBucketName": (
+        ["abc", "my.bucket-1", "a" * 63],
+        ["", "ab", "A-Bucket", "abc-", "a_c", "a..b", "10.0.0.255", "xn--abc"],
+    ),
+    "InputPrefix": (
+        ["uploads/", "a", "it's/", "in/2026/img-"],
+        ["", "a*", "a?", "${x}", "a b", "a" * 33],
+    ),
     "UploadOrigins": (
         ["https://a.example", "http://127.0.0.1:*,https://*.a.example", "http://localhost:8080"],
         [
@@ -195,9 +204,17 @@ def test_a_parameter_sets_its_environment_variable(
     assert environment(Deployed(**{parameter: value}))[variable] == value
 
 
+def test_the_domain_of_the_partition_reaches_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """China's endpoints end with amazonaws.com.cn."""
+    monkeypatch.setitem(template.PSEUDO_PARAMETERS, "AWS::URLSuffix", "amazonaws.com.cn")
+    assert environment(Deployed())["URL_SUFFIX"] == "amazonaws.com.cn"
+
+
 def test_the_function_reads_every_variable_that_the_template_sets() -> None:
     """The function would ignore a name that is misspelt in the template."""
     read = set(re.findall(r'read\(\s*"([A-Z_]+)"', _settings_source()))
+    storage = Path("lambda/thumbnailer/storage/obstore_bucket.py").read_text()
+    read |= set(re.findall(r'environ\.get\("([A-Z_]+)"', storage)) - {"AWS_ENDPOINT_URL"}
     assert set(environment(Deployed())) == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
 
 
@@ -342,7 +359,7 @@ def test_buckets_are_private_encrypted_and_owned(bucket: str) -> None:
     (rule,) = found["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     assert found["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
-    assert deployed.resources[bucket]["DeletionPolicy"] == "Retain"
+    assert deployed.resources[bucket]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert deployed.resources[bucket]["UpdateReplacePolicy"] == "Retain"
     arn = {"InputBucket": INPUT, "OutputBucket": OUTPUT}[bucket]
     (statement,) = deployed.properties(f"{bucket}Policy")["PolicyDocument"]["Statement"]
@@ -375,7 +392,7 @@ def test_a_key_of_the_stack_rotates_and_is_retained() -> None:
     """Without the key, the objects in the retained buckets could not be read any more."""
     deployed = Deployed(CreateKmsKey="true")
     assert deployed.properties("Key")["EnableKeyRotation"] is True
-    assert deployed.resources["Key"]["DeletionPolicy"] == "Retain"
+    assert deployed.resources["Key"]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_the_queue_is_encrypted_retained_for_14_days_and_tls_only() -> None:
@@ -596,6 +613,21 @@ def test_the_default_stack_has_these_outputs() -> None:
     }
 
 
+def test_the_dashboard_names_its_region() -> None:
+    """Dashboards are global in an account: stacks of one name in two regions must not share one."""
+    name = Deployed().properties("Dashboard")["DashboardName"]
+    assert name == "my-image-pipeline-us-east-1"
+
+
+def test_the_parameters_of_quotas_name_them() -> None:
+    """The console and `sam deploy --guided` show the description where the value is typed."""
+    definitions = template.source()["Parameters"]
+    assert "3,008" in definitions["LambdaMemorySize"]["Description"]
+    for name in ("LambdaProvisionedConcurrency", "LambdaReservedConcurrency"):
+        assert "quota" in definitions[name]["Description"]
+        assert "10" in definitions[name]["Description"]
+
+
 def test_the_function_has_the_documented_name() -> None:
     """It is ${AWS::StackName}-thumbnail, which is also the dimension of the metrics."""
     name = Deployed().properties("ThumbnailFunction")["FunctionName"]
@@ -637,16 +669,66 @@ def test_every_service_principal_is_limited_to_this_account(given: dict[str, str
         assert "SourceAccount" in permission or permission["SourceArn"] == "UploadRule.Arn"
 
 
+def test_deletion_policies_are_plain_and_no_transform_comes_before_sam() -> None:
+    """AWS refuses RetainExceptOnCreate together with AWS::LanguageExtensions.
+
+    https://github.com/aws-cloudformation/cfn-language-discussion/issues/139. Emulators accept the
+    pair, so no other test would see it. Without that transform, no document says that a policy may
+    be an intrinsic function.
+    """
+    source = template.source()
+    assert source["Transform"] == "AWS::Serverless-2016-10-31"
+    for name, each in source["Resources"].items():
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+            assert isinstance(each.get(policy, ""), str), f"{name}: {policy}"
+
+
+@pytest.mark.parametrize("value", ["false", "true"])
+def test_buckets_and_key_outlive_the_stack_but_not_a_failed_creation(value: str) -> None:
+    """The rollback of a first deploy deletes them, so that the next one finds the names free.
+
+    After that CloudFormation itself deletes none of them, whatever the parameters are.
+    """
+    deployed = Deployed(DeleteBucketContents=value, CreateKmsKey="true")
+    for name in ("InputBucket", "OutputBucket", "Key"):
+        assert deployed.resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert deployed.resources[name]["UpdateReplacePolicy"] == "Retain"
+
+
 def test_buckets_are_deleted_only_with_delete_bucket_contents() -> None:
-    """Then buckets and key are deleted with the stack; an update never deletes them."""
-    for value, policy in (("false", "Retain"), ("true", "Delete")):
-        deployed = Deployed(DeleteBucketContents=value, CreateKmsKey="true")
-        for name in ("InputBucket", "OutputBucket", "Key"):
-            assert deployed.resources[name]["DeletionPolicy"] == policy
-            assert deployed.resources[name]["UpdateReplacePolicy"] == "Retain"
-    assert "BucketEmptier" not in Deployed().resources
-    emptier = Deployed(DeleteBucketContents="true").properties("BucketContents")
+    """Then a function of the stack deletes its buckets and its key, and may delete nothing else.
+
+    The policies of the buckets are deleted before, because they refer to it.
+    """
+    for name in ("BucketEmptier", "BucketContents", "BucketEmptierRole"):
+        assert name not in Deployed().resources
+    deployed = Deployed(DeleteBucketContents="true", CreateKmsKey="true")
+    emptier = deployed.properties("BucketContents")
     assert emptier["Buckets"] == ["InputBucket", "OutputBucket"]
+    assert emptier["Key"] == "Key"
+    assert "Key" not in Deployed(DeleteBucketContents="true").properties("BucketContents")
+    (policy,) = deployed.properties("BucketEmptierRole")["Policies"]
+    allowed = {
+        each["Sid"]: (each["Action"], each["Resource"])
+        for each in policy["PolicyDocument"]["Statement"]
+    }
+    assert allowed == {
+        "DeleteBuckets": (["s3:ListBucketVersions", "s3:DeleteBucket"], [INPUT, OUTPUT]),
+        "DeleteContents": (
+            ["s3:DeleteObject", "s3:DeleteObjectVersion"],
+            [f"{INPUT}/*", f"{OUTPUT}/*"],
+        ),
+        "DeleteKey": ("kms:ScheduleKeyDeletion", "Key.Arn"),
+        "SeeStack": ("cloudformation:DescribeStacks", template.PSEUDO_PARAMETERS["AWS::StackId"]),
+        "InvokeItself": (
+            "lambda:InvokeFunction",
+            "arn:aws:lambda:us-east-1:123456789012:function:my-image-pipeline-empty-buckets",
+        ),
+        "WriteLogs": (["logs:CreateLogStream", "logs:PutLogEvents"], LOG_STREAMS),
+    }
+    for name in ("InputBucketPolicy", "OutputBucketPolicy"):
+        assert deployed.resources[name]["Metadata"]["DeletedBefore"] == "BucketContents"
+        assert Deployed().resources[name]["Metadata"]["DeletedBefore"] == ""
     existing = Deployed(DeleteBucketContents="true", ExistingInputBucket="true")
     assert existing.properties("BucketContents")["Buckets"] == ["OutputBucket"]
     for each in existing.properties("BucketEmptierRole")["Policies"][0]["PolicyDocument"][

@@ -10,22 +10,15 @@ All of them come from the environment, and SAM gets the parameters in a file, so
 arrives exactly as it is, whatever characters it has.
 """
 
-import json
 import os
-import re
 import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
 
 from image_pipeline.cli.app import run_app
 from image_pipeline.errors import CommandError
-
-MAX_MINUTES: Final = 120
-"""How long SAM waits. The slowest gradual deployment takes 100 minutes, SAM's default is 60."""
+from image_pipeline.stack import sam
+from image_pipeline.stack.parameters import from_file, from_words
 
 
 def main() -> None:
@@ -36,20 +29,12 @@ def main() -> None:
 def deploy(environment: Mapping[str, str], options: Sequence[str]) -> int:
     """Deploy the stack of `environment`; return SAM's exit code.
 
-    Raises CommandError if STACK or the parameters are missing or invalid.
+    Raises CommandError if STACK or the parameters are missing or invalid, or if SAM is too old.
     """
     stack = environment.get("STACK")
     if not stack:
         raise CommandError("Set STACK to the stack's name.")
-    given = parameters(environment)
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["sam", "deploy", "--stack-name", stack, *artefacts(environment), *options]
-        command += ["--max-wait-duration", str(MAX_MINUTES)]
-        if given:
-            file = Path(folder) / "parameters.yaml"
-            file.write_text(sam_file(given), encoding="ascii")
-            command += ["--parameter-overrides", f"file://{file}"]  # a path, not quoted as in a URL
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - SAM
+    return sam.deploy(stack, parameters(environment), [*artefacts(environment), *options])
 
 
 def artefacts(environment: Mapping[str, str]) -> list[str]:
@@ -71,53 +56,12 @@ def parameters(environment: Mapping[str, str]) -> dict[str, str]:
 
     Raises CommandError if one of them is invalid, OSError if the file cannot be read.
     """
-    found = {}
-    if path := environment.get("PARAMETERS_FILE"):
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CommandError(f"{path} is not JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise CommandError(f"{path} must have a JSON object of parameters.")
-        found = {name: str(value) for name, value in content.items()}
+    path = environment.get("PARAMETERS_FILE")
     try:
         words = shlex.split(environment.get("PARAMETERS", ""))
     except ValueError as error:
         raise CommandError(f"PARAMETERS is not quoted as in a shell: {error}.") from error
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (equals and name.isalnum()):
-            raise CommandError(
-                f"PARAMETERS has {word!r}, which is not Name=value. Quote a value with spaces: "
-                "Name='a value'."
-            )
-        found[name] = value
-    return found
-
-
-def sam_file(parameters: Mapping[str, str]) -> str:
-    """Return a YAML file from which SAM reads exactly these parameters.
-
-    SAM unquotes the values of a file twice (`CfnParameterOverridesType.convert` in
-    samcli/cli/types.py of version 1.170).
-    """
-    return "".join(
-        f"{yaml_string(name)}: {yaml_string(_quoted(_quoted(value)))}\n"
-        for name, value in parameters.items()
-    )
-
-
-def _quoted(value: str) -> str:
-    """Return the text that SAM's `_unquote_wrapped_quotes` turns into `value`.
-
-    It removes quotes around a text, and a backslash before a space or a quote.
-    """
-    return '"' + re.sub(r"\\([ \"'])", r"\\\\\1", value) + '"'
-
-
-def yaml_string(text: str) -> str:
-    """Return `text` as a double-quoted string of YAML (1.2, 5.7) in printable ASCII."""
-    return '"' + re.sub(r"[^ !#-\[\]-~]", lambda each: f"\\U{ord(each[0]):08x}", text) + '"'
+    return (from_file(path) if path else {}) | from_words(words, "PARAMETERS")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
     "backfill": "Make the thumbnails that are missing or were made with other settings.",
     "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
+    "deploy": "Deploy what `make build` built, and take back the buckets of an earlier stack.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
     "smoke": "Check that a stack works, with an image and a broken file.",

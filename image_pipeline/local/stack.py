@@ -35,6 +35,7 @@ from image_pipeline.locks import locked
 from image_pipeline.ports import HOST, check_port
 from image_pipeline.stack.aws import LOCAL_REGION, AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.sam import check_version
 
 LIFELINE: Final = Path(__file__).with_name("lifeline.py")
 PATCHES: Final = Path(__file__).with_name("patches") / "__main__.py"
@@ -206,7 +207,8 @@ class LocalStack:
         )
 
     def deploy(self, server: Server) -> None:
-        """Deploy what was built. Raises CommandError with the end of the log."""
+        """Deploy what was built. Raises CommandError with the end of the log, or if SAM is old."""
+        check_version(sam_environment())
         parameters = {
             "InputBucketName": INPUT_BUCKET,
             "OutputBucketName": OUTPUT_BUCKET,
@@ -223,9 +225,7 @@ class LocalStack:
             "--no-confirm-changeset",
             "--no-progressbar",
             "--capabilities",
-            "CAPABILITY_IAM",
             "CAPABILITY_NAMED_IAM",
-            "CAPABILITY_AUTO_EXPAND",
             "--parameter-overrides",
             *(f"{name}={value}" for name, value in parameters.items()),
             failure="The stack could not be deployed: `sam deploy` failed.",

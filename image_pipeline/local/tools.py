@@ -52,6 +52,11 @@ def architecture() -> str:
         ) from None
 
 
+def tool_path() -> str:
+    """The PATH of this process, behind the folders of the tools that a checkout has."""
+    return os.pathsep.join([*map(str, TOOL_FOLDERS), os.environ.get("PATH", os.defpath)])
+
+
 def sam_environment() -> dict[str, str]:
     """The environment that sam and uv run in: this process's, less its AWS configuration."""
     inherited = {
@@ -59,9 +64,8 @@ def sam_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "SAM_CLI_"))
     }
-    folders = [*map(str, TOOL_FOLDERS), os.environ.get("PATH", os.defpath)]
     return inherited | {
-        "PATH": os.pathsep.join(folders),
+        "PATH": tool_path(),
         "NO_PROXY": f"{HOST},{os.environ.get('NO_PROXY', '')}",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

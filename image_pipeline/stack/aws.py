@@ -151,6 +151,11 @@ class Aws:
         )
 
     @cached_property
+    def kms(self) -> Any:
+        """Keys."""
+        return self._session.client("kms", endpoint_url=self.endpoint_url, config=self._config)
+
+    @cached_property
     def functions(self) -> "LambdaClient":
         """The function's configuration."""
         return self._session.client("lambda", endpoint_url=self.endpoint_url, config=self._config)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pictures import jpeg
@@ -16,7 +17,7 @@ from image_pipeline.build.function import build_function
 from image_pipeline.local.tools import REPOSITORY, UV, architecture, sam_environment
 from image_pipeline.stack.aws import LOCAL_REGION, Aws
 from image_pipeline.stack.deployed import Stack
-from tools.sam_deploy import sam_file
+from image_pipeline.stack.sam import parameters_file
 
 pytestmark = pytest.mark.local_stack
 
@@ -28,7 +29,6 @@ PARAMETERS = [
     "WebPQuality=85",
     "LambdaMemorySize=512",
     "LambdaTimeout=30",
-    "LambdaProvisionedConcurrency=1",
     "InputPrefix=uploads/",
 ]
 
@@ -78,7 +78,6 @@ class Checkout:
             *overrides,
             "--capabilities",
             "CAPABILITY_NAMED_IAM",
-            "CAPABILITY_AUTO_EXPAND",
             "--region",
             LOCAL_REGION,
             "--no-confirm-changeset",
@@ -120,8 +119,12 @@ def test_sam_build_makes_the_artefact_that_up_deploys(checkout: Checkout, tmp_pa
 
 
 def test_the_documented_deploy_makes_thumbnails(checkout: Checkout) -> None:
-    """`sam build`, then `sam deploy` with the README's parameters, deploys the built function."""
-    stack = checkout.deploy(*PARAMETERS)
+    """`sam build`, then `sam deploy` with the documented parameters, deploys the built function.
+
+    So does the command of the project's first README, with provisioned concurrency.
+    """
+    stack = checkout.deploy(*PARAMETERS, "LambdaProvisionedConcurrency=1")
+    stack = checkout.deploy(*PARAMETERS, "LambdaProvisionedConcurrency=0")
     assert [size.width for size in stack.settings.sizes] == [128, 512]
     assert checkout.outputs("first", 2) == ["first_128w.webp", "first_512w.webp"]
 
@@ -159,6 +162,128 @@ def test_the_guided_deploy_asks_for_what_it_needs(checkout: Checkout) -> None:
     assert len(checkout.outputs("guided", 2, "guided-output-bucket")) == 2
 
 
+BROKEN = """
+Resources:
+  Signal:
+    Type: AWS::CloudFormation::WaitConditionHandle
+  Broken:
+    Type: AWS::CloudFormation::WaitCondition
+    DependsOn: [InputBucket, OutputBucket, Key, BucketContents]
+    Properties: {Handle: !Ref Signal, Timeout: 1}
+"""
+"""A resource that fails after all others: nobody sends the signal that it waits for."""
+
+
+def test_a_failed_first_deploy_leaves_nothing_in_the_way(checkout: Checkout) -> None:
+    """Buckets and key are deleted in the rollback, and the same deploy then succeeds.
+
+    The function that deletes the buckets with the stack is called in the rollback too.
+    """
+    build = checkout.directory / ".aws-sam" / "build"
+    template = (build / "template.yaml").read_text()
+    assert template.count("\nResources:\n") == 1
+    (build / "broken.yaml").write_text(template.replace("\nResources:\n", BROKEN))
+
+    def deploy(name: str) -> None:
+        checkout.run(
+            *("image-pipeline", "deploy", "--stack", "twice"),
+            *("--template", f".aws-sam/build/{name}.yaml"),
+            *("--parameter", "InputBucketName=twice-input"),
+            *("--parameter", "OutputBucketName=twice-output"),
+            *("--parameter", "CreateKmsKey=true"),
+            *("--parameter", "DeleteBucketContents=true"),
+            *("--parameter", f"LambdaArchitecture={architecture()}"),
+        )
+
+    def keys() -> set[str]:
+        ids = [each["KeyId"] for each in checkout.aws.kms.list_keys()["Keys"]]
+        about = [checkout.aws.kms.describe_key(KeyId=each)["KeyMetadata"] for each in ids]
+        return {each["KeyId"] for each in about if each["KeyState"] == "Enabled"}
+
+    before = keys()
+    with pytest.raises(AssertionError, match="sam deploy"):
+        deploy("broken")
+    cloudformation = checkout.aws.cloudformation
+    (failed,) = cloudformation.describe_stacks(StackName="twice")["Stacks"]
+    assert failed["StackStatus"] == "ROLLBACK_COMPLETE"
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName="twice")
+    happened = {
+        (each["LogicalResourceId"], each["ResourceStatus"])
+        for page in pages
+        for each in page["StackEvents"]
+    }
+    for name in ("InputBucket", "OutputBucket", "Key", "BucketContents"):
+        assert {(name, "CREATE_COMPLETE"), (name, "DELETE_COMPLETE")} <= happened
+    there = {each["Name"] for each in checkout.aws.s3.list_buckets()["Buckets"]}
+    assert there.isdisjoint({"twice-input", "twice-output"})
+    assert keys() == before
+    with pytest.raises(AssertionError, match="delete-stack --stack-name twice"):
+        deploy("template")
+    delete(checkout.aws, "twice")
+    deploy("template")
+    assert Stack.find(checkout.aws, "twice").input_bucket == "twice-input"
+    assert len(keys() - before) == 1
+
+
+def test_buckets_of_a_deleted_stack_are_taken_back(checkout: Checkout) -> None:
+    """`image-pipeline deploy --import-buckets` makes the stack again, and nothing is lost.
+
+    The apostrophe in the prefix reaches the function and the backfill, which finds an image that
+    was uploaded while there was no stack. The stack's key is taken back too.
+    """
+
+    def deploy(*options: str) -> str:
+        return checkout.run(
+            *("image-pipeline", "deploy", "--stack", "again"),
+            *("--parameter", "InputBucketName=again-input"),
+            *("--parameter", "OutputBucketName=again-output"),
+            *("--parameter", "CreateKmsKey=true"),
+            *("--parameter", "InputPrefix=it's/"),
+            *("--parameter", f"LambdaArchitecture={architecture()}"),
+            *options,
+        ).stdout
+
+    def thumbnails() -> int:
+        return s3.list_objects_v2(Bucket="again-output")["KeyCount"]
+
+    s3 = checkout.aws.s3
+    deploy()
+    key = Stack.find(checkout.aws, "again").output("KeyArn")
+    # The local AWS does not encrypt buckets as the template says.
+    default: Any = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    s3.put_bucket_encryption(
+        Bucket="again-output",
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": default}]
+        },
+    )
+    s3.put_object(Bucket="again-input", Key="it's/1.jpg", Body=jpeg())
+    until(lambda: thumbnails() == 2)
+    delete(checkout.aws, "again")
+    s3.put_object(Bucket="again-input", Key="it's/2.jpg", Body=jpeg())
+    with pytest.raises(AssertionError, match="--import-buckets"):
+        deploy()
+    shown = deploy("--import-buckets", "--yes")
+    assert "InputBucket (AWS::S3::Bucket): again-input" in shown
+    assert "Key (AWS::KMS::Key)" in shown
+    stack = Stack.find(checkout.aws, "again")
+    assert stack.output("KeyArn") == key
+    assert thumbnails() == 2
+    s3.put_object(Bucket="again-input", Key="it's/3.jpg", Body=jpeg())
+    until(lambda: thumbnails() == 4)
+    checkout.run("image-pipeline", "backfill", "--stack", "again", "--yes")
+    keys = {each["Key"] for each in s3.list_objects_v2(Bucket="again-output")["Contents"]}
+    assert {"1_128w.webp", "2_128w.webp", "2_512w.webp", "3_128w.webp"} <= keys
+    deploy("--import-buckets")  # nothing is left to import, so there is no question
+
+
+def delete(aws: Aws, name: str) -> None:
+    """Delete a stack, and wait for the end."""
+    aws.cloudformation.delete_stack(StackName=name)
+    waiter = aws.cloudformation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
 def test_unbuilt_source_fails_with_instructions(checkout: Checkout) -> None:
     """`sam deploy --template-file iac/template.yaml` deploys source: init says how to build."""
     checkout.sam(
@@ -193,7 +318,7 @@ print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
 
 
 def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
-    """A value in the file that tools/sam_deploy.py writes is read as it was meant by this SAM."""
+    """A value in the file that a deploy writes is read as it was meant by this SAM."""
     alphabet = ("\\", '"', "'", " ", "a", "$", ",")
     texts = ["".join(each) for length in range(5) for each in product(alphabet, repeat=length)]
     meant = {
@@ -201,7 +326,7 @@ def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
         for number, text in enumerate([*texts, "two\nlines", "é 🎈", "\x7f\x85\ufeff", "[a]^!#"])
     }
     file = tmp_path / "it's 100% a file.yaml"
-    file.write_text(sam_file(meant))
+    file.write_text(parameters_file(meant))
     read = subprocess.run(  # noqa: S603 - our own tools
         [REPOSITORY / ".tools" / "sam" / "bin" / "python", "-c", READ, f"file://{file}"],
         stdout=subprocess.PIPE,

@@ -49,9 +49,11 @@ class Obstore:
             self,
             name: str,
             *,
+            config: Mapping[str, Any],
             client_options: Mapping[str, Any],
             retry_config: Mapping[str, Any],
         ) -> None:
+            assert not config  # the simulation is not in China
             self.name = name
             self.timeout: timedelta = client_options["timeout"]
             self.attempts: int = 1 + retry_config["max_retries"]

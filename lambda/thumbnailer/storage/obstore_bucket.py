@@ -3,7 +3,7 @@
 import os
 import re
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import (
@@ -17,6 +17,9 @@ from obstore.store import S3Store
 
 from thumbnailer.errors import PipelineError, StorageDenied, StorageUnavailable
 from thumbnailer.storage.bucket import CONNECT_TIMEOUT, Object, State, Stored, unreadable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 NO_BUCKET: Final = "<Code>NoSuchBucket</Code>"
 """Part of obstore's error text that distinguishes a missing bucket from a missing object."""
@@ -40,8 +43,21 @@ STANDARD_ATTRIBUTES: Final = frozenset(
 """What obstore lists among an object's attributes beside the user metadata."""
 
 
+URL_SUFFIX: Final = "amazonaws.com"
+"""Domain of AWS's endpoints outside China, and the only one that obstore knows.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html"""
+
+
 class UnreadableHeaderError(StorageUnavailable):
     """obstore rejects an answer with a header outside UTF-8, such as a file name in Latin-1."""
+
+
+def _config() -> "S3Config":
+    """The endpoint of S3 where obstore would take a wrong one: in China, with no other one set."""
+    suffix = os.environ.get("URL_SUFFIX", URL_SUFFIX)
+    if suffix == URL_SUFFIX or os.environ.get("AWS_ENDPOINT_URL"):
+        return {}
+    return {"endpoint": f"https://s3.{os.environ['AWS_REGION']}.{suffix}"}
 
 
 class ObstoreBucket:
@@ -57,6 +73,7 @@ class ObstoreBucket:
         self._name = name
         self._store = S3Store(
             name,
+            config=_config(),
             client_options={
                 "allow_http": endpoint.startswith("http:"),
                 "connect_timeout": timedelta(seconds=min(CONNECT_TIMEOUT, attempt)),
