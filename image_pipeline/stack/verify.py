@@ -1,0 +1,846 @@
+"""Prove that a deployed stack works: each step uses what it proves, and leaves no trace.
+
+Steps are small functions in a list. `smoke` runs the few of SMOKE, `verify` those of STEPS.
+"""
+
+import io
+import json
+import math
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote_plus
+
+from PIL import Image
+
+from image_pipeline.errors import CommandError
+from image_pipeline.files import File
+from image_pipeline.stack import (
+    backfill,
+    costs,
+    dead_letters,
+    executions,
+    replay,
+    thumbnails,
+    uploads,
+)
+from image_pipeline.stack.aws import aws_errors_explained, head_object, list_objects
+from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.deployed import ALIAS, Stack
+from image_pipeline.stack.traces import Traces
+from image_pipeline.stack.uploads import Outcome, State
+from thumbnailer.errors import InvalidEvent
+from thumbnailer.provenance import Provenance, Standing
+
+if TYPE_CHECKING:
+    from image_pipeline.stack.executions import Execution
+
+POLL_SECONDS: Final = 1.0
+"""Seconds between two looks at what a step waits for."""
+
+S3_CLOCK_SECONDS: Final = 1.1
+"""S3 reports times in whole seconds: what is written this much later has another one."""
+
+OBJECTS: Final = 30
+"""Images of the backfill: more than one batch (costs.BATCH)."""
+
+MAX_WAITING: Final = 500
+"""Messages on the queue with which a replay of one of them is not tried: it would take all of them
+off the queue for a while. One execution of a replay takes 600 (iac/replay.asl.json)."""
+
+HARMLESS_ALARMS: Final = ("replay-failed", "backfill-failed", "oldest-letter")
+"""Alarms that may be set off, the first one that is quiet. Others must not: `function-errors` rolls
+back a gradual deployment."""
+
+POLLS: Final = 100
+"""Requests of each kind that the waiting of a step may take, for the estimate of the cost. An
+assumption: a few minutes of polling."""
+
+DOCUMENTS: Final = "https://docs.aws.amazon.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step: its name, the action, what it proves, and the AWS document that it rests on.
+
+    `option` is its name for --only and --skip; the steps `needs` must have been run before. The
+    action returns what it found, in words. `unless` returns why the step does not apply to a stack,
+    or an empty string. The step uploads `files`, has images processed `images` times, and sends
+    `requests` by their names in prices.json, beside those for waiting.
+    """
+
+    option: str
+    name: str
+    action: Callable[["Run"], str]
+    proves: str
+    document: str
+    needs: tuple[str, ...] = ()
+    unless: Callable[[Stack], str] = lambda _: ""
+    files: int = 0
+    images: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a step: `error` says why it failed, `skipped` why it was not run."""
+
+    step: str
+    name: str
+    seconds: float
+    found: str = ""
+    error: str = ""
+    skipped: str = ""
+    proves: str = ""
+    document: str = ""
+
+
+class Run:
+    """One verification of a stack: what its steps share.
+
+    A step waits up to `seconds`. `say` is called with a few words while it waits.
+    """
+
+    def __init__(self, stack: Stack, seconds: float, say: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.seconds = seconds
+        self.say = say
+        self.token = uuid.uuid4().hex[:12]
+        """In every key and name that the verification makes, so none is anybody else's."""
+        folder = f"{stack.settings.input_prefix}image-pipeline-verify-{self.token}/"
+        self.traces = Traces(stack, folder)
+        self.began = datetime.now(UTC)
+        self.sent: dict[str, Outcome] = {}
+        """The uploads so far, by key."""
+
+    def key(self, name: str) -> str:
+        """Key of an upload. Its thumbnails have the token in their keys under any template."""
+        return f"{self.traces.folder}{self.token} {name}"
+
+    def upload(self, bodies: dict[str, bytes]) -> None:
+        """Upload files by their keys."""
+        self.traces.keys.update(bodies)
+        with tempfile.TemporaryDirectory() as folder:
+            files = []
+            for number, (key, body) in enumerate(bodies.items()):
+                path = Path(folder, str(number))
+                path.write_bytes(body)
+                files.append(File(path, key))
+            for outcome in uploads.upload(self.stack, files):
+                self.sent[outcome.key] = outcome
+
+    def expect(self, keys: Iterable[str], state: State) -> list[Outcome]:
+        """Wait for the outcome of uploads. Raises CommandError unless each is `state`."""
+        wanted = [self.sent[key] for key in keys]
+        return [
+            self._checked(outcome, state)
+            for outcome in uploads.wait(self.stack, wanted, self.seconds)
+        ]
+
+    def expect_all_outputs(self, keys: Sequence[str]) -> None:
+        """Wait for everything that the stack makes of uploads, manifests included."""
+        self.expect(keys, State.DONE)
+        for key in keys:  # the manifest comes last
+            self.until(f"The manifest of {key} is not there", partial(self.current, key))
+
+    def current(self, key: str) -> bool:
+        """Whether all outputs of an upload agree with it."""
+        sent = self.sent[key]
+        return all(
+            thumbnails.describe(
+                self.stack, name, Provenance(key, sent.etag, sent.uploaded_at, made_with)
+            ).standing
+            is Standing.CURRENT
+            for name, made_with in self.stack.settings.outputs(key).items()
+        )
+
+    def until[T](self, failure: str, check: Callable[[], T]) -> T:
+        """Wait until `check` returns something true. Raises CommandError with `failure`."""
+        began = time.monotonic()
+        while not (found := check()):
+            waited = time.monotonic() - began
+            if waited >= self.seconds:
+                raise CommandError(f"{failure} within {self.seconds:.0f} s")
+            self.say(f"{waited:.0f} s of up to {self.seconds:.0f}")
+            time.sleep(min(POLL_SECONDS, self.seconds))
+        return found
+
+    def follow(self, what: str, states: Iterable["Execution"]) -> "Execution":
+        """Follow executions to their ends; the last one. Raises CommandError if one fails."""
+        machine, deadline = self.stack.aws.states, time.monotonic() + self.seconds
+        known: set[str] = set()
+        latest = None
+        for latest in states:
+            if latest.arn not in known:
+                known.add(latest.arn)
+                self.traces.add(f"the {what} {latest.arn}", partial(_stop, self, latest.arn))
+            if latest.running and time.monotonic() > deadline:
+                executions.stop(machine, latest.arn)
+                raise CommandError(
+                    f"The {what} {latest.name} did not end within {self.seconds:.0f} s"
+                )
+        if latest is None:
+            raise CommandError(f"There was nothing to {what}")
+        return latest
+
+    def invoke(self, event: object) -> dict[str, Any]:
+        """Call the function by its alias and wait. Raises CommandError with an error of its own."""
+        answer = self.stack.aws.invocations.invoke(
+            FunctionName=self.stack.function_name,
+            Qualifier=ALIAS,
+            Payload=json.dumps(event).encode(),
+        )
+        result: dict[str, Any] = json.loads(answer["Payload"].read())
+        if answer.get("FunctionError"):
+            raise CommandError(f"{result.get('errorType')}: {result.get('errorMessage')}")
+        return result
+
+    def event(self, key: str, etag: str) -> dict[str, Any]:
+        """The event of an upload as S3 notifies of it, its key encoded as in a form."""
+        stored = {"key": quote_plus(key), "eTag": etag}
+        s3 = {"bucket": {"name": self.stack.input_bucket}, "object": stored}
+        created = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
+        return {"Records": [created]}
+
+    def written(self, key: str) -> dict[str, tuple[str, datetime]]:
+        """Etag and time of each output of an upload."""
+        heads = {
+            name: head_object(self.stack.aws.s3, self.stack.settings.output_bucket, name)
+            for name in self.stack.settings.outputs(key)
+        }
+        return {name: (head["ETag"], head["LastModified"]) for name, head in heads.items() if head}
+
+    def messages(self, key: str) -> list[Failure]:
+        """The messages about an upload on the dead-letter queue."""
+        queue = self.stack.settings.dead_letter_queue_url
+        found = dead_letters.read(self.stack.aws.sqs, queue)
+        return [each for each in found if each.key == key]
+
+    def _checked(self, outcome: Outcome, state: State) -> Outcome:
+        failure = outcome.failure
+        # A record of Lambda's instead of a permanent error: it could not send its own message.
+        if failure and (state is not State.FAILED or not failure.permanent):
+            raise CommandError(f"{failure.error_type}: {failure.error_message}")
+        if outcome.state is state:
+            return outcome
+        if outcome.state is State.DONE:
+            raise CommandError("the broken file has thumbnails")
+        raise CommandError(
+            f"nothing happened within {self.seconds:.0f} s. Search "
+            f"/aws/lambda/{self.stack.function_name} for log lines of {outcome.key}; "
+            "docs/operations.md explains more"
+        )
+
+
+def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
+    """Run the steps; yields what became of each, and at last of the clean-up.
+
+    The first step that fails is the last one. What was made is removed in any case, also if the
+    iterator is closed or a step is interrupted.
+    """
+    try:
+        for step in steps:
+            run.say(step.name)
+            result = _timed(step, run)
+            yield result
+            if result.error:
+                break
+    except BaseException:  # Ctrl-C, or nobody wants the next result
+        if error := _timed(CLEAN_UP, run).error:
+            run.say(error)
+        raise
+    run.say(CLEAN_UP.name)
+    yield _timed(CLEAN_UP, run)
+
+
+def choose(only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Step]:
+    """The steps of STEPS to run: `only` these, with those that they need, `without` those.
+
+    Raises CommandError for an unknown step, or for one that is needed and left out.
+    """
+    known = {step.option: step for step in STEPS}
+    if unknown := sorted({*only, *without} - known.keys()):
+        raise CommandError(f"There is no step {unknown[0]!r}. Steps: {', '.join(known)}.")
+    wanted = set(only) or known.keys() - set(without)
+    for step in reversed(STEPS):
+        if step.option in wanted and only:
+            wanted |= set(step.needs)
+        for needed in set(step.needs) & set(without) if step.option in wanted else ():
+            raise CommandError(f"The step {step.option} needs {needed}: skip both or neither.")
+    return [step for step in STEPS if step.option in wanted]
+
+
+def estimate(stack: Stack, steps: Sequence[Step]) -> float:
+    """Dollars that the steps cost at most, without free tiers, by the table STEPS."""
+    rates = costs.Rates.of(stack)
+    images = sum(step.images for step in steps)
+    files = sum(step.files for step in steps)
+    polls = POLLS * len(steps)
+    requests = {
+        "s3_put_or_list": files,
+        "s3_get_or_head": files + polls * rates.writes,
+        "sqs_request": polls,
+    }
+    for step in steps:
+        for name, count in step.requests.items():
+            requests[name] = requests.get(name, 0) + count
+    dollars: float = sum(costs.PRICES[name] * count for name, count in requests.items())
+    return dollars + sum(costs.of_images(rates, images).values())
+
+
+def intended_effects(run: Run, steps: Sequence[Step]) -> list[str]:
+    """What the steps will do to the stack, in sentences for whoever decides."""
+    stack, chosen = run.stack, {step.option for step in steps}
+    files = sum(step.files for step in steps)
+    where = f"s3://{stack.input_bucket}/{run.traces.folder}"
+    said = [f"Uploads {files} small files to {where} and removes them and what is made of them."]
+    if chosen & {"message", "attempts"}:
+        said.append(
+            "Puts messages on the dead-letter queue and removes them. The alarms letters-waiting, "
+            "events-dropped and function-errors may go off: these failures are real."
+        )
+    if "replay" in chosen:
+        said.append(f"Replays the messages with the error type {InvalidEvent.__name__}.")
+    if "alarm" in chosen:
+        with aws_errors_explained():
+            subscribers = _subscribers(stack)
+        said.append(
+            "Sets an alarm off and back again. Two messages go to the subscribers of the topic: "
+            f"{', '.join(subscribers) or 'there are none'}."
+        )
+    return said
+
+
+def _timed(step: Step, run: Run) -> Result:
+    """Run a step, unless it does not apply to the stack."""
+    began = time.monotonic()
+    found = error = skipped = ""
+    try:
+        with aws_errors_explained():
+            skipped = step.unless(run.stack)
+            found = "" if skipped else step.action(run)
+    except CommandError as failure:
+        error = str(failure)
+    seconds = round(time.monotonic() - began, 2)
+    return Result(
+        step.option, step.name, seconds, found, error, skipped, step.proves, step.document
+    )
+
+
+# --- what the steps do ---------------------------------------------------------------------------
+
+
+def _identify(run: Run) -> str:
+    caller = run.stack.aws.sts.get_caller_identity()
+    _, _, _, region, account, *_ = run.stack.output("FunctionAliasArn").split(":")
+    if caller["Account"] != account:
+        raise CommandError(f"The stack is in account {account}, you are in {caller['Account']}.")
+    return f"{caller['Arn']} in account {account}, {region}"
+
+
+PHOTO: Final = "a photo + é 日本.jpg"
+BROKEN: Final = "broken.jpg"
+RETRIED: Final = "retried.jpg"
+
+
+def _upload_image(run: Run) -> str:
+    key = run.key(PHOTO)
+    run.upload({key: _picture((200, 120, 40))})
+    return key
+
+
+def _wait_for_thumbnails(run: Run) -> str:
+    run.expect_all_outputs([run.key(PHOTO)])
+    return f"{len(run.stack.settings.outputs(run.key(PHOTO)))} written"
+
+
+def _send_twice(run: Run) -> str:
+    key = run.key(PHOTO)
+    before = run.written(key)
+    time.sleep(S3_CLOCK_SECONDS)
+    for _ in range(2):
+        run.invoke(run.event(key, run.sent[key].etag))
+    if run.written(key) != before:
+        raise CommandError("the same event wrote its thumbnails again")
+    return "nothing was written again"
+
+
+def _send_missing(run: Run) -> str:
+    result = run.invoke(run.event(run.key("nothing.jpg"), "0" * 32))
+    if not result["skipped"]:
+        raise CommandError(f"the event of an object that does not exist gave {result}")
+    return str(result["skipped"][0]["reason"])
+
+
+def _overwrite(run: Run) -> str:
+    key = run.key(PHOTO)
+    older = run.sent[key].etag
+    run.upload({key: _picture((30, 60, 200))})
+    run.expect_all_outputs([key])
+    run.invoke(run.event(key, older))
+    if not run.current(key):
+        raise CommandError("the event of the older image won over the newer one")
+    return "the event of the older image, sent late, changed nothing"
+
+
+def _upload_broken(run: Run) -> str:
+    key = run.key(BROKEN)
+    run.upload({key: _picture((0, 0, 0))[:400]})
+    return key
+
+
+def _wait_for_message(run: Run) -> str:
+    key = run.key(BROKEN)
+    (outcome,) = run.expect([key], State.FAILED)
+    count = len(run.messages(key))
+    if count != 1:
+        raise CommandError(f"the broken file has {count} messages instead of one")
+    return outcome.failure.error_type if outcome.failure else ""
+
+
+def _find_log_lines(run: Run) -> str:
+    group, key = run.stack.output("LogGroupName"), run.key(BROKEN)
+
+    def failed() -> list[str]:
+        answer = run.stack.aws.logs.filter_log_events(
+            logGroupName=group,
+            startTime=int(run.began.timestamp() * 1000),
+            filterPattern=f'"{run.token}"',
+        )
+        lines = [json.loads(each["message"]) for each in answer["events"]]
+        return [
+            line["request_id"] for line in lines if (line["action"], line["key"]) == ("failed", key)
+        ]
+
+    requests = run.until(f"No line about {key} arrived in {group}", failed)
+    return f"request {requests[0]}"
+
+
+def _wait_for_metric(run: Run) -> str:
+    def value() -> float:
+        answer = run.stack.aws.cloudwatch.get_metric_statistics(
+            Namespace=run.stack.output("MetricsNamespace"),
+            MetricName="failed_count",
+            Dimensions=[{"Name": "FunctionName", "Value": run.stack.function_name}],
+            StartTime=run.began.replace(second=0, microsecond=0),
+            EndTime=datetime.now(UTC),
+            Period=60,
+            Statistics=["Sum"],
+        )
+        return float(sum(point["Sum"] for point in answer["Datapoints"]))
+
+    count = run.until("The metric failed_count did not arrive", value)
+    return f"failed_count is {count:.0f}"
+
+
+def _check_key(run: Run) -> str:
+    stack, key_arn = run.stack, run.stack.output("KeyArn")
+    made = stack.settings.outputs(run.key(PHOTO))
+    objects = [(stack.settings.output_bucket, name) for name in made]
+    if "UndeliveredEventsUrl" not in stack.outputs:  # else the input bucket is not the stack's
+        objects.append((stack.input_bucket, run.key(PHOTO)))
+    used: dict[str, str | None] = {}
+    for bucket, name in objects:
+        head = stack.aws.s3.head_object(Bucket=bucket, Key=name)
+        used[f"s3://{bucket}/{name}"] = head.get("SSEKMSKeyId")
+    for queue in stack.queues:
+        answer = stack.aws.sqs.get_queue_attributes(
+            QueueUrl=queue, AttributeNames=["KmsMasterKeyId"]
+        )
+        used[queue] = answer.get("Attributes", {}).get("KmsMasterKeyId")
+    topic = stack.output("AlarmTopicArn")
+    used[topic] = stack.aws.sns.get_topic_attributes(TopicArn=topic)["Attributes"].get(
+        "KmsMasterKeyId"
+    )
+    for what, key in used.items():
+        if key != key_arn:
+            raise CommandError(f"{what} is encrypted with {key or 'no key'}, not with {key_arn}")
+    return f"{len(used)} objects, queues and topics use {key_arn}"
+
+
+def _fail_every_attempt(run: Run) -> str:
+    """Send an event that the function refuses, and whose record a replay can read.
+
+    A message of SQS without an id, which Lambda itself never sends, is an InvalidEvent. In an
+    OnFailure record the same event names its upload.
+    """
+    key = run.key(RETRIED)
+    run.upload({key: _picture((10, 200, 90))})
+    run.expect_all_outputs([key])
+    run.traces.remove_objects(run.stack.settings.output_bucket, run.traces.made_of([key]))
+    body = json.dumps(run.event(key, run.sent[key].etag))
+    run.stack.aws.functions.invoke(
+        FunctionName=run.stack.function_name,
+        Qualifier=ALIAS,
+        InvocationType="Event",
+        Payload=json.dumps({"Records": [{"eventSource": "aws:sqs", "body": body}]}).encode(),
+    )
+    (record,) = run.until(
+        "Lambda left no OnFailure record on the dead-letter queue", lambda: run.messages(key)
+    )
+    if record.error_type != InvalidEvent.__name__ or record.permanent is not None:
+        raise CommandError(f"{record.error_type}: {record.error_message}")
+    return f"{record.attempts} attempts"
+
+
+def _replay(run: Run) -> str:
+    key = run.key(RETRIED)
+    run.follow("replay", replay.replay_all(run.stack, InvalidEvent.__name__))
+    if not run.current(key):
+        raise CommandError("the replay ended, but made no thumbnails")
+    if run.messages(key):
+        raise CommandError("the replay made the thumbnails, but left their message on the queue")
+    return "made the thumbnails and deleted the message"
+
+
+def _backfill(run: Run) -> str:
+    stack = run.stack
+    number = min(OBJECTS, int(stack.output("BackfillMaximum")))
+    keys = [run.key(f"backfill/{each:02}.jpg") for each in range(number)]
+    run.upload({key: _picture((8 * each, 100, 50)) for each, key in enumerate(keys)})
+    run.expect_all_outputs(keys)
+    run.traces.remove_objects(stack.settings.output_bucket, run.traces.made_of(keys))
+    prefix = run.key("backfill/")
+    started = backfill.start(stack, prefix, None, concurrency=2, remake=False)
+    run.traces.add(f"results of {started.arn}", lambda: _remove_results(run, started.arn))
+    ended = run.follow("backfill", executions.watch(stack.aws.states, started.arn))
+    result = backfill.result(stack, ended.output)
+    if result.unreported:
+        raise CommandError(f"A batch failed: {result.unreported[0]}")
+    if result.failed:
+        why = next((each.error_message for key in keys for each in run.messages(key)), "")
+        raise CommandError(f"{result.failed} of {number} images failed: {why}")
+    if not result.made or result.made + result.current != number or not all(map(run.current, keys)):
+        raise CommandError(f"the backfill of {number} images made {result.made}")
+    return f"{result.made} made in {math.ceil(number / costs.BATCH)} batches"
+
+
+def _remove_results(run: Run, arn: str) -> None:
+    """Remove what a backfill's ResultWriter wrote: a folder for each Map Run."""
+    bucket, _, prefix = run.stack.output("BackfillResults").removeprefix("s3://").partition("/")
+    for each in executions.map_runs(run.stack.aws.states, arn):
+        folder = f"{prefix}{each['mapRunArn'].rpartition(':')[2]}/"
+        found = list_objects(run.stack.aws.s3, bucket, folder)
+        run.traces.remove_objects(bucket, [stored["Key"] for stored in found])
+
+
+def _stop(run: Run, arn: str) -> None:
+    """Stop an execution that still runs."""
+    if executions.describe(run.stack.aws.states, arn).running:
+        executions.stop(run.stack.aws.states, arn)
+
+
+def _set_off_alarm(run: Run) -> str:
+    aws, topic = run.stack.aws, run.stack.output("AlarmTopicArn")
+    name, state = _quiet_alarm(run.stack)
+    queue_url = _subscribe(run, topic)
+    run.traces.add(
+        f"the state ALARM of {name}, until CloudWatch evaluates it again",
+        lambda: aws.cloudwatch.set_alarm_state(
+            AlarmName=name, StateValue=state, StateReason=f"{REASON} It has ended."
+        ),
+    )
+    aws.cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason=REASON)
+
+    def notified() -> bool:
+        answer = aws.sqs.receive_message(
+            QueueUrl=queue_url, MaxNumberOfMessages=dead_letters.MAX_BATCH, WaitTimeSeconds=1
+        )
+        bodies = [json.loads(each["Body"]) for each in answer.get("Messages", [])]
+        said = [json.loads(body["Message"]) for body in bodies if "Message" in body]
+        return any(
+            (each["AlarmName"], each["NewStateValue"]) == (name, "ALARM")
+            for each in said
+            if "AlarmName" in each
+        )
+
+    run.until(f"The alarm {name} did not reach the topic {topic}", notified)
+    return name
+
+
+REASON: Final = "Set by image-pipeline verify: a test."
+
+
+def _quiet_alarm(stack: Stack) -> tuple[str, str]:
+    """Name and state of an alarm that may be set off, and does not go off already."""
+    pages = stack.aws.cloudwatch.get_paginator("describe_alarms").paginate(
+        AlarmNamePrefix=f"{stack.name}-", AlarmTypes=["MetricAlarm"]
+    )
+    states = {
+        str(alarm["AlarmName"]): str(alarm["StateValue"])
+        for page in pages
+        for alarm in page["MetricAlarms"]
+    }
+    for alarm in HARMLESS_ALARMS:
+        name = f"{stack.name}-{alarm}"
+        if states.get(name, "ALARM") != "ALARM":
+            return name, states[name]
+    raise CommandError(
+        f"Each of the alarms {', '.join(HARMLESS_ALARMS)} of {stack.name} is missing or goes off"
+    )
+
+
+def _subscribe(run: Run, topic: str) -> str:
+    """Subscribe a queue of this verification to a topic; its URL."""
+    aws = run.stack.aws
+    name = f"image-pipeline-verify-{run.token}"
+    url = aws.sqs.create_queue(QueueName=name)["QueueUrl"]
+    run.traces.add(f"the queue {name}", lambda: aws.sqs.delete_queue(QueueUrl=url))
+    arn = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    subscription = aws.sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True
+    )["SubscriptionArn"]
+    run.traces.add(
+        f"the subscription {subscription}",
+        lambda: aws.sns.unsubscribe(SubscriptionArn=subscription),
+    )
+    return url
+
+
+def _subscribers(stack: Stack) -> list[str]:
+    """Who gets what is published to the alarm topic."""
+    pages = stack.aws.sns.get_paginator("list_subscriptions_by_topic").paginate(
+        TopicArn=stack.output("AlarmTopicArn")
+    )
+    return [each["Endpoint"] for page in pages for each in page["Subscriptions"]]
+
+
+def _delete_image(run: Run) -> str:
+    key = run.key(PHOTO)
+    run.stack.aws.s3.delete_object(Bucket=run.stack.input_bucket, Key=key)
+    run.until(f"What was made of {key} was not deleted", lambda: not run.written(key))
+    return "everything that was made of it is gone"
+
+
+def _clean_up(run: Run) -> str:
+    run.traces.remove()
+    return "everything is removed"
+
+
+def _picture(colour: tuple[int, int, int]) -> bytes:
+    """A small JPEG of a gradient towards `colour`."""
+    drawn = Image.composite(
+        Image.new("RGB", (256, 256), colour),
+        Image.new("RGB", (256, 256), "white"),
+        Image.linear_gradient("L"),
+    )
+    file = io.BytesIO()
+    drawn.save(file, "JPEG")
+    return file.getvalue()
+
+
+# --- when a step does not apply -------------------------------------------------------------------
+
+
+def _unless_key(stack: Stack) -> str:
+    return "" if "KeyArn" in stack.outputs else "the stack has no KMS key of its own"
+
+
+def _unless_deleting(stack: Stack) -> str:
+    return "" if stack.settings.delete_with_original else "DeleteWithOriginal is false"
+
+
+def _unless_in_an_account(stack: Stack) -> str:
+    local = stack.aws.endpoint_url
+    return "the local AWS makes no metrics of log lines" if local else ""
+
+
+def _unless_shifting(stack: Stack) -> str:
+    alias = stack.aws.functions.get_alias(FunctionName=stack.function_name, Name=ALIAS)
+    shifting = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights")
+    return "a gradual deployment is under way, which its errors would roll back" if shifting else ""
+
+
+def _unless_full(stack: Stack) -> str:
+    waiting = dead_letters.count_messages(stack)
+    return f"{waiting:,} messages are on the queue: replay them" if waiting > MAX_WAITING else ""
+
+
+STEPS: Final = (
+    Step(
+        "identity",
+        "identify the account and the region",
+        _identify,
+        "The credentials are of the stack's account.",
+        f"{DOCUMENTS}/STS/latest/APIReference/API_GetCallerIdentity.html",
+    ),
+    Step(
+        "upload",
+        "upload an image",
+        _upload_image,
+        "The bucket takes an upload whose key has a space, a plus and non-ASCII letters.",
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/object-keys.html",
+        files=1,
+        images=1,
+    ),
+    Step(
+        "thumbnails",
+        "wait for its thumbnails",
+        _wait_for_thumbnails,
+        "The stack's own event route delivers the key; the role may read originals and write "
+        "thumbnails (ReadUploads, ReadAndWriteThumbnails).",
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/notification-content-structure.html "
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/ev-events.html",
+        needs=("upload",),
+    ),
+    Step(
+        "twice",
+        "send its event twice",
+        _send_twice,
+        "A repeated event writes nothing: the conditions of S3's conditional writes hold.",
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/conditional-writes.html",
+        needs=("thumbnails",),
+        images=2,
+    ),
+    Step(
+        "overwrite",
+        "overwrite the image",
+        _overwrite,
+        "The newer image wins, also over the older one's event that arrives late.",
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/conditional-writes.html",
+        needs=("thumbnails",),
+        files=1,
+        images=2,
+    ),
+    Step(
+        "missing",
+        "send the event of a missing object",
+        _send_missing,
+        "S3 answers 404 and not 403 for a missing object (TellMissingFromForbidden).",
+        f"{DOCUMENTS}/AmazonS3/latest/API/API_GetObject.html",
+        requests={"lambda_request": 1, "s3_get_or_head": 1},
+    ),
+    Step(
+        "key",
+        "check the KMS key",
+        _check_key,
+        "Objects, queues and topic are encrypted with the stack's key (UseKey).",
+        f"{DOCUMENTS}/AmazonS3/latest/API/API_HeadObject.html",
+        needs=("thumbnails",),
+        unless=_unless_key,
+    ),
+    Step(
+        "broken",
+        "upload a broken file",
+        _upload_broken,
+        "The bucket takes a file that is no image.",
+        f"{DOCUMENTS}/AmazonS3/latest/API/API_PutObject.html",
+        files=1,
+        images=1,
+    ),
+    Step(
+        "message",
+        "wait for its dead-letter message",
+        _wait_for_message,
+        "A broken file becomes one message: the role may send it (SendDeadLetters).",
+        f"{DOCUMENTS}/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html",
+        needs=("broken",),
+    ),
+    Step(
+        "logs",
+        "find its log lines",
+        _find_log_lines,
+        "The function's log arrives in the stack's log group (WriteLogs).",
+        f"{DOCUMENTS}/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html",
+        needs=("message",),
+    ),
+    Step(
+        "attempts",
+        "let an event fail in every attempt",
+        _fail_every_attempt,
+        "Lambda retries an event that is sent to the alias, and leaves its OnFailure record with "
+        "the function's role (SendDeadLetters). On AWS this takes three minutes.",
+        f"{DOCUMENTS}/lambda/latest/dg/invocation-async-retain-records.html",
+        unless=_unless_shifting,
+        files=1,
+        images=4,
+    ),
+    Step(
+        "replay",
+        "replay what failed",
+        _replay,
+        "The replay state machine reads and deletes messages, and invokes the function "
+        "(TakeLetters, InvokeFunction).",
+        f"{DOCUMENTS}/step-functions/latest/dg/supported-services-awssdk.html",
+        needs=("attempts",),
+        unless=_unless_full,
+        images=1,
+        requests={"step_functions_transition": 150},
+    ),
+    Step(
+        "backfill",
+        "backfill images without thumbnails",
+        _backfill,
+        "The Distributed Map lists, batches and writes its results (ListUploads, RunBatches, "
+        "WriteResults, InvokeFunction); the function may tell missing thumbnails from forbidden "
+        "ones (TellMissingFromForbidden).",
+        f"{DOCUMENTS}/step-functions/latest/dg/state-map-distributed.html",
+        files=OBJECTS,
+        images=2 * OBJECTS,
+        requests={
+            "s3_put_or_list": 8,
+            "step_functions_transition": 2 * costs.BATCH_TRANSITIONS + 4,
+        },
+    ),
+    Step(
+        "alarm",
+        "set off an alarm",
+        _set_off_alarm,
+        "An alarm may publish to the topic, with the key too, and the topic delivers it.",
+        f"{DOCUMENTS}/AmazonCloudWatch/latest/APIReference/API_SetAlarmState.html",
+        requests={"sqs_request": 6},
+    ),
+    Step(
+        "metrics",
+        "wait for the metrics",
+        _wait_for_metric,
+        "CloudWatch makes metrics of the function's log lines. On AWS this takes some minutes.",
+        f"{DOCUMENTS}/AmazonCloudWatch/latest/monitoring/"
+        "CloudWatch_Embedded_Metric_Format_Specification.html",
+        needs=("message",),
+        unless=_unless_in_an_account,
+        requests={"cloudwatch_request": POLLS},
+    ),
+    Step(
+        "deletion",
+        "delete the image",
+        _delete_image,
+        "Deleting an image deletes what was made of it (DeleteThumbnails).",
+        f"{DOCUMENTS}/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html",
+        needs=("thumbnails",),
+        unless=_unless_deleting,
+        requests={"lambda_request": 1, "s3_put_or_list": 1},
+    ),
+)
+"""The steps of a verification, in their order, with what each sends: the table of its cost."""
+
+SMOKE: Final = tuple(
+    step for step in STEPS if step.option in {"upload", "thumbnails", "broken", "message"}
+)
+"""The steps of the short form."""
+
+CLEAN_UP: Final = Step(
+    "clean-up",
+    "clean up",
+    _clean_up,
+    "Everything that the steps made is removed, all versions of objects included.",
+    f"{DOCUMENTS}/AmazonS3/latest/userguide/DeletingObjectVersions.html",
+)
+"""What ends every verification."""
