@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -242,38 +242,41 @@ def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
     """Run the steps; yields what became of each, and at last of the clean-up.
 
     The first step that fails is the last one. What was made is removed in any case, also if the
-    iterator is closed or a step is interrupted.
+    iterator is closed or a step is interrupted; raises CommandError if that clean-up fails.
     """
+    skipped: set[str] = set()
     try:
         for step in steps:
             run.say(step.name)
-            result = _timed(step, run)
+            result = _timed(step, run, skipped)
             yield result
             if result.error:
                 break
-    except BaseException:  # Ctrl-C, or nobody wants the next result
+            if result.skipped:
+                skipped.add(step.option)
+    except BaseException as interruption:  # Ctrl-C, or nobody wants the next result
+        run.say(CLEAN_UP.name)
         if error := _timed(CLEAN_UP, run).error:
-            run.say(error)
+            raise CommandError(f"Interrupted, and the clean-up failed. {error}") from interruption
         raise
     run.say(CLEAN_UP.name)
     yield _timed(CLEAN_UP, run)
 
 
-def choose(only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Step]:
+def choose(only: Collection[str] = (), without: Collection[str] = ()) -> list[Step]:
     """The steps of STEPS to run: `only` these, with those that they need, `without` those.
 
-    Raises CommandError for an unknown step, or for one that is needed and left out.
+    Raises CommandError for a step that needs one that is left out.
     """
-    known = {step.option: step for step in STEPS}
-    if unknown := sorted({*only, *without} - known.keys()):
-        raise CommandError(f"There is no step {unknown[0]!r}. Steps: {', '.join(known)}.")
-    wanted = set(only) or known.keys() - set(without)
-    for step in reversed(STEPS):
-        if step.option in wanted and only:
+    wanted = set(only) or {step.option for step in STEPS}
+    for step in reversed(STEPS):  # a step needs earlier ones
+        if step.option in wanted:
             wanted |= set(step.needs)
-        for needed in set(step.needs) & set(without) if step.option in wanted else ():
+    chosen = [step for step in STEPS if step.option in wanted - set(without)]
+    for step in chosen:
+        for needed in set(step.needs) & set(without):
             raise CommandError(f"The step {step.option} needs {needed}: skip both or neither.")
-    return [step for step in STEPS if step.option in wanted]
+    return chosen
 
 
 def estimate(stack: Stack, steps: Sequence[Step]) -> float:
@@ -317,13 +320,14 @@ def intended_effects(run: Run, steps: Sequence[Step]) -> list[str]:
     return said
 
 
-def _timed(step: Step, run: Run) -> Result:
-    """Run a step, unless it does not apply to the stack."""
+def _timed(step: Step, run: Run, skipped_before: Collection[str] = ()) -> Result:
+    """Run a step, unless it does not apply to the stack, or one that it needs did not."""
     began = time.monotonic()
     found = error = skipped = ""
     try:
         with aws_errors_explained():
-            skipped = step.unless(run.stack)
+            lacking = sorted(set(step.needs) & set(skipped_before))
+            skipped = f"it needs {lacking[0]}" if lacking else step.unless(run.stack)
             found = "" if skipped else step.action(run)
     except CommandError as failure:
         error = str(failure)
@@ -399,7 +403,7 @@ def _wait_for_message(run: Run) -> str:
     key = run.key(BROKEN)
     (outcome,) = run.expect([key], State.FAILED)
     count = len(run.messages(key))
-    if count != 1:
+    if count > 1:
         raise CommandError(f"the broken file has {count} messages instead of one")
     return outcome.failure.error_type if outcome.failure else ""
 
@@ -408,18 +412,16 @@ def _find_log_lines(run: Run) -> str:
     group, key = run.stack.output("LogGroupName"), run.key(BROKEN)
 
     def failed() -> list[str]:
-        answer = run.stack.aws.logs.filter_log_events(
+        pages = run.stack.aws.logs.get_paginator("filter_log_events").paginate(
             logGroupName=group,
             startTime=int(run.began.timestamp() * 1000),
             filterPattern=f'"{run.token}"',
         )
-        lines = [json.loads(each["message"]) for each in answer["events"]]
-        return [
-            line["request_id"] for line in lines if (line["action"], line["key"]) == ("failed", key)
-        ]
+        messages = [each["message"] for page in pages for each in page["events"]]
+        return [text for text in messages if '"action":"failed"' in text and BROKEN in text]
 
-    requests = run.until(f"No line about {key} arrived in {group}", failed)
-    return f"request {requests[0]}"
+    line, *_ = run.until(f"No line about {key} arrived in {group}", failed)
+    return f"request {json.loads(line)['request_id']}"
 
 
 def _wait_for_metric(run: Run) -> str:
@@ -518,7 +520,11 @@ def _backfill(run: Run) -> str:
         raise CommandError(f"{result.failed} of {number} images failed: {why}")
     if not result.made or result.made + result.current != number or not all(map(run.current, keys)):
         raise CommandError(f"the backfill of {number} images made {result.made}")
-    return f"{result.made} made in {math.ceil(number / costs.BATCH)} batches"
+    (each,) = executions.map_runs(stack.aws.states, started.arn)
+    batches = each["executionCounts"]["total"]
+    if batches != math.ceil(number / costs.BATCH):
+        raise CommandError(f"{number} images were in {batches} batches, not {costs.BATCH} in each")
+    return f"{result.made} made in {batches} batches"
 
 
 def _remove_results(run: Run, arn: str) -> None:

@@ -10,19 +10,32 @@ from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack import costs
-from image_pipeline.stack.verify import Run, choose, estimate, intended_effects
+from image_pipeline.stack.verify import STEPS, Run, choose, estimate, intended_effects
 
-Steps = list[str]
+
+def known_steps(names: list[str] | None) -> list[str]:
+    """The steps that were named. Raises typer.BadParameter for one that does not exist."""
+    known = [step.option for step in STEPS]
+    for name in names or []:
+        if name not in known:
+            raise typer.BadParameter(f"there is no step {name!r}. Steps: {', '.join(known)}.")
+    return names or []
 
 
 def verify(  # noqa: PLR0913 - options of a command
     *,
     only: Annotated[
-        Steps | None,
-        typer.Option("--only", metavar="STEP", help="Only this step, and those that it needs."),
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="STEP",
+            callback=known_steps,
+            help="Only this step, and those that it needs.",
+        ),
     ] = None,
     skip: Annotated[
-        Steps | None, typer.Option("--skip", metavar="STEP", help="Leave this step out.")
+        list[str] | None,
+        typer.Option("--skip", metavar="STEP", callback=known_steps, help="Leave this step out."),
     ] = None,
     seconds: Annotated[
         float,
