@@ -325,7 +325,8 @@ def test_a_broken_part_is_named_by_its_step(
     with broken(stack):
         answer = home.json("verify", "--yes", "--only", step, "--wait", WAIT, code=1)
     if out := os.environ.get("VERIFY_TABLE"):
-        with open(out,"a") as f: f.write(json.dumps([step, answer["error"]])+"\n")
+        with open(out, "a") as f:
+            f.write(json.dumps([step, answer["error"]]) + "\n")
     failed = [each for each in answer["steps"] if each["error"]]
     assert [each["step"] for each in failed] == [step]
     assert reason in failed[0]["error"]
