@@ -217,9 +217,9 @@ class Run:
         return {name: (head["ETag"], head["LastModified"]) for name, head in heads.items() if head}
 
     def messages(self, key: str) -> list[Failure]:
-        """The messages about an upload on the dead-letter queue."""
-        queue = self.stack.settings.dead_letter_queue_url
-        found = dead_letters.read(self.stack.aws.sqs, queue)
+        """The messages about an upload on all queues."""
+        sqs = self.stack.aws.sqs
+        found = [each for queue in self.stack.queues for each in dead_letters.read(sqs, queue)]
         return [each for each in found if each.key == key]
 
     def _checked(self, outcome: Outcome, state: State) -> Outcome:
@@ -231,6 +231,8 @@ class Run:
             return outcome
         if outcome.state is State.DONE:
             raise CommandError("the broken file has thumbnails")
+        for undelivered in self.messages(outcome.key):
+            raise CommandError(f"{undelivered.error_type}: {undelivered.error_message}")
         raise CommandError(
             f"nothing happened within {self.seconds:.0f} s. Search "
             f"/aws/lambda/{self.stack.function_name} for log lines of {outcome.key}; "
@@ -495,7 +497,10 @@ def _replay(run: Run) -> str:
     key = run.key(RETRIED)
     run.follow("replay", replay.replay_all(run.stack, InvalidEvent.__name__))
     if not run.current(key):
-        raise CommandError("the replay ended, but made no thumbnails")
+        raise CommandError(
+            "the replay ended, but made no thumbnails. Read the state Replay in the last execution "
+            f"of {run.stack.output('ReplayStateMachineArn')}"
+        )
     if run.messages(key):
         raise CommandError("the replay made the thumbnails, but left their message on the queue")
     return "made the thumbnails and deleted the message"
