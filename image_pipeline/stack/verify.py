@@ -234,10 +234,20 @@ class Run:
         for undelivered in self.messages(outcome.key):
             raise CommandError(f"{undelivered.error_type}: {undelivered.error_message}")
         raise CommandError(
-            f"nothing happened within {self.seconds:.0f} s. Search "
+            f"nothing happened within {self.seconds:.0f} s. Either no event reaches the function: "
+            f"check {self._route()}. Or the function fails before it begins: search "
             f"/aws/lambda/{self.stack.function_name} for log lines of {outcome.key}; "
             "docs/operations.md explains more"
         )
+
+    def _route(self) -> str:
+        """What takes an event to the function, in words."""
+        if "UndeliveredEventsUrl" in self.stack.outputs:
+            return (
+                "the EventBridge setting of the bucket (image-pipeline adopt-bucket), the rule "
+                "UploadRule and the permission UploadRulePermission"
+            )
+        return "the notifications of the bucket and the permission UploadPermission"
 
 
 def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
@@ -668,11 +678,6 @@ def _unless_deleting(stack: Stack) -> str:
     return "" if stack.settings.delete_with_original else "DeleteWithOriginal is false"
 
 
-def _unless_in_an_account(stack: Stack) -> str:
-    local = stack.aws.endpoint_url
-    return "the local AWS makes no metrics of log lines" if local else ""
-
-
 def _unless_shifting(stack: Stack) -> str:
     alias = stack.aws.functions.get_alias(FunctionName=stack.function_name, Name=ALIAS)
     shifting = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights")
@@ -826,7 +831,6 @@ STEPS: Final = (
         f"{DOCUMENTS}/AmazonCloudWatch/latest/monitoring/"
         "CloudWatch_Embedded_Metric_Format_Specification.html",
         needs=("message",),
-        unless=_unless_in_an_account,
         requests={"cloudwatch_request": POLLS},
     ),
     Step(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from serving import client, create_function, log_lines, ministack, until
 from test_services_patches import create, run
 
@@ -59,6 +60,39 @@ def happens(check: Callable[[], object]) -> bool:
     while not (found := check()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return bool(found)
+
+
+@pytest.mark.parametrize("without", [(), ("hide_what_is_missing_from_those_who_may_not_list",)])
+def test_a_missing_object_is_told_to_those_who_may_list(
+    start: Start, without: tuple[str, ...]
+) -> None:
+    """GET and HEAD of a missing object get 403, and 404 once s3:ListBucket is allowed."""
+    aws = start(*without)
+    iam = client(aws, "iam")
+    iam.create_user(UserName="reader")
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    reader = client(aws, "s3", key["AccessKeyId"], key["SecretAccessKey"])
+    aws.s3.create_bucket(Bucket="listed-or-not")
+    aws.s3.put_object(Bucket="listed-or-not", Key="there", Body=b"x")
+
+    def statuses() -> list[int]:
+        found = []
+        for request in (reader.get_object, reader.head_object):
+            with pytest.raises(ClientError) as error:
+                request(Bucket="listed-or-not", Key="missing")
+            found.append(error.value.response["ResponseMetadata"]["HTTPStatusCode"])
+        return found
+
+    def may(*actions: str) -> None:
+        allowed = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        iam.put_user_policy(UserName="reader", PolicyName="test", PolicyDocument=document)
+
+    may("s3:GetObject")
+    assert statuses() == ([404, 404] if without else [403, 403])
+    assert reader.head_object(Bucket="listed-or-not", Key="there")
+    may("s3:GetObject", "s3:ListBucket")
+    assert statuses() == [404, 404]
 
 
 @pytest.mark.parametrize("without", [(), ("invoke_functions_that_allow_it",)])

@@ -266,6 +266,12 @@ BROKEN: list[Row] = [
     ("no notification", no_notification, "thumbnails", "nothing happened within"),
     ("wrong prefix", wrong_prefix, "thumbnails", "nothing happened within"),
     ("manifest", manifest, "thumbnails", "The manifest of"),
+    (
+        "TellMissingFromForbidden",
+        without(*FUNCTION, "TellMissingFromForbidden"),
+        "missing",
+        "StorageDenied",
+    ),
     ("SendDeadLetters", without(*FUNCTION, "SendDeadLetters"), "message", "nothing happened"),
     ("queue policy", queue_policy, "message", "nothing happened"),
     ("WriteLogs", without(*FUNCTION, "WriteLogs"), "logs", "No line about"),
@@ -340,7 +346,7 @@ def is_named(stack: Stack, home: Home, broken: Break, step: str, reason: str) ->
 @own
 def test_a_stack_that_works_passes(stack: Stack, home: Home) -> None:
     """Every step passes, but for those that say why they do not apply."""
-    assert passes(stack, home) == {"key", "deletion", "metrics"}
+    assert passes(stack, home) == {"key", "deletion"}
 
 
 @own
@@ -384,7 +390,7 @@ def test_an_unknown_step_is_refused_with_the_known_ones(home: Home) -> None:
 @existing
 def test_a_stack_with_an_existing_bucket_and_a_key_passes(stack: Stack, home: Home) -> None:
     """By EventBridge, with the stack's KMS key and DeleteWithOriginal, the same steps pass."""
-    assert passes(stack, home) == {"metrics"}
+    assert passes(stack, home) == set()
 
 
 @existing

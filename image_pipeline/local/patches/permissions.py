@@ -7,11 +7,12 @@ not check: deliver events, run tasks, send records, publish alarms, write logs.
 # ruff: noqa: SLF001 - ministack offers no other place to hook in
 
 import contextvars
+import http
 import logging
 from typing import Any, Final
 
 from ministack import app as ministack  # type: ignore[import-not-found]
-from ministack.core import iam_evaluator, responses  # type: ignore[import-not-found]
+from ministack.core import iam_evaluator, responses, router  # type: ignore[import-not-found]
 from ministack.services import (  # type: ignore[import-not-found]
     cloudwatch,
     cloudwatch_logs,
@@ -69,6 +70,40 @@ def function_allows(function_arn: str, service: str, source_arn: str) -> bool:
     policy = lambda_svc._functions[name]["policy"]
     found = iam_evaluator.evaluate_resource_policy(policy, context, service=service)
     return bool(found.decision == "Allow")
+
+
+def hide_what_is_missing_from_those_who_may_not_list() -> None:
+    """Without s3:ListBucket, S3 answers 403 instead of 404 for an object that does not exist.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    handle = s3.handle_request
+
+    async def handle_request(
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query: dict[str, list[str]],
+        *given: Any,
+        **more: Any,
+    ) -> Any:
+        answer = await handle(method, path, headers, body, query, *given, **more)
+        bucket, _, key = path.lstrip("/").partition("/")
+        missing = answer[0] == http.HTTPStatus.NOT_FOUND and key and bucket in s3._buckets
+        if not ministack.AUTH or not missing or method not in {"GET", "HEAD"}:
+            return answer
+        denied = iam_evaluator.enforce(
+            router.extract_access_key_id(headers, query),
+            "s3:ListBucket",
+            "s3",
+            responses.get_region(),
+            f"arn:aws:s3:::{bucket}",
+        )
+        refused = http.HTTPStatus.FORBIDDEN.value
+        return s3._error("AccessDenied", "Access Denied", refused) if denied else answer
+
+    s3.handle_request = handle_request
 
 
 def invoke_functions_that_allow_it() -> None:
