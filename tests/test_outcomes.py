@@ -1,7 +1,7 @@
 """What is found of an upload in the output bucket and on the queue, and how that is waited for."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from copy import replace
 from datetime import timedelta
 from pathlib import Path
@@ -247,11 +247,11 @@ def test_a_smoke_test_that_is_left_cleans_up(stack: Stack) -> None:
     steps = smoke_test(stack)
     assert next(steps).name == "upload an image"
     assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 1
-    steps.close()  # type: ignore[attr-defined]  # it is a generator
+    steps.close()
     assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 0
     assert dead_letters.count_messages(stack) == 0
 
 
-def smoke_test(stack: Stack) -> Iterator[Result]:
+def smoke_test(stack: Stack) -> Generator[Result]:
     """Run the smoke test, whose steps wait for a moment only."""
     return verify(Run(stack, 0.3, lambda _: None), SMOKE)

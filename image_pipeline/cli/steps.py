@@ -1,7 +1,7 @@
 """Run the steps of a verification, and show what became of each."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from image_pipeline.cli.output import err, foreign, out
 from image_pipeline.cli.signals import stopped_by_signals
@@ -18,8 +18,8 @@ def progress() -> Iterator[Callable[[str], None]]:
 def run_steps(run: Run, steps: Sequence[Step], *, quiet: bool) -> list[Result]:
     """Run the steps and clean up; unless `quiet`, print each result as it is known."""
     results = []
-    with stopped_by_signals():
-        for result in verify(run, steps):
+    with stopped_by_signals(), closing(verify(run, steps)) as verification:
+        for result in verification:
             results.append(result)
             if not quiet:
                 show(result)

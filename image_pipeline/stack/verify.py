@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -118,6 +118,12 @@ class Run:
         self.began = datetime.now(UTC)
         self.sent: dict[str, Outcome] = {}
         """The uploads so far, by key."""
+        self._doing = ""
+
+    def begin(self, name: str) -> None:
+        """Say that a step begins."""
+        self._doing = name
+        self.say(name)
 
     def key(self, name: str) -> str:
         """Key of an upload. Its thumbnails have the token in their keys under any template."""
@@ -167,7 +173,7 @@ class Run:
             waited = time.monotonic() - began
             if waited >= self.seconds:
                 raise CommandError(f"{failure} within {self.seconds:.0f} s")
-            self.say(f"{waited:.0f} s of up to {self.seconds:.0f}")
+            self.say(f"{self._doing}: {waited:.0f} s of up to {self.seconds:.0f}")
             time.sleep(min(POLL_SECONDS, self.seconds))
         return found
 
@@ -250,7 +256,7 @@ class Run:
         return "the notifications of the bucket and the permission UploadPermission"
 
 
-def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
+def verify(run: Run, steps: Sequence[Step]) -> Generator[Result]:
     """Run the steps; yields what became of each, and at last of the clean-up.
 
     The first step that fails is the last one. What was made is removed in any case, also if the
@@ -259,7 +265,7 @@ def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
     skipped: set[str] = set()
     try:
         for step in steps:
-            run.say(step.name)
+            run.begin(step.name)
             result = _timed(step, run, skipped)
             yield result
             if result.error:
@@ -267,11 +273,11 @@ def verify(run: Run, steps: Sequence[Step]) -> Iterator[Result]:
             if result.skipped:
                 skipped.add(step.option)
     except BaseException as interruption:  # Ctrl-C, or nobody wants the next result
-        run.say(CLEAN_UP.name)
+        run.begin(CLEAN_UP.name)
         if error := _timed(CLEAN_UP, run).error:
             raise CommandError(f"Interrupted, and the clean-up failed. {error}") from interruption
         raise
-    run.say(CLEAN_UP.name)
+    run.begin(CLEAN_UP.name)
     yield _timed(CLEAN_UP, run)
 
 
@@ -326,7 +332,7 @@ def intended_effects(run: Run, steps: Sequence[Step]) -> list[str]:
         with aws_errors_explained():
             subscribers = _subscribers(stack)
         said.append(
-            "Sets an alarm off and back again. Two messages go to the subscribers of the topic: "
+            "Sets an alarm off and back. The subscribers of its topic get up to two messages: "
             f"{', '.join(subscribers) or 'there are none'}."
         )
     return said
@@ -495,7 +501,7 @@ def _fail_every_attempt(run: Run) -> str:
         InvocationType="Event",
         Payload=json.dumps({"Records": [{"eventSource": "aws:sqs", "body": body}]}).encode(),
     )
-    (record,) = run.until(
+    record, *_ = run.until(
         "Lambda left no OnFailure record on the dead-letter queue", lambda: run.messages(key)
     )
     if record.error_type != InvalidEvent.__name__ or record.permanent is not None:
@@ -680,7 +686,7 @@ def _unless_deleting(stack: Stack) -> str:
 
 def _unless_shifting(stack: Stack) -> str:
     alias = stack.aws.functions.get_alias(FunctionName=stack.function_name, Name=ALIAS)
-    shifting = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights")
+    shifting = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
     return "a gradual deployment is under way, which its errors would roll back" if shifting else ""
 
 
