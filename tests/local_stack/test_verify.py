@@ -23,8 +23,8 @@ pytestmark = pytest.mark.local_stack
 WAIT = 4
 """Seconds that a step may take where it is to fail."""
 
-REPLAY_WAIT = 60
-"""Seconds for a replay, which retries everything before it gives up."""
+PATIENCE = 60
+"""Seconds for a replay or a backfill, which retries everything before it gives up."""
 
 type Break = Callable[[Stack], AbstractContextManager[None]]
 
@@ -333,7 +333,7 @@ def passes(stack: Stack, home: Home) -> set[str]:
 def is_named(stack: Stack, home: Home, broken: Break, step: str, reason: str) -> None:
     """Verify a stack with a broken part; the step that needs it fails, and nothing is left."""
     before = left(stack)
-    wait = REPLAY_WAIT if step == "replay" else WAIT
+    wait = PATIENCE if step in {"replay", "backfill"} else WAIT
     with broken(stack):
         answer = home.json("verify", "--yes", "--only", step, "--wait", wait, code=1)
     failed, cleaned = answer["steps"][-2:]
