@@ -21,7 +21,8 @@ from image_pipeline.stack.aws import head_object
 from image_pipeline.stack.backfill import Survey
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
-from image_pipeline.stack.verify import SMOKE, Result, Run, verify
+from image_pipeline.stack.verification import Result, Run, verify
+from image_pipeline.stack.verify import SMOKE
 from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing
 

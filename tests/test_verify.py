@@ -12,17 +12,8 @@ from moto_stack import moto_stack
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.verify import (
-    CLEAN_UP,
-    SMOKE,
-    STEPS,
-    Result,
-    Run,
-    Step,
-    choose,
-    estimate,
-    verify,
-)
+from image_pipeline.stack.verification import CLEAN_UP, Result, Run, Step, verify
+from image_pipeline.stack.verify import SMOKE, STEPS, choose, estimate
 
 RUNBOOK = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 MAX_DOLLARS = 0.01

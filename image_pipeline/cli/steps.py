@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from image_pipeline.cli.output import err, foreign, out
 from image_pipeline.cli.signals import stopped_by_signals
-from image_pipeline.stack.verify import Result, Run, Step, verify
+from image_pipeline.stack.verification import Result, Run, Step, verify
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName
 from image_pipeline.cli.output import print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
-from image_pipeline.stack.verify import SMOKE, Run
+from image_pipeline.stack.verification import Run
+from image_pipeline.stack.verify import SMOKE
 
 
 def smoke(

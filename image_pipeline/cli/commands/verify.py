@@ -10,7 +10,8 @@ from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack import costs
-from image_pipeline.stack.verify import STEPS, Run, choose, estimate, intended_effects
+from image_pipeline.stack.verification import Run
+from image_pipeline.stack.verify import STEPS, choose, estimate, intended_effects
 
 
 def known_steps(names: list[str] | None) -> list[str]:
@@ -61,9 +62,9 @@ def verify(  # noqa: PLR0913 - options of a command
     Ctrl-C, except for log lines and metrics. If a step fails, the command names it, what it proves
     and the AWS document that it rests on, cleans up, and exits with 1.
 
-    The steps: identity, upload, thumbnails, twice, overwrite, missing, key, broken, message, logs,
-    attempts, replay, backfill, alarm, metrics, deletion. docs/operations.md explains each. Repeat
-    --only and --skip for more than one.
+    The steps: identity, upload, thumbnails, twice, overwrite, missing, key, broken, message,
+    archived, encrypted, logs, attempts, replay, backfill, alarm, metrics, deletion.
+    docs/operations.md explains each. Repeat --only and --skip for more than one.
 
     **Examples**
 
