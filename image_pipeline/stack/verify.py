@@ -103,10 +103,8 @@ def intended_effects(run: Run, steps: Sequence[Step]) -> list[str]:
     if "alarm" in chosen:
         with aws_errors_explained():
             subscribers = _subscribers(stack)
-        said.append(
-            "Sets an alarm off and back. The subscribers of its topic get up to two messages: "
-            f"{', '.join(subscribers) or 'there are none'}."
-        )
+        told = f"Up to two messages go to {', '.join(subscribers)}." if subscribers else ""
+        said.append(f"Sets an alarm off and back. {told or 'Nobody is subscribed to its topic.'}")
     return said
 
 
