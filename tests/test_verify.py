@@ -1,6 +1,7 @@
 """The steps of a verification, its clean-up, its cost and its table, without a stack that works."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,17 @@ def test_ctrl_c_in_a_step_cleans_up(run: Run, stack: Stack) -> None:
     with pytest.raises(KeyboardInterrupt):
         results(run, step("a", interrupt))
     assert keys(stack) == ["another"]
+
+
+@pytest.mark.parametrize(
+    "template", ["{stem}_{width}.webp", "{width}/{stem}", "{dir}{stem}{width}"]
+)
+def test_no_thumbnail_can_have_the_name_of_another_image(stack: Stack, template: str) -> None:
+    """Under any template, the keys of what is made have the random part that the folder has."""
+    settings = stack.settings._replace(output_key_template=template, write_manifest=True)
+    run = Run(replace(stack, settings=settings), 1, lambda _: None)
+    made = run.traces.made_of([run.key("a.jpg"), run.key("backfill/00.jpg")])
+    assert all(run.token in key for key in made)
 
 
 def test_another_message_stays_on_the_queue(run: Run, stack: Stack) -> None:

@@ -94,7 +94,8 @@ class Run:
 
     def key(self, name: str) -> str:
         """Key of an upload. Its thumbnails have the token in their keys under any template."""
-        return f"{self.traces.folder}{self.token} {name}"
+        directory, slash, file = name.rpartition("/")
+        return f"{self.traces.folder}{directory}{slash}{self.token} {file}"
 
     def upload(self, bodies: dict[str, bytes]) -> None:
         """Upload files by their keys."""

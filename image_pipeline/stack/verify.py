@@ -308,8 +308,9 @@ def _backfill(run: Run) -> str:
     run.upload({key: _picture((8 * each, 100, 50)) for each, key in enumerate(keys)})
     run.expect_all_outputs(keys)
     run.traces.remove_objects(stack.settings.output_bucket, run.traces.made_of(keys))
-    prefix = run.key("backfill/")
-    _expect_refusal(run, f"{prefix}archived.jpg", SourceArchived, StorageClass="GLACIER")
+    archived = run.key("backfill/archived.jpg")
+    _expect_refusal(run, archived, SourceArchived, StorageClass="GLACIER")
+    prefix = f"{run.traces.folder}backfill/"
     started = backfill.start(stack, prefix, None, concurrency=2, remake=False)
     run.traces.add(f"results of {started.arn}", lambda: _remove_results(run, started.arn))
     ended = run.follow("backfill", executions.watch(stack.aws.states, started.arn))
