@@ -137,7 +137,7 @@ export SUMMARY ?= /dev/null
 
 BEFORE := .aws-sam/before
 
-.PHONY: plan deploy smoke record rollback
+.PHONY: plan deploy smoke verify record rollback
 plan: $(DEV) $(SAM) built ## Show the change set of a deployment without executing it
 	@set -o pipefail; { echo '```' && $(SAM_DEPLOY) --no-execute-changeset && echo '```'; } | tee -a "$$SUMMARY"
 
@@ -146,6 +146,9 @@ deploy: $(DEV) $(SAM) built ## Deploy the output of `make build`
 
 smoke: $(DEV) ## Test STACK with an image and a broken file, and clean up
 	image-pipeline smoke --stack "$$STACK"
+
+verify: $(DEV) ## Prove STACK step by step, and clean up (ten minutes, less than a US cent)
+	image-pipeline verify --stack "$$STACK" --yes
 
 record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 	rm -rf $(BEFORE)

@@ -277,6 +277,16 @@ def test_the_workflow_waits_for_the_slowest_deployment() -> None:
     assert f"MaxSessionDuration: {seconds} " in (FOLDER / "roles.yaml").read_text()
 
 
+def test_the_deploy_role_may_verify_the_stack() -> None:
+    """It has each permission that docs/operations.md names for `verify` and `smoke`."""
+    page = (FOLDER.parents[1] / "docs" / "operations.md").read_text()
+    table = page.partition("### Permissions for verify")[2].partition("`smoke` needs")[0]
+    actions = set(re.findall(r"`([a-z0-9]+:[A-Z]\w+)`", table)) - {"sts:GetCallerIdentity"}
+    role = deploying()
+    assert len(actions) > 20
+    assert [action for action in sorted(actions) if not allows(role, action)] == []
+
+
 def test_the_artefacts_go_where_the_role_may_write() -> None:
     """ARTEFACTS becomes SAM's options, without resolve_s3; a bucket alone is refused."""
     options = artefacts({"ARTEFACTS": "bucket/plan"})

@@ -256,6 +256,7 @@ def test_parameters_that_cannot_be_read_are_an_error(
     [
         ("demo", "IMAGES", ["demo", "{}"]),
         ("smoke", "STACK", ["smoke", "--stack", "{}"]),
+        ("verify", "STACK", ["verify", "--stack", "{}", "--yes"]),
         ("record", "STACK", ["record", ".aws-sam/before", "--stack", "{}"]),
     ],
 )

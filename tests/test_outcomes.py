@@ -1,6 +1,7 @@
 """What is found of an upload in the output bucket and on the queue, and how that is waited for."""
 
 import json
+from collections.abc import Generator
 from copy import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +20,9 @@ from image_pipeline.stack import backfill, dead_letters, thumbnails, uploads
 from image_pipeline.stack.aws import head_object
 from image_pipeline.stack.backfill import Survey
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.smoke import smoke_test
 from image_pipeline.stack.uploads import Outcome, State
+from image_pipeline.stack.verification import Result, Run, verify
+from image_pipeline.stack.verify import SMOKE
 from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing
 
@@ -232,19 +234,25 @@ def test_a_remake_does_not_follow_a_backfill_that_is_none(
 def test_a_smoke_test_that_fails_cleans_up_and_names_the_step(stack: Stack) -> None:
     """Nothing makes thumbnails here: the step is named, and the upload is removed all the same."""
     stack.aws.s3.put_object(Bucket=INPUT, Key=KEY, Body=b"somebody's")
-    steps: list[str] = []
-    with pytest.raises(CommandError, match="at the step 'wait for its thumbnails'"):
-        steps.extend(step.name for step in smoke_test(stack, 0.3))
-    assert steps == ["upload an image", "clean up"]
+    uploaded, waited, cleaned = smoke_test(stack)
+    assert (uploaded.name, uploaded.error) == ("upload an image", "")
+    assert waited.name == "wait for its thumbnails"
+    assert "nothing happened within" in waited.error
+    assert (cleaned.name, cleaned.error) == ("clean up", "")
     listed = stack.aws.s3.list_objects_v2(Bucket=INPUT)["Contents"]
     assert [each["Key"] for each in listed] == [KEY]
 
 
 def test_a_smoke_test_that_is_left_cleans_up(stack: Stack) -> None:
     """Ctrl-C between two steps leaves no trace either."""
-    steps = smoke_test(stack, 0.3)
+    steps = smoke_test(stack)
     assert next(steps).name == "upload an image"
     assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 1
-    steps.close()  # type: ignore[attr-defined]  # it is a generator
+    steps.close()
     assert stack.aws.s3.list_objects_v2(Bucket=INPUT)["KeyCount"] == 0
     assert dead_letters.count_messages(stack) == 0
+
+
+def smoke_test(stack: Stack) -> Generator[Result]:
+    """Run the smoke test, whose steps wait for a moment only."""
+    return verify(Run(stack, 0.3, lambda _: None), SMOKE)

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
     "smoke": "Check that a stack works, with an image and a broken file.",
+    "verify": "Prove that a stack works, step by step: events, retries, replay, backfill, alarms.",
     "record": "Save the deployed template and parameters, so that they can be deployed again.",
 }
 """Command → the first line of its help, which is all that `image-pipeline --help` shows of it.

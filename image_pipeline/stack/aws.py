@@ -139,6 +139,33 @@ class Aws:
         return self._session.client("logs", endpoint_url=self.endpoint_url, config=self._config)
 
     @cached_property
+    def cloudwatch(self) -> Any:
+        """Metrics and alarms."""
+        return self._session.client(
+            "cloudwatch",
+            endpoint_url=self.endpoint_url,
+            config=self._config,
+        )
+
+    @cached_property
+    def sns(self) -> Any:
+        """The alarm topic."""
+        return self._session.client(
+            "sns",
+            endpoint_url=self.endpoint_url,
+            config=self._config,
+        )
+
+    @cached_property
+    def sts(self) -> Any:
+        """Whose credentials these are."""
+        return self._session.client(
+            "sts",
+            endpoint_url=self.endpoint_url,
+            config=self._config,
+        )
+
+    @cached_property
     def sqs(self) -> "SQSClient":
         """The dead-letter queues."""
         return self._session.client("sqs", endpoint_url=self.endpoint_url, config=self._config)

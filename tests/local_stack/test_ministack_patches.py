@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,45 @@ def test_log_lines_stay_with_their_invocation(patched: Aws) -> None:
     until(ended)
     for request_id, *lines in blocks:
         assert lines == [f"line {request_id} {number}" for number in range(50)]
+
+
+# --- make_metrics_of_log_lines --------------------------------------------------------------------
+MEASURES = """
+import json
+
+def lambda_handler(event, context):
+    metric = {"Name": "seen", "Unit": "Count"}
+    about = {"Namespace": "test", "Dimensions": [["FunctionName"]], "Metrics": [metric]}
+    print("not JSON")
+    print(json.dumps({"_aws": {"CloudWatchMetrics": [about]}, "FunctionName": "f", "seen": [2, 3]}))
+"""
+
+
+def measured(aws: Aws) -> list[float]:
+    """The sums of the metric that a function writes to its log in embedded metric format."""
+    create_function(aws, "measures", MEASURES)
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    invoke(aws, "measures")
+    answer = aws.cloudwatch.get_metric_statistics(
+        Namespace="test",
+        MetricName="seen",
+        Dimensions=[{"Name": "FunctionName", "Value": "f"}],
+        StartTime=began,
+        EndTime=began + timedelta(minutes=5),
+        Period=300,
+        Statistics=["Sum"],
+    )
+    return [each["Sum"] for each in answer["Datapoints"]]
+
+
+def test_a_log_line_becomes_a_metric(patched: Aws) -> None:
+    """Each value counts, under the namespace and dimensions that the line names."""
+    assert sum(measured(patched)) == 5
+
+
+def test_unpatched_a_log_line_is_no_metric(start: Callable[..., Aws]) -> None:
+    """Plain ministack keeps it as a line only."""
+    assert measured(start("make_metrics_of_log_lines")) == []
 
 
 # --- give_functions_the_environment_of_lambda -----------------------------------------------------

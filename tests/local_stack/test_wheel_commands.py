@@ -58,7 +58,7 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
     }
     assert names == {
         *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "prune"),
-        *("record", "replay", "smoke", "status", "upload"),
+        *("record", "replay", "smoke", "status", "upload", "verify"),
     }
 
 

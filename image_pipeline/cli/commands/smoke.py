@@ -1,15 +1,15 @@
 """`image-pipeline smoke`."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName
-from image_pipeline.cli.output import out, print_json
-from image_pipeline.errors import CommandError
-from image_pipeline.stack.smoke import Step, smoke_test
+from image_pipeline.cli.output import print_json
+from image_pipeline.cli.steps import failure_of, progress, run_steps
+from image_pipeline.stack.verification import Run
+from image_pipeline.stack.verify import SMOKE
 
 
 def smoke(
@@ -29,7 +29,7 @@ def smoke(
 
     The image must become thumbnails, and the broken file a dead-letter message. The command then
     removes the files and everything that was made from them. If a step fails, the command names the
-    step, and the exit code is 1.
+    step, and the exit code is 1. This is the short form of `image-pipeline verify`.
 
     **Examples**
 
@@ -38,22 +38,13 @@ def smoke(
     `image-pipeline smoke --stack my-pipeline --wait 60 --json`
     """
     target = targets.find_stack(local=local, name=stack, region=region)
-    steps: list[Step] = []
-    failure: CommandError | None = None
-    try:
-        for step in smoke_test(target, seconds):
-            steps.append(step)
-            if not as_json:
-                out.print(f"[green]✓[/] {step.name} ({step.seconds} s)")
-    except CommandError as error:
-        if not as_json:
-            raise
-        failure = error
+    with progress() as say:
+        results = run_steps(Run(target, seconds, say), SMOKE, quiet=as_json)
+    failure = failure_of(results, "smoke test")
     if as_json:
-        listed = [asdict(step) for step in steps]
-        error_message = str(failure) if failure else None
+        steps = [{"name": each.name, "seconds": each.seconds} for each in results if not each.error]
         print_json(
-            {"stack": target.name, "ok": not failure, "steps": listed, "error": error_message}
+            {"stack": target.name, "ok": not failure, "steps": steps, "error": failure or None}
         )
     if failure:
         raise typer.Exit(1)

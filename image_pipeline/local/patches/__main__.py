@@ -20,6 +20,7 @@ from image_pipeline.local.patches import (
     functions,
     gate,
     iam,
+    permissions,
     step_functions,
 )
 
@@ -27,6 +28,7 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     functions.run_python_in_the_lambda_runtime_client,
     functions.give_functions_the_environment_of_lambda,
     functions.give_functions_secret_keys,
+    functions.make_metrics_of_log_lines,
     asynchronous.use_the_event_settings_of_aliases,
     asynchronous.keep_the_request_id_through_retries,
     asynchronous.let_throttled_events_wait,
@@ -34,6 +36,8 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     event_bridge.deliver_events_asynchronously,
     cloudformation.accept_alarms_of_metric_math,
     cloudformation.refuse_to_delete_full_buckets,
+    cloudformation.encrypt_buckets,
+    cloudformation.encrypt_topics,
     step_functions.use_the_json_protocol_of_sqs,
     step_functions.name_throttled_invocations,
     step_functions.stop_executions_within_maps,
@@ -41,6 +45,13 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     step_functions.count_the_items_of_batches,
     iam.treat_loopback_as_tls,
     iam.let_wildcards_match_newlines,
+    permissions.hide_what_is_missing_from_those_who_may_not_list,
+    permissions.invoke_functions_that_allow_it,
+    permissions.send_records_with_the_role_of_the_function,
+    permissions.write_logs_with_the_role_of_the_function,
+    permissions.publish_alarms_that_the_topic_allows,
+    permissions.run_tasks_with_the_role_of_the_state_machine,
+    permissions.run_maps_with_the_role_of_the_state_machine,
     gate.keep_presigned_urls_at_s3,
     gate.admit_only_signed_requests,
 )

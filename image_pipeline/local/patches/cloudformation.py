@@ -5,7 +5,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from ministack.services import s3  # type: ignore[import-not-found]
+from ministack.services import s3, sns  # type: ignore[import-not-found]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-not-found]
 
 NO_METRIC: Final = {
@@ -36,6 +36,64 @@ def accept_alarms_of_metric_math() -> None:
 
     for action in ("create", "update"):
         handlers[action] = accepting(handlers[action])
+
+
+def _encryption_xml(properties: dict[str, Any]) -> bytes:
+    """The body of PutBucketEncryption for the property BucketEncryption."""
+    rules = []
+    for rule in properties.get("ServerSideEncryptionConfiguration", []):
+        default = rule.get("ServerSideEncryptionByDefault", {})
+        fields = "".join(f"<{name}>{value}</{name}>" for name, value in default.items())
+        enabled = str(rule.get("BucketKeyEnabled", False)).lower()
+        rules.append(
+            f"<Rule><ApplyServerSideEncryptionByDefault>{fields}"
+            "</ApplyServerSideEncryptionByDefault>"
+            f"<BucketKeyEnabled>{enabled}</BucketKeyEnabled></Rule>"
+        )
+    body = (
+        f"<ServerSideEncryptionConfiguration>{''.join(rules)}</ServerSideEncryptionConfiguration>"
+    )
+    return body.encode()
+
+
+def encrypt_buckets() -> None:
+    """The objects of a bucket are encrypted as the property BucketEncryption says.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-bucketencryption.html
+    ministack ignores the property.
+    """
+    provisioners._S3_BUCKET_CONFIGURATIONS = (
+        *provisioners._S3_BUCKET_CONFIGURATIONS,
+        (
+            "BucketEncryption",
+            _encryption_xml,
+            s3._put_bucket_encryption,
+            s3._delete_bucket_encryption,
+        ),
+    )
+
+
+def encrypt_topics() -> None:
+    """A topic reports the key of the property KmsMasterKeyId.
+
+    https://docs.aws.amazon.com/sns/latest/api/API_GetTopicAttributes.html. ministack ignores the
+    property.
+    """
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::SNS::Topic"]
+
+    def with_key(make: Callable[..., Any], position: int) -> Callable[..., Any]:
+        def made(*given: Any, **more: Any) -> Any:
+            topic, attributes = make(*given, **more)
+            stored = sns._topics[topic]["attributes"]
+            stored.pop("KmsMasterKeyId", None)
+            if key := given[position].get("KmsMasterKeyId"):
+                stored["KmsMasterKeyId"] = key
+            return topic, attributes
+
+        return made
+
+    handlers["create"] = with_key(handlers["create"], 1)
+    handlers["update"] = with_key(handlers["update"], 2)
 
 
 def refuse_to_delete_full_buckets() -> None:

@@ -6,6 +6,7 @@ import array
 import fcntl
 import hashlib
 import hmac
+import json
 import os
 import queue
 import select
@@ -20,7 +21,7 @@ from typing import IO, Any, Final
 
 from ministack import app as ministack  # type: ignore[import-not-found]
 from ministack.core import lambda_runtime  # type: ignore[import-not-found]
-from ministack.services import lambda_svc, sts  # type: ignore[import-not-found]
+from ministack.services import cloudwatch, lambda_svc, sts  # type: ignore[import-not-found]
 
 LOG_SECONDS: Final = 2.0
 """How long an answer waits for its log: a thread that the function left behind may never stop
@@ -235,3 +236,43 @@ def give_functions_secret_keys() -> None:
 
     lambda_runtime.execution_credentials = credentials
     lambda_svc.execution_credentials = credentials
+
+
+def _record_metrics(line: str) -> None:
+    """Record the metrics of a log line in embedded metric format; any other line has none."""
+    try:
+        found = json.loads(line)
+        directives = found["_aws"]["CloudWatchMetrics"]
+    except (ValueError, TypeError, KeyError):
+        return
+    for directive in directives:
+        for names in directive["Dimensions"]:
+            dimensions = {name: found[name] for name in names}
+            for metric in directive["Metrics"]:
+                values = found[metric["Name"]]
+                for value in values if isinstance(values, list) else [values]:
+                    cloudwatch.record_metric(
+                        directive["Namespace"],
+                        metric["Name"],
+                        value,
+                        metric.get("Unit", "None"),
+                        dimensions,
+                    )
+
+
+def make_metrics_of_log_lines() -> None:
+    """CloudWatch makes metrics of log lines in embedded metric format.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    ministack keeps them as lines only.
+    """
+    emit = lambda_svc._emit_lambda_logs
+
+    def emit_logs(
+        function: dict[str, Any], request_id: str, text: str, *given: Any, **more: Any
+    ) -> None:
+        emit(function, request_id, text, *given, **more)
+        for line in (text or "").splitlines():
+            _record_metrics(line)
+
+    lambda_svc._emit_lambda_logs = emit_logs

@@ -1,0 +1,101 @@
+"""What a verification makes in a stack, and how all of it is removed again."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from image_pipeline.errors import CommandError
+from image_pipeline.stack import dead_letters
+from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.backfill import LISTED
+from image_pipeline.stack.deployed import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+
+@dataclass(slots=True)
+class Traces:
+    """Everything that a verification of `stack` has made so far.
+
+    All of its `keys` in the input bucket are under `folder`. `others` pairs what else there is, in
+    words, with what removes it.
+    """
+
+    stack: Stack
+    folder: str
+    keys: set[str] = field(default_factory=set)
+    others: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+
+    def add(self, what: str, remove: Callable[[], object]) -> None:
+        """Note something that `remove` removes; `what` names it where that fails."""
+        self.others.append((what, remove))
+
+    def remove(self) -> None:
+        """Remove everything, the newest first; what fails does not stop the rest.
+
+        Raises CommandError that says what is left and why. After Ctrl-C it says what may be left.
+        """
+        stack, queues = self.stack, ", ".join(self.stack.queues)
+        left: list[tuple[str, Callable[[], object]]] = [
+            (f"messages for {self.folder}* on {queues}", self._discard_messages),
+            (f"thumbnails of {self.folder}* in {stack.settings.output_bucket}", self._remove_made),
+            (f"s3://{stack.input_bucket}/{self.folder}*", self._remove_uploads),
+            *self.others,
+        ]
+        faults = []
+        try:
+            while left:
+                what, action = left[-1]
+                try:
+                    with aws_errors_explained():
+                        action()
+                except CommandError as error:
+                    faults.append(f"{what} ({error})")
+                left.pop()
+        except KeyboardInterrupt:
+            names = [*faults, *(what for what, _ in reversed(left))]
+            raise CommandError(f"Interrupted. Left, or in part: {'; '.join(names)}") from None
+        if faults:
+            raise CommandError(f"Left: {'; '.join(faults)}")
+
+    def made_of(self, keys: Iterable[str]) -> list[str]:
+        """Keys of everything that the stack makes of these uploads."""
+        return [made for key in sorted(keys) for made in self.stack.settings.outputs(key)]
+
+    def remove_objects(self, bucket: str, keys: Iterable[str]) -> None:
+        """Delete objects and, in a bucket with versioning, every version of them.
+
+        Raises ClientError if S3 refuses a request, CommandError if it keeps an object.
+        """
+        for names in batched(keys, LISTED, strict=False):
+            answer = self._delete(bucket, [{"Key": name} for name in names])
+            for deleted in answer.get("Deleted", []):
+                if deleted.get("DeleteMarker"):
+                    self._delete(bucket, self._versions(bucket, deleted["Key"]))
+
+    def _remove_uploads(self) -> None:
+        self.remove_objects(self.stack.input_bucket, sorted(self.keys))
+
+    def _remove_made(self) -> None:
+        self.remove_objects(self.stack.settings.output_bucket, self.made_of(self.keys))
+
+    def _discard_messages(self) -> None:
+        sqs = self.stack.aws.sqs
+        for queue in self.stack.queues:
+            dead_letters.discard(sqs, queue, lambda failure: failure.key.startswith(self.folder))
+
+    def _versions(self, bucket: str, key: str) -> list["ObjectIdentifierTypeDef"]:
+        found = self.stack.aws.s3.list_object_versions(Bucket=bucket, Prefix=key)
+        every: list[Any] = [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
+        return [
+            {"Key": key, "VersionId": each["VersionId"]} for each in every if each["Key"] == key
+        ]
+
+    def _delete(self, bucket: str, objects: list["ObjectIdentifierTypeDef"]) -> Any:
+        answer = self.stack.aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+        for error in answer.get("Errors", []):
+            reason = f"{error.get('Code')}: {error.get('Message')}"
+            raise CommandError(f"{error.get('Key')} was not deleted: {reason}")
+        return answer
