@@ -144,6 +144,9 @@ class Deployed:
                     lambda match: str(variables.get(match[1], self._substituted(match[1]))),
                     text,
                 )
+            case "Fn::Join":
+                separator, values = argument
+                return separator.join(map(str, self._resolve(values)))
             case "Fn::Equals":
                 one, other = map(self._resolve, argument)
                 return str(one) == str(other)

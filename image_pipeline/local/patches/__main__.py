@@ -34,6 +34,8 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     event_bridge.deliver_events_asynchronously,
     cloudformation.accept_alarms_of_metric_math,
     cloudformation.refuse_to_delete_full_buckets,
+    cloudformation.give_sam_the_parameters,
+    cloudformation.reserve_concurrency,
     step_functions.use_the_json_protocol_of_sqs,
     step_functions.name_throttled_invocations,
     step_functions.stop_executions_within_maps,
