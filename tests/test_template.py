@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ import pytest
 import template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template import Deployed, accepts
+from template import KEY, Deployed, accepts
 
 from thumbnailer.settings import MAX_PREFIX_BYTES, Settings
 
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 LOG_STREAMS = (
     "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/my-image-pipeline-thumbnail:*"
 )
@@ -794,3 +794,18 @@ def test_the_dev_parameters_are_accepted() -> None:
     for name, value in given.items():
         assert accepts(name, str(value)), name
     assert Deployed(**given).broken_rules() == []
+
+
+def test_the_variants_have_each_two_switches_in_all_four_ways() -> None:
+    """So `make validate` lints a resource that depends on two of them in all of its shapes."""
+    switches = template.SWITCHES
+    for one, other in combinations(switches, 2):
+        seen = {(one in given, other in given) for given in template.VARIANTS.values()}
+        assert len(seen) == 4, (one, other)
+
+
+def test_the_variants_switch_every_condition() -> None:
+    """Each condition of the template holds in one variant, and does not in another."""
+    deployed = [Deployed(**given) for given in template.VARIANTS.values()]
+    for condition in template.source()["Conditions"]:
+        assert {each.holds(condition) for each in deployed} == {True, False}, condition
