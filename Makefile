@@ -155,6 +155,7 @@ record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
+	image-pipeline record $(BEFORE) --check --stack "$$STACK"
 	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
 	  --no-confirm-changeset --resolve-s3 --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 import template
+from botocore.exceptions import ClientError
 from pictures import jpeg
 from samtranslator.yaml_helper import yaml_parse
 from serving import QUICK_AND_STRICT, client, until
@@ -198,24 +199,32 @@ class Updated:
         stack.aws.s3.create_bucket(Bucket="templates")
 
     def update(self, **parameters: str) -> str:
-        """Change parameters and nothing else; return the status of the stack afterwards."""
+        """Deploy with changed parameters; return the status of the stack afterwards.
+
+        It is UPDATE_COMPLETE if there is nothing to change, too.
+        """
         cloudformation, s3 = self.stack.aws.cloudformation, self.stack.aws.s3
         where = {"Bucket": "templates", "Key": "template.json"}
         s3.put_object(**where, Body=json.dumps(self.template).encode())
         names = template.source()["Parameters"]
-        cloudformation.update_stack(
-            StackName=self.stack.name,
-            TemplateURL=s3.generate_presigned_url("get_object", Params=where),
-            Parameters=[
-                (
-                    {"ParameterKey": name, "ParameterValue": parameters[name]}
-                    if name in parameters
-                    else {"ParameterKey": name, "UsePreviousValue": True}
-                )
-                for name in names
-            ],
-            Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
-        )
+        try:
+            cloudformation.update_stack(
+                StackName=self.stack.name,
+                TemplateURL=s3.generate_presigned_url("get_object", Params=where),
+                Parameters=[
+                    (
+                        {"ParameterKey": name, "ParameterValue": parameters[name]}
+                        if name in parameters
+                        else {"ParameterKey": name, "UsePreviousValue": True}
+                    )
+                    for name in names
+                ],
+                Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+            )
+        except ClientError as error:
+            if "No updates are to be performed" not in str(error):
+                raise
+            return "UPDATE_COMPLETE"
 
         def status() -> str | None:
             found = cloudformation.describe_stacks(StackName=self.stack.name)["Stacks"][0]
@@ -269,6 +278,7 @@ def test_a_setting_of_the_function_reaches_the_alias(updated: Updated, parameter
 
 def test_uploads_get_all_of_the_changed_settings(updated: Updated) -> None:
     """An upload under the new prefix gets the new width, name, header and manifest."""
+    updated.update(**{name: value for each in FUNCTION.values() for name, value in each.to.items()})
     stack = Stack.find(updated.stack.aws, updated.stack.name)
     s3, bucket = stack.aws.s3, stack.settings.output_bucket
     s3.put_object(Bucket=stack.input_bucket, Key="in/a.jpg", Body=jpeg())
@@ -307,12 +317,12 @@ def test_an_update_that_failed_can_be_repeated(updated: Updated) -> None:
     The same update fails for the same reason only, and succeeds when that is mended.
     """
     stack = updated.stack
-    whole = updated.template
+    whole, quality = updated.template, variable("WEBP_QUALITY")(stack)
     updated.template = {**whole, "Resources": whole["Resources"] | BROKEN}
     for _ in range(2):
         assert updated.effect(WebPQuality="50") == "refused"
         assert failures(stack) == {"Broken"}
-        assert variable("WEBP_QUALITY")(stack) == "70"
+        assert variable("WEBP_QUALITY")(stack) == quality
     updated.template = whole
     assert updated.effect(WebPQuality="50") == "new version"
     assert variable("WEBP_QUALITY")(stack) == "50"
@@ -327,6 +337,37 @@ def failures(stack: Stack) -> set[str]:
         for each in events
         if each["ResourceStatus"] in ends and each["LogicalResourceId"] != stack.name
     }
+
+
+def without_a_number(whole: dict[str, Any]) -> dict[str, Any]:
+    """The template as earlier versions had it: with parameters in the version's description."""
+    older: dict[str, Any] = json.loads(json.dumps(whole))
+    for name in ("SettingsApplication", "SettingsProfile", "SettingsVersion"):
+        del older["Resources"][name]
+    function = older["Resources"]["ThumbnailFunction"]["Properties"]
+    function["VersionDescription"] = {"Fn::Sub": "${ThumbnailSizes}|${WebPQuality}"}
+    del function["VersionDeletionPolicy"]
+    del function["Environment"]["Variables"]["SETTINGS_VERSION"]
+    return older
+
+
+def test_a_stack_of_an_earlier_template_updates_in_place(updated: Updated) -> None:
+    """And back, as a rollback does: each makes a version, and no other resource is replaced."""
+    whole, stack = updated.template, updated.stack
+    before, versions = resources(stack), {stack.live_version()}
+    for each in (without_a_number(whole), whole):
+        updated.template = each
+        assert updated.update() == "UPDATE_COMPLETE"
+        assert stack.live_version() not in versions
+        versions.add(stack.live_version())
+    settings = {"SettingsApplication", "SettingsProfile"}
+    after = resources(stack)
+    lost = {
+        name
+        for name, each in before.items()
+        if each[0] not in RENEWED and name not in settings and after.get(name) != each
+    }
+    assert not lost
 
 
 def test_a_name_that_is_taken_is_refused(updated: Updated) -> None:
