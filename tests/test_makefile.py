@@ -149,14 +149,14 @@ class Recorded:
         (checkout / ".aws-sam" / "build" / "template.yaml").touch()
 
     def run(self, target: str, *words: str, **variables: str) -> list[Any]:
-        """Run a target; return the arguments of what it ran, and the parameters that SAM reads."""
+        """Run a target; return the arguments of its last program, and the parameters of SAM."""
         self._record.unlink(missing_ok=True)
         ready = ("--assume-old=.venv/.ready", "--assume-old=.tools/sam/.ready")
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = make(self.checkout, *ready, target, *words, PATH=path, **variables)
         assert done.returncode == 0, done.stderr
         assert not (self.checkout / "pwned").exists()
-        ((_, arguments, files),) = map(json.loads, self._record.read_text().splitlines())
+        *self.before, (_, arguments, files) = map(json.loads, self._record.read_text().splitlines())
         parameters = {
             name: unquoted(unquoted(value)) for each in files for name, value in each.items()
         }
@@ -211,12 +211,17 @@ def test_a_parameter_of_any_value_reaches_sam_exactly(
 
 
 def test_a_rollback_deploys_the_recorded_values_exactly(recorded: Recorded) -> None:
-    """Whatever the deployed parameters are, they are deployed again; PARAMETERS do not count."""
+    """Whatever the deployed parameters are, they are deployed again; PARAMETERS do not count.
+
+    A check that they can be comes first.
+    """
     before = recorded.checkout / ".aws-sam" / "before"
     before.mkdir()
     (before / "template.yaml").touch()
     (before / "parameters.json").write_text(json.dumps(values()))
     arguments, found = recorded.run("rollback", STACK="it's", PARAMETERS="Other=1")
+    checked = ["record", ".aws-sam/before", "--check", "--stack", "it's"]
+    assert recorded.before == [["image-pipeline", checked, []]]
     assert arguments[:5] == [
         *("deploy", "--stack-name", "it's"),
         *("--template-file", ".aws-sam/before/template.yaml"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ import pytest
 import template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template import Deployed, accepts
+from template import KEY, Deployed, accepts
 
-from thumbnailer.settings import Settings
+from thumbnailer.settings import MAX_PREFIX_BYTES, Settings
 
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 LOG_STREAMS = (
     "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/my-image-pipeline-thumbnail:*"
 )
@@ -44,7 +44,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "InputPrefix": (
         ["uploads/", "a", "it's/", "in/2026/img-"],
-        ["", "a*", "a?", "${x}", "a b", "a" * 33],
+        ["", "a*", "a?", "${x}", "a b", "a" * 513],
     ),
     "UploadOrigins": (
         ["https://a.example", "http://127.0.0.1:*,https://*.a.example", "http://localhost:8080"],
@@ -75,7 +75,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "GradualDeploymentType": (["Canary10Percent5Minutes"], ["", "AllAtOnce"]),
     "AlarmEmail": (["", "a@b.example"], ["a", "a@b", "a b@c.de", "@b.example"]),
     "BackfillMaximum": (["1", "100000", "100000000"], ["0", "100000001", "all"]),
-    "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 41]),
+    "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 257]),
     "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
     "LambdaTimeout": (["10", "900"], ["9", "901"]),
     "LambdaArchitecture": (["arm64", "x86_64"], ["", "amd64"]),
@@ -88,6 +88,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
         ["alias/mine", KEY.replace("key/", "alias/"), "1234abcd-12ab-34cd-56ef-1234567890ab"],
     ),
     "CreateKmsKey": (["true", "false"], ["", "1"]),
+    "FormerKmsKeyArns": (["", KEY, f"{KEY},{KEY}"], ["alias/mine", f"{KEY}, {KEY}", "1234abcd"]),
     "PermissionsBoundaryArn": (
         ["", "arn:aws:iam::123456789012:policy/a/limit", "arn:aws-cn:iam::aws:policy/Limit"],
         ["limit", "arn:aws:iam::123456789012:role/limit", "arn:aws:iam::1:policy/limit"],
@@ -215,7 +216,8 @@ def test_the_function_reads_every_variable_that_the_template_sets() -> None:
     read = set(re.findall(r'read\(\s*"([A-Z_]+)"', _settings_source()))
     storage = Path("lambda/thumbnailer/storage/obstore_bucket.py").read_text()
     read |= set(re.findall(r'environ\.get\("([A-Z_]+)"', storage)) - {"AWS_ENDPOINT_URL"}
-    assert set(environment(Deployed())) == read - {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}
+    set_by_lambda, not_for_the_code = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE"}, {"SETTINGS_VERSION"}
+    assert set(environment(Deployed())) - not_for_the_code == read - set_by_lambda
 
 
 def _settings_source() -> str:
@@ -313,39 +315,106 @@ CHANGES = {
     "DeleteWithOriginal": "true",
     "LambdaArchitecture": "x86_64",
     "OutputBucketName": "elsewhere",
+    "InputBucketName": "somewhere",
 }
+"""Each parameter that a version of the function depends on, with another value than its default."""
 
 
 @pytest.mark.parametrize("parameter", CHANGES)
 def test_a_changed_parameter_publishes_a_version(parameter: str) -> None:
-    """A parameter that is part of a version changes its description, so the alias moves to it."""
+    """A parameter that is part of a version changes the text whose number a version names."""
 
-    def version_description(**given: object) -> str:
-        (version,) = Deployed(**given).of_type("AWS::Lambda::Version").values()
-        description: str = version["Description"]
-        return description
+    def text(**given: object) -> str:
+        content: str = Deployed(**given).properties("SettingsVersion")["Content"]
+        return content
 
-    assert version_description(**{parameter: CHANGES[parameter]}) != version_description()
+    assert text(**{parameter: CHANGES[parameter]}) != text()
 
 
-def test_the_version_description_fits_with_the_longest_parameters() -> None:
-    """Lambda accepts 256 characters: the longest accepted values fit into them."""
+NOT_VERSIONED = {
+    "FunctionName",
+    "AutoPublishAlias",
+    "ReservedConcurrentExecutions",
+    "ProvisionedConcurrencyConfig",
+    "DeploymentPreference",
+    "EventInvokeConfig",
+}
+"""Properties that are the function's or the alias's own: they take effect without a new version."""
+
+
+def parameters_in(node: Any) -> set[str]:
+    """The parameters that a part of the source refers to, also through conditions."""
+    document = template.source()
+    if isinstance(node, list):
+        return set().union(*map(parameters_in, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*map(parameters_in, node.values()))
+    names: set[str] = set()
+    if "Fn::Sub" in node:
+        text = node["Fn::Sub"] if isinstance(node["Fn::Sub"], str) else node["Fn::Sub"][0]
+        names = set(re.findall(r"\$\{([\w:]+)\}", text))
+    if isinstance(node.get("Ref"), str):
+        names.add(node["Ref"])
+    condition = node.get("Condition") or (node["Fn::If"][0] if "Fn::If" in node else None)
+    if isinstance(condition, str):
+        found |= parameters_in(document["Conditions"][condition])
+    return found | (names & document["Parameters"].keys())
+
+
+def test_every_parameter_of_the_function_makes_a_new_version() -> None:
+    """All parameters that a version depends on are in the text, and no other is.
+
+    One that is missing would not reach the alias. One too many would publish versions for nothing.
+    """
+    function = template.source()["Resources"]["ThumbnailFunction"]["Properties"]
+    versioned = {name: each for name, each in function.items() if name not in NOT_VERSIONED}
+    text = template.source()["Resources"]["SettingsVersion"]["Properties"]["Content"]
+    assert parameters_in(text) == parameters_in(versioned) == set(CHANGES)
+
+
+def test_the_number_of_the_settings_is_in_the_version_and_in_the_function() -> None:
+    """The version is replaced with the number, and the function then differs from the last version.
+
+    Lambda publishes nothing for a function that is as it was when the last version was published.
+    """
+    deployed = Deployed()
+    (version,) = deployed.of_type("AWS::Lambda::Version").values()
+    assert version["Description"] == "Settings SettingsVersion.VersionNumber"
+    assert environment(deployed)["SETTINGS_VERSION"] == "SettingsVersion.VersionNumber"
+
+
+def test_an_old_version_is_deleted() -> None:
+    """After an update the version before goes, and after a rollback the one that failed.
+
+    If that stayed, a second try would publish what exists, which Lambda refuses with status 409.
+    """
+    deployed = Deployed()
+    (name,) = deployed.of_type("AWS::Lambda::Version")
+    assert deployed.resources[name]["DeletionPolicy"] == "Delete"
+
+
+MAX_ENVIRONMENT_BYTES = 4096
+"""https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+
+def test_the_longest_parameters_fit_into_the_functions_environment() -> None:
+    """Measured as JSON, as in Lambda's own error, with the characters that are longest there."""
     definitions = template.source()["Parameters"]
+    worst = {"CacheControl": '"', "OutputKeyTemplate": "\x00"}
     longest = {
-        name: (
-            max(map(len, map(str, each["AllowedValues"])))
-            if "AllowedValues" in each
-            else each.get("MaxLength", len(str(each.get("MaxValue", ""))))
-        )
+        name: worst.get(name, "x") * each["MaxLength"]
         for name, each in definitions.items()
-    }
-    description = template.source()["Resources"]["ThumbnailFunction"]["Properties"][
-        "VersionDescription"
-    ]["Fn::Sub"]
-    text, flags = description
-    longest |= dict.fromkeys(flags, 1)
-    filled = re.sub(r"\$\{(\w+)\}", lambda match: "x" * longest[match[1]], text)
-    assert len(filled) <= 256
+        if "MaxLength" in each
+    } | {"WebPQuality": "100", "Animated": "false", "LogLevel": "WARNING"}
+    queue = "https://sqs.ap-southeast-1.amazonaws.com/123456789012/" + 80 * "q"
+    variables = environment(Deployed(**longest)) | {"DLQ_URL": queue, "SETTINGS_VERSION": "9" * 9}
+    assert len(json.dumps(variables, ensure_ascii=False).encode()) <= MAX_ENVIRONMENT_BYTES
+
+
+def test_the_longest_prefix_is_the_longest_that_the_function_accepts() -> None:
+    """One limit, in the template and in the code."""
+    assert template.source()["Parameters"]["InputPrefix"]["MaxLength"] == MAX_PREFIX_BYTES
 
 
 # --- properties that no emulator enforces -------------------------------------------------------
@@ -386,6 +455,43 @@ def test_a_customer_managed_key_encrypts_buckets_and_queue(given: dict[str, str]
     assert statements(deployed)["UseKey"]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
     assert statements(deployed)["UseKey"]["Resource"] == key
     assert deployed.outputs["KeyArn"] == key
+
+
+@pytest.mark.parametrize("now", [{}, {"KmsKeyArn": KEY}, {"CreateKmsKey": "true"}])
+def test_what_was_written_under_a_former_key_stays_readable(now: dict[str, str]) -> None:
+    """The roles that read objects and messages may decrypt with it, and do nothing else with it."""
+    former = [KEY.replace("1234abcd", "0000abcd"), KEY.replace("1234abcd", "1111abcd")]
+    deployed = Deployed(**now, FormerKmsKeyArns=",".join(former))
+    for role in ("ThumbnailRole", "ReplayRole"):
+        (policy,) = deployed.properties(role)["Policies"]
+        found = {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+        statement = found["UseFormerKeys"]
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "kms:Decrypt")
+        assert statement["Resource"] == former
+        assert ("UseKey" in found) == bool(now)
+    (rule,) = deployed.properties("OutputBucket")["BucketEncryption"][
+        "ServerSideEncryptionConfiguration"
+    ]
+    assert not set(former) & set(rule["ServerSideEncryptionByDefault"].values())
+    assert "UseFormerKeys" not in statements(Deployed(**now))
+
+
+def test_alarms_may_use_the_key_of_the_stack() -> None:
+    """Without this statement CloudWatch cannot publish to the encrypted topic, and nobody hears."""
+    policy = Deployed(CreateKmsKey="true").properties("Key")["KeyPolicy"]["Statement"]
+    (alarms,) = (each for each in policy if each["Sid"] == "Alarms")
+    assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert alarms["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert alarms["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+
+
+def test_the_documented_key_policy_has_the_statements_of_the_stacks_own_key() -> None:
+    """docs/security.md tells owners of a key the same that CreateKmsKey=true would create."""
+    text = (template.PATH.parents[1] / "docs" / "security.md").read_text()
+    block = text.partition("## Encryption with your own key")[2].partition("```json\n")[2]
+    documented = json.loads(block.partition("```")[0].replace("111122223333", "123456789012"))
+    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true").properties("Key")
+    assert documented == made["KeyPolicy"]["Statement"]
 
 
 def test_a_key_of_the_stack_rotates_and_is_retained() -> None:
@@ -507,7 +613,8 @@ def test_undelivered_events_are_retained_and_encrypted() -> None:
     assert made.properties("UndeliveredEvents")["KmsMasterKeyId"] == "Key.Arn"
     granted = made.properties("Key")["KeyPolicy"]["Statement"][1]
     assert granted["Principal"] == {"Service": "events.amazonaws.com"}
-    assert granted["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    # With a condition KMS would refuse EventBridge: its requests have no source account.
+    assert "Condition" not in granted
 
 
 def test_each_written_thumbnail_sends_an_event() -> None:
@@ -587,7 +694,7 @@ def test_every_statement_of_the_role_has_a_comment() -> None:
     for index in range(start, end):
         if re.match(r" +- Sid:| +- !If$", lines[index]) and "- Sid" not in lines[index - 1]:
             before = lines[index - 1].strip() + lines[index - 2].strip()
-            conditions = ("HasKey", "Traced", "DeletesWithOriginal")
+            conditions = ("HasKey", "HasFormerKeys", "Traced", "DeletesWithOriginal")
             assert "#" in before or any(each in before for each in conditions), lines[index]
 
 
@@ -639,6 +746,8 @@ def test_every_service_principal_is_limited_to_this_account(given: dict[str, str
     """No confused deputy: a condition limits each service to this account or to one resource.
 
     The roles of Lambda and CodeDeploy need no condition: iam:PassRole works only in one account.
+    The key cannot have one for EventBridge (docs/security.md); the policy of the queue that it
+    encrypts does.
     """
     found = 0
 
@@ -653,7 +762,10 @@ def test_every_service_principal_is_limited_to_this_account(given: dict[str, str
                 if isinstance(node.get("Principal"), dict)
                 else None
             )
-            if service and service not in ("codedeploy.amazonaws.com", "lambda.amazonaws.com"):
+            if node.get("Sid") == "UndeliveredEvents":
+                assert service == "events.amazonaws.com"
+                assert node["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+            elif service and service not in ("codedeploy.amazonaws.com", "lambda.amazonaws.com"):
                 found += 1
                 limited_by = {key for each in node["Condition"].values() for key in each}
                 assert limited_by & {"aws:SourceAccount", "aws:SourceArn"}, node
@@ -768,3 +880,18 @@ def test_the_dev_parameters_are_accepted() -> None:
     for name, value in given.items():
         assert accepts(name, str(value)), name
     assert Deployed(**given).broken_rules() == []
+
+
+def test_the_variants_have_each_two_switches_in_all_four_ways() -> None:
+    """So `make validate` lints a resource that depends on two of them in all of its shapes."""
+    switches = template.SWITCHES
+    for one, other in combinations(switches, 2):
+        seen = {(one in given, other in given) for given in template.VARIANTS.values()}
+        assert len(seen) == 4, (one, other)
+
+
+def test_the_variants_switch_every_condition() -> None:
+    """Each condition of the template holds in one variant, and does not in another."""
+    deployed = [Deployed(**given) for given in template.VARIANTS.values()]
+    for condition in template.source()["Conditions"]:
+        assert {each.holds(condition) for each in deployed} == {True, False}, condition

@@ -47,6 +47,17 @@ def find_aws(*, local: bool, name: str | None, region: str | None) -> Aws:
     return Aws.account()
 
 
+def find_name(*, local: bool, name: str | None, region: str | None) -> tuple[Aws, str]:
+    """Find the AWS and the stack's name that the options mean, whatever state the stack is in.
+
+    Raises CommandError if the local AWS is meant and none is running.
+    """
+    if name:
+        return find_aws(local=local, name=name, region=region), name
+    stack = find_stack(local=local, name=name, region=region)
+    return stack.aws, stack.name
+
+
 def start(local: "LocalStack", port: int, *, detach: bool) -> None:
     """Start the local stack and show what it is doing, in one line or as a log."""
     if not err.is_terminal:

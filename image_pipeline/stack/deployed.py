@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
@@ -10,6 +10,9 @@ from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws, aws_errors_explained
 from thumbnailer.errors import InvalidSettings
 from thumbnailer.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
 ALIAS: Final = "live"
 """Alias of the function that every event source invokes (iac/template.yaml)."""
@@ -59,16 +62,8 @@ class Stack:
 
         Raises CommandError if it does not exist, is not a stack of this pipeline, or AWS refuses.
         """
+        found = describe(aws, name)
         with aws_errors_explained():
-            try:
-                found = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-            except ClientError as error:
-                if "does not exist" not in str(error):
-                    raise
-                raise CommandError(
-                    f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. Pass "
-                    "--region if it is in another region, or wait until it is deployed."
-                ) from error
             outputs = {out["OutputKey"]: out["OutputValue"] for out in found.get("Outputs", [])}
             try:
                 function = outputs["FunctionName"]
@@ -92,3 +87,17 @@ class Stack:
                     f"Stack {name!r} ({found['StackStatus']}) is not a working stack of this "
                     f"pipeline: {error}. Deploy iac/template.yaml, or name another stack."
                 ) from error
+
+
+def describe(aws: Aws, name: str) -> "StackTypeDef":
+    """Return what CloudFormation says of a stack. Raises CommandError if there is none."""
+    with aws_errors_explained():
+        try:
+            return aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            raise CommandError(
+                f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. Pass "
+                "--region if it is in another region, or wait until it is deployed."
+            ) from error

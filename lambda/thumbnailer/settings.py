@@ -32,7 +32,8 @@ FIXED_FIELDS: Final = frozenset({"dir", "stem", "ext"})
 """Fields of a key template whose values follow from the source's key, whatever the settings."""
 
 MAX_PREFIX_BYTES: Final = 512
-"""An assumption: half of what S3 allows for a key."""
+"""Half of what S3 allows for a key, so the rest is for names. It is the MaxLength of InputPrefix in
+iac/template.yaml."""
 
 MAX_WIDTH: Final = ENCODERS["webp"].max_side
 """Pixels."""

@@ -318,7 +318,7 @@ def test_unpatched_batches_are_counted(start: Callable[..., Aws]) -> None:
     assert map_run["itemCounts"]["total"] == 3
 
 
-# --- CloudFormation: accept_alarms_of_metric_math, refuse_to_delete_full_buckets ------------------
+# --- CloudFormation -------------------------------------------------------------------------------
 ALARM = {
     "Type": "AWS::CloudWatch::Alarm",
     "Properties": {
@@ -396,3 +396,59 @@ def test_a_bucket_with_an_object_is_not_deleted(start: Callable[..., Aws]) -> No
 def test_unpatched_a_bucket_is_deleted_with_its_objects(start: Callable[..., Aws]) -> None:
     """Plain ministack deletes both."""
     assert deleted_with_an_object(start("refuse_to_delete_full_buckets")) == "DELETE_COMPLETE"
+
+
+SERVERLESS = {
+    "AWSTemplateFormatVersion": "2010-09-09",
+    "Transform": "AWS::Serverless-2016-10-31",
+    "Parameters": {"Retries": {"Type": "Number", "Default": 2}},
+    "Resources": {
+        "Function": {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {
+                "FunctionName": "with-parameters",
+                "Runtime": "python3.13",
+                "Handler": "index.handler",
+                "InlineCode": ECHO,
+                "ReservedConcurrentExecutions": {"Ref": "Retries"},
+                "EventInvokeConfig": {"MaximumRetryAttempts": {"Ref": "Retries"}},
+            },
+        }
+    },
+}
+
+
+def retries(aws: Aws) -> tuple[int, int | None]:
+    """Deploy SERVERLESS with 1 and then with 0; retries and reserved concurrency after that."""
+    for number, deploy in (
+        (1, aws.cloudformation.create_stack),
+        (0, aws.cloudformation.update_stack),
+    ):
+        deploy(
+            StackName="serverless",
+            TemplateBody=json.dumps(SERVERLESS),
+            Parameters=[{"ParameterKey": "Retries", "ParameterValue": str(number)}],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        assert settled(aws, "serverless").endswith("E_COMPLETE")
+    functions = aws.functions
+    config = functions.get_function_event_invoke_config(
+        FunctionName="with-parameters", Qualifier="$LATEST"
+    )
+    reserved = functions.get_function_concurrency(FunctionName="with-parameters")
+    return config["MaximumRetryAttempts"], reserved.get("ReservedConcurrentExecutions")
+
+
+def test_sam_and_lambda_get_the_values_of_parameters(start: Callable[..., Aws]) -> None:
+    """In what SAM resolves itself, and in the function's reserved concurrency."""
+    assert retries(start()) == (0, 0)
+
+
+def test_unpatched_sam_gets_the_defaults(start: Callable[..., Aws]) -> None:
+    """Plain ministack gives SAM's transform no parameters."""
+    assert retries(start("give_sam_the_parameters")) == (2, 0)
+
+
+def test_unpatched_no_concurrency_is_reserved(start: Callable[..., Aws]) -> None:
+    """Plain ministack ignores the property."""
+    assert retries(start("reserve_concurrency")) == (0, None)

@@ -1,6 +1,5 @@
 """`image-pipeline record`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Local, Region, StackName
 from image_pipeline.cli.output import foreign, out
-from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack import rollback
 
 
 def record(
@@ -17,28 +16,37 @@ def record(
         Path, typer.Argument(metavar="DIR", help="Folder for template.yaml and parameters.json.")
     ],
     *,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Save nothing; fail if what DIR has cannot be deployed again, and why."
+        ),
+    ] = False,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
 ) -> None:
     """Save the deployed template and parameters, so that they can be deployed again.
 
-    `make record` runs this command before a deploy. `make rollback` deploys what it saved.
+    `make record` runs this command before a deploy. `make rollback` deploys what it saved, after
+    `--check`. A renamed bucket or a replaced KMS key cannot be rolled back.
 
-    **Example**
+    **Examples**
 
     `image-pipeline record .aws-sam/before --stack my-pipeline`
+
+    `image-pipeline record .aws-sam/before --stack my-pipeline --check`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
-    with aws_errors_explained():
-        template = target.aws.cloudformation.get_template(
-            StackName=target.name, TemplateStage="Original"
-        )["TemplateBody"]
-        found = target.aws.cloudformation.describe_stacks(StackName=target.name)["Stacks"][0]
-        version = target.live_version()
-    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
-    directory.mkdir(parents=True, exist_ok=True)
-    text = template if isinstance(template, str) else json.dumps(template)
-    (directory / "template.yaml").write_text(text, encoding="utf-8")
-    (directory / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n")
-    out.print(f"Saved version {version} of {target.name} in {foreign(str(directory))}")
+    aws, name = targets.find_name(local=local, name=stack, region=region)
+    if check:
+        rollback.check(aws, name, directory)
+        out.print(f"{foreign(str(directory))} can be deployed to {name} again")
+        return
+    recorded = rollback.Recorded.of(aws, name)
+    recorded.save(directory)
+    out.print(f"Saved the template and the parameters of {name} in {foreign(str(directory))}")
+    if recorded.hidden:
+        out.print(
+            "CloudFormation shows no value of " + ", ".join(recorded.hidden) + ": a rollback keeps "
+            "the value that is deployed then"
+        )

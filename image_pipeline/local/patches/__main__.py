@@ -38,6 +38,8 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     cloudformation.refuse_to_delete_full_buckets,
     cloudformation.encrypt_buckets,
     cloudformation.encrypt_topics,
+    cloudformation.give_sam_the_parameters,
+    cloudformation.reserve_concurrency,
     step_functions.use_the_json_protocol_of_sqs,
     step_functions.name_throttled_invocations,
     step_functions.stop_executions_within_maps,

@@ -1,12 +1,18 @@
-"""CloudFormation: what it accepts and refuses for alarms and buckets."""
+"""CloudFormation: what it accepts and refuses, and what SAM's transform knows."""
 
 # ruff: noqa: SLF001 - ministack offers no other place to hook in
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from ministack.services import s3, sns  # type: ignore[import-not-found]
-from ministack.services.cloudformation import provisioners  # type: ignore[import-not-found]
+from ministack.services import lambda_svc, s3, sns  # type: ignore[import-not-found]
+from ministack.services.cloudformation import (  # type: ignore[import-not-found]
+    changesets,
+    engine,
+    handlers,
+    provisioners,
+)
+from samtranslator.translator import transform  # type: ignore[import-untyped]
 
 NO_METRIC: Final = {
     "Namespace": "MetricMath",
@@ -114,3 +120,48 @@ def refuse_to_delete_full_buckets() -> None:
         delete(name, properties)
 
     handlers["delete"] = delete_bucket
+
+
+def give_sam_the_parameters() -> None:
+    """SAM's transform gets the parameters of the operation, and resolves references to them.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-macros-author.html
+    (templateParameterValues). ministack gives it none, so that it takes the defaults: of
+    EventInvokeConfig and DeploymentPreference, for example.
+    """
+    apply_transforms, translate = engine._apply_transforms, transform.transform
+    given: dict[str, str] = {}
+
+    def translated(template: Any, _none: Any, *others: Any) -> Any:
+        return translate(template, dict(given), *others)
+
+    def applied(template: Any, provided: Any = None, previous: Any = None) -> Any:
+        given.clear()
+        for name, value in engine._transform_parameters(template, provided, previous).items():
+            given[name] = ",".join(value) if isinstance(value, list) else str(value)
+        return apply_transforms(template, provided, previous)
+
+    transform.transform = translated
+    for module in (engine, handlers, changesets):
+        module._apply_transforms = applied
+
+
+def reserve_concurrency() -> None:
+    """CloudFormation sets a function's reserved concurrency, and removes it with the property.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
+    ministack ignores the property.
+    """
+    types = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+
+    def reserving(make: Callable[..., Any], properties: int) -> Callable[..., Any]:
+        def made(*given: Any, **options: Any) -> Any:
+            result = make(*given, **options)
+            value = given[properties].get("ReservedConcurrentExecutions")
+            lambda_svc._functions[result[0]]["concurrency"] = None if value is None else int(value)
+            return result
+
+        return made
+
+    types["create"] = reserving(types["create"], properties=1)
+    types["update"] = reserving(types["update"], properties=2)
