@@ -116,8 +116,11 @@ class Execution:
     def _state(  # noqa: C901 - one case a kind of state
         self, state: dict[str, Any], data: Any, variables: dict[str, Any], context: Any
     ) -> tuple[Any, str | None]:
+        retried = [0] * len(state.get("Retry", []))
+
         def fill(template: Any, **states: Any) -> Any:
-            known = {"input": data, "context": context, **states}
+            here = context | {"State": {"RetryCount": sum(retried)}}
+            known = {"input": data, "context": here} | states
             return self._evaluate.fill(template, {**variables, "states": known})
 
         if state["Type"] == "Choice":
@@ -125,7 +128,6 @@ class Execution:
             return data, next(chosen, state["Default"])
         if state["Type"] == "Fail":
             raise StateError(state["Error"], fill(state["Cause"]))
-        retried = [0] * len(state.get("Retry", []))
         while True:
             try:
                 states: dict[str, Any] = {}
@@ -134,10 +136,10 @@ class Execution:
                 output = fill(state["Output"], **states) if "Output" in state else None
                 assigned = fill(state.get("Assign", {}), **states)
             except StateError as error:
-                if (number := _matching(state.get("Retry", []), error)) is not None:
+                number = _matching(state.get("Retry", []), error)
+                if number is not None and retried[number] < state["Retry"][number]["MaxAttempts"]:
                     retried[number] += 1
-                    if retried[number] <= state["Retry"][number].get("MaxAttempts", 3):
-                        continue
+                    continue
                 number = _matching(state.get("Catch", []), error)
                 if number is None:
                     raise

@@ -391,10 +391,44 @@ def test_a_long_queue_is_continued_by_another_execution(evaluate: Jsonata) -> No
     def fail(_: Any) -> Any:
         raise StateError("Lambda.ServiceException", None)
 
-    aws = Aws(fail, messages=400)
+    aws = Aws(fail, messages=700)
     found = replay(evaluate, aws)
     assert found["more"]
-    assert found["left"] == 400 - len(aws.messages) == 5 * 32
+    assert 150 < found["left"] == 700 - len(aws.messages) < 600
+
+
+@pytest.mark.parametrize("answer", ["done", "newer", "raises"])
+def test_a_lane_counts_its_events_with_every_retry(evaluate: Jsonata, answer: str) -> None:
+    """If each call fails as often as it may before it succeeds, or at last fails.
+
+    The lanes may be run once more, so one run of them has half of the history.
+    """
+
+    class Flaky(Aws):
+        def __init__(self) -> None:
+            super().__init__(lambda _: ANSWERS[answer], messages=1000)
+            self.tries = 0
+
+        def __call__(self, resource: str, arguments: Any) -> Any:
+            self.tries += 1
+            if resource == "lambda:invoke":
+                errors = ["Lambda.TooManyRequestsException"] * 6 + ["Lambda.ServiceException"] * 2
+                errors += ["Runtime.ExitError"]
+                if self.tries <= len(errors):
+                    raise StateError(errors[self.tries - 1])
+                if answer == "raises":
+                    self.tries = 0
+                    raise StateError("Lambda.ServiceException", None)
+            elif "Batch" not in resource and self.tries <= 4:
+                raise StateError("Sqs.SqsException")
+            self.tries = 0
+            return super().__call__(resource, arguments)
+
+    aws = Flaky()
+    execution = Execution(evaluate, aws)
+    assert execution.run(definition("replay"), {})["more"]
+    # It stops because of its events, and not long before.
+    assert MAX_HISTORY_EVENTS / 2 * 0.9 < execution.events < MAX_HISTORY_EVENTS / 2
 
 
 def test_a_queue_that_refuses_is_named(evaluate: Jsonata) -> None:

@@ -396,6 +396,13 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     assert (done["made"], done["failed"], done["skipped"]) == (5, 1, 1)
     (failure,) = until(lambda: failures(stack))
     assert (failure.key, failure.error_type) == ("uploads/b/bad.jpg", "UnsupportedImage")
+    again = home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
+    assert (again["made"], again["failed"]) == (0, 1)
+    assert messages_on_the_queue(stack) == 1  # a second backfill adds no second message
+    assert home.json("replay", code=1)["failed_again"] == 1
+    home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
+    (failure,) = until(lambda: failures(stack))
+    assert failure.attempts == 2
     assert home.json("backfill", "--max", "3", "--dry-run")["beyond"] is True
     wrong = home.run("backfill", "--prefix", "elsewhere/")
     assert wrong.returncode == 1
@@ -403,6 +410,23 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     asked = home.run("backfill")
     assert asked.returncode == 1
     assert "--yes" in asked.stderr
+
+
+def test_a_backfill_of_a_throttled_function_says_what_to_do(stack: Stack, home: Home) -> None:
+    """It ends without a message for each image; the next one makes them."""
+    with silent(stack):
+        put(stack, {f"{n}": PHOTO for n in range(3)})
+    name = stack.function_name
+    stack.aws.functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    try:
+        failed = home.run("backfill", "--yes")
+    finally:
+        stack.aws.functions.delete_function_concurrency(FunctionName=name)
+    assert failed.returncode == 1
+    assert "Lambda.TooManyRequestsException" in failed.stderr
+    assert "Lower --concurrency" in failed.stderr
+    assert messages_on_the_queue(stack) == 0
+    assert home.json("backfill", "--yes")["made"] == 3
 
 
 def written_at(stack: Stack) -> dict[str, tuple[str, datetime]]:
