@@ -23,7 +23,7 @@ from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_port
 from image_pipeline.stack import dead_letters, executions
 from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.deployed import ALIAS, Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -412,19 +412,26 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     assert "--yes" in asked.stderr
 
 
-def test_a_backfill_of_a_throttled_function_says_what_to_do(stack: Stack, home: Home) -> None:
+def test_a_backfill_of_a_missing_function_says_what_to_do(stack: Stack, home: Home) -> None:
     """It ends without a message for each image; the next one makes them."""
     with silent(stack):
         put(stack, {f"{n}": PHOTO for n in range(3)})
-    name = stack.function_name
-    stack.aws.functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    functions, alias = stack.aws.functions, {"FunctionName": stack.function_name, "Name": ALIAS}
+    version = functions.get_alias(**alias)["FunctionVersion"]
+    where = {"FunctionName": stack.function_name, "Qualifier": ALIAS}
+    retries = functions.get_function_event_invoke_config(**where)
+    functions.delete_alias(**alias)
     try:
         failed = home.run("backfill", "--yes")
     finally:
-        stack.aws.functions.delete_function_concurrency(FunctionName=name)
+        functions.create_alias(**alias, FunctionVersion=version)
+        kept = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
+        functions.put_function_event_invoke_config(
+            **where, **{name: retries[name] for name in kept}
+        )
     assert failed.returncode == 1
-    assert "Lambda.TooManyRequestsException" in failed.stderr
-    assert "Lower --concurrency" in failed.stderr
+    assert "Lambda.ResourceNotFoundException" in failed.stderr
+    assert "Deploy the stack again" in failed.stderr
     assert messages_on_the_queue(stack) == 0
     assert home.json("backfill", "--yes")["made"] == 3
 
