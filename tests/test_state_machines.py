@@ -6,6 +6,7 @@ The local AWS enforces none of this.
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ MACHINES = {"replay": "ReplayStateMachine", "backfill": "BackfillStateMachine"}
 ROLES = {"replay": "ReplayRole", "backfill": "BackfillRole"}
 
 
+@cache
 def definition(name: str, **given: object) -> dict[str, Any]:
     """The definition of a state machine, with the template's substitutions filled in."""
     text = (IAC / f"{name}.asl.json").read_text()
@@ -47,16 +49,26 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from states(state["ItemProcessor"])
 
 
+def attempts(state: dict[str, Any]) -> int:
+    """How often a Task or Map is tried at most: each Retry has a count of its own."""
+    return 1 + sum(each["MaxAttempts"] for each in state.get("Retry", []))
+
+
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_state_that_can_fail_has_retry_and_catch(name: str) -> None:
-    """The retries are limited in number and time, and the last Catch handles every error."""
+    """The retries are limited in number and time, and the last Catch handles every error.
+
+    In a backfill no Catch does: what fails is redriven (docs/adr/0026), and
+    tests/test_state_machine_runs.py names the errors that are caught.
+    """
     for title, state in states(definition(name)):
         if state["Type"] not in ("Task", "Map"):
             continue
-        assert 1 <= sum(each["MaxAttempts"] for each in state["Retry"]) <= 12, title
+        assert 1 <= attempts(state) - 1 <= 12, title
         for each in state["Retry"]:
             assert each["MaxAttempts"] * each.get("MaxDelaySeconds", 60) <= 600, title
-        assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"], title
+        if name == "replay":
+            assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"], title
         if state["Type"] == "Task":
             assert state["TimeoutSeconds"] <= 960, title
             assert any("JitterStrategy" in each for each in state["Retry"]), title
@@ -94,20 +106,11 @@ def test_no_text_of_a_parameter_is_within_an_expression(name: str) -> None:
     assert within <= {"Maximum", "LambdaTimeout", "QueueUrl"}
 
 
-def test_a_prefix_with_an_apostrophe_is_the_default_of_a_backfill() -> None:
-    """It is assigned as data, and the plan takes it unless the input has another one."""
-    machine = definition("backfill", InputPrefix="it's/")["States"]
-    assert machine["Settings"]["Assign"] == {"default_prefix": "it's/"}
-    prefix = machine["Plan"]["Output"]["prefix"]
-    assert prefix == "{% $exists($states.input.prefix) ? $states.input.prefix : $default_prefix %}"
-
-
 ACTIONS = {
     "aws-sdk:sqs:receiveMessage": {"sqs:ReceiveMessage"},
     "aws-sdk:sqs:deleteMessage": {"sqs:DeleteMessage"},
     "aws-sdk:sqs:changeMessageVisibility": {"sqs:ChangeMessageVisibility"},
     "aws-sdk:sqs:changeMessageVisibilityBatch": {"sqs:ChangeMessageVisibility"},
-    "aws-sdk:sqs:sendMessage": {"sqs:SendMessage"},
     "lambda:invoke": {"lambda:InvokeFunction"},
     "s3:listObjectsV2": {"s3:ListBucket"},
     "s3:putObject": {
@@ -119,7 +122,12 @@ ACTIONS = {
 }
 """The IAM actions of each service integration. For the ResultWriter and the Distributed Map:
 https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html"""
-DISTRIBUTED = {"states:StartExecution", "states:DescribeExecution", "states:StopExecution"}
+DISTRIBUTED = {
+    "states:StartExecution",
+    "states:DescribeExecution",
+    "states:StopExecution",
+    "states:RedriveExecution",
+}
 
 
 def allowed(name: str, **given: object) -> dict[str, Any]:
@@ -154,17 +162,19 @@ def test_the_roles_name_only_resources_of_this_stack() -> None:
     assert allowed("replay")["sqs:ReceiveMessage"] == ["DeadLetterQueue.Arn"]
     backfill = allowed("backfill")
     arn = "arn:aws:states:us-east-1:123456789012"
+    own_executions = [f"{arn}:execution:my-image-pipeline-backfill{each}" for each in (":*", "/*")]
     assert backfill == {
         "lambda:InvokeFunction": "ThumbnailFunctionAliaslive",
         "s3:ListBucket": "arn:aws:s3:::my-input-bucket",
         **dict.fromkeys(
             ACTIONS["s3:putObject"], "arn:aws:s3:::my-output-bucket/_image-pipeline/backfill/*"
         ),
-        "sqs:SendMessage": "DeadLetterQueue.Arn",
         "states:StartExecution": f"{arn}:stateMachine:my-image-pipeline-backfill",
-        "states:DescribeExecution": f"{arn}:execution:my-image-pipeline-backfill/*",
-        "states:StopExecution": f"{arn}:execution:my-image-pipeline-backfill/*",
+        "states:DescribeExecution": own_executions,
+        "states:StopExecution": own_executions,
+        "states:RedriveExecution": f"{arn}:execution:my-image-pipeline-backfill/Images:*",
     }
+    assert definition("backfill")["States"]["Images"]["Label"] == "Images"
     writer = definition("backfill")["States"]["Images"]["ResultWriter"]["Arguments"]
     assert writer == {"Bucket": "my-output-bucket", "Prefix": "_image-pipeline/backfill"}
     assert writer["Prefix"].startswith(RESERVED_PREFIX)  # which no thumbnail's key begins with
@@ -176,7 +186,7 @@ def test_the_roles_name_only_resources_of_this_stack() -> None:
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_roles_may_use_a_customer_managed_key(name: str) -> None:
-    """A replay reads messages of the encrypted queue; a backfill writes messages and results."""
+    """A replay reads messages of the encrypted queue; a backfill writes results."""
     granted = allowed(name, CreateKmsKey="true")
     needed = {"replay": {"kms:Decrypt"}, "backfill": {"kms:Decrypt", "kms:GenerateDataKey"}}[name]
     assert {action for action in granted if action.startswith("kms:")} == needed
@@ -212,10 +222,10 @@ def lane() -> dict[str, Any]:
     return found
 
 
-def messages_per_lane() -> int:
-    """The limit of messages in the condition of the state Another."""
+def events_per_lane() -> int:
+    """The number of its own events after which a lane stops, in the condition of Another."""
     condition = lane()["ItemProcessor"]["States"]["Another"]["Choices"][0]["Condition"]
-    match = re.search(r"received >= (\d+)", condition)
+    match = re.search(r"events >= (\d+)", condition)
     assert match
     return int(match[1])
 
@@ -228,10 +238,57 @@ def test_the_receipt_handles_of_all_lanes_fit_into_a_payload() -> None:
     assert lane()["MaxConcurrency"] * int(kept[1]) * (1024 + 3) < MAX_PAYLOAD_BYTES
 
 
+def most_events(state: dict[str, Any], of_each: int = 0) -> int:
+    """The events of a state if it fails as often as it may; `of_each` are those within a Map.
+
+    Entered and exited, and for each attempt of a Task scheduled, started and failed; of a Map
+    started and failed. https://docs.aws.amazon.com/step-functions/latest/apireference/API_HistoryEvent.html
+    """
+    match state["Type"]:
+        case "Task":
+            return 2 + 3 * attempts(state)
+        case "Map":
+            return 2 + attempts(state) * (2 + of_each)
+    return 2
+
+
+def longest(machine: dict[str, Any], start: str, end: str | None = None) -> int:
+    """The most events on the way from `start` to `end`, without `end`, or to where a path stops."""
+    state = machine["States"][start]
+    ways = {state.get("Next"), state.get("Default")} - {None}
+    ways |= {each["Next"] for each in state.get("Choices", []) + state.get("Catch", [])}
+    onward = [0 if way == end else longest(machine, way, end) for way in ways]
+    within = 0
+    if "ItemProcessor" in state:
+        within = {"Lanes": lane_events, "Unhide": unhide_events}[start]()
+    return most_events(state, within) + max(onward, default=0)
+
+
+def lane_events() -> int:
+    """All lanes: each may begin with one more message just before it stops.
+
+    tests/test_state_machine_runs.py shows that the lanes count right.
+    """
+    machine = lane()["ItemProcessor"]
+    last = most_events(machine["States"]["Another"]) + longest(machine, "Receive", "Another")
+    end = most_events(machine["States"]["Another"]) + most_events(machine["States"]["Report"])
+    return lane()["MaxConcurrency"] * (2 + events_per_lane() + last + end)
+
+
+def unhide_events() -> int:
+    """Of as many requests as there are tens of handles."""
+    unhide = definition("replay")["States"]["Unhide"]
+    tens = -(-lane()["MaxConcurrency"] * 45 // 10)
+    return tens * (2 + longest(unhide["ItemProcessor"], "UnhideTen"))
+
+
 def test_the_history_of_a_replay_stays_below_the_limit() -> None:
-    """A message passes one lane: 5 events per task, 3 more per retry, 2 per other state."""
-    events = 2 + 5 + 2 + (5 + 2 * 3) + 2 + 5 + 2  # Another … Count, with two retries of Replay
-    assert lane()["MaxConcurrency"] * messages_per_lane() * events < MAX_HISTORY_EVENTS
+    """Even if each request fails as often as it may, and all lanes are run once more for that.
+
+    The number is derived from the definition, so a new state or retry counts by itself.
+    """
+    events = 2 + longest(definition("replay"), "Settings")
+    assert 20_000 < events < MAX_HISTORY_EVENTS
 
 
 @pytest.mark.parametrize("timeout", [10, 30, 900])
@@ -280,7 +337,9 @@ def test_a_remake_reaches_every_call_of_the_function() -> None:
         for _, state in states(machine)
         if state.get("Resource", "").endswith("lambda:invoke")
     ]
-    assert len(calls) == 2
+    assert len(calls) == 3
     for payload in calls:
-        assert payload["remake"] == "{% $remake %}"
+        assert payload.get("report", payload)["remake"] == "{% $remake %}"
+        if "report" in payload:
+            continue
         assert payload["only_missing"] == "{% $not($remake) %}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from template import KEY, Deployed, accepts
 
+from thumbnailer.failure_marks import PREFIX, VALID
 from thumbnailer.settings import MAX_PREFIX_BYTES, Settings
 
 LOG_STREAMS = (
@@ -69,6 +71,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "Animated": (["true", "false"], ["", "yes"]),
     "WriteManifest": (["true", "false"], ["", "1"]),
     "DeleteWithOriginal": (["true", "false"], ["", "1"]),
+    "OutputEvents": (["true", "false"], ["", "1"]),
     "ExistingInputBucket": (["true", "false"], ["", "1"]),
     "DeleteBucketContents": (["true", "false"], ["", "1"]),
     "GradualDeployment": (["true", "false"], ["", "1"]),
@@ -617,10 +620,28 @@ def test_undelivered_events_are_retained_and_encrypted() -> None:
     assert "Condition" not in granted
 
 
-def test_each_written_thumbnail_sends_an_event() -> None:
-    """EventBridge is on for the output bucket, so other systems need not poll."""
-    notification = Deployed().properties("OutputBucket")["NotificationConfiguration"]
-    assert notification["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+def test_each_written_thumbnail_sends_an_event_if_asked() -> None:
+    """Other systems need not poll then. EventBridge bills these events, so they are off."""
+    assert "NotificationConfiguration" not in Deployed().properties("OutputBucket")
+    sends = Deployed(OutputEvents="true").properties("OutputBucket")
+    assert sends["NotificationConfiguration"] == {
+        "EventBridgeConfiguration": {"EventBridgeEnabled": True}
+    }
+
+
+def test_marks_of_failures_expire_with_the_messages() -> None:
+    """A mark counts as long as the queue keeps a message; then S3 deletes it."""
+    deployed = Deployed(BucketVersioning="true")
+    retention = deployed.properties("DeadLetterQueue")["MessageRetentionPeriod"]
+    assert timedelta(seconds=retention) == VALID
+    rules = deployed.properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+    (marks,) = (rule for rule in rules if rule["Id"] == "FailureMarks")
+    assert marks["Prefix"] == PREFIX
+    assert timedelta(days=marks["ExpirationInDays"]) == VALID
+    assert marks["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert [rule for rule in rules if rule != marks] == (
+        deployed.properties("InputBucket")["LifecycleConfiguration"]["Rules"]
+    )
 
 
 def test_the_default_role_has_only_the_permissions_it_needs() -> None:

@@ -31,6 +31,41 @@ iac/backfill.asl.json. The listing does not tell the archive tiers of INTELLIGEN
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
 
 
+DENIED: Final = (
+    "The state machine may not invoke the function. Deploy the stack again, and check that no "
+    "service control policy or permissions boundary denies lambda:InvokeFunction."
+)
+"""What to do where Lambda refuses the call. Step Functions reports it by either of two errors."""
+
+FIXES: Final = {
+    "Lambda.ResourceNotFoundException": (
+        "The function or its alias is missing. Deploy the stack again."
+    ),
+    "Lambda.AccessDenied": DENIED,
+    "Lambda.AWSLambdaException": DENIED,
+    "Lambda.TooManyRequestsException": (
+        "The function was throttled until all retries were used. Lower --concurrency, raise "
+        "LambdaReservedConcurrency, or ask AWS for a higher quota of concurrent executions."
+    ),
+    "Lambda.KMS": (
+        "Lambda cannot use the function's KMS key. Enable the key, and allow the role in the stack "
+        "output FunctionRoleArn to use it."
+    ),
+    "Lambda.": "Lambda cannot run the function. Check its state in the Lambda console.",
+    "QueueUnavailable": (
+        "SQS does not accept dead-letter messages. Check the policy of the dead-letter queue and "
+        "its KMS key."
+    ),
+    "States.": (
+        "The backfill's state machine and the function do not fit together. Deploy the stack again."
+    ),
+}
+"""The beginning of the error of a batch → what to do about it. The first that matches counts."""
+
+DOES_NOT_START: Final = "The function does not start. Read its log, fix the cause and deploy again."
+"""What to do about any other error of a batch: errors of single images become messages instead."""
+
+
 class Verdict(Enum):
     """What a backfill would do with an object."""
 
@@ -152,6 +187,18 @@ def _require_remake(stack: Stack) -> None:
             f"The backfill of stack {stack.name!r} is of an earlier version, which cannot remake "
             "thumbnails that are up to date. Deploy the stack again, then repeat this command."
         )
+
+
+def explain(stack: Stack, failed: Execution) -> CommandError | None:
+    """Say why the batches of a backfill failed and what to do; None if no batch did."""
+    batch = executions.failed_child(stack.aws.states, failed.arn)
+    if batch is None:
+        return None
+    fix = next((fix for name, fix in FIXES.items() if batch.error.startswith(name)), DOES_NOT_START)
+    return CommandError(
+        f"The backfill ended early, because its batches failed: {batch.error}: {batch.cause}\n"
+        f"{fix} Then run this command again: it makes only what is missing."
+    )
 
 
 def result(stack: Stack, output: dict[str, Any]) -> Result:

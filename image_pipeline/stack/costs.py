@@ -1,12 +1,12 @@
 """Estimate the cost of processing images from published prices and a stack's settings.
 
-Prices and their sources: prices.json. Free tiers and transfer are not included, and storage only in
-`of_storage`.
+Prices: prices.json, where the first word of a price's name is that of its source in `sources`. Free
+tiers and transfer are not included, and storage only in `of_storage`.
 """
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,32 +45,60 @@ BATCH_TRANSITIONS: Final = 5
 """State transitions of a batch, its start included (iac/backfill.asl.json)."""
 
 
+REPLAY_TRANSITIONS: Final = 7
+"""State transitions of a message that a replay settles (iac/replay.asl.json)."""
+
+KMS_SHARE: Final = 0.01
+"""Share of S3's requests for objects that ask KMS for a key, because the buckets use bucket keys:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html (up to 99 % fewer)."""
+
+HOURS: Final = 730
+"""Hours of a month, as in AWS's own calculator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """The settings of a stack that its costs depend on.
 
     `writes` is the number of PUT requests for an image, `duration_ms` its billed duration.
+    `input_events` and `output_events` say whether a bucket sends its events to EventBridge. `key`
+    says whether there is a customer managed key, and `own_key` that the stack created it.
+    `provisioned` is the number of environments that are kept ready.
     """
 
     memory_mb: int
     architecture: str
     writes: int
     duration_ms: float
+    input_events: bool = False
+    output_events: bool = False
+    key: bool = False
+    own_key: bool = False
+    traced: bool = False
+    provisioned: int = 0
 
     @classmethod
     def of(cls, stack: Stack, duration_ms: float | None = None) -> "Rates":
         """The rates of `stack`; without `duration_ms` the duration is estimated from its memory."""
-        settings = stack.settings
+        settings, given = stack.settings, stack.parameters
         return cls(
             settings.memory_mb,
             stack.architecture,
             len(settings.sizes) + settings.write_manifest,
             duration_ms or CPU_MS / min(1.0, settings.memory_mb / FULL_CPU_MB) + WAIT_MS,
+            input_events="UndeliveredEventsUrl" in stack.outputs,
+            # A template without the parameter always sent them.
+            output_events=given.get("OutputEvents", "true") == "true",
+            key="KeyArn" in stack.outputs,
+            own_key=given.get("CreateKmsKey") == "true",
+            traced=given.get("XRayTracing") == "true",
+            provisioned=int(given.get("LambdaProvisionedConcurrency", "0")),
         )
 
 
 def of_images(rates: Rates, images: int) -> dict[str, float]:
-    """Dollars for `images` uploads, by service."""
+    """Dollars for `images` uploads, by service. Every invocation counts as traced, the most."""
+    events = rates.input_events + rates.output_events * rates.writes
     seconds = math.ceil(rates.duration_ms) / 1000
     return {
         "Lambda, time": images
@@ -82,6 +110,13 @@ def of_images(rates: Rates, images: int) -> dict[str, float]:
         "S3, writes": images * rates.writes * PRICES["s3_put_or_list"],
         "S3, reads": images * PRICES["s3_get_or_head"],
         "SQS": images * FAILED_SHARE * 3 * PRICES["sqs_request"],
+        "EventBridge": images * events * PRICES["eventbridge_event"],
+        "KMS, requests": images
+        * rates.key
+        * (1 + rates.writes)
+        * KMS_SHARE
+        * PRICES["kms_request"],
+        "X-Ray": images * rates.traced * PRICES["xray_trace"],
     }
 
 
@@ -91,7 +126,29 @@ def of_cloudwatch(images: int) -> dict[str, float]:
         "Logs": images * LOG_BYTES / 1e9 * PRICES["cloudwatch_log_gb"],
         "Metrics": METRICS * PRICES["cloudwatch_metric_month"],
         "Alarms": ALARMS * PRICES["cloudwatch_alarm_month"],
+        "Dashboard": PRICES["cloudwatch_dashboard_month"],
     }
+
+
+def of_stack(rates: Rates) -> dict[str, float]:
+    """Dollars for a month of what a stack keeps besides CloudWatch, without any image."""
+    seconds = rates.provisioned * HOURS * 3600
+    provisioned = PRICES["lambda_provisioned_gb_second"][rates.architecture]
+    return {
+        "KMS, key": rates.own_key * PRICES["kms_key_month"],
+        "Lambda, provisioned concurrency": seconds * rates.memory_mb / 1024 * provisioned,
+    }
+
+
+def of_replay(rates: Rates, messages: int) -> float:
+    """Dollars for a replay of `messages` whose images succeed: transitions, requests and images."""
+    per_message = (
+        REPLAY_TRANSITIONS * PRICES["step_functions_transition"] + 2 * PRICES["sqs_request"]
+    )
+    images = of_images(replace(rates, input_events=False), messages)
+    del images["SQS"]  # its share of failures is in per_message
+    total: float = messages * per_message + sum(images.values())
+    return total
 
 
 def of_backfill(rates: Rates, objects: int, to_make: int, *, remake: bool = False) -> float:
@@ -106,7 +163,7 @@ def of_backfill(rates: Rates, objects: int, to_make: int, *, remake: bool = Fals
         + batches * BATCH_TRANSITIONS * PRICES["step_functions_transition"]
         + batches * PRICES["lambda_request"]
     )
-    making = of_images(rates, to_make)
+    making = of_images(replace(rates, input_events=False), to_make)
     del making["Lambda, requests"]  # one request for a batch is in `checking`
     total: float = checking + sum(making.values())
     if remake:

@@ -1,7 +1,7 @@
 """A deployed stack, in an account or in the local AWS."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
@@ -20,7 +20,7 @@ ALIAS: Final = "live"
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack: its outputs, and the settings of its function.
+    """A deployed stack: its outputs and parameters, and the settings of its function.
 
     `architecture` is arm64 or x86_64. The function has `settings.memory_mb` MB of memory and
     `timeout` seconds.
@@ -34,6 +34,7 @@ class Stack:
     architecture: str
     outputs: Mapping[str, str]
     timeout: int = 30
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def output(self, name: str) -> str:
         """An output of the stack. Raises CommandError if an older template has no such output."""
@@ -81,6 +82,10 @@ class Stack:
                     configuration["Architectures"][0],
                     outputs,
                     configuration["Timeout"],
+                    {
+                        each["ParameterKey"]: each.get("ParameterValue", "")
+                        for each in found.get("Parameters", [])
+                    },
                 )
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(

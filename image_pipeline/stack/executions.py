@@ -43,6 +43,18 @@ class Execution:
         return self.arn.rpartition(":")[2]
 
 
+class ExecutionFailed(CommandError):
+    """An execution that ended in any way but success; `execution` is its last state."""
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__(
+            f"Execution {execution.name} ended as {execution.status}. "
+            f"{execution.error} {execution.cause}\n"
+            "Nothing is lost: run the command again to continue. docs/operations.md explains more."
+        )
+        self.execution = execution
+
+
 def start(states: "SFNClient", machine: str, given: dict[str, Any]) -> Execution:
     """Start an execution with `given` as its input, without the entries that are None."""
     known = {name: value for name, value in given.items() if value is not None}
@@ -79,17 +91,13 @@ def describe(states: "SFNClient", arn: str) -> Execution:
 def watch(states: "SFNClient", arn: str) -> Iterator[Execution]:
     """Yield the state of an execution every POLL_SECONDS; the last one is that of its success.
 
-    Raises CommandError if it ends in any other way.
+    Raises ExecutionFailed if it ends in any other way.
     """
     while (execution := describe(states, arn)).running:
         yield execution
         time.sleep(POLL_SECONDS)
     if execution.status != "SUCCEEDED":
-        raise CommandError(
-            f"Execution {execution.name} ended as {execution.status}. "
-            f"{execution.error} {execution.cause}\n"
-            "Nothing is lost: run the command again to continue. docs/operations.md explains more."
-        )
+        raise ExecutionFailed(execution)
     yield execution
 
 
@@ -104,3 +112,15 @@ def map_runs(states: "SFNClient", arn: str) -> Iterator[dict[str, Any]]:
     with aws_errors_explained():
         for run in states.list_map_runs(executionArn=arn)["mapRuns"]:
             yield dict(states.describe_map_run(mapRunArn=run["mapRunArn"]))
+
+
+def failed_child(states: "SFNClient", arn: str) -> Execution | None:
+    """The latest child execution that failed in a Distributed Map of an execution, if any."""
+    with aws_errors_explained():
+        for run in states.list_map_runs(executionArn=arn)["mapRuns"]:
+            children = states.list_executions(
+                mapRunArn=run["mapRunArn"], statusFilter="FAILED", maxResults=1
+            )["executions"]
+            if children:
+                return describe(states, children[0]["executionArn"])
+    return None

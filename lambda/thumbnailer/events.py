@@ -56,7 +56,8 @@ class Upload(NamedTuple):
 class Delivery(NamedTuple):
     """The uploads of one event, in its order.
 
-    `summary` asks for counts instead of lists, so that the size of the answer is bounded. `faults`
+    `summary` asks for counts instead of lists, so that the size of the answer is bounded.
+    `report_once` asks for no message about a failure that has one (`failure_marks`). `faults`
     pairs the id of each unreadable SQS message, or the position of each unreadable record of an S3
     notification, with the error.
     """
@@ -65,6 +66,7 @@ class Delivery(NamedTuple):
     uploads: tuple[Upload, ...]
     only_missing: bool = False
     summary: bool = False
+    report_once: bool = False
     faults: tuple[tuple[str, InvalidEvent], ...] = ()
 
 
@@ -104,7 +106,8 @@ def _notification(records: list[Any]) -> Delivery:
 def _direct(uploads: object, others: Mapping[Any, object]) -> Delivery:
     if not isinstance(uploads, list):
         raise InvalidEvent(f'"uploads" must be a list, not {type(uploads).__name__}')
-    flags = {name: others.get(name) for name in ("only_missing", "remake", "summary")}
+    names = ("only_missing", "remake", "report_once", "summary")
+    flags = {name: others.get(name) for name in names}
     for name, flag in flags.items():
         if flag is not None and not isinstance(flag, bool):
             raise InvalidEvent(f'"{name}" must be true or false')
@@ -120,6 +123,27 @@ def _direct(uploads: object, others: Mapping[Any, object]) -> Delivery:
         ),
         flags["only_missing"] is True,
         flags["summary"] is True,
+        flags["report_once"] is True,
+    )
+
+
+def parse_report(report: object) -> tuple[Upload, dict[str, str], str | None]:
+    """Read a backfill's report of an image that ended the function's process.
+
+    `{"bucket", "key", "etag", "remake", "error": {"type", "message"}, "request_id"}` becomes the
+    upload, the error, and the id of the execution. Raises InvalidEvent for another shape.
+    """
+    match report:
+        case {"error": {"type": str(kind), "message": str(text)}, "bucket": bucket, "key": key}:
+            upload = _upload(report, "the report", bucket, key)
+            request_id = _field(report, "request_id")
+            return (
+                upload._replace(remake=_field(report, "remake") is True),
+                {"type": kind, "message": text},
+                request_id if isinstance(request_id, str) else None,
+            )
+    raise InvalidEvent(
+        f'"report" needs a bucket, a key and an error with type and message, not {_shown(report)}'
     )
 
 

@@ -8,15 +8,20 @@ Who delivered the event decides what happens to its failures (`events.Source`):
 - QUEUE: the same for each SQS message, by the partial batch response.
 - DIRECT: nobody retries, so a temporary failure becomes a dead-letter message too.
 
+A backfill reports an image that ended the function's process with `{"report": {…}}`
+(`events.parse_report`): its message is sent by the same code as any other, and only by a function
+that works.
+
 A replay calls with `{"letter": BODY, "failed_before"?: TIME, "error"?: TYPE}`. BODY is the message
 exactly as it was on the queue, because only this code can distinguish all its shapes.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thumbnailer.dead_letters import (
+    MAX_MESSAGE,
     RESERVE_SECONDS,
     UNREADABLE,
     DeadLetter,
@@ -33,12 +38,15 @@ from thumbnailer.errors import (
     UnexpectedError,
     clear_tracebacks,
 )
-from thumbnailer.events import Delivery, Source, Upload, parse
+from thumbnailer.events import Delivery, Source, Upload, parse, parse_report
 from thumbnailer.imaging import impose_hard_limit
 from thumbnailer.reconcile import CURRENT, Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
 from thumbnailer.storage import S3Bucket, prepare
 from thumbnailer.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from thumbnailer.failure_marks import FailureMarks
 
 type Outcome = Done | Skipped | PipelineError
 type Outcomes = list[tuple[Upload, Outcome]]
@@ -73,13 +81,16 @@ class Function:
         """Bring the thumbnails of every upload that `event` names up to date.
 
         Returns `{"processed", "skipped", "failed", "not_done"}`, `{"batchItemFailures"}` to SQS, or
-        to a replay the number of each, or `{"left": WHY}` for a message that was not processed.
+        to a replay the number of each, or `{"left": WHY}` for a message that was not processed. To
+        a report: `{"failed": 1}`.
         Raises InvalidEvent, a TransientError that will be retried, or QueueUnavailable.
         """
         self.telemetry.begin(context.aws_request_id)
         try:
             if isinstance(event, Mapping) and "letter" in event:
                 return self._replay(event, context)
+            if isinstance(event, Mapping) and "report" in event:
+                return self._report_crash(event["report"], context)
             return self._deliver(parse(event), context)
         finally:
             self.telemetry.flush()
@@ -90,12 +101,15 @@ class Function:
         outcomes = self._process(delivery, context)
         request_id = context.aws_request_id
         match delivery.source:
-            case Source.ASYNC | Source.REPLAY:
+            case Source.ASYNC:
                 return self._report_event(delivery, outcomes, request_id)
+            case Source.REPLAY:
+                return self._report_event(delivery, outcomes, request_id, self._marks(context))
             case Source.QUEUE:
                 return self._report_batch(delivery, outcomes, request_id)
             case Source.DIRECT:
-                return self._report_direct(delivery, outcomes, request_id)
+                marks = self._marks(context) if delivery.report_once else None
+                return self._report_direct(delivery, outcomes, request_id, marks)
 
     def _replay(self, request: Mapping[str, Any], context: Context) -> dict[str, Any]:
         try:
@@ -115,10 +129,29 @@ class Function:
             return {"left": "another error"}
         return {name: len(each) for name, each in self._deliver(delivery, context).items()}
 
-    def _process(self, delivery: Delivery, context: Context) -> Outcomes:
-        def remaining() -> float:
-            return context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    def _report_crash(self, report: object, context: Context) -> dict[str, Any]:
+        """Send the message of an image that ended the process of another invocation."""
+        upload, error, request_id = parse_report(report)
+        message = DeadLetter(
+            bucket=upload.bucket,
+            key=upload.key,
+            etag=upload.etag,
+            error={**error, "message": error["message"][:MAX_MESSAGE], "permanent": False},
+            attempts=1,
+            request_id=request_id or context.aws_request_id,
+            failed_at=datetime.now(UTC).isoformat(),
+            remake=upload.remake,
+        )
+        self._send(message, self._marks(context), once=True)
+        return {"failed": 1}
 
+    def _marks(self, context: Context) -> "FailureMarks":
+        from thumbnailer.failure_marks import FailureMarks  # noqa: PLC0415 - no upload needs it
+
+        return FailureMarks(S3Bucket(self.settings.output_bucket, _remaining(context)))
+
+    def _process(self, delivery: Delivery, context: Context) -> Outcomes:
+        remaining = _remaining(context)
         reconciler = Reconciler(
             self.settings,
             self.telemetry,
@@ -146,7 +179,11 @@ class Function:
         return upload, error
 
     def _report_event(
-        self, delivery: Delivery, outcomes: Outcomes, request_id: str
+        self,
+        delivery: Delivery,
+        outcomes: Outcomes,
+        request_id: str,
+        marks: "FailureMarks | None" = None,
     ) -> dict[str, Any]:
         transient = [outcome for _, outcome in outcomes if isinstance(outcome, TransientError)]
         if transient:
@@ -156,7 +193,11 @@ class Function:
             ) from first
         for _, fault in delivery.faults:
             raise fault  # so that the event, with its unreadable part, ends on the queue
-        self._send_dead_letters(outcomes, request_id)
+        self._send_dead_letters(outcomes, request_id, marks)
+        if marks:
+            for upload, outcome in outcomes:
+                if not isinstance(outcome, PipelineError):
+                    marks.clear(upload.bucket, upload.key)
         return _result(outcomes)
 
     def _report_batch(
@@ -179,19 +220,41 @@ class Function:
         return {"batchItemFailures": [{"itemIdentifier": each} for each in sorted(retry)]}
 
     def _report_direct(
-        self, delivery: Delivery, outcomes: Outcomes, request_id: str
+        self,
+        delivery: Delivery,
+        outcomes: Outcomes,
+        request_id: str,
+        marks: "FailureMarks | None",
     ) -> dict[str, Any]:
-        self._send_dead_letters(
-            (pair for pair in outcomes if not isinstance(pair[1], OutOfTime)), request_id
-        )
+        begun = (pair for pair in outcomes if not isinstance(pair[1], OutOfTime))
+        self._send_dead_letters(begun, request_id, marks, once=True)
         return _summary(outcomes) if delivery.summary else _result(outcomes)
 
     def _send_dead_letters(
-        self, outcomes: Iterable[tuple[Upload, Outcome]], request_id: str
+        self,
+        outcomes: Iterable[tuple[Upload, Outcome]],
+        request_id: str,
+        marks: "FailureMarks | None" = None,
+        *,
+        once: bool = False,
     ) -> None:
         for upload, outcome in outcomes:
             if isinstance(outcome, PipelineError):
-                self.queue.send(DeadLetter.of(upload, outcome, request_id))
+                self._send(DeadLetter.of(upload, outcome, request_id), marks, once=once)
+
+    def _send(self, message: DeadLetter, marks: "FailureMarks | None", *, once: bool) -> None:
+        """Send a message and mark its failure. With `once`, a failure that is marked gets none."""
+        has_message = marks is not None and marks.has_message(message)
+        if once and has_message:
+            return
+        self.queue.send(message)
+        if marks is not None:
+            marks.set(message)
+
+
+def _remaining(context: Context) -> Callable[[], float]:
+    """Return a function for the seconds that are left for work, without those for messages."""
+    return lambda: context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
 
 
 def _result(outcomes: Outcomes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MANIFEST_TEMPLATES: Final = ("{dir}{stem}.json", "{dir}{stem}.{ext}.json")
 CACHE_CONTROL: Final = "public, max-age=86400"
 RESERVED_PREFIX: Final = "_image-pipeline/"
 """Keys of the output bucket that begin like this are the stack's own: a backfill's results
-(iac/template.yaml). No thumbnail and no manifest gets such a key."""
+(iac/template.yaml) and marks (failure_marks.py). No thumbnail and no manifest gets such a key."""
 
 FIXED_FIELDS: Final = frozenset({"dir", "stem", "ext"})
 """Fields of a key template whose values follow from the source's key, whatever the settings."""

@@ -19,14 +19,42 @@ from image_pipeline.stack.executions import Execution
 
 pytestmark = pytest.mark.local_stack
 
+EXCEEDED = "States.ExceedToleratedFailureThreshold"
+
 FUNCTION = """
-import os, time
+import json, os, boto3
+
+class QueueUnavailable(Exception):
+    pass
+
+class InvalidPackage(Exception):
+    pass
+
+def report(failed):
+    sqs = boto3.client("sqs")
+    try:
+        url = sqs.get_queue_url(QueueName=failed["bucket"])["QueueUrl"]
+    except sqs.exceptions.QueueDoesNotExist as error:
+        raise QueueUnavailable(f"No message for {failed['key']}") from error
+    if not failed["remake"]:
+        del failed["remake"]
+    failed["error"]["permanent"] = False
+    more = {"version": 1, "attempts": 1, "etag": failed["etag"].strip('"')}
+    sqs.send_message(QueueUrl=url, MessageBody=json.dumps({**failed, **more}))
+    return {"failed": 1}
 
 def lambda_handler(event, context):
+    if "broken" in str(event):
+        raise InvalidPackage("not built")
+    if "report" in event:
+        if "endless" in str(event):
+            os._exit(1)
+        return report(event["report"])
+    assert event["report_once"]
     assert event["remake"] is not event["only_missing"]
     done, left = 0, []
     for upload in event["uploads"]:
-        if "crash" in upload["key"]:
+        if "crash" in upload["key"] or "endless" in upload["key"]:
             os._exit(1)
         if "never" in upload["key"] or done >= 2:
             left.append(upload)
@@ -36,7 +64,8 @@ def lambda_handler(event, context):
     return {"processed": done, "current": 0, "skipped": skipped, "failed": 0, "not_done": left}
 """
 """Makes two images per call, and never one whose key contains "never". What it makes in a remake
-counts as skipped, too."""
+counts as skipped, too. It sends messages to a queue with the name of the bucket, and none about
+"endless"; "broken" is a function that does not start."""
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +79,22 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 
 def backfill(
-    aws: Aws, name: str, keys: list[str], queue: str = "", **given: Any
+    aws: Aws, name: str, keys: list[str], *, function: str = "function", **given: Any
 ) -> tuple[Execution, Any]:
     """Run a backfill over a new bucket; how it ended, and its results by file name.
 
-    A key may begin with the storage class of its object and a dash.
+    A key may begin with the storage class of its object and a dash. Messages go to a queue of this
+    name, unless the name begins with "lost".
     """
+    if not name.startswith("lost"):
+        aws.sqs.create_queue(QueueName=name)
     aws.s3.create_bucket(Bucket=name)
     for key in keys:
         kind: Any = key.partition("-")[0] if "-" in key else "STANDARD"
         aws.s3.put_object(Bucket=name, Key=f"uploads/{key}", Body=b"x", StorageClass=kind)
     filled = {
         "Partition": "aws",
-        "FunctionArn": "function",
-        "QueueUrl": queue or aws.sqs.create_queue(QueueName=name)["QueueUrl"],
+        "FunctionArn": function,
         "InputBucket": name,
         "InputPrefix": "uploads/",
         "OutputBucket": "out",
@@ -141,15 +172,50 @@ def test_a_remake_asks_the_function_for_it_and_its_messages_too(aws: Aws) -> Non
         assert json.loads(failure.body).get("remake") == given.get("remake")
 
 
+def failed_batches(results: dict[str, Any]) -> set[str]:
+    """The errors of the batches that failed."""
+    return {each["Error"] for each in results["FAILED_0.json"]}
+
+
 def test_a_message_that_cannot_be_sent_fails_the_backfill(aws: Aws) -> None:
-    """The other images are still tried, and the results name the one that is lost."""
-    missing = "http://127.0.0.1/000000000000/no-such-queue"
-    execution, results = backfill(aws, "lost", ["a.jpg", "crash.jpg", "z.jpg"], queue=missing)
-    assert (execution.status, execution.error) == ("FAILED", "BackfillFailed")
-    assert "ExceedToleratedFailureThreshold" in execution.cause
+    """The results name the image, which a redrive or another backfill tries again."""
+    execution, results = backfill(aws, "lost", ["a.jpg", "crash.jpg", "z.jpg"])
+    assert (execution.status, execution.error) == ("FAILED", EXCEEDED)
     (failed,) = results["FAILED_0.json"]
     assert failed["Error"] == "QueueUnavailable"
     assert "uploads/crash.jpg" in failed["Cause"]
+
+
+def test_a_missing_function_fails_the_backfill_soon(aws: Aws) -> None:
+    """After the first of 16 batches, and without a message."""
+    keys = [f"{number}.jpg" for number in range(400)]
+    execution, results = backfill(aws, "missing", keys, function="no-such", concurrency=1)
+    assert (execution.status, execution.error) == ("FAILED", EXCEEDED)
+    assert failed_batches(results) == {"Lambda.ResourceNotFoundException"}
+    assert len(results["FAILED_0.json"]) == 1  # 5 % of 400 are less than ten batches
+    assert messages(aws, "missing") == 0
+
+
+def test_a_function_that_does_not_start_fails_the_backfill(aws: Aws) -> None:
+    """Without a message, whatever the batch contains."""
+    execution, results = backfill(aws, "broken", ["a.jpg", "b.jpg"])
+    assert execution.error == EXCEEDED
+    assert failed_batches(results) == {"InvalidPackage"}
+    assert messages(aws, "broken") == 0
+
+
+def test_a_function_that_ends_in_every_invocation_fails_the_backfill(aws: Aws) -> None:
+    """Without a message: it would have to send the message itself."""
+    execution, results = backfill(aws, "endless", ["endless.jpg"])
+    assert execution.error == EXCEEDED
+    assert failed_batches(results) == {"Runtime.ExitError"}
+    assert messages(aws, "endless") == 0
+
+
+def messages(aws: Aws, name: str) -> int:
+    """The number of messages on a queue."""
+    queue = aws.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    return len(dead_letters.read(aws.sqs, queue))
 
 
 def test_an_empty_bucket_is_no_failure(aws: Aws) -> None:
@@ -166,5 +232,5 @@ def test_a_missing_bucket_is_named(aws: Aws) -> None:
     aws.s3.delete_bucket(Bucket="gone")
     machine = execution.arn.replace(":execution:", ":stateMachine:").rpartition(":")[0]
     again = run(aws, machine)
-    assert (again.status, again.error) == ("FAILED", "BackfillFailed")
+    assert again.status == "FAILED"
     assert "gone" in again.cause

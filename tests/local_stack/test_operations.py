@@ -23,7 +23,7 @@ from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_port
 from image_pipeline.stack import dead_letters, executions
 from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.deployed import ALIAS, Stack
 
 pytestmark = pytest.mark.local_stack
 
@@ -396,6 +396,13 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     assert (done["made"], done["failed"], done["skipped"]) == (5, 1, 1)
     (failure,) = until(lambda: failures(stack))
     assert (failure.key, failure.error_type) == ("uploads/b/bad.jpg", "UnsupportedImage")
+    again = home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
+    assert (again["made"], again["failed"]) == (0, 1)
+    assert messages_on_the_queue(stack) == 1  # a second backfill adds no second message
+    assert home.json("replay", code=1)["failed_again"] == 1
+    home.json("backfill", "--prefix", "uploads/b/", "--yes", code=1)
+    (failure,) = until(lambda: failures(stack))
+    assert failure.attempts == 2
     assert home.json("backfill", "--max", "3", "--dry-run")["beyond"] is True
     wrong = home.run("backfill", "--prefix", "elsewhere/")
     assert wrong.returncode == 1
@@ -403,6 +410,30 @@ def test_a_backfill_is_capped_and_keeps_to_its_prefix(stack: Stack, home: Home) 
     asked = home.run("backfill")
     assert asked.returncode == 1
     assert "--yes" in asked.stderr
+
+
+def test_a_backfill_of_a_missing_function_says_what_to_do(stack: Stack, home: Home) -> None:
+    """It ends without a message for each image; the next one makes them."""
+    with silent(stack):
+        put(stack, {f"{n}": PHOTO for n in range(3)})
+    functions, alias = stack.aws.functions, {"FunctionName": stack.function_name, "Name": ALIAS}
+    version = functions.get_alias(**alias)["FunctionVersion"]
+    where = {"FunctionName": stack.function_name, "Qualifier": ALIAS}
+    retries = functions.get_function_event_invoke_config(**where)
+    functions.delete_alias(**alias)
+    try:
+        failed = home.run("backfill", "--yes")
+    finally:
+        functions.create_alias(**alias, FunctionVersion=version)
+        kept = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
+        functions.put_function_event_invoke_config(
+            **where, **{name: retries[name] for name in kept}
+        )
+    assert failed.returncode == 1
+    assert "Lambda.ResourceNotFoundException" in failed.stderr
+    assert "Deploy the stack again" in failed.stderr
+    assert messages_on_the_queue(stack) == 0
+    assert home.json("backfill", "--yes")["made"] == 3
 
 
 def written_at(stack: Stack) -> dict[str, tuple[str, datetime]]:

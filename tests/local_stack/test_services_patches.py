@@ -305,6 +305,52 @@ def test_a_distributed_map_batches_its_items_and_writes_results(start: Callable[
     )
 
 
+def failing_map(aws: Aws, name: str, **tolerated: int) -> dict[str, int]:
+    """Run a Distributed Map over ten objects in batches of two, which all fail; its counts."""
+    aws.s3.create_bucket(Bucket=name)
+    for number in range(10):
+        aws.s3.put_object(Bucket=name, Key=f"in/{number}", Body=b"x")
+    many = {
+        "Type": "Map",
+        "ItemReader": {
+            "Resource": "arn:aws:states:::s3:listObjectsV2",
+            "Arguments": {"Bucket": name, "Prefix": "in/"},
+        },
+        "ItemBatcher": {"MaxItemsPerBatch": 2, "MaxInputBytesPerBatch": 1000},
+        "MaxConcurrency": 1,
+        "ItemProcessor": {
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "No",
+            "States": {"No": {"Type": "Fail", "Error": "No", "Cause": "is refused"}},
+        },
+        "End": True,
+        **tolerated,
+    }
+    execution = run(aws, create(aws, name, {"Many": many}))
+    assert execution.error == "States.ExceedToleratedFailureThreshold"
+    (map_run,) = executions.map_runs(aws.states, execution.arn)
+    counts: dict[str, int] = map_run["itemCounts"]
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("tolerated", "failed"),
+    [
+        ({"ToleratedFailureCount": 3}, 4),
+        ({"ToleratedFailurePercentage": 50}, 6),
+        ({"ToleratedFailureCount": 3, "ToleratedFailurePercentage": 50}, 4),
+        ({"ToleratedFailureCount": 9, "ToleratedFailurePercentage": 10}, 2),
+        ({}, 2),
+    ],
+)
+def test_a_distributed_map_ends_when_too_many_items_failed(
+    start: Callable[..., Aws], tolerated: dict[str, int], failed: int
+) -> None:
+    """By number or percentage, whichever is exceeded first. Items are counted, not batches."""
+    name = f"failing-{'-'.join(map(str, tolerated.values()))}-x"
+    assert failing_map(start(), name, **tolerated)["failed"] == failed
+
+
 def test_unpatched_a_distributed_map_evaluates_no_jsonata(start: Callable[..., Aws]) -> None:
     """Plain ministack takes the expressions literally."""
     aws = start("run_distributed_maps_in_jsonata", "count_the_items_of_batches")

@@ -106,6 +106,12 @@ def former_keys(stack: Stack) -> list[str]:
     return list(statements["UseFormerKeys"]["Resource"]) if "UseFormerKeys" in statements else []
 
 
+def sends_events(stack: Stack) -> bool:
+    """Whether the output bucket sends its events to EventBridge."""
+    found = stack.aws.s3.get_bucket_notification_configuration(Bucket=output("OutputBucket")(stack))
+    return "EventBridgeConfiguration" in found
+
+
 def boundary(stack: Stack) -> str | None:
     """The permissions boundary of the function's role."""
     role = live(stack)["Role"].rpartition("/")[2]
@@ -180,6 +186,7 @@ OTHERS: Final[dict[str, Change]] = {
     "MaximumEventAge": Change(
         {"MaximumEventAge": "3600"}, invoke_config("MaximumEventAgeInSeconds"), 3600
     ),
+    "OutputEvents": Change({"OutputEvents": "true"}, sends_events, expected=True),
     "PermissionsBoundaryArn": Change({"PermissionsBoundaryArn": BOUNDARY}, boundary, BOUNDARY),
     "AlarmEmail": Change({"AlarmEmail": "a@b.example"}, subscribers, ["a@b.example"]),
     "BackfillMaximum": Change({"BackfillMaximum": "7"}, output("BackfillMaximum"), "7"),

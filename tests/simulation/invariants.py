@@ -1,5 +1,6 @@
 """What must hold: for every invocation, and for every object and message at the end of a run."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from copy import replace
@@ -28,6 +29,8 @@ class Start:
 
     changes: int
     """Changes in S3 so far."""
+    taken: int
+    """Messages that replays have taken off the queue so far."""
     expected_requests: list[tuple[str, str]] | None
     """(method, key) of the requests of an undisturbed invocation, where they are predictable."""
 
@@ -40,6 +43,7 @@ class Invariants:
         self._configurations = [each.settings for each in world.functions]
         self._deletes = self._configurations[0].delete_with_original
         self._provenance = world.code.module("thumbnailer.provenance").Provenance
+        self._marks = world.code.module("thumbnailer.failure_marks").PREFIX
         self._bodies: dict[str, bytes] = {}
         """Etag → the body of everything ever uploaded."""
         self._history: dict[str, list[tuple[datetime, str]]] = {}
@@ -115,12 +119,14 @@ class Invariants:
         elif invocation.delivery.kind != "backfill":
             self._fail(f"a dead-letter message about {named}, which would have been retried")
 
-    def overwriting(self, invocation: "Invocation") -> None:
-        """Immediately before an overwrite, the source must have been checked by a HEAD.
+    def overwriting(self, invocation: "Invocation", request: Request) -> None:
+        """Immediately before an overwrite of an output, a HEAD must have checked the source.
 
         Otherwise a stalled writer could show an old thumbnail for a moment, and a caching proxy
         could keep it for a day.
         """
+        if request.key.startswith(self._marks):
+            return
         read, checked = self._source_etags(invocation)
         last, _ = invocation.responses[-1]
         if checked != read or (last.bucket, last.method) != (INPUT, "HEAD"):
@@ -140,7 +146,8 @@ class Invariants:
 
     def begin(self, invocation: "Invocation") -> Start:
         """The state at the start of an invocation, to be compared with its end."""
-        return Start(self._world.s3.changes, self._expected_requests(invocation))
+        world = self._world
+        return Start(world.s3.changes, world.taken, self._expected_requests(invocation))
 
     def _expected_requests(self, invocation: "Invocation") -> list[tuple[str, str]] | None:
         """A GET, a PUT for each width, and a HEAD for each thumbnail that exists and may stay.
@@ -218,10 +225,28 @@ class Invariants:
             self._fail(f"{invocation.name} gave up too early: {error!r}")
         if error is not None and world.quiet:
             self._fail(f"{invocation.name} failed without any fault: {error!r}")
+        if error is None and not messages and invocation.delivery.event.get("report_once"):
+            self._check_silence(invocation)
+
+    def _check_silence(self, invocation: "Invocation") -> None:
+        """A failure without a message has one on the queue, with the same error."""
+        world = self._world
+        if world.taken != invocation.start.taken:  # perhaps by a replay meanwhile
+            return
+        bodies = [json.loads(each.body) for each in world.queue if each.dead_letter]
+        reported = {(body["key"], body["error"]["type"]) for body in bodies}
+        for each in invocation.task.result["failed"]:
+            if (each["key"], each["error"]["type"]) not in reported:
+                self._fail(f"{invocation.name} does not report {each}, and no message does")
 
     def _error(self, name: str) -> type[Exception]:
         kind: type[Exception] = getattr(self._world.code.module("thumbnailer.errors"), name)
         return kind
+
+    def backfilled_again(self, messages: int) -> None:
+        """A second backfill adds no message: each failure has one."""
+        if messages:
+            self._fail(f"a second backfill added {messages} messages")
 
     # --- at the end ------------------------------------------------------------------------------
     def at_rest(self, *, replayed: bool, backfilled: bool = False) -> None:
@@ -249,7 +274,7 @@ class Invariants:
             if key not in excused and not source.body.startswith(CORRUPT):
                 self._check_source(key, source, backfilled=backfilled)
         for output_key, existing in outputs.items():
-            if output_key not in self.foreign:
+            if output_key not in self.foreign and not output_key.startswith(self._marks):
                 self._check_output(output_key, existing, excused, backfilled=backfilled)
         for output_key, existing in self.foreign.items():
             if outputs.get(output_key) != existing:

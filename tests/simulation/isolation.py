@@ -6,6 +6,7 @@ has imported are not affected.
 
 import builtins
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +29,19 @@ CORRUPT: Final = b"corrupt"
 """Bytes that begin like this cannot be decoded."""
 
 
+BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""The time at which every simulation begins."""
+
+
+class StoppedClock(datetime):
+    """A stand-in for datetime, so that messages and marks are the same in each run of a seed."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        """Return the time at which the simulation began."""
+        return BEGIN.astimezone(tz)
+
+
 class Code:
     """The function's code, for one seed after another.
 
@@ -46,6 +60,7 @@ class Code:
         obstore = Obstore(self)
         self._stand_ins: dict[str, Any] = {
             "os": SimpleNamespace(environ=dict(ENVIRONMENT)),
+            "datetime": SimpleNamespace(UTC=UTC, timedelta=timedelta, datetime=StoppedClock),
             "time": SimpleNamespace(monotonic=self.now, perf_counter=self.now),
             "obstore": obstore,
             "obstore.store": obstore,

@@ -36,6 +36,31 @@ class Mutation:
 
 
 MUTATIONS: Final = (
+    # --- failure_marks.py and handler.py: a failure is reported once
+    Mutation(
+        "a backfill reports a failure each time",
+        "thumbnailer.handler",
+        "        if once and has_message:\n            return\n",
+        "",
+    ),
+    Mutation(
+        "a replay sends no message about a failure that is marked",
+        "thumbnailer.handler",
+        "if once and has_message:",
+        "if has_message:",
+    ),
+    Mutation(
+        "a mark counts for ever",
+        "thumbnailer.failure_marks",
+        "return datetime.now(UTC) - marked_at < VALID",
+        "return True",
+    ),
+    Mutation(
+        "a mark counts for any error",
+        "thumbnailer.failure_marks",
+        "if found is None or found.metadata.get(FAILURE) != _digest(message.etag, message.error):",
+        "if found is None or FAILURE not in found.metadata:",
+    ),
     # --- reconcile.py: the write protocol
     Mutation(
         "no final check of the source",
@@ -522,8 +547,8 @@ MUTATIONS: Final = (
     Mutation(
         "no dead-letter messages are sent",
         "thumbnailer.handler",
-        "self.queue.send(DeadLetter.of(upload, outcome, request_id))",
-        "pass",
+        "        self.queue.send(message)",
+        "        pass",
     ),
     Mutation(
         "a dead-letter message names the event's etag instead of the etag that failed",

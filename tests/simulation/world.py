@@ -9,14 +9,14 @@ import json
 from collections.abc import Callable, Iterable
 from copy import replace
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any, Final
 from urllib.parse import quote_plus
 
 from simulation.faults import CONFLICT, NO_BUCKET, SERVER_ERROR
 from simulation.invariants import Invariants, Start
-from simulation.isolation import CORRUPT, ENVIRONMENT, INPUT, OUTPUT, Code
+from simulation.isolation import BEGIN, CORRUPT, ENVIRONMENT, INPUT, OUTPUT, Code
 from simulation.s3 import S3, etag_of
 from simulation.scenario import Scenario
 from simulation.scheduler import Task
@@ -44,7 +44,6 @@ MAX_STEPS: Final = 20_000
 MAX_OVERWRITES: Final = 60
 """Overwrites of sources that were just read: an assumption, more than one event's attempts read."""
 
-BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 CONTENTS: Final = (b"P", b"Q")
 
 
@@ -144,6 +143,8 @@ class World:
         self.actions = self.scenario.actions
         self.overwrites = 0
         self.replays = 0
+        self.taken = 0
+        """Messages that replays have taken off the queue."""
         self.quiet = False
         """Whether faults have ended."""
         self.invocations = 0
@@ -167,11 +168,35 @@ class World:
         self.invariants.at_rest(replayed=True)
         if self.scenario.backfills or self.scenario.changing or self.invariants.foreign:
             self._lose_thumbnails()
-            for key in self._shuffled(self.s3.buckets[INPUT]):
-                event = {"uploads": [{"bucket": INPUT, "key": key}], "only_missing": True}
-                self._complete(Delivery("backfill", event, (key,)))
+            self._backfill()
             self.invariants.at_rest(replayed=True, backfilled=True)
+            before = len(self.queue)
+            self._backfill()
+            self.invariants.at_rest(replayed=True, backfilled=True)
+            self.invariants.backfilled_again(len(self.queue) - before)
+            self._report_again()
         return self.invariants.broken
+
+    def _backfill(self) -> None:
+        """Backfill every source, and report each failure once."""
+        for key in self._shuffled(self.s3.buckets[INPUT]):
+            upload = {"bucket": INPUT, "key": key}
+            event = {"uploads": [upload], "only_missing": True, "report_once": True}
+            self._complete(Delivery("backfill", event, (key,)))
+
+    def _report_again(self) -> None:
+        """Replay every message, or let it expire; then a backfill reports all failures again."""
+        expire = self._chance(0.5)
+        self.note("world", "messages expire" if expire else "messages are replayed", "")
+        for message in list(self.queue):
+            if expire:
+                self.queue.remove(message)
+            else:
+                self._complete(self._replay(message))
+        if expire:
+            self._expire_marks()
+        self._backfill()
+        self.invariants.at_rest(replayed=True, backfilled=True)
 
     def _complete(self, delivery: Delivery) -> None:
         """Run one invocation from its start to its end."""
@@ -179,6 +204,14 @@ class World:
         invocation = self.running[-1]
         while not invocation.task.ended:
             self._resume(invocation)
+
+    def _expire_marks(self) -> None:
+        """Let two weeks pass for the marks of failures."""
+        marks = self.code.module("thumbnailer.failure_marks")
+        outputs = self.s3.buckets[OUTPUT]
+        for key in [key for key in outputs if key.startswith(marks.PREFIX)]:
+            old = {**outputs[key].metadata, marks.MARKED_AT: (BEGIN - marks.VALID).isoformat()}
+            outputs[key] = replace(outputs[key], metadata=old)
 
     def _lose_thumbnails(self) -> None:
         """Delete some thumbnails and make others outdated, as an operator's mistake would."""
@@ -231,6 +264,7 @@ class World:
                 upload["etag"] = source.etag
             only_missing = self._chance(0.8)
             event = {"uploads": [upload], "only_missing": only_missing, "remake": not only_missing}
+            event["report_once"] = "etag" in upload
             self.waiting.append(Delivery("backfill", event, (key,)))
         elif self._chance(self.scenario.restores):
             self.note("user", "removes the latest version", key)
@@ -365,6 +399,7 @@ class World:
                 self.queue.append(_on_failure(delivery, error))
             case "replay" if error is None and delivery.message in self.queue:
                 self.queue.remove(delivery.message)
+                self.taken += 1
             case "backfill" if error is not None or result["not_done"]:
                 if delivery.attempt < ATTEMPTS:
                     self.waiting.append(retry)
@@ -391,7 +426,7 @@ class World:
     def _respond(self, invocation: Invocation, request: Request) -> Response:
         """The service's response, or a fault before or after the request takes effect."""
         if request.method == "PUT" and request.if_match and request.attempt == 1:
-            self.invariants.overwriting(invocation)
+            self.invariants.overwriting(invocation, request)
         fault = self._draw_fault(request)
         if fault is None:
             return self._noted(request, self._handle(invocation, request))

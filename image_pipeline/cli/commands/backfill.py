@@ -60,7 +60,8 @@ def backfill(  # noqa: PLR0913 - options of a command
     objects (S3 Glacier Flexible Retrieval and Deep Archive) are counted and left out.
 
     The stack's parameter BackfillMaximum limits the number of objects. The exit code is 1 if an
-    image failed. `image-pipeline dead-letters` shows why.
+    image failed. `image-pipeline dead-letters` shows why. If the function itself fails, the
+    backfill ends early, without a message for each image, and says what to do.
 
     **Examples**
 
@@ -128,7 +129,7 @@ def count(stack: Stack, prefix: str, maximum: int, *, remake: bool) -> Survey:
 def follow(stack: Stack, execution: Execution) -> Execution:
     """Follow a backfill to its end, behind a progress bar.
 
-    Raises CommandError if it fails, typer.Exit after Ctrl-C.
+    Raises CommandError if it fails, which says what to do; typer.Exit after Ctrl-C.
     """
     states = stack.aws.states
     try:
@@ -139,6 +140,8 @@ def follow(stack: Stack, execution: Execution) -> Execution:
                     counts = run["itemCounts"]
                     ended = counts["succeeded"] + counts["failed"] + counts["aborted"]
                     bar.update(task, completed=ended, total=counts["total"] or None)
+    except executions.ExecutionFailed as failed:
+        raise backfills.explain(stack, failed.execution) or failed from failed
     except KeyboardInterrupt:
         stop = partial(executions.stop, states, execution.arn)
         leave_or_stop("backfill", execution.name, stop)

@@ -1,7 +1,8 @@
 """`image-pipeline cost`."""
 
+import math
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -10,6 +11,9 @@ from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Region, StackName
 from image_pipeline.cli.output import out, print_json
 from image_pipeline.stack import costs
+
+OPERATIONS: Final = ("replay", "backfill_current", "backfill_missing")
+"""Names of what is done by hand, in the JSON."""
 
 
 def cost(  # noqa: PLR0913 - options of a command
@@ -26,8 +30,9 @@ def cost(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Estimate the cost of processing images with a stack's memory, architecture and sizes.
 
-    Free tiers, storage and transfer are not included. The output names the date and the region of
-    the prices. The default duration is that of a photo of about 1 MB.
+    The settings that matter are read from the stack: also EventBridge, X-Ray, the KMS key and
+    provisioned concurrency. Free tiers, storage and transfer are not included. The output names
+    the date and the region of the prices. The default duration is that of a photo of about 1 MB.
 
     **Examples**
 
@@ -38,21 +43,38 @@ def cost(  # noqa: PLR0913 - options of a command
     target = targets.find_stack(local=local, name=stack, region=region)
     rates = costs.Rates.of(target, duration)
     each, monthly = costs.of_images(rates, images), costs.of_cloudwatch(images)
+    kept = costs.of_stack(rates)
+    failed = math.ceil(images * costs.FAILED_SHARE)
+    operations = {
+        f"Replay of {failed:,} messages": costs.of_replay(rates, failed),
+        f"Backfill of {images:,} images that are up to date": costs.of_backfill(rates, images, 0),
+        f"Backfill of {images:,} images that are missing": costs.of_backfill(rates, images, images),
+    }
     prices = {name: costs.PRICES[name] for name in ("as_of", "region", "currency")}
     if as_json:
         print_json(
             {"stack": target.name, "images": images, **asdict(rates), "prices": prices}
             | {"images_cost": each, "total": sum(each.values()), "cloudwatch_month": monthly}
+            | {
+                "stack_month": kept,
+                "operations": dict(zip(OPERATIONS, operations.values(), strict=True)),
+            }
         )
         return
     table = Table("", "dollars", title=f"{images:,} images with {target.name}")
     table.columns[1].justify = "right"
-    for title, rows in (("images", each), ("CloudWatch, a month", monthly)):
-        for name, dollars in rows.items():
+    sections = {"images": each, "CloudWatch, a month": monthly, "the stack, a month": kept}
+    for title, rows in sections.items():
+        used = {name: dollars for name, dollars in rows.items() if dollars}
+        if not used:
+            continue
+        for name, dollars in used.items():
             table.add_row(name, f"{dollars:.4f}")
         table.add_section()
         table.add_row(f"[bold]{title}[/]", f"[bold]{sum(rows.values()):.4f}[/]")
         table.add_section()
+    for name, dollars in operations.items():
+        table.add_row(name, f"{dollars:.4f}")
     out.print(table)
     out.print(
         f"{rates.memory_mb} MB on {rates.architecture}, {rates.duration_ms:.0f} ms and "

@@ -71,6 +71,32 @@ _items: dict[str, int] = {}
 """ARN of an execution → number of items of its Distributed Map."""
 
 
+_tolerated: dict[str, tuple[float, float]] = {}
+"""ARN of an execution → items of its Distributed Map that may fail, and percentage of them."""
+
+
+def _failed_too_often(run: dict[str, Any]) -> bool:
+    """Whether more items of a Map Run failed than are tolerated, in number or percentage."""
+    count, percentage = _tolerated[run["executionArn"]]
+    inputs = [json.loads(each["input"]) for each in _children(run) if each["status"] == "FAILED"]
+    failed = sum(len(each["Items"]) for each in inputs)
+    return failed > count or failed * 100 > percentage * _items[run["executionArn"]]
+
+
+def _end_when_too_many_failed() -> None:
+    """Start no further child of a Map Run of which too many items have failed."""
+    run_states = stepfunctions._run_sub_machine
+
+    def run_sub_machine(states: Any, first: Any, data: Any, execution: Any, context: Any) -> Any:
+        run = stepfunctions._map_runs.get(execution.get("mapRunArn"))
+        if run and run["executionArn"] in _tolerated and _failed_too_often(run):
+            execution["status"] = "ABORTED"
+            raise SystemExit  # ends this child; no Retry or Catch sees it
+        return run_states(states, first, data, execution, context)
+
+    stepfunctions._run_sub_machine = run_sub_machine
+
+
 def _batched(items: list[Any], limits: dict[str, Any]) -> list[dict[str, Any]]:
     """Divide items into batches as ItemBatcher does."""
     batches: list[list[Any]] = []
@@ -128,9 +154,11 @@ def _write_results(run: dict[str, Any], bucket: str, prefix: str) -> dict[str, A
 def run_distributed_maps_in_jsonata() -> None:
     """A Distributed Map in JSONata selects, batches and limits its items, and writes its results.
 
+    It ends when more items have failed than are tolerated, in number or percentage.
     https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html. ministack
-    evaluates no JSONata there, and has neither ItemBatcher nor ResultWriter.
+    evaluates no JSONata there, has neither ItemBatcher nor ResultWriter, and runs every child.
     """
+    _end_when_too_many_failed()
     run_children = stepfunctions._run_distributed_map
 
     def run_map(state: dict[str, Any], data: Any, *given: Any) -> Any:
@@ -148,8 +176,16 @@ def run_distributed_maps_in_jsonata() -> None:
         _items[execution["executionArn"]] = len(items)
         if "ItemBatcher" in state:
             items = _batched(items, evaluated("ItemBatcher"))
-        kept = ("Label", "Next", "End", "ToleratedFailurePercentage")
-        plain = {name: state[name] for name in kept if name in state}
+        everything = (float("inf"), 100.0)
+        limits = ("ToleratedFailureCount", "ToleratedFailurePercentage")
+        count, percentage = (
+            float(state.get(name, most)) for name, most in zip(limits, everything, strict=True)
+        )
+        none = not any(name in state for name in limits)
+        _tolerated[execution["executionArn"]] = (0.0, 0.0) if none else (count, percentage)
+        kept = ("Label", "Next", "End")
+        plain: dict[str, Any] = {name: state[name] for name in kept if name in state}
+        plain["ToleratedFailurePercentage"] = 100  # of batches; see below for items
         plain["MaxConcurrency"] = evaluated("MaxConcurrency")
         try:
             result, following = run_children(plain, data, items, iterator, execution, context)
@@ -161,6 +197,12 @@ def run_distributed_maps_in_jsonata() -> None:
             elif "ResultWriter" in state:
                 where = evaluated("ResultWriter")["Arguments"]
                 result = _write_results(run, where["Bucket"], where["Prefix"])
+        if _failed_too_often(run):
+            run["status"] = "FAILED"
+            raise stepfunctions._ExecutionError(
+                "States.ExceedToleratedFailureThreshold",
+                "The specified tolerated failure threshold was exceeded",
+            )
         output = stepfunctions._apply_jsonata_output(
             state, data, context, result=result, default=result
         )
