@@ -22,6 +22,7 @@ from image_pipeline import cli
 from image_pipeline.cli import version
 from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line, run_app
 from image_pipeline.errors import CommandError
+from image_pipeline.stack.aws import Aws
 
 UNIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios"}
 
@@ -259,3 +260,39 @@ def test_ctrl_c_during_work_leaves_no_traceback() -> None:
                 code = press_ctrl_c(process)
                 printed = process.communicate(timeout=30)
     assert (code, *printed) == (130, "", "")
+
+
+def test_a_profile_counts_more_than_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--profile takes the credentials of the profile; one that is not there is named."""
+    config = tmp_path / "config"
+    config.write_text("[profile photos]\naws_access_key_id = P\naws_secret_access_key = S\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "E")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S")
+
+    def key(profile: str | None) -> str:
+        address = Aws.account("eu-west-3", profile).s3.generate_presigned_url("list_buckets")
+        (found,) = re.findall(r"(?:AWSAccessKeyId=|Credential=)(\w+)", address)
+        return str(found)
+
+    assert (key("photos"), key(None)) == ("P", "E")
+    with pytest.raises(CommandError, match="none"):
+        key("none")
+
+
+@pytest.mark.parametrize("option", ["--region", "--profile"])
+def test_an_account_is_not_taken_for_the_local_stack(option: str) -> None:
+    """`status --region eu-west-1` without --stack is refused, not answered by the local stack."""
+    done = run(COMMAND, "status", option, "eu-west-1")
+    assert done.returncode == 1
+    assert "--stack NAME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_with_a_stack_has_a_profile() -> None:
+    """Whoever names a stack in an account can say with which credentials."""
+    for command in COMMANDS:
+        text = run(COMMAND, command, "--help").stdout
+        assert ("--stack" in text) == ("--profile" in text), command

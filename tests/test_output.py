@@ -181,6 +181,8 @@ def fake_stack() -> Any:
         input_bucket="in",
         settings=Settings("out", "queue"),
         architecture="arm64",
+        outputs={},
+        parameters={},
         aws=SimpleNamespace(s3=counts, sqs=None, location="here", endpoint_url=None),
         live_version=lambda: "1",
     )

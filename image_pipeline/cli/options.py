@@ -13,6 +13,10 @@ StackName = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Use this stack in your AWS account.")
 ]
 Region = Annotated[str | None, typer.Option(help="AWS region, if it is not your default region.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Profile of your AWS configuration, if not the default."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 ErrorType = Annotated[

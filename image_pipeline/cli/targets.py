@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from image_pipeline.local.stack import LocalStack
 
 
-def find_stack(*, local: bool, name: str | None, region: str | None) -> Stack:
-    """Find the stack that the options --local, --stack and --region mean.
+def find_stack(*, local: bool, name: str | None, region: str | None, profile: str | None) -> Stack:
+    """Find the stack that the options --local, --stack, --region and --profile mean.
 
-    Raises CommandError if there is none.
+    Raises CommandError if there is none, or if a region or a profile is given for the local stack.
     """
     _exclude_each_other(local, name)
     if name:
-        return Stack.find(Aws.account(region), name)
+        return Stack.find(Aws.account(region, profile), name)
+    if region or profile:
+        raise CommandError(
+            "--region and --profile are for a stack in your AWS account: name it with --stack NAME."
+        )
     running = _local_stack()
     if not local and running.server() is None:
         raise CommandError(
@@ -30,15 +34,16 @@ def find_stack(*, local: bool, name: str | None, region: str | None) -> Stack:
     return running.stack()
 
 
-def find_aws(*, local: bool, name: str | None, region: str | None) -> Aws:
+def find_aws(*, local: bool, name: str | None, region: str | None, profile: str | None) -> Aws:
     """Find the AWS that the options mean, whether or not a stack is deployed there.
 
-    It is the local AWS with `local`, and also while one is running and neither `name` nor `region`
-    is given; else the account. Raises CommandError if `local` is meant and none is running.
+    It is the local AWS with `local`, and also while one is running and none of `name`, `region`
+    and `profile` is given; else the account. Raises CommandError if `local` is meant and none is
+    running.
     """
     _exclude_each_other(local, name)
-    if not local and (name or region):
-        return Aws.account(region)
+    if not local and (name or region or profile):
+        return Aws.account(region, profile)
     server = _local_stack().server()
     if server:
         return server.aws
@@ -47,14 +52,16 @@ def find_aws(*, local: bool, name: str | None, region: str | None) -> Aws:
     return Aws.account()
 
 
-def find_name(*, local: bool, name: str | None, region: str | None) -> tuple[Aws, str]:
+def find_name(
+    *, local: bool, name: str | None, region: str | None, profile: str | None
+) -> tuple[Aws, str]:
     """Find the AWS and the stack's name that the options mean, whatever state the stack is in.
 
     Raises CommandError if the local AWS is meant and none is running.
     """
     if name:
-        return find_aws(local=local, name=name, region=region), name
-    stack = find_stack(local=local, name=name, region=region)
+        return find_aws(local=local, name=name, region=region, profile=profile), name
+    stack = find_stack(local=local, name=name, region=region, profile=profile)
     return stack.aws, stack.name
 
 

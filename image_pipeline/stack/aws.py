@@ -109,10 +109,13 @@ class Aws:
         )
 
     @classmethod
-    def account(cls, region: str | None = None) -> "Aws":
-        """The account of boto3's usual credentials, in `region` or in the configured one."""
+    def account(cls, region: str | None = None, profile: str | None = None) -> "Aws":
+        """The account of boto3's usual credentials, in `region` or in the configured one.
+
+        With `profile`, its credentials are taken, and not those of the environment.
+        """
         with aws_errors_explained():
-            session = _with_fast_timestamps(botocore.session.get_session())
+            session = _with_fast_timestamps(botocore.session.Session(profile=profile))
             return cls(boto3.Session(region_name=region, botocore_session=session))
 
     @property
@@ -234,7 +237,8 @@ def aws_errors_explained() -> Iterator[None]:
         yield
     except (NoCredentialsError, NoRegionError) as error:
         raise CommandError(
-            f"{error} To use your account run `aws configure`, set AWS_PROFILE or pass --region."
+            f"{error} To use your account run `aws configure`, set AWS_PROFILE, or pass --profile "
+            "or --region."
         ) from error
     except EndpointConnectionError as error:
         raise CommandError(f"{error} Check the network, and that the endpoint is up.") from error

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Region, Yes
+from image_pipeline.cli.options import Json, Profile, Region, Yes
 from image_pipeline.cli.output import confirm, foreign, out, print_json
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, Changes
@@ -37,6 +37,7 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
         ),
     ] = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Prepare an existing bucket for a stack with ExistingInputBucket=true.
@@ -56,7 +57,7 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
 
     `image-pipeline adopt-bucket my-photos --local --dry-run`
     """
-    aws = targets.find_aws(local=local, name=stack, region=region)
+    aws = targets.find_aws(local=local, name=stack, region=region, profile=profile)
     changes = adopt.plan(aws, name, origin or CONSOLE_ORIGINS)
     if not as_json:
         show(changes, name, aws.location)

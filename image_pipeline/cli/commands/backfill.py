@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, out, print_json, progress_bar
 from image_pipeline.cli.signals import leave_or_stop
 from image_pipeline.errors import CommandError
@@ -47,6 +47,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Make the thumbnails that are missing or were made with other settings.
@@ -73,7 +74,7 @@ def backfill(  # noqa: PLR0913 - options of a command
 
     `image-pipeline backfill --stack my-pipeline --yes --json`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     cap = int(target.output("BackfillMaximum"))
     within = prefix if prefix is not None else target.settings.input_prefix
     if not within.startswith(target.settings.input_prefix):

@@ -10,7 +10,7 @@ import typer
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.browser import open_page
-from image_pipeline.cli.options import Local, Region, StackName
+from image_pipeline.cli.options import Local, Profile, Region, StackName
 from image_pipeline.cli.output import err, out
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.console.process import KEY_VARIABLE, ConsoleProcess
@@ -23,7 +23,7 @@ POLL_SECONDS: Final = 1.0
 """Seconds between two checks whether the local stack is still running."""
 
 
-def console(
+def console(  # noqa: PLR0913 - options of a command
     *,
     port: Annotated[
         int | None,
@@ -37,6 +37,7 @@ def console(
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
 ) -> None:
     """Open the web console of a stack: uploads, images, failures, metrics.
 
@@ -53,7 +54,7 @@ def console(
 
     `image-pipeline console --stack my-pipeline --region eu-west-1 --port 8080`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     running = ConsoleProcess(LocalStack().directory)
     if not stack and port is None and (url := running.url):
         out.print(f"The console of the local stack is at [bold]{url}[/]", soft_wrap=True)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import out, print_json
 from image_pipeline.stack import costs
 
@@ -26,6 +26,7 @@ def cost(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Estimate the cost of processing images with a stack's memory, architecture and sizes.
@@ -40,7 +41,7 @@ def cost(  # noqa: PLR0913 - options of a command
 
     `image-pipeline cost --stack my-pipeline --duration 240 --json`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     rates = costs.Rates.of(target, duration)
     each, monthly = costs.of_images(rates, images), costs.of_cloudwatch(images)
     kept = costs.of_stack(rates)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import ErrorType, Json, Local, Region, StackName
+from image_pipeline.cli.options import ErrorType, Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import foreign, json_text, out, print_json, show_failures
 from image_pipeline.stack.dead_letters import count_messages, failures
 
@@ -22,6 +22,7 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Show the uploads that failed, and why. The messages stay on the queue.
@@ -37,7 +38,7 @@ def dead_letters(  # noqa: PLR0913 - options of a command
 
     `image-pipeline dead-letters --export failures.jsonl`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     found = failures(target, maximum, error)
     depth = count_messages(target)
     if export:

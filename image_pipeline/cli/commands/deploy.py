@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from image_pipeline.cli.options import Json, Region, Yes
+from image_pipeline.cli.options import Json, Profile, Region, Yes
 from image_pipeline.cli.output import confirm, err, foreign, out, print_json
 from image_pipeline.errors import CommandError
 from image_pipeline.local.tools import tool_path
@@ -47,6 +47,7 @@ def deploy(  # noqa: PLR0913 - options of a command
     ] = Path(".aws-sam/build/template.yaml"),
     yes: Yes = False,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Deploy what `make build` built, and take back the buckets of an earlier stack.
@@ -75,7 +76,7 @@ def deploy(  # noqa: PLR0913 - options of a command
     environment = {**os.environ, "PATH": tool_path()}
     sam.check_name(stack, given)
     sam.check_version(environment)
-    aws = Aws.account(region)
+    aws = Aws.account(region, profile)
     found = retained.find(aws, stack, given)
     if found:
         taken_back(aws, stack, found, import_buckets=import_buckets, yes=yes, quiet=as_json)
@@ -85,6 +86,7 @@ def deploy(  # noqa: PLR0913 - options of a command
         [
             *("--template-file", str(template)),
             *("--region", aws.cloudformation.meta.region_name),
+            *(("--profile", profile) if profile else ()),
             *("--capabilities", "CAPABILITY_NAMED_IAM"),
             "--resolve-s3",
             "--no-confirm-changeset",

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
 from image_pipeline.cli.output import (
     confirm,
     err,
@@ -57,6 +57,7 @@ def prune(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Delete thumbnails whose original is gone, or that earlier settings made.
@@ -85,7 +86,7 @@ def prune(  # noqa: PLR0913 - options of a command
 
     `image-pipeline prune --stack my-pipeline --adopt --yes --json`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     survey = survey_bucket(target, prefix, adopt=adopt)
     if not as_json or (survey.pending and not (dry_run or yes)):
         show(target, prefix, survey)
@@ -93,7 +94,10 @@ def prune(  # noqa: PLR0913 - options of a command
     if survey.pending and not dry_run:
         if not yes:
             confirm(question(survey))
-        if targets.find_stack(local=local, name=stack, region=region).settings != target.settings:
+        if (
+            targets.find_stack(local=local, name=stack, region=region, profile=profile).settings
+            != target.settings
+        ):
             raise CommandError(
                 "The stack's settings changed meanwhile, and nothing was deleted. Run the command "
                 "again."

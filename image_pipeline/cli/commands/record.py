@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Local, Region, StackName
+from image_pipeline.cli.options import Local, Profile, Region, StackName
 from image_pipeline.cli.output import foreign, out
 from image_pipeline.stack import rollback
 
 
-def record(
+def record(  # noqa: PLR0913 - options of a command
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder for template.yaml and parameters.json.")
     ],
@@ -25,6 +25,7 @@ def record(
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
 ) -> None:
     """Save the deployed template and parameters, so that they can be deployed again.
 
@@ -37,7 +38,7 @@ def record(
 
     `image-pipeline record .aws-sam/before --stack my-pipeline --check`
     """
-    aws, name = targets.find_name(local=local, name=stack, region=region)
+    aws, name = targets.find_name(local=local, name=stack, region=region, profile=profile)
     if check:
         rollback.check(aws, name, directory)
         out.print(f"{foreign(str(directory))} can be deployed to {name} again")

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import ErrorType, Json, Local, Region, StackName
+from image_pipeline.cli.options import ErrorType, Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import err, foreign, out, print_json
 from image_pipeline.cli.signals import leave_or_stop
 from image_pipeline.stack import executions
@@ -31,6 +31,7 @@ def replay(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Process failed uploads again, and delete the messages of those that succeed.
@@ -46,7 +47,7 @@ def replay(  # noqa: PLR0913 - options of a command
 
     `image-pipeline replay --error StorageUnavailable --max 100 --stack my-pipeline`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     running = executions.find_running(target.aws.states, target.output("ReplayStateMachineArn"))
     if running:
         err.print(f"A replay has been running since {running.started_at:%H:%M:%S}: following it.")

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack.verification import Run
 from image_pipeline.stack.verify import SMOKE
 
 
-def smoke(
+def smoke(  # noqa: PLR0913 - options of a command
     *,
     seconds: Annotated[
         float,
@@ -23,6 +23,7 @@ def smoke(
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Check that a stack works, with an image and a broken file.
@@ -37,7 +38,7 @@ def smoke(
 
     `image-pipeline smoke --stack my-pipeline --wait 60 --json`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     with progress() as say:
         results = run_steps(Run(target, seconds, say), SMOKE, quiet=as_json)
     failure = failure_of(results, "smoke test")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import out, print_exports, print_json, show_failures
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
@@ -20,7 +20,7 @@ MAX_COUNTED: Final = 10_000
 """Objects that are counted in a bucket: S3 lists 1,000 a request, and this is a quick overview."""
 
 
-def status(  # noqa: PLR0913 - one for each option
+def status(  # noqa: PLR0913 - options of a command
     *,
     limit: Annotated[int, typer.Option("--failures", min=0, help="Maximum failures to show.")] = 10,
     env: Annotated[
@@ -29,6 +29,7 @@ def status(  # noqa: PLR0913 - one for each option
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Show the buckets, the depth of the dead-letter queue, and the latest failures.
@@ -49,13 +50,13 @@ def status(  # noqa: PLR0913 - one for each option
             raise CommandError("--env is for the local stack: --stack uses your own credentials.")
         show_environment(as_json=as_json)
         return
-    if not (stack or local or LocalStack().server()):
+    if not (stack or local or region or profile or LocalStack().server()):
         if as_json:
             print_json({"running": False})
         else:
             out.print("No local stack is running. Start one: image-pipeline up")
         return
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     console = None if stack else ConsoleProcess(LocalStack().directory).url
     settings = target.settings
     with aws_errors_explained():
@@ -104,7 +105,7 @@ def show_environment(*, as_json: bool) -> None:
 
     Raises CommandError if none is running.
     """
-    variables = targets.find_aws(local=True, name=None, region=None).environment
+    variables = targets.find_aws(local=True, name=None, region=None, profile=None).environment
     if as_json:
         print_json(dict(variables))
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.outcomes import WAIT_SECONDS, show_outcomes, upload_and_wait
 from image_pipeline.cli.output import print_json
 from image_pipeline.stack.uploads import State
@@ -24,6 +24,7 @@ def upload(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Upload images, wait for the results, and show the thumbnails or the errors.
@@ -38,7 +39,7 @@ def upload(  # noqa: PLR0913 - options of a command
 
     `image-pipeline upload photo.jpg --stack my-pipeline --region eu-west-1 --json`
     """
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     outcomes = upload_and_wait(target, paths, directory, seconds)
     if as_json:
         print_json({"stack": target.name, "uploads": [each.to_json() for each in outcomes]})

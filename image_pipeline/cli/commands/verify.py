@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Region, StackName, Yes
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack import costs
@@ -48,6 +48,7 @@ def verify(  # noqa: PLR0913 - options of a command
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Prove that a stack works, step by step: events, retries, replay, backfill, alarms.
@@ -75,7 +76,7 @@ def verify(  # noqa: PLR0913 - options of a command
     `image-pipeline verify --only backfill`
     """
     steps = choose(only or [], skip or [])
-    target = targets.find_stack(local=local, name=stack, region=region)
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     with progress() as say:
         run = Run(target, seconds, say)
         effects = intended_effects(run, steps)
