@@ -12,6 +12,7 @@ from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
 from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import LONG_AGO, Provenance
+from thumbnailer.settings import RESERVED_PREFIX
 
 MAX_MESSAGES = 100_000
 """Messages to read from the queues: more than any run has."""
@@ -52,7 +53,11 @@ def reconcile(
     for message in failures(stack, MAX_MESSAGES):
         messages[message.key].append(message)
     sources = dict(_listed(stack, stack.input_bucket, stack.settings.input_prefix))
-    thumbnails = dict(_listed(stack, stack.settings.output_bucket, ""))
+    thumbnails = {
+        key: etag
+        for key, etag in _listed(stack, stack.settings.output_bucket, "")
+        if not key.startswith(RESERVED_PREFIX)  # marks of failures
+    }
     planned = {each.key: each for each in uploads}
     accounts.faults += [f"{key}: was not uploaded" for key in sources if key not in planned]
     accounts.faults += [

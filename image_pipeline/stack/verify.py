@@ -313,7 +313,10 @@ def _backfill(run: Run) -> str:
     prefix = f"{run.traces.folder}backfill/"
     started = backfill.start(stack, prefix, None, concurrency=2, remake=False)
     run.traces.add(f"results of {started.arn}", lambda: _remove_results(run, started.arn))
-    ended = run.follow("backfill", executions.watch(stack.aws.states, started.arn))
+    try:
+        ended = run.follow("backfill", executions.watch(stack.aws.states, started.arn))
+    except executions.ExecutionFailed as failed:
+        raise backfill.explain(stack, failed.execution) or failed from failed
     result = backfill.result(stack, ended.output)
     if result.unreported:
         raise CommandError(f"A batch failed: {result.unreported[0]}")

@@ -112,13 +112,6 @@ def sends_events(stack: Stack) -> bool:
     return "EventBridgeConfiguration" in found
 
 
-def boundary(stack: Stack) -> str | None:
-    """The permissions boundary of the function's role."""
-    role = live(stack)["Role"].rpartition("/")[2]
-    found = client(stack.aws, "iam").get_role(RoleName=role)["Role"]
-    return found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
-
-
 def subscribers(stack: Stack) -> list[str]:
     """The endpoints that receive alarms."""
     topic = output("AlarmTopicArn")(stack)
@@ -187,7 +180,6 @@ OTHERS: Final[dict[str, Change]] = {
         {"MaximumEventAge": "3600"}, invoke_config("MaximumEventAgeInSeconds"), 3600
     ),
     "OutputEvents": Change({"OutputEvents": "true"}, sends_events, expected=True),
-    "PermissionsBoundaryArn": Change({"PermissionsBoundaryArn": BOUNDARY}, boundary, BOUNDARY),
     "AlarmEmail": Change({"AlarmEmail": "a@b.example"}, subscribers, ["a@b.example"]),
     "BackfillMaximum": Change({"BackfillMaximum": "7"}, output("BackfillMaximum"), "7"),
     "LogRetentionDays": Change({"LogRetentionDays": "7"}, log_retention, 7),
@@ -471,6 +463,16 @@ def test_the_deletion_of_the_contents_is_for_the_end(updated: Updated) -> None:
     assert found == objects
 
 
+def test_a_permissions_boundary_is_for_all_roles(updated: Updated) -> None:
+    """Only roles change, and all of them. ministack's roles of a template have no boundary."""
+    assert updated.effect(PermissionsBoundaryArn=BOUNDARY) == "in place"
+    one = template.Deployed().resources
+    other = template.Deployed(PermissionsBoundaryArn=BOUNDARY).resources
+    changed = {name for name in {*one, *other} if one.get(name) != other.get(name)}
+    assert changed == {name for name, each in one.items() if each["Type"] == "AWS::IAM::Role"}
+    assert documented_effects()["PermissionsBoundaryArn"] == "in place"
+
+
 @pytest.mark.parametrize(
     ("parameter", "before", "after"),
     [
@@ -492,7 +494,7 @@ def test_a_gradual_deployment_is_for_the_next_version(
     assert changed <= {
         "ServerlessDeploymentApplication",
         "ThumbnailFunctionDeploymentGroup",
-        "CodeDeployServiceRole",
+        "DeploymentRole",
         "ThumbnailFunctionAliaslive",
     }
     assert documented_effects()[parameter] == "in place"
@@ -501,6 +503,6 @@ def test_a_gradual_deployment_is_for_the_next_version(
 def test_every_parameter_is_changed_here() -> None:
     """A new parameter needs a row in the table and a test that changes it."""
     buckets = {"InputBucketName", "OutputBucketName", "ExistingInputBucket", "DeleteBucketContents"}
-    gradual = {"GradualDeployment", "GradualDeploymentType"}
+    others = {"GradualDeployment", "GradualDeploymentType", "PermissionsBoundaryArn"}
     keys = {"KmsKeyArn", "CreateKmsKey", "FormerKmsKeyArns"}
-    assert {*FUNCTION, *OTHERS} | buckets | keys | gradual == template.source()["Parameters"].keys()
+    assert {*FUNCTION, *OTHERS} | buckets | keys | others == template.source()["Parameters"].keys()

@@ -57,7 +57,7 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
         if not name.startswith("-") and "--stack" in installed.run(name, "--help").stdout
     }
     assert names == {
-        *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "prune"),
+        *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "deploy", "prune"),
         *("record", "replay", "smoke", "status", "upload", "verify"),
     }
 
@@ -65,6 +65,12 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
 def test_changes_of_a_bucket_are_shown(command: Command, stack: Stack) -> None:
     """`adopt-bucket --dry-run` reads the configuration of a bucket."""
     assert command("adopt-bucket", stack.input_bucket, "--dry-run")
+
+
+def test_a_deploy_asks_for_a_build(installed: InstalledWheel, stack: Stack) -> None:
+    """`deploy` starts, and says how to build what it deploys."""
+    ran = installed.run("deploy", "--stack", stack.name, code=1, **stack.aws.environment)
+    assert "There is no built template" in ran.stderr
 
 
 def test_status_describes_the_stack(command: Command, stack: Stack) -> None:
