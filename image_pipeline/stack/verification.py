@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 1.0
 """Seconds between two looks at what a step waits for."""
 
+MAX_WAIT: Final = 400.0
+"""Default seconds to wait in a step. S3 needs about five minutes to begin with EventBridge:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html"""
 
 DOCUMENTS: Final = "https://docs.aws.amazon.com"
 

@@ -90,6 +90,9 @@ def show(changes: Changes, bucket: str, location: str) -> None:
         return
     out.print(f"Changes to bucket [bold]{foreign(bucket)}[/] {location}:")
     if changes.event_bridge:
-        out.print("  [green]+[/] send events to EventBridge")
+        out.print(
+            "  [green]+[/] send events to EventBridge (S3 needs about five minutes for it; a "
+            "backfill finds what is uploaded meanwhile)"
+        )
     if rule := changes.cors_rule:
         out.print(f"  [green]+[/] CORS rule {foreign(json.dumps(rule))}", soft_wrap=True)

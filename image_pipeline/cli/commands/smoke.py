@@ -8,7 +8,7 @@ from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
-from image_pipeline.stack.verification import Run
+from image_pipeline.stack.verification import MAX_WAIT, Run
 from image_pipeline.stack.verify import SMOKE
 
 
@@ -19,7 +19,7 @@ def smoke(  # noqa: PLR0913 - options of a command
         typer.Option(
             "--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."
         ),
-    ] = 120.0,
+    ] = MAX_WAIT,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,

@@ -10,7 +10,7 @@ from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, 
 from image_pipeline.cli.output import confirm, err, foreign, print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack import costs
-from image_pipeline.stack.verification import Run
+from image_pipeline.stack.verification import MAX_WAIT, Run
 from image_pipeline.stack.verify import STEPS, choose, estimate, intended_effects
 
 
@@ -43,7 +43,7 @@ def verify(  # noqa: PLR0913 - options of a command
         typer.Option(
             "--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."
         ),
-    ] = 400.0,
+    ] = MAX_WAIT,
     yes: Yes = False,
     local: Local = False,
     stack: StackName = None,
