@@ -390,8 +390,8 @@ def test_the_number_of_the_settings_is_in_the_version_and_in_the_function() -> N
 def test_an_old_version_is_deleted() -> None:
     """After an update the version before goes, and after a rollback the one that failed.
 
-    If that stayed, a second try would publish what exists, which Lambda refuses with status 409. The
-    attribute is documented; AWS's own translator need not know SAM's new VersionDeletionPolicy.
+    If that stayed, a second try would publish what exists, which Lambda refuses with status 409.
+    The attribute is documented; AWS's own translator need not know VersionDeletionPolicy.
     """
     deployed = Deployed()
     (name,) = deployed.of_type("AWS::Lambda::Version")
