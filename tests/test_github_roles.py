@@ -10,6 +10,7 @@ from typing import Any
 
 import cfnlint
 import pytest
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from template import VARIANTS, Deployed, source
 
 from image_pipeline.errors import CommandError
@@ -80,6 +81,13 @@ UNUSED = {
     "iam:DeleteRolePermissionsBoundary",
 }
 """Services and actions that a schema names for features which the template does not use."""
+WITHOUT_USE = {
+    "logs:DeleteIndexPolicy",
+    "logs:DeleteResourcePolicy",
+    "logs:PutIndexPolicy",
+    "logs:PutResourcePolicy",
+}
+"""Actions, without a resource type, for index and resource policies of logs, which no stack has."""
 
 
 def documents() -> dict[str, Any]:
@@ -198,23 +206,37 @@ def handler_actions(schema: Any) -> Iterator[str]:
                 yield action
 
 
-def test_the_deploy_role_has_what_cloudformation_needs() -> None:
-    """It allows each action that the schemas name for the resource types of any deployment."""
+def needed_actions() -> set[tuple[str, str]]:
+    """Each resource type of any deployment, with each action that its schema names."""
     types = {
         each["Type"]
         for given in [*VARIANTS.values(), {"LambdaProvisionedConcurrency": "1"}]
         for each in Deployed(**given).resources.values()
     }
     known = schemas()
-    role = deploying()
-    missing = {
-        (kind, action)
-        for kind in types
-        for action in handler_actions(known.get(kind, {}))
-        if not allows(role, action)
-    }
-    assert not missing
     assert len(types & known.keys()) > 15  # so that the schemas were found
+    return {(kind, action) for kind in types for action in handler_actions(known.get(kind, {}))}
+
+
+def test_the_deploy_role_has_what_cloudformation_needs() -> None:
+    """It allows each action that the schemas name for the resource types of any deployment."""
+    role = deploying()
+    assert not {(kind, action) for kind, action in needed_actions() if not allows(role, action)}
+
+
+def test_an_action_without_a_resource_type_is_allowed_on_everything() -> None:
+    """IAM knows no resource for some actions, so a statement with an ARN never allows them."""
+    folder = Path(cfnlint.__file__).parent / "data" / "AdditionalSpecs"
+    known = json.loads((folder / "Policies.json").read_text())
+    role = deploying()
+    without = {
+        action
+        for _, action in needed_actions()
+        for service, name in [action.lower().split(":")]
+        if known.get(service, {}).get("Actions", {}).get(name, {"Resources": ["?"]}) == {}
+    }
+    assert {"appconfig:CreateApplication", "kms:CreateKey"} <= without
+    assert [each for each in sorted(without - WITHOUT_USE) if not allows(role, each, "*")] == []
 
 
 @pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
@@ -297,3 +319,28 @@ def test_the_artefacts_go_where_the_role_may_write() -> None:
     settings = tomllib.loads((FOLDER.parents[1] / "samconfig.toml").read_text())
     usual = settings["default"]["deploy"]["parameters"]
     assert settings["artefacts"]["deploy"]["parameters"] | {"resolve_s3": True} == usual
+
+
+@pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
+def test_the_deploy_role_may_call_the_function_of_a_custom_resource(given: dict[str, str]) -> None:
+    """CloudFormation invokes it with the permissions of the caller."""
+    deployed = Deployed(**given)
+    role = deploying()
+    account = f"{NAMES['AWS::Region']}:{NAMES['AWS::AccountId']}"
+    for custom in deployed.of_type("AWS::CloudFormation::CustomResource").values():
+        name = deployed.properties(custom["ServiceToken"].removesuffix(".Arn"))["FunctionName"]
+        assert allows(role, "lambda:InvokeFunction", f"arn:aws:lambda:{account}:function:{name}")
+
+
+def test_the_deploy_role_may_find_alarms_by_a_prefix() -> None:
+    """DescribeAlarms with AlarmNamePrefix, as `verify` sends it, is authorised for alarm:*."""
+    every = f"arn:aws:cloudwatch:{NAMES['AWS::Region']}:{NAMES['AWS::AccountId']}:alarm:*"
+    assert allows(deploying(), "cloudwatch:DescribeAlarms", every)
+
+
+def test_a_failed_creation_of_the_roles_leaves_nothing_that_blocks_the_next() -> None:
+    """An account can have one OIDC provider for GitHub, so one that stayed would be in the way."""
+    resources = yaml_parse((FOLDER / "roles.yaml").read_text())["Resources"]
+    for name in ("Provider", "Artefacts"):
+        assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[name]["UpdateReplacePolicy"] == "Retain"

@@ -145,6 +145,14 @@ def test_any_prefix_that_the_parameter_allows_reaches_the_listing(evaluate: Json
         assert aws.listings == [{"Bucket": "my-input-bucket", "Prefix": prefix}]
 
 
+def test_no_maximum_of_an_input_lifts_the_limit_of_the_stack(evaluate: Jsonata) -> None:
+    """Step Functions reads every object where MaxItems is 0, so 0 never gets there."""
+    for given in ({}, {"max": 0}, {"max": -1}):
+        aws = Aws(summary, listing(40))
+        backfill(evaluate, aws, given, BackfillMaximum=7)
+        assert [len(each["uploads"]) for each in aws.sent] == [7]
+
+
 def test_the_input_of_a_backfill_is_optional_and_limited(evaluate: Jsonata) -> None:
     """Prefix, number of objects and remake reach the listing and the function."""
     aws = Aws(summary, listing(40))

@@ -315,7 +315,7 @@ def test_a_message_stays_hidden_for_all_attempts_and_waits(timeout: int) -> None
 def test_backfill_maximum_limits_every_backfill() -> None:
     """The definition applies the stack's parameter to any requested maximum."""
     plan = definition("backfill", BackfillMaximum=7)["States"]["Plan"]["Output"]
-    assert plan["max"] == "{% $exists($states.input.max) ? $min([$states.input.max, 7]) : 7 %}"
+    assert plan["max"] == "{% $states.input.max > 0 ? $min([$states.input.max, 7]) : 7 %}"
     reader = definition("backfill")["States"]["Images"]["ItemReader"]
     assert reader["ReaderConfig"] == {"MaxItems": "{% $states.input.max %}"}
 

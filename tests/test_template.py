@@ -391,10 +391,14 @@ def test_an_old_version_is_deleted() -> None:
     """After an update the version before goes, and after a rollback the one that failed.
 
     If that stayed, a second try would publish what exists, which Lambda refuses with status 409.
+    The attribute is documented; AWS's own translator need not know VersionDeletionPolicy.
     """
     deployed = Deployed()
     (name,) = deployed.of_type("AWS::Lambda::Version")
     assert deployed.resources[name]["DeletionPolicy"] == "Delete"
+    assert deployed.resources[name]["UpdateReplacePolicy"] == "Delete"
+    function = template.source()["Resources"]["ThumbnailFunction"]
+    assert "VersionDeletionPolicy" not in function["Properties"]
 
 
 MAX_ENVIRONMENT_BYTES = 4096

@@ -171,11 +171,14 @@ def test_ctrl_c_in_a_step_cleans_up(run: Run, stack: Stack) -> None:
     "template", ["{stem}_{width}.webp", "{width}/{stem}", "{dir}{stem}{width}"]
 )
 def test_no_thumbnail_can_have_the_name_of_another_image(stack: Stack, template: str) -> None:
-    """Under any template, the keys of what is made have the random part that the folder has."""
+    """Under any template, the keys of what is made have the random part that the folder has.
+
+    They also have the word by which iac/github/roles.yaml allows them.
+    """
     settings = stack.settings._replace(output_key_template=template, write_manifest=True)
     run = Run(replace(stack, settings=settings), 1, lambda _: None)
     made = run.traces.made_of([run.key("a.jpg"), run.key("backfill/00.jpg")])
-    assert all(run.token in key for key in made)
+    assert all(f"image-pipeline-{run.token}" in key for key in made)
 
 
 def test_another_message_stays_on_the_queue(run: Run, stack: Stack) -> None:

@@ -96,9 +96,12 @@ class Run:
         self.say(name)
 
     def key(self, name: str) -> str:
-        """Key of an upload. Its thumbnails have the token in their keys under any template."""
+        """Key of an upload. Its thumbnails have the token in their keys under any template.
+
+        By `image-pipeline` in these keys iac/github/roles.yaml allows the deploy role to use them.
+        """
         directory, slash, file = name.rpartition("/")
-        return f"{self.traces.folder}{directory}{slash}{self.token} {file}"
+        return f"{self.traces.folder}{directory}{slash}image-pipeline-{self.token} {file}"
 
     def upload(self, bodies: dict[str, bytes]) -> None:
         """Upload files by their keys."""

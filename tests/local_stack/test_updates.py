@@ -358,10 +358,11 @@ def without_a_number(whole: dict[str, Any]) -> dict[str, Any]:
     older: dict[str, Any] = json.loads(json.dumps(whole))
     for name in ("SettingsApplication", "SettingsProfile", "SettingsVersion"):
         del older["Resources"][name]
-    function = older["Resources"]["ThumbnailFunction"]["Properties"]
-    function["VersionDescription"] = {"Fn::Sub": "${ThumbnailSizes}|${WebPQuality}"}
-    del function["VersionDeletionPolicy"]
-    del function["Environment"]["Variables"]["SETTINGS_VERSION"]
+    function = older["Resources"]["ThumbnailFunction"]
+    del function["DeletionPolicy"], function["UpdateReplacePolicy"]
+    properties = function["Properties"]
+    properties["VersionDescription"] = {"Fn::Sub": "${ThumbnailSizes}|${WebPQuality}"}
+    del properties["Environment"]["Variables"]["SETTINGS_VERSION"]
     return older
 
 
