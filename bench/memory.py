@@ -29,8 +29,8 @@ WARM_UP: Final = "baseline.jpg"
 PROGRAM: Final = """
 import json, re, sys, time
 from pathlib import Path
-from thumbnailer.imaging import identify, make_thumbnails
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import identify, make_thumbnails, parse_sizes
+from thumbnailer.settings import Settings
 from thumbnailer.errors import ImageTooLarge
 
 def status(field):

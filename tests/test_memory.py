@@ -27,8 +27,8 @@ from pathlib import Path
 os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
 from thumbnailer.errors import ImageTooLarge, PermanentError
-from thumbnailer.imaging import impose_hard_limit, make_thumbnails
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import impose_hard_limit, make_thumbnails, parse_sizes
+from thumbnailer.settings import Settings
 impose_hard_limit(int(sys.argv[1]))  # as in Lambda
 specs = Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
 for path in sys.stdin.read().splitlines():
