@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from PIL import Image, ImageChops
 
 from thumbnailer.imaging.resize import flattened
-from thumbnailer.imaging.spec import CENTER, Point
+from thumbnailer.imaging.spec import Point
 
 MAX_SIDE: Final = 100
 """Pixels of the copy that is searched: enough for a face that is a tenth of the picture wide."""
@@ -20,7 +20,15 @@ COLOUR_WEIGHT: Final = 1
 SKIN_WEIGHT: Final = 4
 """How much each counts, for a sample of 0 to 255."""
 
+TOP_WEIGHT: Final = 2
+"""How much more the top row counts than the bottom row: heads are above bodies, and the ground has
+more edges than the sky."""
+
+HEADROOM: Final = 12
+"""A crop begins higher by this part of its own height, so that what is at its top is not cut."""
+
 GREY: Final = "#808080"
+"""Behind transparent pictures: as far from black as from white."""
 
 
 class Salience(NamedTuple):
@@ -54,25 +62,42 @@ def salience(picture: Image.Image) -> Salience:
             columns[x] += weight * sum(samples[x :: small.width])
         for y in range(small.height):
             rows[y] += weight * sum(samples[y * small.width : (y + 1) * small.width])
+    last = max(1, small.height - 1)
+    rows = [value * (TOP_WEIGHT * last - (TOP_WEIGHT - 1) * y) for y, value in enumerate(rows)]
     return Salience(columns, rows)
 
 
 def focus(found: Salience, shares: tuple[float, float]) -> Point:
-    """Return the middle of the best part that has these shares of the width and the height."""
-    x, y = (_best(each, share) for each, share in zip(found, shares, strict=True))
-    return x, y
+    """Return the middle of the part that attracts most, and has these shares of width and height.
 
-
-def _best(sums: Sequence[int], share: float) -> float:
-    length = len(sums)
-    window = max(1, round(share * length))
-    if window >= length:
-        return CENTER[0]
-    best = max(
-        range(length - window + 1),
-        key=lambda at: (sum(sums[at : at + window]), -abs(2 * at + window - length), -at),
+    Of equal parts it is the one nearest to the picture's middle.
+    """
+    across, down = _best(found.columns, shares[0]), _best(found.rows, shares[1])
+    headroom = len(down) // HEADROOM
+    upper = max(0, down.start - headroom)
+    return (
+        _middle(across, len(found.columns)),
+        _middle(range(upper, upper + len(down)), len(found.rows)),
     )
-    return (2 * best + window) / (2 * length)
+
+
+def _best(sums: Sequence[int], share: float) -> range:
+    """Return the columns or rows of the best part."""
+    length = len(sums)
+    window = min(length, max(1, round(share * length)))
+    parts = (range(start, start + window) for start in range(length - window + 1))
+    return max(
+        parts,
+        key=lambda part: (
+            sum(sums[part.start : part.stop]),
+            -abs(part.start + part.stop - length),
+            -part.start,
+        ),
+    )
+
+
+def _middle(part: range, length: int) -> float:
+    return (part.start + part.stop) / (2 * length)
 
 
 def _edges(grey: Image.Image) -> Image.Image:
