@@ -96,8 +96,9 @@ bench-function: $(STACK_TOOLS) ## Measure latency, images per minute and cost at
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine
 
-bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (8 minutes)
-	python -m bench.formats
+bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (10 minutes)
+	python -m bench.formats --grid
+	python -m bench.page
 
 bench-crops: $(DEV) .tools/bench/.ready ## Draw a contact sheet of crops by attention, beside libvips and smartcrop
 	python -m bench.crops

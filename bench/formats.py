@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NamedTuple
@@ -132,6 +133,7 @@ def compared(found: dict[Way, list[Made]], base: Way) -> list[dict[str, Any]]:
         rows.append(
             {
                 "way": str(way),
+                "default": way in DEFAULTS,
                 "bytes": round(statistics.median(each.bytes for each in made)),
                 "bytes_ratio": round(statistics.median(shares), 3),
                 "bytes_ratio_worst": round(max(shares), 3),
@@ -167,10 +169,16 @@ def formats(
     photos = sorted(path for folder in FOLDERS for path in folder.glob("*.*"))
     if not photos:
         raise CommandError(f"There are no photos in {FOLDERS[0]}.")
-    ways = DEFAULTS + tuple(way for way in GRID if grid and way not in DEFAULTS)
+    others = sorted(
+        {*DEFAULTS[1:], *(GRID if grid else ())}, key=lambda way: (way.format, *way[:0:-1])
+    )
+    ways = (DEFAULTS[0], *others)
     rows = compared(measure(photos, ways, rounds), DEFAULTS[0])
     result = {
         "what": f"{len(photos)} photos, {WIDTH} px wide, beside {DEFAULTS[0]}: compare as ratios",
+        "photos": len(photos),
+        "width": WIDTH,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
         "rounds": rounds,
