@@ -1,8 +1,9 @@
 """Crops of other programs: libvips' attention and smartcrop. bench.crops runs it.
 
-    python crops_worker.py < crops.json      ([["photo.jpg", "libvips.png", "smartcrop.png", [w, h]], …])
+    python crops_worker.py < crops.json
 
-It runs in the environment .tools/bench, which has both packages.
+Each crop is ["photo.png", "libvips.png", "smartcrop.png", [width, height]]: the last two files are
+written. The program runs in the environment .tools/bench, which has both packages.
 """
 
 import json

@@ -60,9 +60,9 @@ print(json.dumps({
 }))
 """
 """Measures one image in a separate process. Arguments: the image, its widths, an image for the
-warm-up, the MB that the function itself needs, and the output formats. The need is the peak of memory, less the memory
-of this process after the warm-up, plus those MB. The estimate is read from the error of a call with
-too little memory."""
+warm-up, the MB that the function itself needs, and the output formats. The need is the peak of
+memory, less the memory of this process after the warm-up, plus those MB. The estimate is read from
+the error of a call with too little memory."""
 
 app = new_app()
 

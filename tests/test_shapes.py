@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BLUE, GREEN, RED, YELLOW, decoded, encoded, is_upright, near, quadrants
-from PIL import Image, ImageSequence
+from PIL import Image, ImageChops, ImageSequence
 from test_thumbnails import TRANSPOSED
 
 from thumbnailer.errors import ImageTooLarge
@@ -23,6 +23,7 @@ from thumbnailer.imaging import (
     thumbnail_spec,
 )
 from thumbnailer.imaging.resize import place
+from tools import shape_pictures
 
 
 def made(  # noqa: PLR0913 - options of the settings
@@ -329,3 +330,15 @@ def test_equal_pictures_are_encoded_once() -> None:
     found = made(encoded(quadrants()), "a=64x64,b=64x64,c=64x64:contain,d=64x64:pad").thumbnails
     assert found[0].data is found[1].data
     assert len({each.data for each in found}) == 3
+
+
+@pytest.mark.parametrize("name", ["width", "center", "attention", "contain", "pad"])
+def test_the_pictures_of_the_documentation_are_thumbnails(name: str) -> None:
+    """docs/images.md shows what the sizes of its table give (python -m tools.shape_pictures)."""
+    found = {each.spec.size.name: each for each in shape_pictures.thumbnails().thumbnails}[name]
+    committed = shape_pictures.path_of(name).read_bytes()
+    assert len(committed) < 5_000
+    shown, expected = (decoded(data).convert("RGB") for data in (committed, found.data))
+    assert shown.size == expected.size
+    difference = ImageChops.difference(shown, expected)
+    assert max(high for _, high in difference.getextrema()) < 40  # type: ignore[union-attr]
