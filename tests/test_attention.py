@@ -58,20 +58,28 @@ def test_a_crop_keeps_the_only_thing_in_a_picture(
 
 @pytest.mark.parametrize("tone", SKIN_TONES)
 def test_skin_of_any_shade_is_found_beside_something_as_large(tone: tuple[int, int, int]) -> None:
-    """A face wins against a grey disc of the same brightness."""
-    grey = (sum(tone) // 3,) * 3
-    picture = with_disc((400, 100), (50, 50), grey, (128, 150, 128))
-    picture.paste(with_disc((100, 100), (50, 50), tone, (128, 150, 128)), (300, 0))
+    """A face wins against a disc that is as bright and as saturated, and bluish."""
+    ground = (sum(tone) // 3,) * 3
+    picture = with_disc((400, 100), (50, 50), tone[::-1], ground)
+    picture.paste(with_disc((100, 100), (50, 50), tone, ground), (300, 0))
     assert share_of(cropped(picture), tone) > 0.2
 
 
 def test_what_is_above_wins_over_what_is_as_strong_below() -> None:
-    """A head is above the shoes, and it is not cut at its top."""
-    picture = with_disc((100, 400), (50, 60), (40, 40, 40), (150, 150, 150))
+    """A head is above the shoes: the top row counts twice as much as the bottom row."""
+    picture = with_disc((100, 400), (50, 50), (40, 40, 40), (150, 150, 150))
     picture.paste(with_disc((100, 100), (50, 50), (40, 40, 40), (150, 150, 150)), (0, 300))
-    found = cropped(picture)
-    assert share_of(found, (40, 40, 40)) > 0.25
-    assert share_of(found.crop((0, 0, 100, 4)), (150, 150, 150)) == 1
+    rows = salience(picture).rows
+    assert sum(rows[:50]) > 1.5 * sum(rows[50:]) > 0
+    shoes_nearer_the_middle = picture.crop((0, 0, 100, 385))
+    assert focus(salience(shoes_nearer_the_middle), (1.0, 0.3))[1] < 0.5
+
+
+def test_a_crop_has_headroom() -> None:
+    """It begins a twelfth of its height above the best part, unless the picture ends there."""
+    for start, middle in ((50, 0.60), (1, 0.12), (0, 0.12)):
+        rows = [10 if start <= y < start + 24 else 0 for y in range(100)]
+        assert focus(Salience([1], rows), (1.0, 0.24)) == (0.5, pytest.approx(middle))
 
 
 def test_an_empty_picture_is_cropped_in_its_middle() -> None:

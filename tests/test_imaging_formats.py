@@ -290,6 +290,27 @@ def test_a_higher_quality_has_more_bytes(name: str) -> None:
     assert sizes == sorted(set(sizes))
 
 
+def test_the_mark_of_a_jpeg_is_a_comment_before_the_end_marker() -> None:
+    """Not behind it, where programs cut off what they do not know."""
+    data, jpeg = encode("jpeg", 1, "RGB"), ENCODERS["jpeg"]
+    marked = jpeg.mark(data, b"12345678")
+    assert marked == data.removesuffix(b"\xff\xd9") + b"\xff\xfe\x00\x0a12345678\xff\xd9"
+    assert data.endswith(b"\xff\xd9")
+
+
+def test_the_mark_of_an_avif_is_a_free_box_after_everything_else() -> None:
+    """The boxes fill the file, and the last one has the mark."""
+    marked = ENCODERS["avif"].mark(encode("avif", 1, "RGBA"), b"12345678")
+    names, at = [], 0
+    while at < len(marked):
+        names.append(marked[at + 4 : at + 8])
+        at += int.from_bytes(marked[at : at + 4])
+    assert at == len(marked)
+    assert names[0] == b"ftyp"
+    assert names[-1] == b"free"
+    assert marked.endswith(b"free12345678")
+
+
 @pytest.mark.parametrize("background", ["#ffffff", "#102030"])
 def test_transparency_is_put_on_the_background_in_jpeg(background: str) -> None:
     """Also where it is partial, as browsers blend it."""

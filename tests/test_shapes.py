@@ -239,10 +239,11 @@ def test_the_alpha_of_a_crop_is_kept(name: str) -> None:
     assert right[3] < 8  # type: ignore[index]
 
 
-def test_a_padded_picture_is_opaque() -> None:
+@pytest.mark.parametrize("size", ["120x60:pad", "100x100:pad", "50x50:pad"])
+def test_a_padded_picture_is_opaque(size: str) -> None:
     """The background is behind the picture too, so that there is no hole in the canvas."""
     picture = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
-    found = decoded(thumbnail(png(picture), "120x60:pad", background="#306090").data)
+    found = decoded(thumbnail(png(picture), size, background="#306090").data)
     assert found.mode == "RGB"
     assert all(near(colour_at(found, x, 0.5), (48, 96, 144), 4) for x in (0.1, 0.5, 0.9))
 
@@ -306,12 +307,23 @@ def test_a_canvas_that_does_not_fit_is_refused_by_its_need() -> None:
     assert thumbnail(data, "1000x1000:pad").size == (1000, 1000)
 
 
-def test_a_crop_counts_as_much_as_it_keeps() -> None:
-    """A square of a wide picture is cut from a picture that is as high as the square."""
-    data = png(Image.new("RGB", (6000, 600)))
-    with pytest.raises(ImageTooLarge, match=r"needs about \d+ MB"):
-        made(data, "600x600", memory_mb=80)
-    assert thumbnail(data, "60x60", memory_mb=100).size == (60, 60)
+def need_mb(data: bytes, sizes: str) -> float:
+    """Return the memory in MB that thumbnails are estimated to need."""
+    with pytest.raises(ImageTooLarge) as raised:
+        made(data, sizes, memory_mb=61)
+    assert raised.value.need_mb is not None
+    return raised.value.need_mb
+
+
+def test_the_pictures_that_crops_are_cut_from_are_counted() -> None:
+    """Plain widths replace one another; crops and canvases are kept beside the whole picture."""
+    data = png(Image.new("RGB", (2000, 2000)))
+    picture = 2000 * 2000 * 4 / 1024**2
+    plain = need_mb(data, "2000")
+    assert need_mb(data, "2000,1900") == plain
+    assert need_mb(data, "2000,1900x1800") > plain + 0.9 * picture
+    assert need_mb(data, "2000,1900x1800,1950x1500") > plain + 1.5 * picture
+    assert need_mb(data, "2000x2001:pad") > plain + 0.9 * picture
 
 
 @pytest.mark.parametrize(
