@@ -81,9 +81,11 @@ def test_a_crop_at_the_same_scale_is_cut_out_without_resampling() -> None:
 
 def test_a_crop_of_a_crop_is_at_its_place() -> None:
     """Boxes are in pixels of the upright picture, whatever the source shows of it."""
-    picture = Image.linear_gradient("L").resize((100, 100)).convert("RGB")
-    shown = (0.0, 100.0, 200.0, 300.0)  # half its scale
-    [(_, low), *_] = cut(picture, shown, (0.0, 250.0, 50.0, 300.0), (10, 10)).getextrema()
-    assert low > 245
-    top = cut(picture, shown, (100.0, 100.0, 150.0, 150.0), (10, 10)).getextrema()
-    assert top[0][1] < 70  # type: ignore[index]
+    gradient = Image.linear_gradient("L").resize((100, 100))
+    picture = Image.merge("RGB", (gradient, gradient.rotate(90), gradient))
+    shown = (200.0, 100.0, 400.0, 300.0)  # at half its scale
+    found = cut(picture, shown, (220.0, 250.0, 260.0, 290.0), (10, 10))
+    expected = picture.crop((10, 75, 30, 95)).resize((10, 10), Image.Resampling.BOX)
+    for (low, high), (least, most) in zip(found.getextrema(), expected.getextrema(), strict=True):
+        assert abs(low - least) < 6
+        assert abs(high - most) < 6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BLUE, GREEN, RED, YELLOW, decoded, encoded, is_upright, near, quadrants
-from PIL import Image, ImageChops, ImageSequence
+from PIL import Image, ImageChops, ImageSequence, ImageStat
 from test_thumbnails import TRANSPOSED
 
 from thumbnailer.errors import ImageTooLarge
@@ -18,6 +18,7 @@ from thumbnailer.imaging import (
     Point,
     Size,
     Thumbnail,
+    ThumbnailSpec,
     make_thumbnails,
     parse_sizes,
     thumbnail_spec,
@@ -177,6 +178,29 @@ def test_crops_are_upright_for_every_exif_orientation(
     assert found.size == (120, 120)
     assert is_upright(decoded(found.data), tolerance=20)
     assert not near(colour_at(decoded(found.data), 0.01, 0.5), (255, 255, 255), 40)
+
+
+@pytest.mark.parametrize("size", ["100", "50x50", "120x30", "90x90:contain"])
+def test_turning_a_picture_costs_no_detail(size: str) -> None:
+    """A picture that is stored on its side is scaled to the same thumbnail as an upright one."""
+    upright = Image.effect_noise((900, 300), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    found, expected = (
+        decoded(thumbnail(data, size).data).convert("RGB")
+        for data in (encoded(turned, "PNG", exif=exif, compress_level=1), png(upright))
+    )
+    [difference] = ImageStat.Stat(ImageChops.difference(found, expected).convert("L")).mean
+    assert difference < 3
+
+
+def test_a_spec_may_ask_for_an_animation_that_its_format_does_not_have() -> None:
+    """It gets the first frame, also beside frames that another format needs."""
+    [size] = parse_sizes("40x40")
+    specs = [ThumbnailSpec(size, 80, animated=True, format=name) for name in OUTPUT_FORMATS]
+    found = make_thumbnails(animation(), specs, 512).thumbnails
+    assert [each.frames for each in found] == [4, 1, 1]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
