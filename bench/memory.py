@@ -132,7 +132,9 @@ def files(
         yield path
 
 
-def measure(path: Path, widths: str, warm_up: Path, formats: Sequence[str]) -> dict[str, Any]:
+def measure(
+    path: Path, widths: str, warm_up: Path, formats: Sequence[str] = ("webp",)
+) -> dict[str, Any]:
     """Measure one file at the given sizes: needed and estimated memory in MB, CPU time in ms."""
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", PROGRAM, str(path), widths, str(warm_up), str(BASE_MB), *formats],
@@ -141,7 +143,7 @@ def measure(path: Path, widths: str, warm_up: Path, formats: Sequence[str]) -> d
     )
     measured: dict[str, Any] = json.loads(ran.stdout)
     row = {"file": kind_of(path), "widths": widths}
-    return row | ({} if formats == ["webp"] else {"formats": formats}) | measured
+    return row | ({} if tuple(formats) == ("webp",) else {"formats": formats}) | measured
 
 
 def kind_of(path: Path) -> str:
