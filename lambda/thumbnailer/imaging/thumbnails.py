@@ -225,14 +225,14 @@ def _encode_all(
     geometry: _Geometry,
     specs: Sequence[ThumbnailSpec],
 ) -> tuple[Thumbnail, ...]:
-    """Make every thumbnail, the largest scale first.
+    """Make every thumbnail, the largest scale first. `frames` is emptied.
 
     Each is cut from the smallest picture that shows all of it and has its frames. A picture is kept
     until a smaller one shows as much. Thumbnails that differ in their name alone share bytes.
     """
     everything = (0.0, 0.0, float(geometry.upright[0]), float(geometry.upright[1]))
-    kept = [_Picture(everything, geometry.whole, frames)]
-    del frames
+    kept = [_Picture(everything, geometry.whole, frames.copy())]
+    frames.clear()  # the caller would keep the largest ones until the end
     encoded: dict[tuple[Placement, ThumbnailSpec], bytes] = {}
     wanted = list(zip(geometry.placements, specs, strict=True))
     for placed, spec in sorted(wanted, key=lambda each: each[0].whole, reverse=True):
