@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-memory bench-hostile bench-thumbs screenshots chromium commands github-policies clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -102,6 +102,13 @@ bench-function: $(STACK_TOOLS) ## Measure latency, images per minute and cost at
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine
+
+bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (10 minutes)
+	python -m bench.formats --grid
+	python -m bench.page
+
+bench-crops: $(DEV) .tools/bench/.ready ## Draw a contact sheet of crops by attention, beside libvips and smartcrop
+	python -m bench.crops
 
 bench-memory: $(DEV) ## Measure the memory that each kind of image needs, beside the estimate
 	python -m bench.memory

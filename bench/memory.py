@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -29,16 +29,19 @@ WARM_UP: Final = "baseline.jpg"
 PROGRAM: Final = """
 import json, re, sys, time
 from pathlib import Path
-from thumbnailer.imaging import identify, make_thumbnails
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import identify, make_thumbnails, parse_sizes
+from thumbnailer.settings import Settings
 from thumbnailer.errors import ImageTooLarge
 
 def status(field):
     return int(Path("/proc/self/status").read_text().partition(field)[2].split()[0]) / 1024
 
-path, specs = sys.argv[1], Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
+settings = Settings("", "", sizes=parse_sizes(sys.argv[2]), formats=tuple(sys.argv[5:]))
+path, specs = sys.argv[1], settings.specs
 data = Path(path).read_bytes()
-make_thumbnails(Path(sys.argv[3]).read_bytes(), Settings("", "").specs, 512)
+warm_up = Settings("", "", formats=settings.formats).specs
+for _ in range(3):  # so that the allocator keeps what a warm function keeps
+    make_thumbnails(Path(sys.argv[3]).read_bytes(), warm_up, 512)
 identify(b"of no format")  # imports all of them
 base = status("VmRSS:") - len(data) / 2**20
 estimate, memory_mb = None, int(sys.argv[4]) + 1
@@ -58,9 +61,9 @@ print(json.dumps({
 }))
 """
 """Measures one image in a separate process. Arguments: the image, its widths, an image for the
-warm-up, and the MB that the function itself needs. The need is the peak of memory, less the memory
-of this process after the warm-up, plus those MB. The estimate is read from the error of a call with
-too little memory."""
+warm-up, the MB that the function itself needs, and the output formats. The need is the peak of
+memory, less the memory of this process after the warm-up, plus those MB. The estimate is read from
+the error of a call with too little memory."""
 
 app = new_app()
 
@@ -130,15 +133,18 @@ def files(
         yield path
 
 
-def measure(path: Path, widths: str, warm_up: Path) -> dict[str, Any]:
-    """Measure one file at the given widths: needed and estimated memory in MB, CPU time in ms."""
+def measure(
+    path: Path, widths: str, warm_up: Path, formats: Sequence[str] = ("webp",)
+) -> dict[str, Any]:
+    """Measure one file at the given sizes: needed and estimated memory in MB, CPU time in ms."""
     ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROGRAM, str(path), widths, str(warm_up), str(BASE_MB)],
+        [sys.executable, "-c", PROGRAM, str(path), widths, str(warm_up), str(BASE_MB), *formats],
         check=True,
         capture_output=True,
     )
     measured: dict[str, Any] = json.loads(ran.stdout)
-    return {"file": kind_of(path), "widths": widths, **measured}
+    row = {"file": kind_of(path), "widths": widths}
+    return row | ({} if tuple(formats) == ("webp",) else {"formats": formats}) | measured
 
 
 def kind_of(path: Path) -> str:
@@ -150,7 +156,11 @@ def kind_of(path: Path) -> str:
 def memory(
     megapixels: Annotated[int, typer.Option(min=1, help="Megapixels of each image.")] = 24,
     widths: Annotated[
-        list[str] | None, typer.Option(help="Widths in pixels, such as 128,512.")
+        list[str] | None, typer.Option(help="Sizes in pixels, such as 128,512 or 256x256.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Measure with these output formats instead of WebP."),
     ] = None,
     kinds: Annotated[
         list[str] | None,
@@ -169,6 +179,8 @@ def memory(
     `python -m bench.memory --megapixels 6 --widths 128,512 --widths 128,4000`
 
     `python -m bench.memory --kind drawing.svg --kind bitmap.ico`
+
+    `python -m bench.memory --kind rgb.png --widths 4000,1000x1000 --format avif`
     """
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     rows = []
@@ -181,10 +193,11 @@ def memory(
         progress.update(task, description="Measuring", total=len(chosen) * len(lists))
         for each in lists:
             for path in chosen:
-                rows.append(measure(path, each, warm_up))
+                rows.append(measure(path, each, warm_up, formats or ["webp"]))
                 progress.advance(task)
-    earlier = json.loads(RESULT.read_text()) if kinds else []
-    kept = [row for row in earlier if row["file"] not in {new["file"] for new in rows}]
+    earlier = json.loads(RESULT.read_text()) if kinds or formats else []
+    measured = {(row["file"], str(row.get("formats"))) for row in rows}
+    kept = [row for row in earlier if (row["file"], str(row.get("formats"))) not in measured]
     RESULT.write_text(json.dumps(kept + rows, indent=2) + "\n")
     if as_json:
         print_json(rows)

@@ -73,8 +73,8 @@ def _at_least(what: str, measured: float, bound: float) -> Target:
     return Target(what, f"≥ {bound:,g}", f"{measured:,.0f}", measured >= bound)
 
 
-def page(cold: Any, function: Any, engine: Any) -> str:
-    """Render the page in Markdown from the content of the three results files."""
+def page(cold: Any, function: Any, engine: Any, formats: Any) -> str:
+    """Render the page in Markdown from the content of the results files."""
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         undefined=jinja2.StrictUndefined,
@@ -83,7 +83,7 @@ def page(cold: Any, function: Any, engine: Any) -> str:
     )
     pages.filters["spread"] = _spread
     return pages.get_template(TEMPLATE.name).render(
-        cold=cold, function=function, targets=targets(cold, function, engine)
+        cold=cold, function=function, formats=formats, targets=targets(cold, function, engine)
     )
 
 
@@ -106,7 +106,8 @@ def write() -> None:
 
     `python -m bench.page`
     """
-    PAGE.write_text(page(_read("cold_start"), _read("function"), _read("engine")))
+    names = ("cold_start", "function", "engine", "formats")
+    PAGE.write_text(page(*map(_read, names)))
     out.print(f"Wrote {PAGE}")
 
 

@@ -108,7 +108,16 @@ def gif_of_extensions(count: int) -> bytes:
 
 def bmp_of_line_ends(width: int, height: int) -> bytes:
     """A BMP with run lengths whose lines have one pixel, and are filled up."""
-    body = b"\1\1\0\0" * height + b"\0\1"
+    return _bmp_of_runs(width, height, b"\1\1\0\0" * height)
+
+
+def bmp_of_short_runs(width: int, height: int) -> bytes:
+    """A BMP with run lengths in which every run has one pixel."""
+    return _bmp_of_runs(width, height, (b"\1\1" * width + b"\0\0") * height)
+
+
+def _bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    body = runs + b"\0\1"
     start = 14 + 40 + 1024
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + bytes(1024) + body

@@ -36,7 +36,8 @@ ALONE = """
 import json, sys
 sys.path[:0] = sys.argv[1:3]
 import handler, image_utils
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import parse_sizes
+from thumbnailer.settings import Settings
 specs = Settings('', '', sizes=parse_sizes('64')).specs
 for path in sys.argv[3:]:
     with open(path, "rb") as file:

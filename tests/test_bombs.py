@@ -21,8 +21,8 @@ PROGRAM = """
 import json, resource, sys
 sys.path[:0] = sys.argv[3:]
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2])))
-from thumbnailer.imaging import make_thumbnails
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import make_thumbnails, parse_sizes
+from thumbnailer.settings import Settings
 from thumbnailer.errors import PermanentError
 specs = Settings("", "", sizes=parse_sizes(sys.argv[1])).specs
 try:

@@ -8,10 +8,10 @@ from memory_bucket import MemoryBucket
 from test_reconcile import KEY, SETTINGS, THUMBNAILS, P, Pipeline, Q, once
 
 from thumbnailer.errors import StorageUnavailable
-from thumbnailer.imaging import fingerprint
+from thumbnailer.imaging import fingerprint, parse_sizes
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Skipped
-from thumbnailer.settings import KEY_TEMPLATE, Settings, parse_sizes
+from thumbnailer.settings import KEY_TEMPLATE, Settings
 from thumbnailer.storage import Headers
 from thumbnailer.telemetry import Telemetry
 

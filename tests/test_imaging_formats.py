@@ -5,12 +5,21 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from pictures import decoded, encoded, is_upright, quadrants
+from pictures import decoded, encoded, is_upright, near, quadrants
 from PIL import Image, ImageSequence
 
 import image_utils
 from thumbnailer import imaging
-from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, encoders, formats, identify
+from thumbnailer.imaging import (
+    ENCODERS,
+    HEAD_BYTES,
+    OUTPUT_FORMATS,
+    Size,
+    ThumbnailSpec,
+    encoders,
+    formats,
+    identify,
+)
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import FORMATS, Format, load
@@ -42,7 +51,7 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
 
 every_file = pytest.mark.parametrize("kind", FILES)
 every_format = pytest.mark.parametrize("name", FORMATS)
-every_encoder = pytest.mark.parametrize("name", ENCODERS)
+every_encoder = pytest.mark.parametrize("name", OUTPUT_FORMATS)
 
 
 def sample(kind: str) -> bytes:
@@ -182,8 +191,14 @@ def encode(name: str, frames: int, mode: str, size: tuple[int, int] = SIZE) -> b
             picture.putalpha(Image.linear_gradient("L").resize(size))
             picture = picture.convert("RGBa")
         pictures.append(picture)
-    spec = ThumbnailSpec(Size.of_width(size[0]), 85, animated=True, format=name)
-    return ENCODERS[name].encode(pictures, spec, [100.0 + number for number in range(frames)], 0)
+    return ENCODERS[name].encode(
+        pictures, spec_of(name, size[0]), [100.0 + number for number in range(frames)], 0
+    )
+
+
+def spec_of(name: str, width: int = SIZE[0]) -> ThumbnailSpec:
+    """Return a spec of this format."""
+    return ThumbnailSpec(Size.of_width(width), 85, animated=True, format=name)
 
 
 def frames_of(data: bytes) -> list[tuple[str, bytes, object]]:
@@ -197,7 +212,9 @@ def frames_of(data: bytes) -> list[tuple[str, bytes, object]]:
 def test_each_encoder_is_a_module_of_its_own() -> None:
     """No module of the package is forgotten in the registry."""
     names = {module.name for module in pkgutil.iter_modules(encoders.__path__)} - {"encoder"}
-    assert {ENCODERS[name].encode.__module__.rpartition(".")[2] for name in ENCODERS} == names
+    assert {ENCODERS[name].encode.__module__.rpartition(".")[2] for name in OUTPUT_FORMATS} == names
+    with pytest.raises(KeyError):
+        ENCODERS["png"]
 
 
 @every_encoder
@@ -209,7 +226,8 @@ def test_an_encoded_file_is_of_the_format_that_the_encoder_names(
     encoder = ENCODERS[name]
     image = decoded(encode(name, frames, mode))
     assert image.size == SIZE
-    assert getattr(image, "n_frames", 1) == frames
+    assert getattr(image, "n_frames", 1) == (frames if encoder.animates else 1)
+    assert mode == "RGB" or image.has_transparency_data == encoder.has_alpha
     assert Image.MIME[str(image.format)] == encoder.content_type
     assert Image.registered_extensions()[f".{encoder.extension}"] == image.format
 
@@ -228,7 +246,91 @@ def test_a_marked_file_ends_with_its_mark_and_shows_the_same_picture(
     assert mark in encoder.mark_ending(mark)
     assert decoded(marked).size == SIZE
     assert frames_of(marked) == frames_of(data)
-    assert len(frames_of(data)) == frames
+    assert len(frames_of(data)) == (frames if encoder.animates else 1)
+
+
+@every_encoder
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("size", [SIZE, (1, 1), (3, 500), (2000, 1500)])
+def test_the_size_of_a_thumbnail_is_in_its_first_bytes(
+    name: str, mode: str, size: tuple[int, int]
+) -> None:
+    """HEAD_BYTES are enough, marked or not, and less never gives a wrong size."""
+    encoder = ENCODERS[name]
+    data = encode(name, 1, mode, size)
+    for whole in (data, encoder.mark(data, bytes(8))):
+        assert encoder.size_of(whole[:HEAD_BYTES]) == size
+        assert {encoder.size_of(whole[:end]) for end in range(HEAD_BYTES)} <= {None, size}
+    assert encoder.open(data).size == size
+
+
+@every_encoder
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_nothing_but_pixels_is_encoded(name: str, mode: str) -> None:
+    """A profile, EXIF, XMP, a comment and the resolution of the source do not leak."""
+    picture = quadrants(SIZE).convert(mode)
+    if mode == "RGBA":
+        picture = picture.convert("RGBa")
+    plain = ENCODERS[name].encode([picture], spec_of(name), [0.0], 0)
+    secret = b"secret" * 10
+    picture.info |= {"icc_profile": secret, "exif": secret, "xmp": secret, "comment": secret}
+    picture.info |= {"dpi": (123, 123), "XML:com.adobe.xmp": "secret", "photoshop": {1: secret}}
+    assert ENCODERS[name].encode([picture], spec_of(name), [0.0], 0) == plain
+    assert b"secret" not in plain
+
+
+@every_encoder
+def test_a_higher_quality_has_more_bytes(name: str) -> None:
+    """The spec's quality is the encoder's, from 1 to 100."""
+    picture = Image.merge("RGB", [Image.effect_noise(SIZE, 60).rotate(90 * n) for n in range(3)])
+    sizes = [
+        len(ENCODERS[name].encode([picture], spec_of(name)._replace(quality=quality), [0.0], 0))
+        for quality in (1, 50, 100)
+    ]
+    assert sizes == sorted(set(sizes))
+
+
+def test_the_mark_of_a_jpeg_is_a_comment_before_the_end_marker() -> None:
+    """Not behind it, where programs cut off what they do not know."""
+    data, jpeg = encode("jpeg", 1, "RGB"), ENCODERS["jpeg"]
+    marked = jpeg.mark(data, b"12345678")
+    assert marked == data.removesuffix(b"\xff\xd9") + b"\xff\xfe\x00\x0a12345678\xff\xd9"
+    assert data.endswith(b"\xff\xd9")
+
+
+def test_the_mark_of_an_avif_is_a_free_box_after_everything_else() -> None:
+    """The boxes fill the file, and the last one has the mark."""
+    marked = ENCODERS["avif"].mark(encode("avif", 1, "RGBA"), b"12345678")
+    names, at = [], 0
+    while at < len(marked):
+        names.append(marked[at + 4 : at + 8])
+        at += int.from_bytes(marked[at : at + 4])
+    assert at == len(marked)
+    assert names[0] == b"ftyp"
+    assert names[-1] == b"free"
+    assert marked.endswith(b"free12345678")
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#102030"])
+def test_transparency_is_put_on_the_background_in_jpeg(background: str) -> None:
+    """Also where it is partial, as browsers blend it."""
+    picture = Image.new("RGBA", SIZE, (200, 100, 0, 0))
+    picture.paste((200, 100, 0, 128), (0, 0, 48, 64))
+    spec = spec_of("jpeg")._replace(background=background)
+    made = decoded(ENCODERS["jpeg"].encode([picture.convert("RGBa")], spec, [0.0], 0))
+    behind = tuple(bytes.fromhex(background[1:]))
+    half = tuple((a + b) // 2 for a, b in zip((200, 100, 0), behind, strict=True))
+    assert near(made.getpixel((80, 32)), behind, 3)  # type: ignore[arg-type]
+    assert near(made.getpixel((20, 32)), half, 5)  # type: ignore[arg-type]
+
+
+def test_jpeg_is_progressive_and_avif_keeps_its_colour_samples() -> None:
+    """As docs/images.md says."""
+    image = decoded(encode("jpeg", 1, "RGB"))
+    assert "progressive" in image.info
+    data = encode("avif", 1, "RGB")
+    flags = data[data.index(b"av1C") + 6]  # AV1-ISOBMFF, 2.3.3
+    assert flags & 0b0000_1100 == 0
 
 
 @every_encoder

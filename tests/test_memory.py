@@ -27,10 +27,11 @@ from pathlib import Path
 os.environ |= {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/q"}
 import handler  # as in the function
 from thumbnailer.errors import ImageTooLarge, PermanentError
-from thumbnailer.imaging import impose_hard_limit, make_thumbnails
-from thumbnailer.settings import Settings, parse_sizes
+from thumbnailer.imaging import impose_hard_limit, make_thumbnails, parse_sizes
+from thumbnailer.settings import Settings
 impose_hard_limit(int(sys.argv[1]))  # as in Lambda
-specs = Settings("", "", sizes=parse_sizes(sys.argv[2])).specs
+settings = Settings("", "", sizes=parse_sizes(sys.argv[2]), formats=tuple(sys.argv[3:]))
+specs = settings.specs
 for path in sys.stdin.read().splitlines():
     print(json.dumps([path, "began", 0]), flush=True)
     try:
@@ -48,7 +49,11 @@ for path in sys.stdin.read().splitlines():
 
 
 def attempt(
-    files: list[Path], memory_mb: int, prefix: tuple[str, ...] = (), widths: str = "128,512"
+    files: list[Path],
+    memory_mb: int,
+    prefix: tuple[str, ...] = (),
+    widths: str = "128,512",
+    formats: tuple[str, ...] = ("webp",),
 ) -> dict[Path, Any]:
     """Make thumbnails of all files in one process; return the outcome and peak (MB) of each.
 
@@ -56,7 +61,7 @@ def attempt(
     with `prefix`, which sets the memory limit.
     """
     ran = subprocess.run(  # noqa: S603
-        [*prefix, sys.executable, "-c", PROGRAM, str(memory_mb), widths],
+        [*prefix, sys.executable, "-c", PROGRAM, str(memory_mb), widths, *formats],
         input="\n".join(map(str, files)),
         capture_output=True,
         text=True,
@@ -155,6 +160,29 @@ def test_large_thumbnails_never_kill_the_function(
                 assert outcome == "thumbnail"
 
 
+@pytest.mark.parametrize(
+    ("sizes", "refused_mb"),
+    [
+        ("3000", 512),  # 6 megapixels: AVIF needs 300 MB, and with alpha 360
+        ("2000x2000,900x900:cover:attention,2000x1500:pad", 0),
+        ("6000", 1024),
+    ],
+)
+def test_other_formats_and_shapes_never_kill_the_function(
+    limit: tuple[int, tuple[str, ...]], tmp_path: Path, sizes: str, refused_mb: int
+) -> None:
+    """The estimate includes their encoders, crops and canvases; it refuses what cannot fit."""
+    memory_mb, prefix = limit
+    for mode in ("RGB", "RGBA"):
+        file = tmp_path / f"{mode}.png"
+        noise(mode).crop((0, 0, 6000, 4000)).save(file, compress_level=1)
+        for name in ("avif", "jpeg"):
+            [(outcome, peak)] = attempt([file], memory_mb, prefix, sizes, (name,)).values()
+            assert outcome in ("thumbnail", "ImageTooLarge"), (mode, name, peak)
+            if memory_mb > refused_mb or name == "jpeg":
+                assert outcome == "thumbnail", (mode, name)
+
+
 @pytest.mark.skipif(not CASES.exists(), reason="the corpus of real images is not here")
 def test_real_images_never_kill_the_function(limit: tuple[int, tuple[str, ...]]) -> None:
     """All files of the corpus are processed in one process, one by one, as in a warm function."""
@@ -200,5 +228,8 @@ def test_the_measured_estimates_are_close() -> None:
     """Each kind of image needs about what was estimated when `make bench-memory` ran last."""
     rows = json.loads(RESULT.read_text())
     assert {row["file"] for row in rows} >= KINDS.keys() | WRITTEN.keys()
-    ratios = {(row["file"], row["widths"]): row["foreseen_mb"] / row["need_mb"] for row in rows}
+    ratios = {
+        (row["file"], row["widths"], *row.get("formats", ())): row["foreseen_mb"] / row["need_mb"]
+        for row in rows
+    }
     assert {kind: ratio for kind, ratio in ratios.items() if not 0.95 <= ratio <= 1.35} == {}

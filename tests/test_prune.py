@@ -28,9 +28,10 @@ from image_pipeline.stack import prune as prunes
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Found, Kind, Outcome, Survey
 from thumbnailer.events import Upload
+from thumbnailer.imaging import parse_sizes
 from thumbnailer.provenance import LONG_AGO, Provenance
 from thumbnailer.reconcile import Done, Reconciler
-from thumbnailer.settings import RESERVED_PREFIX, parse_sizes
+from thumbnailer.settings import RESERVED_PREFIX
 from thumbnailer.storage import S3Bucket
 from thumbnailer.telemetry import Telemetry
 

@@ -8,7 +8,7 @@ import pytest
 from pictures import thumbnails_of
 from PIL import Image, JpegImagePlugin
 
-from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, factors, shrink
+from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, cut, factors, shrink
 
 SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
 """Pixels: several parts in each direction, of which the last is smaller."""
@@ -68,3 +68,24 @@ def test_a_jpeg_is_passed_to_its_decoder_in_one_piece(monkeypatch: pytest.Monkey
     thumbnails_of(data, (128,), 85, 512)
     assert len(pieces) == 1
     assert pieces[0] is data
+
+
+def test_a_crop_at_the_same_scale_is_cut_out_without_resampling() -> None:
+    """Its pixels are those of the picture, also where the scaled edges are between two pixels."""
+    picture = coloured(cut_out()).resize((341, 256)).convert("RGBa")
+    shown = (0.0, 0.0, 4032.0, 3024.0)
+    found = cut(picture, shown, (504.0, 0.0, 3528.0, 3024.0), (256, 256))
+    assert found.tobytes() == picture.crop((43, 0, 299, 256)).tobytes()
+    assert cut(picture, shown, shown, (341, 256)) is picture
+
+
+def test_a_crop_of_a_crop_is_at_its_place() -> None:
+    """Boxes are in pixels of the upright picture, whatever the source shows of it."""
+    gradient = Image.linear_gradient("L").resize((100, 100))
+    picture = Image.merge("RGB", (gradient, gradient.rotate(90), gradient))
+    shown = (200.0, 100.0, 400.0, 300.0)  # at half its scale
+    found = cut(picture, shown, (220.0, 250.0, 260.0, 290.0), (10, 10))
+    expected = picture.crop((10, 75, 30, 95)).resize((10, 10), Image.Resampling.BOX)
+    for (low, high), (least, most) in zip(found.getextrema(), expected.getextrema(), strict=True):
+        assert abs(low - least) < 6
+        assert abs(high - most) < 6

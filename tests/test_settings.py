@@ -1,12 +1,21 @@
 """Settings: which environment variables are valid, and the keys and fingerprints of outputs."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thumbnailer.errors import InvalidSettings
-from thumbnailer.imaging import Size, fingerprint
-from thumbnailer.settings import Settings
+from thumbnailer.imaging import Size, fingerprint, parse_sizes
+from thumbnailer.settings import (
+    KEY_TEMPLATE,
+    Settings,
+    check_extension,
+    check_keys_differ,
+    parse_formats,
+    parse_key_template,
+)
 
 REQUIRED = {"OUTPUT_BUCKET": "thumbs", "DLQ_URL": "https://sqs.example/1/dead-letters"}
 
@@ -191,3 +200,108 @@ def test_outputs_of_deployed_stacks_stay_current() -> None:
     assert lower == ("a_64w.webp", "930d51fa983e")
     (still,) = settings(THUMB_SIZES="64", ANIMATED="false").outputs("uploads/a.jpg").items()
     assert still == ("a_64w.webp", "24d08f9b4992")
+
+
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("{dir}{stem}_{width}w.webp", "a/photo_avatar.avif"),  # of deployed stacks
+        ("{dir}{stem}_{size}.{format}", "a/photo_avatar.avif"),
+        ("{dir}{stem}/{size}-{width}.{ext}.{format}", "a/photo/avatar-256.jpg.avif"),
+    ],
+)
+def test_a_key_has_the_name_of_the_size_and_the_format(template: str, key: str) -> None:
+    """The former default template means the new one, wherever it is found."""
+    found = settings(OUTPUT_KEY_TEMPLATE=template)
+    avatar = Size("avatar", 256, 256)
+    assert found.thumbnail_key("uploads/a/photo.jpg", avatar, "avif") == key
+
+
+def test_both_default_templates_give_the_same_outputs() -> None:
+    """So the new one can become a stack's parameter without making anything again."""
+    former = settings(WRITE_MANIFEST="true")
+    new = settings(WRITE_MANIFEST="true", OUTPUT_KEY_TEMPLATE="{dir}{stem}_{size}.{format}")
+    assert former.outputs("uploads/a/photo.jpg") == new.outputs("uploads/a/photo.jpg")
+    assert former.key_prefixes("uploads/a/photo.jpg") == new.key_prefixes("uploads/a/photo.jpg")
+
+
+def test_every_size_is_a_thumbnail_in_every_format() -> None:
+    """In the order of the sizes, and each with the quality of its format."""
+    chosen = settings(THUMB_SIZES="128,256x256")._replace(formats=("webp", "avif", "jpeg"))
+    assert [(spec.size.name, spec.format, spec.quality) for spec in chosen.specs] == [
+        (name, *each)
+        for name in ("128w", "256x256")
+        for each in (("webp", 85), ("avif", chosen.avif_quality), ("jpeg", chosen.jpeg_quality))
+    ]
+    keys = list(chosen.outputs("uploads/photo.jpg"))
+    assert keys == [
+        *("photo_128w.webp", "photo_128w.avif", "photo_128w.jpeg"),
+        *("photo_256x256.webp", "photo_256x256.avif", "photo_256x256.jpeg"),
+    ]
+
+
+def test_a_further_size_or_format_makes_nothing_else_stale() -> None:
+    """Outputs of the default settings keep their keys and fingerprints."""
+    more = settings(THUMB_SIZES="128,512,card=600x400:pad")._replace(
+        formats=("webp", "avif", "jpeg"), background="#102030", avif_quality=50
+    )
+    outputs = more.outputs("uploads/photo.jpg")
+    assert settings().outputs("uploads/photo.jpg").items() <= outputs.items()
+
+
+@pytest.mark.parametrize(
+    ("template", "sizes", "formats", "fault"),
+    [
+        ("{stem}_{size}", "128", ("webp", "avif"), "the formats webp and avif apart.*{format}"),
+        ("{stem}_{width}.{format}", "600,card=600x400", ("webp",), "600w and card apart.*{size}"),
+        ("{stem}_{width}", "a=600x9,b=600x8", ("webp",), "the sizes a and b apart"),
+        ("{width}/{stem}.webp", "128,512", ("webp", "jpeg"), "the formats webp and jpeg apart"),
+    ],
+)
+def test_a_template_that_cannot_tell_thumbnails_apart_is_refused(
+    template: str, sizes: str, formats: tuple[str, ...], fault: str
+) -> None:
+    """The message names the two that would have the same key, and the field that is missing."""
+    with pytest.raises(ValueError, match=fault):
+        check_keys_differ(parse_key_template(template), parse_sizes(sizes), formats)
+    check_keys_differ(KEY_TEMPLATE, parse_sizes(sizes), formats)
+
+
+def test_a_template_that_cannot_tell_thumbnails_apart_is_refused_at_init() -> None:
+    """It is a fault of the settings, like any other."""
+    with pytest.raises(InvalidSettings, match="OUTPUT_KEY_TEMPLATE cannot tell the sizes 600w and"):
+        settings(THUMB_SIZES="600,600x400", OUTPUT_KEY_TEMPLATE="{dir}{stem}-{width}.webp")
+
+
+@pytest.mark.parametrize(
+    ("template", "formats", "wrong"),
+    [
+        ("{stem}_{size}.webp", ("avif",), "names avif files .webp"),
+        ("{stem}_{size}_{format}.webp", ("webp", "avif", "jpeg"), "avif and jpeg files .webp"),
+        ("{stem}_{size}.JPG", ("webp",), "webp files .JPG"),
+        ("{stem}_{size}.png", ("webp",), "webp files .png"),
+        ("{stem}_{size}.jpg", ("jpeg",), None),
+        ("{stem}_{size}.jpeg", ("jpeg",), None),
+        ("{stem}_{size}.{format}", ("webp", "avif", "jpeg"), None),
+        ("{stem}_{width}w.webp", ("webp",), None),
+        ("{stem}_{size}", ("webp",), None),
+        ("{stem}.{ext}_{size}", ("webp",), None),
+    ],
+)
+def test_the_extension_and_the_format_must_agree(
+    template: str, formats: tuple[str, ...], wrong: str | None
+) -> None:
+    """A name without an extension of an image says nothing wrong."""
+    if wrong is None:
+        check_extension(template, formats)
+        return
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        check_extension(template, formats)
+
+
+def test_formats_are_a_list_of_known_names() -> None:
+    """Each once; the message has those that there are."""
+    assert parse_formats("avif, webp") == ("avif", "webp")
+    for text in ("", "png", "webp,", "webp,WEBP", "webp,webp", "jpg"):
+        with pytest.raises(ValueError, match=r"such as webp,avif|a format twice"):
+            parse_formats(text)

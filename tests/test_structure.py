@@ -7,13 +7,15 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pictures import encoded, quadrants, thumbnails_of
 from PIL import Image, JpegImagePlugin
 
 from thumbnailer.handler import Function
-from thumbnailer.imaging import thumbnails
+from thumbnailer.imaging import ThumbnailSpec, make_thumbnails, parse_sizes, thumbnails
+from thumbnailer.imaging.resize import cut
 from thumbnailer.storage import s3_bucket
 
 LAMBDA = Path(__file__).parent.parent / "lambda"
@@ -86,6 +88,36 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(
     decoded: tuple[int, int],
 ) -> None:
     """The decoder gives only as many pixels as the largest thumbnail needs."""
+    sizes = decoded_sizes(monkeypatch)
+    thumbnails_of(encoded(Image.new("RGB", size), "JPEG"), widths, 85, 512)
+    assert set(sizes) == {decoded}
+
+
+@pytest.mark.parametrize(
+    ("size", "shapes", "decoded"),
+    [
+        ((6000, 2000), "256x256", (1500, 500)),  # the height, 256, needs 768 × 256 pixels
+        ((6000, 2000), "256x256:contain", (750, 250)),  # the width, 256, needs 256 × 85
+        ((6000, 2000), "256x256:pad", (750, 250)),
+        ((2000, 6000), "256x256", (500, 1500)),
+        ((6000, 4000), "128,avatar=512x512:cover:attention", (1500, 1000)),
+    ],
+)
+def test_a_crop_is_decoded_at_the_scale_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    shapes: str,
+    decoded: tuple[int, int],
+) -> None:
+    """That is more than its width needs where the picture is wider than its shape."""
+    sizes = decoded_sizes(monkeypatch)
+    specs = [ThumbnailSpec(each, 85, animated=True) for each in parse_sizes(shapes)]
+    make_thumbnails(encoded(Image.new("RGB", size), "JPEG"), specs, 512)
+    assert set(sizes) == {decoded}
+
+
+def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list to which the size of each picture is added that a JPEG is decoded to."""
     sizes: list[tuple[int, int]] = []
     load = JpegImagePlugin.JpegImageFile.load
 
@@ -94,22 +126,44 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(
         return load(image)
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", load_and_record)
-    thumbnails_of(encoded(Image.new("RGB", size), "JPEG"), widths, 85, 512)
-    assert set(sizes) == {decoded}
+    return sizes
 
 
 def test_each_thumbnail_is_made_from_the_next_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The large picture is resized only once, for any number of widths."""
-    sources: list[tuple[int, int]] = []
-    resized = thumbnails.resize
-
-    def resize_and_record(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-        sources.append(picture.size)
-        return resized(picture, size)
-
-    monkeypatch.setattr(thumbnails, "resize", resize_and_record)
+    sources = recorded_sources(monkeypatch)
     thumbnails_of(encoded(quadrants((4000, 3000)), "JPEG"), (64, 128, 256, 512), 85, 512)
     assert sources == [(512, 384), (512, 384), (256, 192), (128, 96)]
+
+
+def recorded_sources(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list to which the size of each picture is added that a thumbnail is made from."""
+    sources: list[tuple[int, int]] = []
+
+    def cut_and_record(picture: Image.Image, *arguments: Any) -> Image.Image:
+        sources.append(picture.size)
+        return cut(picture, *arguments)
+
+    monkeypatch.setattr(thumbnails, "cut", cut_and_record)
+    return sources
+
+
+def test_each_thumbnail_is_made_from_the_smallest_picture_that_shows_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A crop is never the source of more than it shows; a smaller crop is made from a larger."""
+    sources = recorded_sources(monkeypatch)
+    sizes = parse_sizes("512,256x256,128x128,128,64x64:pad,portrait=60x120")
+    data = encoded(quadrants((4000, 3000)), "JPEG")
+    make_thumbnails(data, [ThumbnailSpec(size, 85, animated=True) for size in sizes], 512)
+    assert sources == [
+        (512, 384),  # 512
+        (512, 384),  # 256x256, from the whole picture
+        (256, 256),  # 128x128, from the larger square
+        (128, 128),  # portrait, which is within the square
+        (512, 384),  # 128, from the whole picture
+        (128, 96),  # 64x64, padded, from the smallest whole picture
+    ]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])

@@ -27,8 +27,9 @@ from pictures import (
 from PIL import Image, ImageCms, ImageDraw
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
-from thumbnailer.imaging import ENCODERS, Thumbnail, identify
+from thumbnailer.imaging import ENCODERS, Size, Thumbnail, ThumbnailSpec, identify
 from thumbnailer.imaging.formats import FORMATS, load
+from thumbnailer.imaging.resize import resize, shrink
 
 TRANSPOSED = {  # EXIF orientation → how the camera stored the upright picture
     1: None,
@@ -80,6 +81,30 @@ def test_a_picture_is_never_enlarged() -> None:
     assert small.size == (128, 85)
     assert large.size == larger.size == (300, 200)
     assert large.data is larger.data
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1201, 803), (640, 1999), (300, 20)])
+def test_plain_widths_have_the_bytes_that_they_have_always_had(
+    size: tuple[int, int], mode: str
+) -> None:
+    """The largest is scaled from the image, each smaller one from the next larger: version 0.1.0.
+
+    Deployed stacks make nothing again after an update, so bytes must not depend on its version.
+    """
+    noise = [Image.effect_noise(size, 70).rotate(90 * turn) for turn in range(4)]
+    image = Image.merge("RGBA", noise).convert(mode)
+    widths = [width for width in (512, 200, 64) if width <= size[0]]
+    spec = ThumbnailSpec(Size.of_width(1), 85, animated=True)
+    expected, picture = [], None
+    for width in widths:
+        scaled = (width, round(size[1] * (width / size[0])))
+        if picture is None:
+            picture = shrink(image, scaled, (0, 0, *size))
+        picture = resize(picture, scaled)
+        expected.append(ENCODERS["webp"].encode([picture], spec, [0.0], 0))
+    made = thumbnails(encoded(image, "PNG", compress_level=1), tuple(widths))
+    assert [each.data for each in made] == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2), (127, 129)])

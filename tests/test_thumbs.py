@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,12 +14,12 @@ import pytest
 from home import COMMAND, Home, press_ctrl_c
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import decoded, is_upright, jpeg, thumbnails_of
+from pictures import decoded, is_upright, jpeg, near, thumbnails_of
 
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import State
-from thumbnailer.imaging import ENCODERS, make_thumbnails
+from thumbnailer.imaging import ENCODERS, OUTPUT_FORMATS, make_thumbnails
 from thumbnailer.imaging.encoders.webp import MARK_CHUNK
 from thumbnailer.settings import Settings
 
@@ -86,6 +87,59 @@ def test_options_set_sizes_quality_and_names(home: Home, album: Path) -> None:
     assert decoded((out / "64" / "one.jpg.webp").read_bytes()).tobytes() == (
         decoded(expected).tobytes()
     )
+
+
+def test_shapes_and_formats_are_written_under_their_names(home: Home, album: Path) -> None:
+    """Each size in each format, with the right content; a second run makes nothing."""
+    out = album.parent / "out"
+    source = album / "one.jpg"
+    words = ("--sizes", "64,avatar=50x50:cover:attention,card=60x60:pad")
+    words += ("--formats", "webp,avif,jpeg", "--background", "#102030")
+    done = home.json("thumbs", source, "--out", out, *words)
+    names = {"64w": (64, 48), "avatar": (50, 50), "card": (60, 60)}
+    assert files(out) == {f"one_{size}.{name}" for size in names for name in OUTPUT_FORMATS}
+    for path in out.iterdir():
+        picture = decoded(path.read_bytes())
+        assert str(picture.format).lower() == path.suffix[1:]
+        assert picture.size == names[path.stem.partition("_")[2]]
+    card = decoded((out / "one_card.jpeg").read_bytes())
+    assert near(card.getpixel((30, 2)), (16, 32, 48))  # type: ignore[arg-type]
+    [file] = done["files"]
+    assert [(each["size"], each["format"]) for each in file["thumbnails"]] == [
+        (size, name) for size in names for name in OUTPUT_FORMATS
+    ]
+    assert home.json("thumbs", source, "--out", out, *words)["counts"]["current"] == 1
+    (out / "one_64w.avif").write_bytes((out / "one_64w.avif").read_bytes()[:-1])
+    assert home.json("thumbs", source, "--out", out, *words)["counts"]["made"] == 1
+    words += ("--avif-quality", "20")
+    assert home.json("thumbs", source, "--out", out, *words)["counts"]["made"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--sizes", "128,card=600x"), "item 2, 'card=600x'"),
+        (("--sizes", "16384"), "between 1 and 16383"),
+        (("--formats", "webp,gif"), "such as webp,avif"),
+        (("--avif-quality", "0"), "--avif-quality"),
+        (("--jpeg-quality", "101"), "--jpeg-quality"),
+        (("--background", "white"), "a colour such as #ffffff"),
+        (("--formats", "avif", "--key-template", "{stem}_{size}.webp"), "names avif files .webp"),
+        (("--formats", "webp,avif", "--key-template", "{stem}_{size}"), "put {format} into it"),
+        (("--sizes", "9,9x9", "--key-template", "{stem}_{width}"), "put {size} into it"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(
+    home: Home, album: Path, words: tuple[str, ...], error: str
+) -> None:
+    """The message says what is wrong and what to write; nothing is made."""
+    out = album.parent / "out"
+    done = home.run("thumbs", album, "--out", out, *words)
+    assert done.returncode == 2
+    shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stderr).split())
+    assert error in shown
+    assert "Traceback" not in shown
+    assert not out.exists()
 
 
 def test_a_second_run_makes_only_what_has_changed(home: Home, album: Path) -> None:
@@ -468,5 +522,5 @@ def test_thumbnails_are_those_of_the_function(tmp_path: Path) -> None:
         stored = results[job.path].thumbnails
         assert stored is not None
         for thumbnail in make_thumbnails(job.path.read_bytes(), SETTINGS.specs, 512).thumbnails:
-            body = stored[thumbnail.spec.size][0].read_bytes()
+            body = stored[thumbnail.spec][0].read_bytes()
             assert body[: -len(mark)] == webp.mark(thumbnail.data, mark)[: -len(mark)]

@@ -23,7 +23,7 @@ from bench.slow_files import (
     SLOW,
     apng_of_noise,
     avif_of_frames,
-    bmp_of_line_ends,
+    bmp_of_short_runs,
     heic_of_overlays,
     jpeg_of_arithmetic,
     jpeg_of_scans,
@@ -63,7 +63,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 # --- what is slow is stopped --------------------------------------------------------------------
 STOPPED: dict[str, Callable[[], bytes]] = {
-    "Python between two calls (BMP)": lambda: bmp_of_line_ends(30_000, 3000),
+    "Python between two calls (BMP)": lambda: bmp_of_short_runs(4000, 3000),
     "a header of many parts (JPEG)": SLOW["comments.jpg"],
     "a header of many parts (PNG)": SLOW["texts-empty.png"],
     "one call (JPEG of 2,000 scans)": lambda: jpeg_of_scans(2000),

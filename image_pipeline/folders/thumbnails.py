@@ -38,7 +38,6 @@ from thumbnailer.errors import (
 )
 from thumbnailer.imaging import (
     ENCODERS,
-    Size,
     ThumbnailSpec,
     check_file_size,
     check_supported,
@@ -89,7 +88,7 @@ class Job:
     def targets(self) -> dict[ThumbnailSpec, Path]:
         """Return the path of each thumbnail."""
         return {
-            spec: self.out / self.settings.thumbnail_key(self.key, spec.size)
+            spec: self.out / self.settings.thumbnail_key(self.key, spec.size, spec.format)
             for spec in self.settings.specs
         }
 
@@ -104,7 +103,7 @@ class Result:
     path: Path
     state: State
     size: int = 0
-    thumbnails: Mapping[Size, tuple[Path, int]] | None = None
+    thumbnails: Mapping[ThumbnailSpec, tuple[Path, int]] | None = None
     notes: tuple[str, ...] = ()
     error_type: str = ""
     error_message: str = ""
@@ -125,7 +124,13 @@ class Result:
         fields: dict[str, Any] = {"path": self.name, "state": self.state, "bytes": self.size}
         if self.thumbnails:
             fields["thumbnails"] = [
-                {"width": each.width, "path": printable(str(path)), "bytes": size}
+                {
+                    "size": each.size.name,
+                    "format": each.format,
+                    "width": each.size.width,
+                    "path": printable(str(path)),
+                    "bytes": size,
+                }
                 for each, (path, size) in self.thumbnails.items()
             ]
         if self.notes:
@@ -219,11 +224,11 @@ def make(job: Job) -> Result:
             data = head + source.read()
         made = make_thumbnails(data, job.settings.specs, job.memory_mb)
         written = {}
-        for spec, _, encoded in made.thumbnails:
-            path = job.targets[spec]
-            body = ENCODERS[spec.format].mark(encoded, marks[spec])
+        for each in made.thumbnails:
+            path = job.targets[each.spec]
+            body = ENCODERS[each.spec.format].mark(each.data, marks[each.spec])
             _write(job.out, path, body)
-            written[spec.size] = (path, len(body))
+            written[each.spec] = (path, len(body))
     except (PipelineError, OSError) as error:
         clear_tracebacks(error)  # they hold the picture, and the next one needs the memory
         if isinstance(error, UnsupportedImage) and not job.named and not _is_named_image(job.path):
@@ -387,7 +392,9 @@ def _marks(job: Job, about: os.stat_result) -> dict[ThumbnailSpec, bytes]:
     }
 
 
-def _current(job: Job, marks: Mapping[ThumbnailSpec, bytes]) -> dict[Size, tuple[Path, int]] | None:
+def _current(
+    job: Job, marks: Mapping[ThumbnailSpec, bytes]
+) -> dict[ThumbnailSpec, tuple[Path, int]] | None:
     """Return path and bytes of each thumbnail, if all end with their mark."""
     found = {}
     for spec, path in job.targets.items():
@@ -400,7 +407,7 @@ def _current(job: Job, marks: Mapping[ThumbnailSpec, bytes]) -> dict[Size, tuple
                     return None
         except (FileNotFoundError, NotADirectoryError):
             return None
-        found[spec.size] = (path, size)
+        found[spec] = (path, size)
     return found
 
 

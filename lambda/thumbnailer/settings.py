@@ -2,11 +2,21 @@
 
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from thumbnailer.errors import InvalidSettings
-from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, digest, fingerprint
+from thumbnailer.imaging import (
+    ENCODERS,
+    OUTPUT_FORMATS,
+    WHITE,
+    Size,
+    ThumbnailSpec,
+    digest,
+    fingerprint,
+    parse_sizes,
+    thumbnail_spec,
+)
 
 MANIFEST_VERSION: Final = 1
 """Increase it when every manifest should be written again."""
@@ -18,8 +28,27 @@ DEFAULT_LOG_LEVEL: Final = "INFO"
 DEFAULT_MEMORY_MB: Final = 512
 """Defaults of the template's parameters too (tests/test_template.py)."""
 
-KEY_FIELDS: Final = frozenset({"dir", "stem", "ext", "width"})
+DEFAULT_FORMATS: Final = OUTPUT_FORMATS[:1]
+DEFAULT_AVIF_QUALITY: Final = 68
+DEFAULT_JPEG_QUALITY: Final = 86
+"""What scores at least as well as WebP at its default (SSIMULACRA 2, median over 35 photos, `make
+bench-formats`)."""
+
+KEY_FIELDS: Final = ("dir", "stem", "ext", "size", "width", "format")
 KEY_TEMPLATE: Final = "{dir}{stem}_{width}w.webp"
+"""Deployed stacks have it as a parameter's value, so it stays, and means SIZE_KEY_TEMPLATE."""
+
+SIZE_KEY_TEMPLATE: Final = "{dir}{stem}_{size}.{format}"
+NEEDED_FIELDS: Final = {"{stem}": {"stem"}, "{size}": {"size", "width"}}
+"""What a key template must have, and the fields of which any will do."""
+
+EXTENSIONS: Final = {
+    **{name: name for name in OUTPUT_FORMATS},
+    "jpg": "jpeg",
+    **dict.fromkeys(("png", "gif", "heic", "tif", "tiff", "svg"), "another format"),
+}
+"""Extension → the format of OUTPUT_FORMATS that files of this name have."""
+
 MANIFEST_TEMPLATES: Final = ("{dir}{stem}.json", "{dir}{stem}.{ext}.json")
 """Of manifests beside thumbnails without and with `{ext}` in their keys."""
 
@@ -34,9 +63,6 @@ FIXED_FIELDS: Final = frozenset({"dir", "stem", "ext"})
 MAX_PREFIX_BYTES: Final = 512
 """Half of what S3 allows for a key, so the rest is for names. It is the MaxLength of InputPrefix in
 iac/template.yaml."""
-
-MAX_WIDTH: Final = ENCODERS["webp"].max_side
-"""Pixels."""
 
 MAX_KEY_BYTES: Final = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -55,24 +81,11 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def parse_sizes(text: str) -> tuple[Size, ...]:
-    """Read "128,512" as sizes. Raises ValueError for anything else, or a width given twice."""
-    try:
-        widths = [_whole_number(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f'must be widths in pixels such as "128,512", not {text!r}') from None
-    wrong = [width for width in widths if not 1 <= width <= MAX_WIDTH]
-    if wrong:
-        raise ValueError(f"must be between 1 and {MAX_WIDTH} pixels, not {wrong}")
-    if len(set(widths)) < len(widths):
-        raise ValueError(f"must not contain a width twice: {text!r}")
-    return tuple(Size.of_width(width) for width in widths)
-
-
 class Settings(NamedTuple):
     """The function's settings, checked.
 
-    `sizes` are in the order of THUMB_SIZES. `memory_mb` is the function's memory in MB
+    `sizes` are in the order of THUMB_SIZES, and `formats` are of OUTPUT_FORMATS. `quality` is
+    WebP's. `background` is `#rrggbb`. `memory_mb` is the function's memory in MB
     (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets). `input_bucket` is where uploads are
     expected, if it is known; the function processes what events name.
     """
@@ -90,17 +103,38 @@ class Settings(NamedTuple):
     log_level: str = DEFAULT_LOG_LEVEL
     memory_mb: int = DEFAULT_MEMORY_MB
     input_bucket: str | None = None
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    avif_quality: int = DEFAULT_AVIF_QUALITY
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY
+    background: str = WHITE
 
     @property
     def specs(self) -> tuple[ThumbnailSpec, ...]:
-        """Every thumbnail of an image, in the order of `sizes`."""
-        return tuple(ThumbnailSpec(size, self.quality, self.animated) for size in self.sizes)
+        """Every thumbnail of an image, in the order of `sizes`, and of `formats` for each."""
+        return tuple(
+            thumbnail_spec(
+                size,
+                name,
+                self.quality_of(name),
+                animated=self.animated,
+                background=self.background,
+            )
+            for size in self.sizes
+            for name in self.formats
+        )
+
+    def quality_of(self, format_name: str) -> int:
+        """Return the quality of a format's thumbnails, 1 to 100."""
+        return {"webp": self.quality, "avif": self.avif_quality, "jpeg": self.jpeg_quality}[
+            format_name
+        ]
 
     @property
     def manifest_fingerprint(self) -> str:
         """Twelve hex digits that change whenever the manifest's content should.
 
-        A manifest lists all thumbnails, so their sizes and keys are part of it.
+        A manifest lists all thumbnails, so their sizes and keys are part of it. What earlier
+        versions did not have is left out where it is not used.
         """
         fingerprints = [fingerprint(spec) for spec in self.specs]
         alike = len(set(fingerprints)) == 1
@@ -108,21 +142,28 @@ class Settings(NamedTuple):
             "version": MANIFEST_VERSION,
             "thumbnails": fingerprints[0] if alike else fingerprints,
             "widths": [size.width for size in self.sizes],
-            "key_template": self.output_key_template,
+            "key_template": (
+                KEY_TEMPLATE
+                if key_template_meaning(self.output_key_template) == SIZE_KEY_TEMPLATE
+                else self.output_key_template
+            ),
         }
+        if any(size != Size.of_width(size.width) for size in self.sizes):
+            shaping["sizes"] = [str(size) for size in self.sizes]
         return digest(shaping)
 
     def is_image_key(self, key: str) -> bool:
         """Whether the object `key` of the input bucket is processed: no folder marker is."""
         return key.startswith(self.input_prefix) and not key.endswith("/")
 
-    def thumbnail_key(self, source_key: str, size: Size) -> str:
+    def thumbnail_key(self, source_key: str, size: Size, format_name: str = "webp") -> str:
         """Return the key of a thumbnail of `source_key`, which is under the input prefix.
 
         `uploads/a/photo.jpg` at 128 pixels → `a/photo_128w.webp`. Folders stay as they are, `//`
         and `..` too: a key is a name, not a path.
         """
-        return self._key(source_key, self.output_key_template, size.width)
+        template = key_template_meaning(self.output_key_template)
+        return template.format(**self._parts(source_key), **_size_fields(size, format_name))
 
     def manifest_key(self, source_key: str) -> str:
         """Return the key of the manifest: `uploads/a/photo.jpg` → `a/photo.json`.
@@ -133,12 +174,14 @@ class Settings(NamedTuple):
 
     def manifest_keys(self, source_key: str) -> tuple[str, ...]:
         """Return every key that a manifest of this source can have, whatever the settings."""
-        return tuple(self._key(source_key, template) for template in MANIFEST_TEMPLATES)
+        parts = self._parts(source_key)
+        return tuple(template.format(**parts) for template in MANIFEST_TEMPLATES)
 
     def outputs(self, source_key: str) -> dict[str, str]:
         """Return the key and fingerprint of each output of a source, in the order of writing."""
         outputs = {
-            self.thumbnail_key(source_key, spec.size): fingerprint(spec) for spec in self.specs
+            self.thumbnail_key(source_key, spec.size, spec.format): fingerprint(spec)
+            for spec in self.specs
         }
         if self.write_manifest:
             outputs[self.manifest_key(source_key)] = self.manifest_fingerprint
@@ -157,7 +200,9 @@ class Settings(NamedTuple):
         """
         parts = self._parts(source_key)
         prefix, stem_ends = "", None
-        for literal, field, *_ in string.Formatter().parse(self.output_key_template):
+        for literal, field, *_ in string.Formatter().parse(
+            key_template_meaning(self.output_key_template)
+        ):
             prefix += literal
             if field is None:  # an escaped brace, or the end
                 continue
@@ -167,9 +212,6 @@ class Settings(NamedTuple):
             if field == "stem" and stem_ends is None:
                 stem_ends = len(prefix)
         return prefix[:stem_ends], prefix
-
-    def _key(self, source_key: str, template: str, width: int = 0) -> str:
-        return template.format(**self._parts(source_key), width=width)
 
     def _parts(self, source_key: str) -> dict[str, str]:
         """Return the values of FIXED_FIELDS."""
@@ -214,6 +256,11 @@ class Settings(NamedTuple):
             ),
             input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
         )
+        if not faults:
+            try:
+                check_keys_differ(settings.output_key_template, settings.sizes, settings.formats)
+            except ValueError as error:
+                faults.append(f"OUTPUT_KEY_TEMPLATE {error}")
         if faults:
             raise InvalidSettings(
                 "Invalid environment variables (parameters of the stack): " + "; ".join(faults)
@@ -253,22 +300,86 @@ def _prefix(text: str) -> str:
     return text
 
 
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Read `webp,avif` as formats. Raises ValueError for one that is not known, or given twice."""
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in names if name not in OUTPUT_FORMATS]:
+        raise ValueError(
+            f"must be formats of {', '.join(OUTPUT_FORMATS)}, such as webp,avif, not {unknown}"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"must not contain a format twice: {text!r}")
+    return names
+
+
 def parse_key_template(text: str) -> str:
-    """Check a template of thumbnail keys. Raises ValueError for an unknown or missing field."""
+    """Check a template of thumbnail keys. Raises ValueError for an unknown or missing field.
+
+    `check_keys_differ` and `check_extension` check it beside the sizes and the formats.
+    """
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:
         raise ValueError(f"is not a template ({error}): {text!r}") from None
     fields = {field for _, field, _, _ in parts if field is not None}
-    if unknown := sorted(fields - KEY_FIELDS):
-        raise ValueError(f"allows {{dir}}, {{stem}}, {{ext}} and {{width}}, not {unknown}")
+    if unknown := sorted(fields.difference(KEY_FIELDS)):
+        known = ", ".join(f"{{{field}}}" for field in KEY_FIELDS)
+        raise ValueError(f"allows {known}, not {unknown}")
     if any(spec or conversion for _, _, spec, conversion in parts):
         raise ValueError(f"allows plain fields without ':' or '!': {text!r}")
     if text.startswith(RESERVED_PREFIX):
         raise ValueError(f"must not begin with {RESERVED_PREFIX}, where backfills write: {text!r}")
-    if missing := sorted({"stem", "width"} - fields):
-        raise ValueError(f"must contain {missing}, or thumbnails would overwrite each other")
+    missing = [name for name, any_of in NEEDED_FIELDS.items() if not any_of & fields]
+    if missing:
+        raise ValueError(
+            f"must contain {' and '.join(missing)}, or thumbnails would overwrite each other"
+        )
     return text
+
+
+def key_template_meaning(template: str) -> str:
+    """Return what a template of thumbnail keys stands for: KEY_TEMPLATE is SIZE_KEY_TEMPLATE."""
+    return SIZE_KEY_TEMPLATE if template == KEY_TEMPLATE else template
+
+
+def check_keys_differ(template: str, sizes: Sequence[Size], formats: Sequence[str]) -> None:
+    """Raise ValueError where a template gives two of an image's thumbnails the same key."""
+    found: dict[str, tuple[Size, str]] = {}
+    for size in sizes:
+        for name in formats:
+            fields = {"dir": "", "stem": "photo", "ext": "jpg", **_size_fields(size, name)}
+            key = key_template_meaning(template).format(**fields)
+            other_size, other_name = found.setdefault(key, (size, name))
+            if (other_size, other_name) != (size, name):
+                field, what = (
+                    ("{format}", f"the formats {other_name} and {name}")
+                    if other_size == size
+                    else ("{size}", f"the sizes {other_size.name} and {size.name}")
+                )
+                raise ValueError(
+                    f"cannot tell {what} apart, which would both be {key!r}: put {field} into it, "
+                    f"such as {SIZE_KEY_TEMPLATE}"
+                )
+
+
+def check_extension(template: str, formats: Sequence[str]) -> None:
+    """Raise ValueError where keys have the extension of another image format than their own."""
+    _, dot, extension = key_template_meaning(template).rpartition(".")
+    named = EXTENSIONS.get(extension.lower()) if dot else None
+    if named and (wrong := [name for name in formats if name != named]):
+        raise ValueError(
+            f"names {' and '.join(wrong)} files .{extension}: end it with .{{format}}, such as "
+            f"{SIZE_KEY_TEMPLATE}"
+        )
+
+
+def _size_fields(size: Size, format_name: str) -> dict[str, str | int]:
+    """Return the values of a key template's fields that are a thumbnail's own."""
+    return {
+        "size": size.name,
+        "width": size.width,
+        "format": ENCODERS[format_name].extension,
+    }
 
 
 def _header(text: str) -> str:

@@ -25,7 +25,16 @@ from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import Job, Result, State
-from thumbnailer.settings import DEFAULT_SIZES, Settings, parse_key_template, parse_sizes
+from thumbnailer.imaging import parse_colour, parse_sizes
+from thumbnailer.settings import (
+    DEFAULT_SIZES,
+    SIZE_KEY_TEMPLATE,
+    Settings,
+    check_extension,
+    check_keys_differ,
+    parse_formats,
+    parse_key_template,
+)
 
 DEFAULTS: Final = Settings(output_bucket="", dead_letter_queue_url="")
 
@@ -46,15 +55,38 @@ def thumbs(  # noqa: PLR0913 - options of a command
         Path, typer.Option("--out", metavar="DIR", help="Folder for the thumbnails.")
     ],
     sizes: Annotated[
-        str, typer.Option(metavar="WIDTHS", help="Widths in pixels, separated by commas.")
+        str,
+        typer.Option(
+            metavar="SIZES",
+            help="Sizes in pixels, separated by commas: [NAME=]W or [NAME=]WxH[:FIT[:FOCUS]]. FIT "
+            "is cover (crop, the default), contain or pad. FOCUS is center (the default) or "
+            "attention.",
+        ),
     ] = DEFAULT_SIZES,
+    formats: Annotated[
+        str, typer.Option(metavar="FORMATS", help="One or more of webp, avif and jpeg.")
+    ] = ",".join(DEFAULTS.formats),
     quality: Annotated[int, typer.Option(min=1, max=100, help="WebP quality.")] = DEFAULTS.quality,
+    avif_quality: Annotated[
+        int, typer.Option(min=1, max=100, help="AVIF quality.")
+    ] = DEFAULTS.avif_quality,
+    jpeg_quality: Annotated[
+        int, typer.Option(min=1, max=100, help="JPEG quality.")
+    ] = DEFAULTS.jpeg_quality,
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="#RRGGBB",
+            help="Colour of the padding, and behind transparent pictures in JPEG.",
+        ),
+    ] = DEFAULTS.background,
     key_template: Annotated[
         str,
         typer.Option(
-            metavar="TEMPLATE", help="Names of the thumbnails: {dir}, {stem}, {ext}, {width}."
+            metavar="TEMPLATE",
+            help="Names of the thumbnails: {dir}, {stem}, {ext}, {size}, {width}, {format}.",
         ),
-    ] = DEFAULTS.output_key_template,
+    ] = SIZE_KEY_TEMPLATE,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Number of processes. The default is one per core."),
@@ -71,6 +103,10 @@ def thumbs(  # noqa: PLR0913 - options of a command
     that are up to date, and files in folders that are not images. It never deletes a file or leaves
     one half-written. After Ctrl-C, run it again to continue.
 
+    A size is a width, such as 512, or a shape: 256x256 crops to exactly that shape, 600x400:contain
+    fits inside, and 600x400:pad fits inside and fills the rest with --background. With
+    256x256:cover:attention, the crop keeps what attracts attention. Pictures are never enlarged.
+
     Failures are listed and saved in DIR/failed.jsonl, and the exit code is then 1. With --watch,
     --json prints one object per line, as each file is done.
 
@@ -80,13 +116,29 @@ def thumbs(  # noqa: PLR0913 - options of a command
 
     `image-pipeline thumbs scans/*.tif --out web --sizes 320,640,1280 --quality 80`
 
+    `image-pipeline thumbs portraits/ --out web --sizes 512,avatar=256x256:cover:attention`
+
+    `image-pipeline thumbs holiday/ --out web --formats webp,avif,jpeg --avif-quality 60`
+
+    `image-pipeline thumbs shop/ --out web --sizes card=600x400:pad --background "#f4f4f4"`
+
     `image-pipeline thumbs inbox/ --out thumbnails --watch`
     """
     settings = DEFAULTS._replace(
         sizes=_option("--sizes", parse_sizes, sizes),
+        formats=_option("--formats", parse_formats, formats),
         quality=quality,
+        avif_quality=avif_quality,
+        jpeg_quality=jpeg_quality,
+        background=_option("--background", parse_colour, background),
         output_key_template=_option("--key-template", parse_key_template, key_template),
     )
+
+    def fits(template: str) -> None:
+        check_keys_differ(template, settings.sizes, settings.formats)
+        check_extension(template, settings.formats)
+
+    _option("--key-template", fits, settings.output_key_template)
     processes = workers or os.process_cpu_count() or 1
     if watch and (files := [path for path in paths if path.is_file()]):
         raise CommandError(f"--watch takes folders, and {files[0]} is a file: name its folder.")

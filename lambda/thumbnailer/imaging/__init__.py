@@ -4,10 +4,22 @@ This is the public face of the package: nothing outside imports its modules (imp
 """
 
 from thumbnailer.imaging.decode import check_supported, identify, upright_size
-from thumbnailer.imaging.encoders import ENCODERS, HEAD_BYTES
+from thumbnailer.imaging.encoders import ENCODERS, HEAD_BYTES, OUTPUT_FORMATS, thumbnail_spec
 from thumbnailer.imaging.hard_limit import impose as impose_hard_limit
 from thumbnailer.imaging.limits import check_file_size, max_file_size
-from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec, digest, fingerprint
+from thumbnailer.imaging.spec import (
+    MAX_SIDE,
+    WHITE,
+    PixelSize,
+    Point,
+    Size,
+    ThumbnailSpec,
+    digest,
+    fingerprint,
+    parse_colour,
+    parse_focus,
+    parse_sizes,
+)
 from thumbnailer.imaging.thumbnails import Made, Thumbnail, make_thumbnails
 from thumbnailer.imaging.time_limit import FULL_CPU_MB
 
@@ -15,8 +27,12 @@ __all__ = [
     "ENCODERS",
     "FULL_CPU_MB",
     "HEAD_BYTES",
+    "MAX_SIDE",
+    "OUTPUT_FORMATS",
+    "WHITE",
     "Made",
     "PixelSize",
+    "Point",
     "Size",
     "Thumbnail",
     "ThumbnailSpec",
@@ -28,5 +44,9 @@ __all__ = [
     "impose_hard_limit",
     "make_thumbnails",
     "max_file_size",
+    "parse_colour",
+    "parse_focus",
+    "parse_sizes",
+    "thumbnail_spec",
     "upright_size",
 ]

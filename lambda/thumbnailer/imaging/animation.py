@@ -8,7 +8,7 @@ from PIL import ImageFile
 
 from thumbnailer.errors import CorruptImage
 from thumbnailer.imaging.formats import DECODER_ERRORS
-from thumbnailer.imaging.limits import pixels
+from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
 
 MAX_FRAMES: Final = 500
@@ -118,16 +118,23 @@ def _first(image: ImageFile.ImageFile) -> int:
 
 
 def max_frames(
-    canvas: PixelSize, thumbnails: Iterable[PixelSize], available_bytes: float, *, alpha: bool
+    canvas: PixelSize,
+    thumbnails: Iterable[PixelSize],
+    available_bytes: float,
+    *,
+    alpha: bool,
+    sources: Iterable[PixelSize] = (),
 ) -> int:
     """Return how many frames the budget allows, at least 1.
 
     `canvas` is the size of a frame in the file, `thumbnails` are the sizes of its thumbnails, and
     `available_bytes` is the memory that the frames may use. `alpha` says whether the thumbnails
-    have alpha.
+    have alpha. `sources` are the sizes of pictures that thumbnails are cut from, and that are kept
+    without being encoded.
     """
     decoded = pixels(canvas)
     encoded = sum(map(pixels, thumbnails))
+    frame_bytes = encoded * FRAME_BYTES[alpha] + sum(map(pixels, sources)) * OTHER_BYTES
     for_frames = available_bytes - decoded * CANVAS_BYTES
     return max(
         1,
@@ -135,6 +142,6 @@ def max_frames(
             MAX_FRAMES,
             MAX_DECODED_PIXELS // decoded,
             MAX_ENCODED_PIXELS // encoded,
-            int(for_frames // (encoded * FRAME_BYTES[alpha])),
+            int(for_frames // frame_bytes),
         ),
     )

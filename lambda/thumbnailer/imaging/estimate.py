@@ -8,7 +8,7 @@ from PIL import ImageFile
 from thumbnailer.imaging.encoders import Encoder
 from thumbnailer.imaging.formats import Format
 from thumbnailer.imaging.formats.format import copied_bytes
-from thumbnailer.imaging.limits import picture_bytes, pixels, stored_bytes
+from thumbnailer.imaging.limits import picture_bytes, stored_bytes
 from thumbnailer.imaging.resize import BAND_PIXELS, averageable_mode
 from thumbnailer.imaging.spec import PixelSize
 
@@ -22,11 +22,20 @@ HIGH_DEPTH_PICTURES: Final = 3
 """Samples of 32 bits are scaled to 8 bits in two more pictures."""
 
 
+class Encoding(NamedTuple):
+    """A thumbnail that is encoded: its pixels, and the bytes of pictures that are kept beside."""
+
+    encoder: Encoder
+    pixels: int
+    beside: float = 0.0
+
+
 class Stages(NamedTuple):
-    """The sizes of a picture on its way to the largest thumbnail.
+    """The sizes of a picture on its way to the thumbnails.
 
     `decoded` is what the decoder gives: less than the file's size where it can scale. `reduced` is
-    left after whole rows and columns were averaged. `thumbnail` is the largest thumbnail.
+    left after whole rows and columns were averaged. `thumbnail` is the whole picture at the largest
+    scale that a thumbnail needs: the largest thumbnail, unless that is a crop.
     """
 
     decoded: PixelSize
@@ -39,7 +48,7 @@ def peak_bytes(
     image: ImageFile.ImageFile,
     data: bytes,
     stages: Stages,
-    encoders: Sequence[Encoder],
+    encodings: Sequence[Encoding],
 ) -> float:
     """Estimate the peak memory in bytes, beside the process itself.
 
@@ -64,5 +73,5 @@ def peak_bytes(
     return in_files + max(
         file_format.decoder_bytes(image, data, stages.decoded) + stored,
         held + stored + converted + half_resized + made,
-        *(each.memory_bytes(pixels(stages.thumbnail), alpha) for each in encoders),
+        *(each.encoder.memory_bytes(each.pixels, alpha) + each.beside for each in encodings),
     )

@@ -1,15 +1,15 @@
-"""Decoded images → small pictures.
+"""Decoded images → small pictures, whole or cropped.
 
 Samples are averaged in a mode that allows it: no palette, premultiplied alpha. No second picture of
 full size is made on the way.
 """
 
 from itertools import product
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image
 
-from thumbnailer.imaging.spec import PixelSize
+from thumbnailer.imaging.spec import CENTER, PixelSize, Point, Size
 
 type Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, fractions allowed."""
@@ -34,6 +34,105 @@ def resize(picture: Image.Image, size: PixelSize) -> Image.Image:
     if picture.size == size:
         return picture
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+
+
+class Placement(NamedTuple):
+    """What a thumbnail shows, and how large.
+
+    `box` is the shown part of the upright picture, in its pixels. `size` is the size of that part
+    in the thumbnail, and `canvas` the thumbnail's own: it is larger where there is padding. `whole`
+    is the size of the whole upright picture at the same scale.
+    """
+
+    box: Box
+    size: PixelSize
+    canvas: PixelSize
+    whole: PixelSize
+
+
+def place(size: Size, upright: PixelSize, max_side: int, focus: Point = CENTER) -> Placement:
+    """Place a picture whose upright size is `upright` in a thumbnail. It is never enlarged.
+
+    A crop has `focus` in its middle, as far as the picture's edges allow. Where the picture is
+    smaller than the shape, a crop has the shape's ratio, at the picture's own size. Without a
+    height, no side is longer than `max_side`.
+    """
+    width, height = upright
+    everything = (0.0, 0.0, float(width), float(height))
+    if size.height is None:
+        fitted = _scaled(upright, min(1.0, size.width / width, max_side / height))
+        return Placement(everything, fitted, fitted, fitted)
+    shape = (size.width, size.height)
+    if size.fit != "cover":
+        fitted = _scaled(upright, min(1.0, size.width / width, size.height / height))
+        return Placement(everything, fitted, shape if size.fit == "pad" else fitted, fitted)
+    cropped = _scaled(shape, min(1.0, width / size.width, height / size.height))
+    scale = max(cropped[0] / width, cropped[1] / height)
+    across, down = min(width, cropped[0] / scale), min(height, cropped[1] / scale)
+    left = min(max(focus[0] * width - across / 2, 0.0), width - across)
+    upper = min(max(focus[1] * height - down / 2, 0.0), height - down)
+    box = (left, upper, left + across, upper + down)
+    return Placement(box, cropped, cropped, _scaled(upright, scale))
+
+
+def _scaled(size: PixelSize, scale: float) -> PixelSize:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def contains(outer: Box, inner: Box) -> bool:
+    """Whether a box has all of another one."""
+    return (
+        outer[0] <= inner[0]
+        and outer[1] <= inner[1]
+        and outer[2] >= inner[2]
+        and outer[3] >= inner[3]
+    )
+
+
+def cut(picture: Image.Image, shown: Box, box: Box, size: PixelSize) -> Image.Image:
+    """Return `box` of a picture that shows `shown`, scaled down to `size`.
+
+    Boxes are in pixels of the upright picture. At the picture's own scale, whole pixels are cut out
+    and nothing is resampled.
+    """
+    if box == shown:
+        return resize(picture, size)
+    across = picture.width / (shown[2] - shown[0])
+    down = picture.height / (shown[3] - shown[1])
+    left, upper = (box[0] - shown[0]) * across, (box[1] - shown[1]) * down
+    right, lower = (box[2] - shown[0]) * across, (box[3] - shown[1]) * down
+    spare = (picture.width - size[0], picture.height - size[1])
+    if max(abs(right - left - size[0]), abs(lower - upper - size[1])) < 1 and min(spare) >= 0:
+        x, y = min(round(left), spare[0]), min(round(upper), spare[1])
+        return picture.crop((x, y, x + size[0], y + size[1]))
+    exact = (left, upper, min(right, picture.width), min(lower, picture.height))
+    return picture.resize(size, Image.Resampling.LANCZOS, box=exact, reducing_gap=REDUCING_GAP)
+
+
+def flattened(picture: Image.Image, background: str) -> Image.Image:
+    """Put a picture, RGB or premultiplied RGBa, on a background (`#rrggbb`): RGB."""
+    if picture.mode == "RGB":
+        return picture
+    straight = picture.convert("RGBA")
+    flat = Image.new("RGB", picture.size, rgb(background))
+    flat.paste(straight, mask=straight.getchannel("A"))
+    return flat
+
+
+def padded(picture: Image.Image, canvas: PixelSize, background: str) -> Image.Image:
+    """Put a picture, RGB or premultiplied RGBa, in the middle of a canvas of the background."""
+    if picture.size == canvas:
+        return flattened(picture, background)
+    wide = Image.new("RGB", canvas, rgb(background))
+    at = ((canvas[0] - picture.width) // 2, (canvas[1] - picture.height) // 2)
+    wide.paste(flattened(picture, background), at)
+    return wide
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Return the samples of a colour, `#rrggbb`."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
 
 
 AVERAGEABLE: Final = {

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -13,23 +15,68 @@ FINGERPRINT_VERSION: Final = 1
 made again when its source is next processed."""
 
 
+MAX_SIDE: Final = 16_383
+"""Pixels: the limit of WebP, 14 bits in the file (RFC 9649, 2.7). The other formats allow more, but
+all formats of a size have the same shape."""
+
+type Point = tuple[float, float]
+"""A place in the upright picture: fractions of its width and height, from the left and the top."""
+
+CENTER: Final[Point] = (0.5, 0.5)
+
+FITS: Final = ("cover", "contain", "pad")
+FOCUS_RULES: Final = ("center", "attention")
+"""What a size may say behind its height. The first of each is the default."""
+
+WHITE: Final = "#ffffff"
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names are parts of keys and of file names: no character has a meaning there or needs quoting."""
+
+EXAMPLE: Final = "128,512,avatar=256x256:cover:attention,card=600x400:pad"
+
+
 class Size(NamedTuple):
-    """A thumbnail's size. The name identifies it; the height follows from the picture."""
+    """A thumbnail's size. The name identifies it.
+
+    Without a height, the height follows from the picture. With a height, `fit` is one of FITS:
+    `cover` crops the picture to exactly this shape, `contain` fits it inside, and `pad` fits it
+    inside and fills the rest with the background. `focus`, one of FOCUS_RULES, is the rule by which
+    `cover` chooses the part to keep.
+    """
 
     name: str
     width: int
+    height: int | None = None
+    fit: str = FITS[0]
+    focus: str = FOCUS_RULES[0]
 
     @classmethod
     def of_width(cls, width: int) -> "Size":
         """The size that is `width` pixels wide, under its default name, such as `512w`."""
-        return cls(f"{width}w", width)
+        return cls(_default_name(width, None), width)
+
+    def __str__(self) -> str:
+        """Return the item of the grammar that `parse_sizes` reads as this size."""
+        text = "" if self.name == _default_name(self.width, self.height) else f"{self.name}="
+        text += str(self.width)
+        if self.height is not None:
+            text += f"x{self.height}"
+            if self.focus != FOCUS_RULES[0]:
+                text += f":{self.fit}:{self.focus}"
+            elif self.fit != FITS[0]:
+                text += f":{self.fit}"
+        return text
 
 
 class ThumbnailSpec(NamedTuple):
     """Everything that shapes the bytes of one thumbnail.
 
     `quality` is the encoder's, 1 to 100. With `animated`, an animated picture becomes an animated
-    thumbnail where the budget allows (`animation`). `format` is a key of `encoders.ENCODERS`.
+    thumbnail where the format and the budget allow it (`animation`). `format` is one of
+    `encoders.OUTPUT_FORMATS`. `background` (`#rrggbb`) is behind a padded picture, and behind a
+    transparent one in a format without transparency. `encoders.thumbnail_spec` leaves out what does
+    not shape the bytes.
 
     A new field needs a default: the value that earlier versions implied (see `fingerprint`).
     """
@@ -38,6 +85,88 @@ class ThumbnailSpec(NamedTuple):
     quality: int
     animated: bool
     format: str = "webp"
+    background: str = WHITE
+
+
+def parse_sizes(text: str) -> tuple[Size, ...]:
+    """Read sizes such as EXAMPLE: items `[NAME=]W` or `[NAME=]WxH[:FIT[:FOCUS]]`, and commas.
+
+    Raises ValueError, which names the item, its position and an example.
+    """
+    sizes: list[Size] = []
+    names: dict[str, str] = {}
+    for position, item in enumerate(map(str.strip, text.split(",")), 1):
+        try:
+            size = _parse_size(item)
+            twin = names.setdefault(size.name.casefold(), item)
+            if len(names) == len(sizes):
+                raise ValueError(  # noqa: TRY301 - a fault like any other
+                    f"has the same name as {twin!r}: give it another one, such as other={item}"
+                    if "=" not in item
+                    else f"has the same name as {twin!r}, and names must differ"
+                )
+        except ValueError as error:
+            raise ValueError(f"item {position}, {item!r}, {error} (example: {EXAMPLE})") from None
+        sizes.append(size)
+    return tuple(sizes)
+
+
+def _parse_size(item: str) -> Size:
+    if not item:
+        raise ValueError("is empty: write a width in pixels, such as 512, or remove the comma")
+    name, named, shape = item.rpartition("=")
+    if named and not NAME.fullmatch(name):
+        raise ValueError(
+            "must have a name of at most 64 letters, digits, dots, hyphens and underscores before "
+            "the = sign, such as card=600x400"
+        )
+    pixels, *rules = shape.split(":")
+    if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})?", pixels):
+        raise ValueError("must be a width or WIDTHxHEIGHT in pixels, such as 512 or 600x400")
+    sides = [int(side) for side in pixels.split("x")]
+    width, height = sides[0], sides[1] if len(sides) > 1 else None
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise ValueError(f"must be between 1 and {MAX_SIDE} pixels")
+    if rules and height is None:
+        raise ValueError("must have a height before its fit, such as 600x400:contain")
+    fit, focus, *more = (*rules, *(FITS[0], FOCUS_RULES[0])[len(rules) :])
+    if fit not in FITS:
+        raise ValueError(f"must have {_any_of(FITS)} behind its height, such as 600x400:pad")
+    if len(rules) > 1 and fit != FITS[0]:
+        raise ValueError("must not have a focus: only cover crops, such as 600x400:cover:attention")
+    if focus not in FOCUS_RULES or more:
+        raise ValueError(f"must end with {_any_of(FOCUS_RULES)}, such as 256x256:cover:attention")
+    return Size(name if named else _default_name(width, height), width, height, fit, focus)
+
+
+def _default_name(width: int, height: int | None) -> str:
+    return f"{width}w" if height is None else f"{width}x{height}"
+
+
+def _any_of(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def parse_colour(text: str) -> str:
+    """Check a colour, `#rrggbb`, and return it in lower case. Raises ValueError."""
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise ValueError(f"must be a colour such as {WHITE} or #1a2b3c, not {text!r}")
+    return text.lower()
+
+
+def parse_focus(text: str) -> Point:
+    """Read `0.5,0.3`: fractions of the upright picture, from the left and the top.
+
+    Raises ValueError for anything else, also for numbers outside 0 to 1.
+    """
+    found = text.split(",")
+    try:
+        x, y = (float(part) for part in found)
+    except ValueError:
+        x, y = math.nan, math.nan
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"must be two numbers between 0 and 1 such as 0.5,0.3, not {text!r}")
+    return x, y
 
 
 def fingerprint(spec: ThumbnailSpec) -> str:

@@ -1,10 +1,11 @@
 """Image bytes → thumbnails.
 
-Every image takes the same path. It is decoded at the smallest scale that the largest thumbnail
-allows (`decode`, `formats`, `estimate`), scaled to that thumbnail's size (`resize`), and converted
-to upright sRGB (`colour`, `orientation`), frame by frame if it is animated (`animation`). Each
-smaller thumbnail is made from the next larger one, and encoded (`encoders`). Expensive steps
-work on the small picture, or on bands of the large one. ADR 1 has the measurements.
+Every image takes the same path. It is decoded at the smallest scale that the thumbnails allow
+(`decode`, `formats`, `estimate`), scaled to the largest size at which one of them needs it
+(`resize`), and converted to upright sRGB (`colour`, `orientation`), frame by frame if it is
+animated (`animation`). Each thumbnail is made from the smallest picture so far that shows all of
+it, and encoded (`encoders`). Expensive steps work on the small picture, or on bands of the large
+one. ADR 1 has the measurements, ADR 28 the crops.
 """
 
 import math
@@ -21,29 +22,40 @@ from thumbnailer.imaging import animation, formats, hard_limit, limits
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import check_supported, identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
-from thumbnailer.imaging.estimate import Stages, peak_bytes
+from thumbnailer.imaging.estimate import Encoding, Stages, peak_bytes
 from thumbnailer.imaging.formats import DECODER_ERRORS
 from thumbnailer.imaging.formats.format import UPRIGHT, notes
-from thumbnailer.imaging.limits import pixels
+from thumbnailer.imaging.limits import picture_bytes, pixels
 from thumbnailer.imaging.orientation import TRANSPOSE, swaps_sides
 from thumbnailer.imaging.resize import (
     REDUCING_GAP,
+    Box,
+    Placement,
+    contains,
+    cut,
     divided,
     factors,
     in_8_bits,
-    resize,
+    padded,
+    place,
     shrink,
 )
-from thumbnailer.imaging.spec import PixelSize, Size, ThumbnailSpec
+from thumbnailer.imaging.spec import CENTER, PixelSize, Point, Size, ThumbnailSpec
 from thumbnailer.imaging.time_limit import CHILD_MB, LongCall, alarm, in_child, refuse_long_call
 
 
 class Thumbnail(NamedTuple):
-    """An encoded thumbnail. `size` is its real size, at most that of the spec."""
+    """An encoded thumbnail. `size` is its real size.
+
+    `frames` is the number of frames. `focus` is the middle of a crop in the upright picture, and
+    None where nothing was cut off.
+    """
 
     spec: ThumbnailSpec
     size: PixelSize
     data: bytes
+    frames: int = 1
+    focus: Point | None = None
 
 
 class Made(NamedTuple):
@@ -60,54 +72,105 @@ class Made(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """How an image is turned, its size then, and the size of each thumbnail."""
+    """How an image is turned, its size then, and what each thumbnail shows of it."""
 
     orientation: int
     upright: PixelSize
-    fitted: tuple[PixelSize, ...]
+    placements: tuple[Placement, ...]
 
     @classmethod
-    def of(cls, size: PixelSize, orientation: int, specs: Sequence[ThumbnailSpec]) -> "_Geometry":
+    def of(
+        cls,
+        size: PixelSize,
+        orientation: int,
+        specs: Sequence[ThumbnailSpec],
+        focus: Point | None,
+    ) -> "_Geometry":
         upright = size[::-1] if swaps_sides(orientation) else size
-        return cls(orientation, upright, tuple(_fitted(upright, spec) for spec in specs))
+        return cls(
+            orientation,
+            upright,
+            tuple(
+                place(spec.size, upright, ENCODERS[spec.format].max_side, focus or CENTER)
+                for spec in specs
+            ),
+        )
 
     @property
-    def sizes(self) -> list[PixelSize]:
-        """Sizes of the thumbnails, each once, the largest first."""
-        return sorted(set(self.fitted), reverse=True)
+    def whole(self) -> PixelSize:
+        """Size of the whole upright picture, at the largest scale that a thumbnail needs."""
+        return (
+            max(each.whole[0] for each in self.placements),
+            max(each.whole[1] for each in self.placements),
+        )
 
     @property
-    def largest_as_stored(self) -> PixelSize:
-        """The largest thumbnail's size before the picture is turned upright."""
-        largest = self.sizes[0]
-        return largest[::-1] if swaps_sides(self.orientation) else largest
+    def whole_as_stored(self) -> PixelSize:
+        """The same before the picture is turned upright."""
+        return self.whole[::-1] if swaps_sides(self.orientation) else self.whole
+
+    def at_attention(self, specs: Sequence[ThumbnailSpec], picture: Image.Image) -> "_Geometry":
+        """Move the crops whose rule it is to what attracts attention in the upright picture."""
+        from thumbnailer.imaging import attention  # noqa: PLC0415 - few sizes ask for it
+
+        salience = attention.salience(picture)
+        width, height = self.upright
+        moved = []
+        for spec, placed in zip(specs, self.placements, strict=True):
+            if spec.size.focus != "attention":
+                moved.append(placed)
+                continue
+            left, upper, right, lower = placed.box
+            focus = attention.focus(salience, ((right - left) / width, (lower - upper) / height))
+            moved.append(place(spec.size, self.upright, ENCODERS[spec.format].max_side, focus))
+        return self._replace(placements=tuple(moved))
+
+
+class _Picture(NamedTuple):
+    """The frames of a picture that shows `box` of the upright picture (pixels of the latter).
+
+    `whole` is the size of the whole upright picture at the same scale.
+    """
+
+    box: Box
+    whole: PixelSize
+    frames: list[Image.Image]
 
 
 def make_thumbnails(
-    data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int, seconds: float | None = None
+    data: bytes,
+    specs: Sequence[ThumbnailSpec],
+    memory_mb: int,
+    seconds: float | None = None,
+    focus: Point | None = None,
 ) -> Made:
     """Make a thumbnail for every spec, in their order.
 
-    Thumbnails are upright, in sRGB, without metadata; alpha is kept. They are never enlarged, and
-    never higher than their format allows: such a thumbnail is narrower than its spec. `memory_mb`
-    is the memory that the process may use; it bounds the pixels that are decoded. `seconds` is the
-    time that it may take, of any length if None.
+    Thumbnails are upright, in sRGB, without metadata; alpha is kept where the format has it. The
+    picture is never enlarged, and never higher than the format allows: such a thumbnail is narrower
+    than its spec. `memory_mb` is the memory that the process may use; it bounds the pixels that are
+    decoded. `seconds` is the time that it may take, of any length if None. `focus` is what crops
+    have in their middle, as far as the picture's edges allow; it replaces the rules of the sizes.
 
     Raises UnsupportedImage, CorruptImage, ImageTooLarge or ImageTooSlow.
     """
     if seconds is None:
-        return _make(data, specs, memory_mb)
+        return _make(data, specs, memory_mb, focus)
     began = time.monotonic()
     with suppress(LongCall), alarm(seconds):
-        return _make(data, specs, memory_mb, seconds)
+        return _make(data, specs, memory_mb, focus, seconds=seconds)
     spent = time.monotonic() - began
-    return in_child(lambda: _make(data, specs, memory_mb, copied_mb=CHILD_MB), seconds, spent)
+    return in_child(
+        lambda: _make(data, specs, memory_mb, focus, copied_mb=CHILD_MB), seconds, spent
+    )
 
 
-def _make(
+def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
     data: bytes,
     specs: Sequence[ThumbnailSpec],
     memory_mb: int,
+    focus: Point | None,
+    *,
     seconds: float = math.inf,
     copied_mb: int = 0,
 ) -> Made:
@@ -122,24 +185,24 @@ def _make(
         file_format = formats.load(str(image.format))
         late = file_format.exif_follows_pixels
         orientation = UPRIGHT if late else file_format.orientation(image)
-        geometry = _Geometry.of(image.size, orientation, specs)
-        scale, need = _scale_and_need(image, data, geometry.largest_as_stored, specs)
+        geometry = _Geometry.of(image.size, orientation, specs, focus)
+        scale, need = _scale_and_need(image, data, geometry, specs)
         what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
         limits.refuse_over(need + copied_mb * 1024**2, what, memory_mb)
         encoding = sum(
-            pixels(size) * ENCODERS[spec.format].pixel_seconds
-            for size, spec in zip(geometry.fitted, specs, strict=True)
+            pixels(placed.canvas) * ENCODERS[spec.format].pixel_seconds
+            for placed, spec in zip(geometry.placements, specs, strict=True)
         )
         refuse_long_call(file_format.call_seconds(image, data) + encoding, memory_mb, seconds)
         if late:
             # Loaded here and not by the search for EXIF. There, a damaged picture would pass for
             # broken EXIF, and a second attempt to load it would succeed with half the pixels.
             image.load()
-            geometry = _Geometry.of(image.size, file_format.orientation(image), specs)
+            geometry = _Geometry.of(image.size, file_format.orientation(image), specs, focus)
         _limit_pillow(pixels(image.size))  # no frame may be larger than the first
-        if any(spec.animated for spec in specs) and animation.is_animated(image):
+        if any(map(_animates, specs)) and animation.is_animated(image):
             available = (memory_mb - limits.BASE_MB) * 1024**2 - need
-            pictures, durations, note = _decode_frames(image, geometry, available)
+            pictures, durations, note = _decode_frames(image, geometry, specs, available)
         else:
             fault = animation.show_first(image)
             picture, note = _decode_picture(image, geometry, scale)
@@ -149,41 +212,78 @@ def _make(
         faults = notes(image)
         del image  # its pixels are the largest part of the memory
 
-        encoded = _encode_all(
-            pictures, durations, loop, list(zip(geometry.fitted, specs, strict=True))
-        )
-    return Made(
-        str(identify(data)),
-        geometry.upright,
-        tuple(
-            Thumbnail(spec, size, data)
-            for spec, size, data in zip(specs, geometry.fitted, encoded, strict=True)
-        ),
-        (*faults, note) if note else faults,
-    )
+        if focus is None and any(spec.size.focus == "attention" for spec in specs):
+            geometry = geometry.at_attention(specs, pictures[0])
+        encoded = _encode_all(pictures, durations, loop, geometry, specs)
+    return Made(str(identify(data)), geometry.upright, encoded, (*faults, note) if note else faults)
 
 
 def _encode_all(
-    pictures: list[Image.Image],
+    frames: list[Image.Image],
     durations: list[float],
     loop: int,
-    wanted: list[tuple[PixelSize, ThumbnailSpec]],
-) -> list[bytes]:
-    """Encode the frames at every size. Thumbnails that differ in their name alone share bytes."""
-    encoded: dict[tuple[PixelSize, ThumbnailSpec], bytes] = {}
-    for size, spec in sorted(wanted, key=lambda each: each[0], reverse=True):
-        pictures = [resize(picture, size) for picture in pictures]
-        if _encoding(size, spec) not in encoded:
-            frames = len(pictures) if spec.animated else 1
-            encoded[_encoding(size, spec)] = ENCODERS[spec.format].encode(
-                pictures[:frames], spec, durations[:frames], loop
+    geometry: _Geometry,
+    specs: Sequence[ThumbnailSpec],
+) -> tuple[Thumbnail, ...]:
+    """Make every thumbnail, the largest scale first. `frames` is emptied.
+
+    Each is cut from the smallest picture that shows all of it and has its frames. A picture is kept
+    until a smaller one shows as much. Thumbnails that differ in their name alone share bytes.
+    """
+    everything = (0.0, 0.0, float(geometry.upright[0]), float(geometry.upright[1]))
+    kept = [_Picture(everything, geometry.whole, frames.copy())]
+    frames.clear()  # the caller would keep the largest ones until the end
+    encoded: dict[tuple[Placement, ThumbnailSpec], bytes] = {}
+    wanted = list(zip(geometry.placements, specs, strict=True))
+    for placed, spec in sorted(wanted, key=lambda each: each[0].whole, reverse=True):
+        count = len(durations) if _animates(spec) else 1
+        source = min(
+            (each for each in kept if _serves(each, placed.box, count)),
+            key=lambda each: pixels(each.whole),
+        )
+        made = _Picture(
+            placed.box,
+            placed.whole,
+            [cut(each, source.box, placed.box, placed.size) for each in source.frames[:count]],
+        )
+        kept = [each for each in kept if not _serves(made, each.box, len(each.frames))]
+        del source
+        kept.append(made)
+        if (placed, _bytes_of(spec)) not in encoded:
+            pictures = made.frames
+            if spec.size.fit == "pad":
+                pictures = [padded(each, placed.canvas, spec.background) for each in pictures]
+            encoded[placed, _bytes_of(spec)] = ENCODERS[spec.format].encode(
+                pictures, spec, durations[:count], loop
             )
-    return [encoded[_encoding(size, spec)] for size, spec in wanted]
+    return tuple(
+        Thumbnail(
+            spec,
+            placed.canvas,
+            encoded[placed, _bytes_of(spec)],
+            len(durations) if _animates(spec) else 1,
+            None if placed.box == everything else _middle(placed.box, geometry.upright),
+        )
+        for placed, spec in wanted
+    )
 
 
-def _encoding(size: PixelSize, spec: ThumbnailSpec) -> tuple[PixelSize, ThumbnailSpec]:
-    """Return what decides on a thumbnail's bytes: its real size, in place of the one asked for."""
-    return size, spec._replace(size=Size.of_width(size[0]))
+def _animates(spec: ThumbnailSpec) -> bool:
+    return spec.animated and ENCODERS[spec.format].animates
+
+
+def _serves(picture: _Picture, box: Box, frames: int) -> bool:
+    """Whether a picture shows all of `box`, in at least as many frames."""
+    return len(picture.frames) >= frames and contains(picture.box, box)
+
+
+def _bytes_of(spec: ThumbnailSpec) -> ThumbnailSpec:
+    """Return what decides on a thumbnail's bytes, beside what it shows: not its size's name."""
+    return spec._replace(size=Size("", 0, fit=spec.size.fit))
+
+
+def _middle(box: Box, upright: PixelSize) -> Point:
+    return (box[0] + box[2]) / 2 / upright[0], (box[1] + box[3]) / 2 / upright[1]
 
 
 @contextmanager
@@ -245,22 +345,38 @@ def _decoding_failed(name: str, error: Exception) -> PermanentError:
 
 
 def _scale_and_need(
-    image: ImageFile.ImageFile,
-    data: bytes,
-    thumbnail: PixelSize,
-    specs: Sequence[ThumbnailSpec],
+    image: ImageFile.ImageFile, data: bytes, geometry: _Geometry, specs: Sequence[ThumbnailSpec]
 ) -> tuple[int, float]:
     """Return how far the decoder should scale down (1, 2, 4, …), and the memory needed (bytes)."""
     file_format = formats.load(str(image.format))
+    thumbnail = geometry.whole_as_stored
     scale = 1
     max_scale = file_format.max_scale(data)
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
     decoded = thumbnail if file_format.draws else divided(image.size, (scale, scale))
     reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
-    encoders = [ENCODERS[name] for name in {spec.format for spec in specs}]
-    need = peak_bytes(file_format, image, data, Stages(decoded, reduced, thumbnail), encoders)
+    stages = Stages(decoded, reduced, thumbnail)
+    need = peak_bytes(file_format, image, data, stages, _encodings(geometry, specs))
     return scale, need
+
+
+def _encodings(geometry: _Geometry, specs: Sequence[ThumbnailSpec]) -> list[Encoding]:
+    """List what is encoded, with the memory of the pictures that are kept beside.
+
+    A whole picture replaces its source. A crop does not, and padding needs a picture of its own.
+    """
+    sizes = {geometry.whole, *(each.size for each in geometry.placements)}
+    crops = any(each.size != each.whole for each in geometry.placements)
+    kept = sum(map(picture_bytes, sizes)) if crops else 0.0
+    return [
+        Encoding(
+            ENCODERS[spec.format],
+            pixels(placed.canvas),
+            kept + (picture_bytes(placed.size) if placed.canvas != placed.size else 0.0),
+        )
+        for placed, spec in zip(geometry.placements, specs, strict=True)
+    ]
 
 
 def _leaves_enough(size: PixelSize, thumbnail: PixelSize, scale: int) -> bool:
@@ -271,20 +387,21 @@ def _leaves_enough(size: PixelSize, thumbnail: PixelSize, scale: int) -> bool:
     )
 
 
-def _fitted(upright: PixelSize, spec: ThumbnailSpec) -> PixelSize:
-    """Scale a size down to the spec's width, and to what its format allows."""
-    max_side = ENCODERS[spec.format].max_side
-    scale = min(1.0, spec.size.width / upright[0], max_side / upright[1])
-    return max(1, round(upright[0] * scale)), max(1, round(upright[1] * scale))
-
-
 def _decode_frames(
-    image: ImageFile.ImageFile, geometry: _Geometry, available_bytes: float
+    image: ImageFile.ImageFile,
+    geometry: _Geometry,
+    specs: Sequence[ThumbnailSpec],
+    available_bytes: float,
 ) -> tuple[list[Image.Image], list[float], str | None]:
-    """Decode all frames at the largest size, with their durations (ms).
+    """Decode all frames at the largest scale, with their durations (ms).
 
     Where that is not possible, only the first frame is returned. The note says why.
     """
+    animated = {
+        placed for placed, spec in zip(geometry.placements, specs, strict=True) if _animates(spec)
+    }
+    sizes = [each.canvas for each in animated]
+    sources = [geometry.whole] if all(each.size != geometry.whole for each in animated) else []
     expected = animation.frame_count(image)
     pictures: list[Image.Image] = []
     durations: list[float] = []
@@ -297,7 +414,9 @@ def _decode_frames(
             pictures.append(picture)
             durations.append(duration)
             alpha = alpha or picture.mode == "RGBa"
-            limit = animation.max_frames(image.size, geometry.sizes, available_bytes, alpha=alpha)
+            limit = animation.max_frames(
+                image.size, sizes, available_bytes, alpha=alpha, sources=sources
+            )
             if limit == 1 or max(expected or 0, len(pictures)) > limit:
                 fault = (
                     f"{expected or 'too many'} frames of {image.size[0]} × {image.size[1]} pixels "
@@ -318,12 +437,12 @@ def _decode_frames(
 def _decode_picture(
     image: ImageFile.ImageFile, geometry: _Geometry, scale: int = 1
 ) -> tuple[Image.Image, str | None]:
-    """Return the upright picture in sRGB at the largest size, RGB or premultiplied RGBa.
+    """Return the upright picture in sRGB at the largest scale, RGB or premultiplied RGBa.
 
     The decoder scales down by `scale` (1, 2, 4, …). The note says why the colour profile was
     ignored, if it was.
     """
-    size = geometry.largest_as_stored
+    size = geometry.whole_as_stored
     pixels, box = formats.load(str(image.format)).decode(image, size, scale)
     small = in_8_bits(shrink(pixels, size, box), image)
     picture, note = to_srgb(small, image.info)

@@ -7,18 +7,20 @@ from PIL import Image
 
 from thumbnailer.imaging.spec import PixelSize, ThumbnailSpec
 
-HEAD_BYTES: Final = 64
+HEAD_BYTES: Final = 512
 """Bytes of a thumbnail that are enough to read its size."""
 
 
 class Encoder(NamedTuple):
     """An output format.
 
-    `max_side` is the most pixels that a picture may have in either direction.
+    `max_side` is the most pixels that a picture may have in either direction. `animates` says
+    whether the format has animations here, and `has_alpha` whether it has transparency.
 
-    `encode(pictures, spec, durations, loop)` encodes one picture, or the frames of an animation.
-    Each picture is RGB or premultiplied RGBa, and has its final size already. `durations` are in
-    milliseconds; `loop` is how often the frames are played (0: endlessly).
+    `encode(pictures, spec, durations, loop)` encodes one picture, or the frames of an animation; a
+    format that does not animate encodes the first one. Each picture is RGB or premultiplied RGBa,
+    and has its final size already. `durations` are in milliseconds; `loop` is how often the frames
+    are played (0: endlessly).
 
     `memory_bytes(pixels, alpha)` estimates the peak memory of encoding a picture of that many
     pixels, the picture itself included.
@@ -35,6 +37,8 @@ class Encoder(NamedTuple):
     content_type: str
     extension: str
     max_side: int
+    animates: bool
+    has_alpha: bool
     encode: Callable[[Sequence[Image.Image], ThumbnailSpec, Sequence[float], int], bytes]
     memory_bytes: Callable[[int, bool], float]
     pixel_seconds: float

@@ -9,10 +9,7 @@ from PIL import Image, WebPImagePlugin
 from thumbnailer.imaging.encoders.encoder import Encoder
 from thumbnailer.imaging.formats.format import UNCOVERED
 from thumbnailer.imaging.formats.webp import ALPHA_FLAG, FLAGS_AT, size_of
-from thumbnailer.imaging.spec import ThumbnailSpec
-
-MAX_SIDE: Final = 16_383
-"""Pixels; 14 bits in the file (https://developers.google.com/speed/webp/docs/riff_container)."""
+from thumbnailer.imaging.spec import MAX_SIDE, ThumbnailSpec
 
 METHOD: Final = 4
 """Effort of the encoder, 0 (fast) to 6 (small). ADR 1 compares them."""
@@ -132,10 +129,12 @@ def _chunk(name: bytes, payload: bytes) -> bytes:
     return name + len(payload).to_bytes(4, "little") + payload + bytes(len(payload) % 2)
 
 
-WEBP: Final = Encoder(
+ENCODER: Final = Encoder(
     content_type="image/webp",
     extension="webp",
     max_side=MAX_SIDE,
+    animates=True,
+    has_alpha=True,
     encode=encode,
     memory_bytes=memory_bytes,
     pixel_seconds=PIXEL_SECONDS,
