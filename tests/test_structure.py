@@ -184,3 +184,9 @@ def test_a_file_is_not_copied(kind: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < len(data) / 2
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """Pytest imports test files by their names alone, and refuses the second of a name."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -6,7 +6,9 @@ from serving import until
 
 from image_pipeline.stack import dead_letters
 from image_pipeline.stack.deployed import Stack
+from thumbnailer import failure_marks
 from thumbnailer.provenance import Provenance
+from thumbnailer.settings import RESERVED_PREFIX
 
 pytestmark = pytest.mark.local_stack
 
@@ -83,7 +85,8 @@ def test_an_upload_never_writes_among_the_results_of_backfills(stack: Stack) -> 
         lambda: [each for each in dead_letters.failures(stack, 1000) if each.key == key]
     )
     assert found.error_type == "KeyOccupied"
-    assert not [each for each in _outputs(stack) if each.startswith("_image-pipeline/")]
+    reserved = {each for each in _outputs(stack) if each.startswith(RESERVED_PREFIX)}
+    assert {each for each in reserved if not each.startswith(failure_marks.PREFIX)} == set()
 
 
 def _outputs(stack: Stack) -> dict[str, str]:
