@@ -4,8 +4,6 @@ Whether a crop keeps the subject is for a person to say: docs/adr/0028-sizes-and
 count for the photos and portraits of ../shared/corpus.
 """
 
-import json
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -14,9 +12,9 @@ import pillow_heif
 import typer
 from PIL import Image, ImageDraw, ImageOps
 
-from bench.engine import BENCH_PYTHON
+from bench.engine import run_in_bench
 from bench.formats import FOLDERS
-from bench.record import REPOSITORY, WORK
+from bench.record import WORK
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import err, out
 from image_pipeline.errors import CommandError
@@ -89,15 +87,7 @@ def crops(
             upright(path).save(f"{folder}/{at}.png", compress_level=1)  # not all of them read HEIC
             names = [f"{folder}/{at}{end}.png" for end in ("", "-v", "-s")]
             asked.append((*names, (size.width, size.height)))
-        ran = subprocess.run(  # noqa: S603 - our own program
-            [BENCH_PYTHON, REPOSITORY / "bench" / "crops_worker.py"],
-            input=json.dumps(asked),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            raise CommandError(f"Cropping failed. Run make bench-crops.\n{ran.stderr}")
+        run_in_bench("crops_worker.py", asked, "Cropping failed. Run make bench-crops.")
         rows = []
         for path, (_, by_vips, by_smartcrop, _) in zip(found, asked, strict=True):
             others = [Image.open(name).convert("RGB") for name in (by_vips, by_smartcrop)]

@@ -214,6 +214,23 @@ def rounds_of(
     return found
 
 
+def run_in_bench(program: str, asked: object, failed: str) -> str:
+    """Run a program of this folder with BENCH_PYTHON; return what it prints.
+
+    It reads `asked` as JSON. Raises CommandError, which begins with `failed`, if it fails.
+    """
+    ran = subprocess.run(  # noqa: S603 - our own program
+        [BENCH_PYTHON, REPOSITORY / "bench" / program],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        raise CommandError(f"{failed}\n{ran.stderr}")
+    return ran.stdout
+
+
 def scores(
     found: dict[tuple[str, str], list[dict[str, Any]]], every: Sequence[Case], folder: Path
 ) -> dict[tuple[str, str], float | None]:
@@ -232,17 +249,9 @@ def scores(
                     picture = thumbnails_of(folder, case, engine, at) / f"{max(WIDTHS)}.webp"
                     pairs.append((str(target), str(picture)))
                     owners.append((case.name, engine))
-    ran = subprocess.run(  # noqa: S603 - our own program
-        [BENCH_PYTHON, REPOSITORY / "bench" / "engine_score.py"],
-        input=json.dumps(pairs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        raise CommandError(f"Scoring failed:\n{ran.stderr}")
+    scored = run_in_bench("engine_score.py", pairs, "Scoring failed:")
     by_owner: dict[tuple[str, str], list[float | None]] = {}
-    for owner, score in zip(owners, json.loads(ran.stdout), strict=True):
+    for owner, score in zip(owners, json.loads(scored), strict=True):
         by_owner.setdefault(owner, []).append(score)
     return {owner: _mean(each) for owner, each in by_owner.items()}
 

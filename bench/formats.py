@@ -6,7 +6,6 @@ turns, so that other load on the machine affects all of them.
 
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,10 +18,10 @@ import typer
 from PIL import Image
 from rich.table import Table
 
-from bench.engine import BENCH_PYTHON, on_one_core
+from bench.engine import on_one_core, run_in_bench
 from bench.engine_inputs import reference
 from bench.photos import PHOTOS
-from bench.record import REPOSITORY, RESULTS, commit, machine
+from bench.record import RESULTS, commit, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -91,18 +90,14 @@ def measure(photos: list[Path], ways: tuple[Way, ...], rounds: int) -> dict[Way,
                     pairs.append((way, photo, target, path))
                     encoded[way, photo] = (len(data), cpu_ms)
         task = progress.add_task("Scoring", total=None)
-        ran = subprocess.run(  # noqa: S603 - our own program
-            [BENCH_PYTHON, REPOSITORY / "bench" / "engine_score.py"],
-            input=json.dumps([(str(target), str(path)) for _, _, target, path in pairs]),
-            capture_output=True,
-            text=True,
-            check=False,
+        scored = run_in_bench(
+            "engine_score.py",
+            [(str(target), str(path)) for _, _, target, path in pairs],
+            "Scoring failed. Run make bench-formats.",
         )
         progress.remove_task(task)
-    if ran.returncode:
-        raise CommandError(f"Scoring failed. Run make bench-formats.\n{ran.stderr}")
     found: dict[Way, list[Made]] = {}
-    for (way, photo, *_), score in zip(pairs, json.loads(ran.stdout), strict=True):
+    for (way, photo, *_), score in zip(pairs, json.loads(scored), strict=True):
         found.setdefault(way, []).append(Made(*encoded[way, photo], score))
     return found
 
