@@ -19,6 +19,10 @@ Profile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."),
+]
 ErrorType = Annotated[
     str | None, typer.Option("--error", metavar="TYPE", help="Only failures with this error type.")
 ]

@@ -1,11 +1,9 @@
 """`image-pipeline smoke`."""
 
-from typing import Annotated
-
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Wait
 from image_pipeline.cli.output import print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack.verification import MAX_WAIT, Run
@@ -14,12 +12,7 @@ from image_pipeline.stack.verify import SMOKE
 
 def smoke(  # noqa: PLR0913 - options of a command
     *,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."
-        ),
-    ] = MAX_WAIT,
+    seconds: Wait = MAX_WAIT,
     local: Local = False,
     stack: StackName = None,
     region: Region = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Wait, Yes
 from image_pipeline.cli.output import confirm, err, foreign, print_json
 from image_pipeline.cli.steps import failure_of, progress, run_steps
 from image_pipeline.stack import costs
@@ -38,12 +38,7 @@ def verify(  # noqa: PLR0913 - options of a command
         list[str] | None,
         typer.Option("--skip", metavar="STEP", callback=known_steps, help="Leave this step out."),
     ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--wait", metavar="SECONDS", min=1, help="Maximum seconds to wait in each step."
-        ),
-    ] = MAX_WAIT,
+    seconds: Wait = MAX_WAIT,
     yes: Yes = False,
     local: Local = False,
     stack: StackName = None,
