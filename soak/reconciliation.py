@@ -75,7 +75,7 @@ def reconcile(
         accounts.needless_letters += upload.sound * sum(not each.permanent for each in current)
         accounts.doubled_letters += max(len(current) - 1, 0)
         outputs = {
-            stack.settings.thumbnail_key(upload.key, spec.size): Provenance(
+            stack.settings.thumbnail_key(upload.key, spec.size, spec.format): Provenance(
                 upload.key, etag or "", LONG_AGO, fingerprint(spec)
             )
             for spec in stack.settings.specs

@@ -267,7 +267,9 @@ def _to_adopt(stack: Stack, found: Found, sources: Sequence[str]) -> Found | Non
 
 def _spec(settings: Settings, found: Found, source: str) -> ThumbnailSpec | None:
     """The thumbnail of `source` whose key an object has; None if it is the manifest's."""
-    specs = {settings.thumbnail_key(source, spec.size): spec for spec in settings.specs}
+    specs = {
+        settings.thumbnail_key(source, spec.size, spec.format): spec for spec in settings.specs
+    }
     return specs.get(found.key)
 
 

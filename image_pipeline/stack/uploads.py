@@ -207,7 +207,7 @@ def _with_thumbnails(stack: Stack, upload: Outcome) -> Outcome:
     """The upload as DONE with all its thumbnails, as SUPERSEDED, or unchanged."""
     made = []
     for spec in stack.settings.specs:
-        key = stack.settings.thumbnail_key(upload.key, spec.size)
+        key = stack.settings.thumbnail_key(upload.key, spec.size, spec.format)
         wanted = Provenance(upload.key, upload.etag, upload.uploaded_at, fingerprint(spec))
         stored = thumbnails.describe(stack, key, wanted)
         if stored.standing is Standing.SUPERSEDED:

@@ -501,7 +501,7 @@ class _Writer:
         for each in made.thumbnails:
             encoder = ENCODERS[each.spec.format]
             ours = self.provenance(fingerprint(each.spec))
-            key = self._settings.thumbnail_key(self._upload.key, each.spec.size)
+            key = self._settings.thumbnail_key(self._upload.key, each.spec.size, each.spec.format)
             body = encoder.mark(each.data, ours.digest())
             new.append((key, body, encoder.content_type, ours))
             written.append(Written(each.spec.size, key, len(body)))
