@@ -136,8 +136,8 @@ def test_nothing_is_deleted_unless_the_stack_is(
 def test_another_invocation_continues_when_time_runs_out(s3: Any, emptier: Emptier) -> None:
     """The function invokes itself with the same event, and that invocation responds.
 
-    It is told how many there were: after an hour CloudFormation no longer listens, so the last one
-    says what is kept.
+    The event has the number of invocations: CloudFormation waits for an hour, so the last one
+    responds with what is kept.
     """
     event = emptier(remaining_ms=1_000)
     assert emptier.responses == []

@@ -170,7 +170,7 @@ def test_a_key_of_somebody_else_is_not_taken(account: Aws) -> None:
 
 
 class Stubbed:
-    """An account whose CloudFormation answers as it is told to, and checks what it is asked."""
+    """An account whose CloudFormation gives prepared responses, and checks the requests."""
 
     def __init__(self) -> None:
         self.aws = Aws.local("http://127.0.0.1:9", AccessKey("testing", "testing"))

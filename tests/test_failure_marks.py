@@ -65,7 +65,7 @@ def test_a_second_backfill_adds_no_message_for_the_same_failure(stack: Stack) ->
 
 
 def test_other_bytes_or_another_error_are_another_failure(stack: Stack) -> None:
-    """The message on the queue does not tell of them."""
+    """The message on the queue does not report them."""
     stack.upload(KEY, BROKEN)
     backfill(stack)
     stack.upload(KEY, OTHER)

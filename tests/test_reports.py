@@ -1,4 +1,4 @@
-"""Public bug reports as small files, each with the outcome and the picture that it is owed."""
+"""Public bug reports as small files, each with the expected outcome and picture."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ OUTCOMES: dict[str, tuple[type[PermanentError], ...]] = {
     "unsupported": (UnsupportedImage,),
     "reject": (CorruptImage,),
 }
-"""What is owed → errors that are right. Only the names with "thumbnail" allow a thumbnail."""
+"""Expected outcome → errors that are right. Only the names with "thumbnail" allow a thumbnail."""
 
 
 def rows() -> list[dict[str, str]]:

@@ -278,7 +278,7 @@ def test_what_concerns_the_function_ends_the_execution_without_a_message(
 
 
 def test_a_function_that_ends_in_every_invocation_writes_no_message(evaluate: Jsonata) -> None:
-    """It is told from an image that ends it: the function itself would have to send the message."""
+    """An image that ends the function is another case: the function sends its message."""
 
     def crash(_: Any) -> Any:
         raise StateError("Runtime.ExitError")

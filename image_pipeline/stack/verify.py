@@ -103,8 +103,8 @@ def intended_effects(run: Run, steps: Sequence[Step]) -> list[str]:
     if "alarm" in chosen:
         with aws_errors_explained():
             subscribers = _subscribers(stack)
-        told = f"Up to two messages go to {', '.join(subscribers)}." if subscribers else ""
-        said.append(f"Sets an alarm off and back. {told or 'Nobody is subscribed to its topic.'}")
+        who = f"Up to two messages go to {', '.join(subscribers)}." if subscribers else ""
+        said.append(f"Sets an alarm off and back. {who or 'Nobody is subscribed to its topic.'}")
     return said
 
 

@@ -251,7 +251,7 @@ def test_without_the_permission_to_send_nothing_reaches_the_queue(
     """Every attempt fails with QueueUnavailable; Lambda has the same role, and no record arrives.
 
     https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html. On AWS the
-    alarm delivery-failed tells of it.
+    alarm delivery-failed goes off.
     """
     key = "uploads/without-SendDeadLetters.jpg"
     without("SendDeadLetters")

@@ -326,7 +326,7 @@ BROKEN: Final = {
 def test_an_update_that_failed_can_be_repeated(updated: Updated) -> None:
     """It is rolled back after its version was published, and leaves nothing in the way of a retry.
 
-    The same update fails for the same reason only, and succeeds when that is mended. On AWS a
+    The same update fails for the same reason only, and succeeds when that is fixed. On AWS a
     version that is left over would fail it: Lambda does not publish the same twice.
     """
     stack, kept = updated.stack, versions(updated.stack)

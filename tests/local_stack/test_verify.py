@@ -1,6 +1,6 @@
 """`verify` and its short form `smoke` pass on a stack that works, and name what is broken.
 
-Each test breaks one part of a deployed stack, runs the command, and mends the part again.
+Each test breaks one part of a deployed stack, runs the command, and repairs the part.
 """
 
 import json
@@ -127,7 +127,7 @@ def no_notification(stack: Stack) -> AbstractContextManager[None]:
 
 
 def wrong_prefix(stack: Stack) -> AbstractContextManager[None]:
-    """The input bucket tells of other uploads."""
+    """The input bucket sends events for other uploads."""
 
     def change(found: Any) -> None:
         for each in found["LambdaFunctionConfigurations"]:
