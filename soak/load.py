@@ -85,13 +85,13 @@ def _unsettled(
     """The folders that are still in progress."""
     left = []
     for folder, since in in_progress:
-        directory = stack.settings.thumbnail_key(folder[0].key, stack.settings.sizes[0]).rpartition(
-            "/"
-        )[0]
+        first = stack.settings.specs[0]
+        key = stack.settings.thumbnail_key(folder[0].key, first.size, first.format)
+        directory = key.rpartition("/")[0]
         listed = stack.aws.s3.list_objects_v2(
             Bucket=stack.settings.output_bucket, Prefix=f"{directory}/"
         )
-        expected = sum(each.sound for each in folder) * len(stack.settings.sizes)
+        expected = sum(each.sound for each in folder) * len(stack.settings.specs)
         if listed["KeyCount"] >= expected or time.monotonic() - since > patience:
             progress(len(folder))
         else:

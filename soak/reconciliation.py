@@ -10,7 +10,6 @@ from image_pipeline.stack.aws import CONNECTIONS, list_objects
 from image_pipeline.stack.dead_letters import Failure, failures
 from image_pipeline.stack.deployed import Stack
 from soak.plan import Upload
-from thumbnailer.imaging import fingerprint
 from thumbnailer.provenance import LONG_AGO, Provenance
 from thumbnailer.settings import RESERVED_PREFIX
 
@@ -74,12 +73,7 @@ def reconcile(
         accounts.stale_letters += len(messages[upload.key]) - len(current)
         accounts.needless_letters += upload.sound * sum(not each.permanent for each in current)
         accounts.doubled_letters += max(len(current) - 1, 0)
-        outputs = {
-            stack.settings.thumbnail_key(upload.key, spec.size, spec.format): Provenance(
-                upload.key, etag or "", LONG_AGO, fingerprint(spec)
-            )
-            for spec in stack.settings.specs
-        }
+        outputs = stack.settings.provenances(upload.key, etag or "", LONG_AGO, "")
         faults = [
             *_faults_of_source(upload, sources.get(upload.key)),
             *(

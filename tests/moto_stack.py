@@ -28,7 +28,7 @@ def upload_with_thumbnails(stack: Stack, key: str, body: bytes) -> None:
     etag, modified = head["ETag"].strip('"'), head["LastModified"]
     metadata = Provenance(key, etag, modified, fingerprint(stack.settings.specs[0])).to_metadata()
     for each in thumbnails_of(body, [size.width for size in stack.settings.sizes]).thumbnails:
-        name = stack.settings.thumbnail_key(key, each.spec.size)
+        name = stack.settings.thumbnail_key(key, each.spec.size, each.spec.format)
         stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=metadata)
 
 

@@ -862,7 +862,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
             if url := attributes.get(name):
                 assert urlsplit(urljoin(pages.url, url)).netloc in hosts
     src, _ = keys_of(image_tags.img_tag)
-    assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", Size.of_width(512))
+    assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", Size.of_width(512), "webp")
 
 
 # --- metrics ------------------------------------------------------------------------------------

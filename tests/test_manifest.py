@@ -49,11 +49,11 @@ def manifest_of(
     """Make thumbnails of an image, and return the manifest that describes them."""
     made = thumbnails_of(data, widths, 85, 512)
     stored = {
-        each.spec.size: (f"a/photo_{each.spec.size.name}.webp", len(each.data))
+        each.spec: (f"a/photo_{each.spec.size.name}.webp", len(each.data))
         for each in made.thumbnails
     }
     source = Provenance(key, "0123", NOW, SETTINGS.manifest_fingerprint)
-    return validated(manifest(source, len(data), made, stored))
+    return validated(manifest(SETTINGS, source, len(data), made, stored))
 
 
 def test_a_manifest_describes_the_source_and_each_thumbnail() -> None:

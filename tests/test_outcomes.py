@@ -46,7 +46,7 @@ def describe(stack: Stack, key: str = KEY) -> Outcome:
 def test_one_request_finds_the_standing_of_a_thumbnail(stack: Stack) -> None:
     """Missing, current, outdated by bytes or settings, superseded by a newer source, foreign."""
     spec, *_ = stack.settings.specs
-    name = stack.settings.thumbnail_key(KEY, spec.size)
+    name = stack.settings.thumbnail_key(KEY, spec.size, spec.format)
     upload_with_thumbnails(stack, KEY, jpeg())
     upload = describe(stack)
     wanted = Provenance(KEY, upload.etag, upload.uploaded_at, fingerprint(spec))

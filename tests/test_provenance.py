@@ -6,14 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thumbnailer.imaging import focus_text, parse_focus
 from thumbnailer.provenance import LONG_AGO, Provenance
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=1024).filter(
     lambda key: len(key.encode()) <= 1024
 )
 TIMES = st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(microsecond=0))
+FOCUSES = st.just("") | st.tuples(st.floats(0, 1), st.floats(0, 1)).map(
+    lambda found: focus_text(parse_focus("{:.9f},{:.9f}".format(*found)))
+)
 PROVENANCES = st.builds(
-    Provenance, KEYS, st.text("0123456789abcdef-", max_size=40), TIMES, st.just("0123456789ab")
+    Provenance,
+    KEYS,
+    st.text("0123456789abcdef-", max_size=40),
+    TIMES,
+    st.just("0123456789ab"),
+    FOCUSES,
 )
 
 
@@ -65,7 +74,11 @@ def test_the_metadata_of_any_key_is_at_most_what_s3_allows(letter: str) -> None:
     for count in range(1024 // size + 1):
         key = letter * count + "x" * (1024 - size * count)
         provenance = Provenance(
-            key, "f" * 32 + "-10000", datetime.max.replace(tzinfo=UTC), "f" * 12
+            key,
+            "f" * 32 + "-10000",
+            datetime.max.replace(tzinfo=UTC),
+            "f" * 12,
+            "0.1234,0.5678",
         )
         metadata = provenance.to_metadata()
         assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048

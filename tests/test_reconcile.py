@@ -75,7 +75,9 @@ class Pipeline:
         """Check that both thumbnails are those of `source`, and that their metadata names `key`."""
         made = make_thumbnails(source, SETTINGS.specs, SETTINGS.memory_mb)
         for thumbnail in made.thumbnails:
-            state, body = self.output.objects[SETTINGS.thumbnail_key(key, thumbnail.spec.size)]
+            state, body = self.output.objects[
+                SETTINGS.thumbnail_key(key, thumbnail.spec.size, thumbnail.spec.format)
+            ]
             provenance = Provenance.of(state.metadata)
             if provenance is None or provenance.key != key:
                 return False
@@ -108,7 +110,7 @@ def test_a_first_upload_costs_one_get_and_one_put_for_each_width(pipeline: Pipel
     assert pipeline.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
     assert pipeline.shows(P)
     assert isinstance(outcome, Done)
-    assert [(each.size.width, each.key, each.bytes) for each in outcome.thumbnails] == [
+    assert [(each.spec.size.width, each.key, each.bytes) for each in outcome.thumbnails] == [
         (width, key, len(pipeline.output.objects[key][1]))
         for width, key in zip((128, 512), THUMBNAILS, strict=True)
     ]
@@ -510,7 +512,7 @@ def test_the_message_about_occupied_keys_says_what_to_do_however_long_they_are(
         pipeline.process(key)
     shown = error_summary(raised.value.error)["message"]
     assert "prune --adopt" in shown
-    assert SETTINGS.thumbnail_key(key, SETTINGS.sizes[0]) in shown
+    assert SETTINGS.thumbnail_key(key, SETTINGS.sizes[0], "webp") in shown
 
 
 @pytest.mark.parametrize("manifest", [False, True])
@@ -715,7 +717,7 @@ def test_an_image_is_too_slow_only_if_it_had_the_time(
     """It fails permanently, with advice. Where other uploads took the time, it is retried."""
     given: list[float] = []
 
-    def slow(_data: bytes, _specs: object, _memory_mb: int, seconds: float) -> Made:
+    def slow(_data: bytes, _specs: object, _memory_mb: int, seconds: float, _focus: None) -> Made:
         given.append(seconds)
         raise ImageTooSlow("The thumbnails were not made within 9 s.")
 

@@ -108,14 +108,18 @@ def test_a_thumbnail_key_has_the_folders_of_its_source_without_the_prefix(
     key: str, thumbnail: str
 ) -> None:
     """Any legal key has a thumbnail key, because a key is a name and no path or template."""
-    assert settings().thumbnail_key(key, Size.of_width(128)) == thumbnail
+    assert settings().thumbnail_key(key, Size.of_width(128), "webp") == thumbnail
 
 
 def test_a_key_template_may_contain_the_extension() -> None:
     """With {ext}, the thumbnails of a.jpg and a.png have different keys."""
     with_ext = settings(OUTPUT_KEY_TEMPLATE="{dir}{stem}.{ext}/{width}.webp")
-    assert with_ext.thumbnail_key("uploads/d/a.jpg", Size.of_width(128)) == "d/a.jpg/128.webp"
-    assert with_ext.thumbnail_key("uploads/d/a.png", Size.of_width(128)) == "d/a.png/128.webp"
+    assert (
+        with_ext.thumbnail_key("uploads/d/a.jpg", Size.of_width(128), "webp") == "d/a.jpg/128.webp"
+    )
+    assert (
+        with_ext.thumbnail_key("uploads/d/a.png", Size.of_width(128), "webp") == "d/a.png/128.webp"
+    )
 
 
 TEMPLATES = (
@@ -134,9 +138,9 @@ def test_all_keys_that_the_template_can_give_begin_with_the_prefixes(
     any_width = settings(OUTPUT_KEY_TEMPLATE=template)
     wide, narrow = any_width.key_prefixes(source)
     assert narrow.startswith(wide)
-    keys = [any_width.thumbnail_key(source, Size.of_width(width)) for width in widths]
+    keys = [any_width.thumbnail_key(source, Size.of_width(width), "webp") for width in widths]
     assert all(key.startswith(narrow) for key in keys)
-    one, two = (any_width.thumbnail_key(source, Size.of_width(width)) for width in (1, 2))
+    one, two = (any_width.thumbnail_key(source, Size.of_width(width), "webp") for width in (1, 2))
     assert (one[len(narrow)], two[len(narrow)]) == ("1", "2")
     for key in (*keys, *any_width.manifest_keys(source)):
         assert any_width.stem(source) in key
@@ -168,7 +172,7 @@ def test_the_manifests_key_is_one_of_all_that_a_manifest_can_have(template: str)
 @given(st.text(min_size=1).filter(lambda name: "/" not in name), st.integers(1, 16383))
 def test_thumbnails_are_in_the_folder_of_their_source(name: str, width: int) -> None:
     """Whatever the name of a file is, its thumbnail's key has the same folder, and the width."""
-    key = settings().thumbnail_key(f"uploads/folder/{name}", Size.of_width(width))
+    key = settings().thumbnail_key(f"uploads/folder/{name}", Size.of_width(width), "webp")
     assert key.startswith("folder/")
     assert key.count("/") == 1
     assert key.endswith(f"_{width}w.webp")

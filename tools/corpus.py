@@ -229,12 +229,14 @@ def _one(  # noqa: PLR0913, PLR0917 - the parts of one stack
     made = {}
     for size in SETTINGS.sizes:
         try:
-            found = s3.get_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size))
+            found = s3.get_object(
+                Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size, "webp")
+            )
         except s3.exceptions.NoSuchKey:
             continue
         made[size] = found["Body"].read()
         kept.with_name(_thumbnail_name(kept.name, size)).write_bytes(made[size])
-        s3.delete_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size))
+        s3.delete_object(Bucket=OUTPUT, Key=handler.settings.thumbnail_key(key, size, "webp"))
     failures = []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:

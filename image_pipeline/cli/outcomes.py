@@ -11,6 +11,7 @@ from image_pipeline.cli.output import error_markup, foreign, out, tracked
 from image_pipeline.stack import uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
+from thumbnailer.imaging import Size
 
 WAIT_SECONDS: Final = 240.0
 """Default time to wait for outcomes: Lambda retries a failed event after 1 and 2 more minutes, then
@@ -19,16 +20,16 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.htm
 
 
 def upload_and_wait(
-    stack: Stack, paths: Sequence[Path], directory: Path | None, seconds: float
+    stack: Stack, paths: Sequence[Path], directory: Path | None, seconds: float, focus: str = ""
 ) -> list[Outcome]:
     """Upload the files in `paths`, and wait up to `seconds` for the outcome of each, in order.
 
-    Thumbnails are downloaded to `directory` if there is one. Raises CommandError for a wrong path,
-    or if AWS refuses.
+    `focus` becomes their metadata, unless it is empty. Thumbnails are downloaded to `directory` if
+    there is one. Raises CommandError for a wrong path, or if AWS refuses.
     """
     planned = files.plan(paths, stack.settings.input_prefix)
     total = len(planned)
-    uploaded = list(tracked(uploads.upload(stack, planned), "Uploading", total))
+    uploaded = list(tracked(uploads.upload(stack, planned, focus), "Uploading", total))
     waiting = tracked(uploads.wait(stack, uploaded, seconds), "Thumbnails", total)
     found = {each.key: each for each in waiting}
     outcomes = [found[each.key] for each in uploaded]
@@ -59,9 +60,15 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         for thumbnail in outcome.thumbnails:
             table.add_row(
                 f"  [green]✓[/] {foreign(thumbnail.key)}",
-                f"{thumbnail.spec.size.width} wide",
+                _shape(thumbnail.spec.size),
                 f"{thumbnail.bytes:,}",
                 f"{outcome.saving(thumbnail)}%",
             )
         table.add_section()
     out.print(table)
+
+
+def _shape(size: Size) -> str:
+    if size.height is None:
+        return f"{size.width} wide"
+    return f"{size.width} x {size.height}{'' if size.fit == 'cover' else f' {size.fit}'}"

@@ -211,7 +211,9 @@ class Gallery:
                 each.size,
                 each.modified,
                 presigned_url(
-                    self._stack, settings.output_bucket, settings.thumbnail_key(each.key, size)
+                    self._stack,
+                    settings.output_bucket,
+                    settings.thumbnail_key(each.key, size, settings.formats[0]),
                 ),
             )
             for each in objects

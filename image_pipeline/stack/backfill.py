@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import executions, thumbnails
-from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained, list_objects
+from image_pipeline.stack.aws import (
+    CONNECTIONS,
+    aws_errors_explained,
+    head_object,
+    list_objects,
+)
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
-from thumbnailer.provenance import Provenance, Standing
+from thumbnailer.provenance import Standing
 from thumbnailer.settings import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -233,14 +238,18 @@ def _verdict(stack: Stack, listed: "ObjectTypeDef", *, remake: bool) -> Verdict:
         return Verdict.ARCHIVED
     if not stack.settings.is_image_key(listed["Key"]):
         return Verdict.SKIPPED
-    source = (listed["Key"], listed["ETag"].strip('"'), listed["LastModified"])
+    etag, focus = listed["ETag"].strip('"'), ""
+    if stack.settings.crops:  # a listing has no metadata
+        head = head_object(stack.aws.s3, stack.input_bucket, listed["Key"])
+        focus, _ = stack.settings.focus(head["Metadata"] if head else {})
+    wanted = stack.settings.provenances(listed["Key"], etag, listed["LastModified"], focus)
     verdict = Verdict.TO_MAKE if remake else Verdict.CURRENT
-    for key, fingerprint in stack.settings.outputs(listed["Key"]).items():
+    for key, ours in wanted.items():
         if verdict is Verdict.OCCUPIED and key == stack.settings.manifest_key(listed["Key"]):
             break  # it is not written while a thumbnail is missing
         if len(key.encode()) > MAX_KEY_BYTES:
             return Verdict.TO_MAKE  # the function fails it, with a dead-letter message
-        match thumbnails.describe(stack, key, Provenance(*source, fingerprint)).standing:
+        match thumbnails.describe(stack, key, ours).standing:
             case Standing.SUPERSEDED:
                 return Verdict.SKIPPED
             case Standing.MISSING | Standing.OUTDATED:

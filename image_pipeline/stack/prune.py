@@ -35,7 +35,7 @@ from image_pipeline.stack.aws import (
 from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import content_type
-from thumbnailer.imaging import ENCODERS, ThumbnailSpec
+from thumbnailer.imaging import ENCODERS, ThumbnailSpec, parse_focus
 from thumbnailer.provenance import Provenance
 from thumbnailer.s3_codes import CHANGED_CODES
 from thumbnailer.settings import RESERVED_PREFIX, Settings
@@ -245,14 +245,15 @@ def _to_adopt(stack: Stack, found: Found, sources: Sequence[str]) -> Found | Non
     `wanted` is the provenance that the function would write.
     """
     existing = {key: head_object(stack.aws.s3, stack.input_bucket, key) for key in sources}
+    settings = stack.settings
     wanted = max(
         (
-            Provenance(
+            settings.provenances(
                 key,
                 head["ETag"].strip('"'),
                 head["LastModified"].astimezone(UTC),
-                stack.settings.outputs(key)[found.key],
-            )
+                settings.focus(head["Metadata"])[0],
+            )[found.key]
             for key, head in existing.items()
             if head
         ),
@@ -289,7 +290,8 @@ def _was_made_of(stack: Stack, found: Found, wanted: Provenance) -> bool:
     match content:
         case {"recipe": recipe, "source": {"key": key, "etag": etag, "modified": modified}}:
             given = (wanted.key, wanted.etag, wanted.modified.isoformat(), wanted.fingerprint)
-            return (key, etag, modified, recipe) == given
+            focus = list(parse_focus(wanted.focus)) if wanted.focus else None
+            return (key, etag, modified, recipe, content.get("focus")) == (*given, focus)
     return False
 
 

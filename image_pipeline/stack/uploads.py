@@ -17,8 +17,9 @@ from image_pipeline.stack import dead_letters, thumbnails
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained, head_object
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
-from thumbnailer.imaging import PixelSize, ThumbnailSpec, fingerprint, upright_size
-from thumbnailer.provenance import LONG_AGO, Provenance, Standing
+from thumbnailer.imaging import PixelSize, ThumbnailSpec, upright_size
+from thumbnailer.provenance import LONG_AGO, Standing
+from thumbnailer.settings import FOCUS
 
 FIRST_POLL_SECONDS: Final = 0.2
 LAST_POLL_SECONDS: Final = 2.0
@@ -56,7 +57,8 @@ class Thumbnail:
 class Outcome:
     """One upload and its outcome; `size` in bytes, `pixels` is (width, height) upright, if known.
 
-    `etag`, `uploaded_at` and `content_type` are those of the object in the input bucket.
+    `etag`, `uploaded_at` and `content_type` are those of the object in the input bucket, and
+    `focus` is what its crops have in the middle (`Settings.focus`).
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Outcome:
     uploaded_at: datetime = LONG_AGO
     """By S3's clock, in whole seconds."""
     content_type: str = ""
+    focus: str = ""
     state: State = State.UNKNOWN
     thumbnails: list[Thumbnail] = field(default_factory=list)
     failure: Failure | None = None
@@ -87,6 +90,8 @@ class Outcome:
             "state": self.state,
             "thumbnails": [
                 {
+                    "size": each.spec.size.name,
+                    "format": each.spec.format,
                     "width": each.spec.size.width,
                     "key": each.key,
                     "bytes": each.bytes,
@@ -104,14 +109,15 @@ class Outcome:
         }
 
 
-def upload(stack: Stack, files: Sequence[File]) -> Iterator[Outcome]:
+def upload(stack: Stack, files: Sequence[File], focus: str = "") -> Iterator[Outcome]:
     """Put every file into the input bucket; yields each, in order, once it is there.
 
-    Raises CommandError if AWS refuses one.
+    `focus` becomes their metadata, unless it is empty. Raises CommandError if AWS refuses one.
     """
+    metadata = {"Metadata": {FOCUS: focus}} if focus else {}
 
     def put(file: File) -> Outcome:
-        headers = {"ContentType": content_type(file.key)}
+        headers = {"ContentType": content_type(file.key), **metadata}
         stack.aws.s3.upload_file(str(file.path), stack.input_bucket, file.key, headers)
         outcome = describe(stack, file.key)
         if outcome is None:
@@ -139,6 +145,7 @@ def describe(stack: Stack, key: str) -> Outcome | None:
         etag=head["ETag"].strip('"'),
         uploaded_at=head["LastModified"],
         content_type=head.get("ContentType", ""),
+        focus=stack.settings.focus(head["Metadata"])[0],
     )
 
 
@@ -206,10 +213,10 @@ def content_type(name: str) -> str:
 def _with_thumbnails(stack: Stack, upload: Outcome) -> Outcome:
     """The upload as DONE with all its thumbnails, as SUPERSEDED, or unchanged."""
     made = []
+    wanted = stack.settings.provenances(upload.key, upload.etag, upload.uploaded_at, upload.focus)
     for spec in stack.settings.specs:
         key = stack.settings.thumbnail_key(upload.key, spec.size, spec.format)
-        wanted = Provenance(upload.key, upload.etag, upload.uploaded_at, fingerprint(spec))
-        stored = thumbnails.describe(stack, key, wanted)
+        stored = thumbnails.describe(stack, key, wanted[key])
         if stored.standing is Standing.SUPERSEDED:
             return replace(upload, state=State.SUPERSEDED, superseded_by=stored.owner)
         if stored.standing is not Standing.CURRENT:

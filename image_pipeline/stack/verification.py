@@ -20,7 +20,7 @@ from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.traces import Traces
 from image_pipeline.stack.uploads import Outcome, State
-from thumbnailer.provenance import Provenance, Standing
+from thumbnailer.provenance import Standing
 
 if TYPE_CHECKING:
     from image_pipeline.stack.executions import Execution
@@ -132,12 +132,10 @@ class Run:
     def current(self, key: str) -> bool:
         """Whether all outputs of an upload agree with it."""
         sent = self.sent[key]
+        wanted = self.stack.settings.provenances(key, sent.etag, sent.uploaded_at, sent.focus)
         return all(
-            thumbnails.describe(
-                self.stack, name, Provenance(key, sent.etag, sent.uploaded_at, made_with)
-            ).standing
-            is Standing.CURRENT
-            for name, made_with in self.stack.settings.outputs(key).items()
+            thumbnails.describe(self.stack, name, ours).standing is Standing.CURRENT
+            for name, ours in wanted.items()
         )
 
     def until[T](self, failure: str, check: Callable[[], T]) -> T:

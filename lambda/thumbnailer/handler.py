@@ -265,7 +265,13 @@ def _result(outcomes: Outcomes) -> dict[str, Any]:
         match outcome:
             case Done():
                 thumbnails = [
-                    {"width": each.size.width, "key": each.key, "bytes": each.bytes}
+                    {
+                        "size": each.spec.size.name,
+                        "format": each.spec.format,
+                        "width": each.spec.size.width,
+                        "key": each.key,
+                        "bytes": each.bytes,
+                    }
                     for each in outcome.thumbnails
                 ]
                 manifest = {"manifest": outcome.manifest} if outcome.manifest else {}

@@ -2,16 +2,20 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Final
 
 import thumbhash  # type: ignore[import-untyped]
 from PIL import Image
 
-from thumbnailer.imaging import ENCODERS, Made, Size
+from thumbnailer.imaging import ENCODERS, Made, Thumbnail, ThumbnailSpec, parse_focus
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import MANIFEST_VERSION
+from thumbnailer.settings import PLAIN_MANIFEST, Settings
 from thumbnailer.srcset import srcset
+
+type Stored = Mapping[ThumbnailSpec, tuple[str, int]]
+"""Key and bytes of each thumbnail's object."""
 
 CONTENT_TYPE: Final = "application/json"
 
@@ -26,22 +30,12 @@ OPAQUE: Final = 128
 
 
 def manifest(
-    source: Provenance, source_bytes: int, made: Made, stored: Mapping[Size, tuple[str, int]]
+    settings: Settings, source: Provenance, source_bytes: int, made: Made, stored: Stored
 ) -> bytes:
-    """Return the manifest's JSON. `stored` has the key and bytes of the thumbnail of each size."""
-    thumbnails = [
-        {
-            "key": stored[thumbnail.spec.size][0],
-            "width": thumbnail.size[0],
-            "height": thumbnail.size[1],
-            "bytes": stored[thumbnail.spec.size][1],
-        }
-        for thumbnail in made.thumbnails
-    ]
-    smallest = min(made.thumbnails, key=lambda thumbnail: thumbnail.spec.size.width)
-    picture = ENCODERS[smallest.spec.format].open(smallest.data).convert("RGBA")
+    """Return the manifest's JSON, in the version that the settings ask for."""
+    picture = _placeholder(made)
     content = {
-        "version": MANIFEST_VERSION,
+        "version": settings.manifest_version,
         "recipe": source.fingerprint,
         "source": {
             "key": source.key,
@@ -52,12 +46,93 @@ def manifest(
             "height": made.size[1],
             "bytes": source_bytes,
         },
-        "thumbnails": thumbnails,
-        "srcset": srcset([(stored[each.spec.size][0], each.size[0]) for each in made.thumbnails]),
+        **(
+            _plain(made, stored)
+            if settings.manifest_version == PLAIN_MANIFEST
+            else _any_shape(settings, source, made, stored)
+        ),
         "dominant_colour": dominant_colour(picture),
         "thumbhash": thumb_hash(picture),
     }
     return json.dumps(content, ensure_ascii=False, indent=2).encode()
+
+
+def _plain(made: Made, stored: Stored) -> dict[str, object]:
+    """Return the thumbnails as in version 1: WebP of plain widths."""
+    return {
+        "thumbnails": [_file(each, stored) for each in made.thumbnails],
+        "srcset": _srcset(made.thumbnails, stored),
+    }
+
+
+def _any_shape(
+    settings: Settings, source: Provenance, made: Made, stored: Stored
+) -> dict[str, object]:
+    """Return the thumbnails as in version 2."""
+    thumbnails = [
+        {
+            "size": each.spec.size.name,
+            "format": each.spec.format,
+            **_file(each, stored),
+            "frames": each.frames,
+            **({"focus": [round(part, 4) for part in each.focus]} if each.focus else {}),
+            **({"reduced": True} if _is_reduced(each, made) else {}),
+        }
+        for each in made.thumbnails
+    ]
+    shown = _alike(made.thumbnails)
+    return {
+        "v": settings.picture_version(source.etag, source.focus),
+        **({"animated": made.animated} if made.animated is not None else {}),
+        **({"focus": parse_focus(source.focus)} if source.focus else {}),
+        "thumbnails": thumbnails,
+        "srcset": {
+            name: _srcset([each for each in shown if each.spec.format == name], stored)
+            for name in settings.formats
+        },
+    }
+
+
+def _file(thumbnail: Thumbnail, stored: Stored) -> dict[str, object]:
+    key, size = stored[thumbnail.spec]
+    width, height = thumbnail.size
+    return {"key": key, "width": width, "height": height, "bytes": size}
+
+
+def _srcset(thumbnails: Sequence[Thumbnail], stored: Stored) -> str:
+    return srcset([(stored[each.spec][0], each.size[0]) for each in thumbnails])
+
+
+def _is_reduced(thumbnail: Thumbnail, made: Made) -> bool:
+    """Whether a thumbnail is narrower than its size says because the format ends there."""
+    size = thumbnail.spec.size
+    return size.height is None and thumbnail.size[0] < min(size.width, made.size[0])
+
+
+def _shows_everything(thumbnail: Thumbnail) -> bool:
+    size = thumbnail.spec.size
+    return size.height is None or size.fit == "contain"
+
+
+def _alike(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:
+    """Return the thumbnails that a browser may choose from: those that show the same.
+
+    These are all that show the whole picture and nothing else. Without any, they are those of the
+    first size's shape.
+    """
+    whole = [each for each in thumbnails if _shows_everything(each)]
+    return whole or [each for each in thumbnails if _shape(each) == _shape(thumbnails[0])]
+
+
+def _shape(thumbnail: Thumbnail) -> tuple[Fraction, str, str]:
+    size = thumbnail.spec.size
+    return Fraction(size.width, size.height or 1), size.fit, size.focus
+
+
+def _placeholder(made: Made) -> Image.Image:
+    """Decode the smallest thumbnail, in RGBA: one that shows the whole picture, if there is any."""
+    smallest = min(_alike(made.thumbnails), key=lambda each: (each.spec.size.width, each.size[1]))
+    return ENCODERS[smallest.spec.format].open(smallest.data).convert("RGBA")
 
 
 def dominant_colour(picture: Image.Image) -> str:

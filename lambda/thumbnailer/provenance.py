@@ -26,16 +26,21 @@ class Provenance(NamedTuple):
     """The source of an object: its key, etag (without quotes) and time of upload.
 
     `fingerprint` is that of the settings that shaped the object's bytes. In metadata its name is
-    `recipe`.
+    `recipe`. `focus` is what the uploader chose for crops (`imaging.focus_text`); it is empty where
+    there is none, and where nothing is cropped.
     """
 
     key: str
     etag: str
     modified: datetime
     fingerprint: str
+    focus: str = ""
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the user metadata: source-key, source-etag, source-modified, recipe."""
+        """Return the user metadata: source-key, source-etag, source-modified, recipe.
+
+        With a focus there is source-focus too.
+        """
         quoted = quote(self.key)
         if len(quoted) > MAX_QUOTED_KEY:
             quoted = BASE64 + base64.b64encode(self.key.encode()).decode()
@@ -44,6 +49,7 @@ class Provenance(NamedTuple):
             "source-etag": self.etag,
             "source-modified": self.modified.isoformat(),
             "recipe": self.fingerprint,
+            **({"source-focus": self.focus} if self.focus else {}),
         }
 
     def digest(self) -> bytes:
@@ -69,11 +75,17 @@ class Provenance(NamedTuple):
             modified = LONG_AGO
         if modified.tzinfo is None:
             modified = modified.replace(tzinfo=UTC)
-        return cls(key, metadata.get("source-etag", ""), modified, metadata.get("recipe", ""))
+        return cls(
+            key,
+            metadata.get("source-etag", ""),
+            modified,
+            metadata.get("recipe", ""),
+            metadata.get("source-focus", ""),
+        )
 
     def same_picture_as(self, other: "Provenance") -> bool:
-        """Whether both have the same source, the same bytes of it, and the same fingerprint."""
-        return (self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)
+        """Whether both have the same source, bytes of it and focus, and the same fingerprint."""
+        return self._replace(modified=LONG_AGO) == other._replace(modified=LONG_AGO)
 
     def is_newer_than(self, other: "Provenance") -> bool:
         """Whether this source, of two that share a thumbnail's key, wins.

@@ -45,13 +45,13 @@ from thumbnailer.events import Upload
 from thumbnailer.imaging import (
     ENCODERS,
     Made,
-    Size,
+    ThumbnailSpec,
     check_file_size,
-    fingerprint,
     make_thumbnails,
+    parse_focus,
 )
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing, standing
-from thumbnailer.settings import MAX_KEY_BYTES, MAX_MEMORY_MB, RESERVED_PREFIX, Settings
+from thumbnailer.settings import FOCUS, MAX_KEY_BYTES, MAX_MEMORY_MB, RESERVED_PREFIX, Settings
 from thumbnailer.storage import MAX_LISTED, Bucket, Headers, Listing, Object, State, Stored
 from thumbnailer.telemetry import Telemetry
 
@@ -95,9 +95,9 @@ CURRENT: Final = "thumbnails are current"
 
 
 class Written(NamedTuple):
-    """A thumbnail that agrees with its source: size, key and bytes."""
+    """A thumbnail that agrees with its source: what it is, its key and bytes."""
 
-    size: Size
+    spec: ThumbnailSpec
     key: str
     bytes: int
 
@@ -173,7 +173,7 @@ class Reconciler(NamedTuple):
         self.telemetry.completed(
             upload.bucket,
             upload.key,
-            widths=[written.size.width for written in outcome.thumbnails],
+            widths=[written.spec.size.width for written in outcome.thumbnails],
             duration_ms=(time.perf_counter() - began) * 1000,
             size_in=outcome.size_in,
             size_out=sum(written.bytes for written in outcome.thumbnails),
@@ -219,16 +219,17 @@ class Reconciler(NamedTuple):
         try:
             self._outputs(upload.key)
             check_file_size(found.state.size, self.settings.memory_mb)
-            made = self._make_in_time(self._decoded(found))
+            focus, fault = self.settings.focus(found.state.metadata)
+            made = self._make_in_time(self._decoded(found), focus)
         except PermanentError as error:
             if isinstance(error, UnsupportedImage) and (encoding := found.state.encoding):
                 error = UnsupportedImage(
                     f"{error} The object has the Content-Encoding {encoding!r}; gzip alone is read."
                 )
             self._give_up(upload, found.state.etag, error)
-        for note in made.notes:
+        for note in (*made.notes, *([fault] if fault else [])):
             self.telemetry.degraded(upload.bucket, upload.key, note)
-        writer = _Writer(self, source, upload, found.state)
+        writer = _Writer(self, source, upload, found.state, focus)
         written = writer.write_thumbnails(made)
         manifest_key = self._write_manifest(writer, made, written)
         if writer.occupied and writer.owner is None:
@@ -250,11 +251,17 @@ class Reconciler(NamedTuple):
 
         return content_encoding.decoded(data, encoding, self.settings.memory_mb)
 
-    def _make_in_time(self, data: bytes) -> Made:
+    def _make_in_time(self, data: bytes, focus: str) -> Made:
         """Make the thumbnails in the time that is left. Raises PermanentError or OutOfTime."""
         seconds = max(0.0, self._seconds_left())
         try:
-            return make_thumbnails(data, self.settings.specs, self.settings.memory_mb, seconds)
+            return make_thumbnails(
+                data,
+                self.settings.specs,
+                self.settings.memory_mb,
+                seconds,
+                parse_focus(focus) if focus else None,
+            )
         except ImageTooSlow as error:
             if seconds < FULL_SHARE * (self.available - self._seconds_to_write):
                 raise OutOfTime(f"{error} An invocation of its own has more time.") from error
@@ -319,10 +326,10 @@ class Reconciler(NamedTuple):
             return None
         from thumbnailer import manifest  # noqa: PLC0415 - most stacks write none
 
-        ours = writer.provenance(self.settings.manifest_fingerprint)
-        key = self.settings.manifest_key(ours.key)
-        stored = {each.size: (each.key, each.bytes) for each in written}
-        body = manifest.manifest(ours, writer.source_bytes, made, stored)
+        key = self.settings.manifest_key(writer.source_key)
+        ours = writer.provenances[key]
+        stored = {each.spec: (each.key, each.bytes) for each in written}
+        body = manifest.manifest(self.settings, ours, writer.source_bytes, made, stored)
         writer.write([(key, body, manifest.CONTENT_TYPE, ours)])
         return key
 
@@ -387,25 +394,25 @@ class Reconciler(NamedTuple):
         again, in each backfill, would make nothing.
         """
         try:
-            outputs = self._outputs(upload.key)
+            self._outputs(upload.key)
         except PermanentError:
             return False
-        etag = upload.etag
-        if etag is None:
+        etag, focus = upload.etag, ""
+        if etag is None or self.settings.crops:
             try:
                 source = self.bucket(upload.bucket).head(upload.key)
             except StorageUnavailable:
                 return False  # of an encrypted object, only the answer to a GET says why
             if source is None:
                 return False
-            etag = source.etag
+            etag, (focus, _) = source.etag, self.settings.focus(source.metadata)
+        wanted = self.settings.provenances(upload.key, etag, LONG_AGO, focus)
         output = self.bucket(self.settings.output_bucket)
         occupied: list[str] = []
-        for key, wanted in outputs.items():
+        for key, ours in wanted.items():
             if occupied and key == self.settings.manifest_key(upload.key):
                 break  # it is not written either
             state = output.head(key)
-            ours = Provenance(upload.key, etag, LONG_AGO, wanted)
             match standing(state.metadata if state else None, ours):
                 case Standing.CURRENT:
                     continue
@@ -466,7 +473,7 @@ class _Writer:
     """Writes the outputs of one source state, by the protocol in the module's docstring."""
 
     def __init__(
-        self, reconciler: Reconciler, source: Bucket, upload: Upload, state: State
+        self, reconciler: Reconciler, source: Bucket, upload: Upload, state: State, focus: str
     ) -> None:
         self._settings = reconciler.settings
         self._source = source
@@ -481,15 +488,18 @@ class _Writer:
         self.occupied: list[str] = []
         """Keys of outputs at which there are objects without provenance."""
         self._collisions: set[str] = set()
+        self.provenances = self._settings.provenances(upload.key, state.etag, state.modified, focus)
+        """Of each output, by its key."""
 
     @property
     def source_bytes(self) -> int:
         """Size of the source."""
         return self._state.size
 
-    def provenance(self, fingerprint: str) -> Provenance:
-        """Return the provenance of an output with this fingerprint."""
-        return Provenance(self._upload.key, self._state.etag, self._state.modified, fingerprint)
+    @property
+    def source_key(self) -> str:
+        """Key of the source."""
+        return self._upload.key
 
     def write_thumbnails(self, made: Made) -> list[Written]:
         """Write all thumbnails.
@@ -500,11 +510,11 @@ class _Writer:
         new, written = [], []
         for each in made.thumbnails:
             encoder = ENCODERS[each.spec.format]
-            ours = self.provenance(fingerprint(each.spec))
             key = self._settings.thumbnail_key(self._upload.key, each.spec.size, each.spec.format)
+            ours = self.provenances[key]
             body = encoder.mark(each.data, ours.digest())
             new.append((key, body, encoder.content_type, ours))
-            written.append(Written(each.spec.size, key, len(body)))
+            written.append(Written(each.spec, key, len(body)))
         self.write(new)
         return written
 
@@ -546,9 +556,11 @@ class _Writer:
         raise SourceUnsettled(f"Other writers kept changing {new.key}")
 
     def check_source(self) -> None:
-        """Raise SourceChanged if the source is no longer what was read."""
+        """Raise SourceChanged if the source is no longer what was read, or has another focus."""
         now = self._source.head(self._upload.key)
         if now is None or now.etag != self._state.etag:
+            raise SourceChanged
+        if self._settings.crops and now.metadata.get(FOCUS) != self._state.metadata.get(FOCUS):
             raise SourceChanged
 
     def _should_stay(self, key: str, existing: State, ours: Provenance, *, remake: bool) -> bool:

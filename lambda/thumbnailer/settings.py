@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from thumbnailer.errors import InvalidSettings
@@ -14,12 +15,18 @@ from thumbnailer.imaging import (
     ThumbnailSpec,
     digest,
     fingerprint,
+    focus_text,
+    parse_colour,
+    parse_focus,
     parse_sizes,
     thumbnail_spec,
 )
+from thumbnailer.provenance import Provenance
 
-MANIFEST_VERSION: Final = 1
-"""Increase it when every manifest should be written again."""
+PLAIN_MANIFEST: Final = 1
+MANIFEST: Final = 2
+"""Versions of the manifest's format. The first is kept as long as all thumbnails are WebP of plain
+widths, so that an update writes nothing again. A greater number writes all manifests again."""
 
 DEFAULT_SIZES: Final = "128,512"
 DEFAULT_QUALITY: Final = 85
@@ -51,6 +58,9 @@ EXTENSIONS: Final = {
 
 MANIFEST_TEMPLATES: Final = ("{dir}{stem}.json", "{dir}{stem}.{ext}.json")
 """Of manifests beside thumbnails without and with `{ext}` in their keys."""
+
+FOCUS: Final = "focus"
+"""Name of the user metadata (x-amz-meta-focus) with which an uploader chooses what crops show."""
 
 CACHE_CONTROL: Final = "public, max-age=86400"
 RESERVED_PREFIX: Final = "_image-pipeline/"
@@ -130,33 +140,70 @@ class Settings(NamedTuple):
         ]
 
     @property
+    def crops(self) -> bool:
+        """Whether the focus of a source shapes any of its thumbnails."""
+        return any(size.crops for size in self.sizes)
+
+    @property
+    def manifest_version(self) -> int:
+        """PLAIN_MANIFEST or MANIFEST."""
+        plain = self.formats == DEFAULT_FORMATS and all(size.is_plain for size in self.sizes)
+        return PLAIN_MANIFEST if plain else MANIFEST
+
+    @property
     def manifest_fingerprint(self) -> str:
         """Twelve hex digits that change whenever the manifest's content should.
 
-        A manifest lists all thumbnails, so their sizes and keys are part of it. What earlier
-        versions did not have is left out where it is not used.
+        A manifest lists all thumbnails, so their sizes and keys are part of it.
         """
         fingerprints = [fingerprint(spec) for spec in self.specs]
-        alike = len(set(fingerprints)) == 1
-        shaping = {
-            "version": MANIFEST_VERSION,
-            "thumbnails": fingerprints[0] if alike else fingerprints,
-            "widths": [size.width for size in self.sizes],
-            "key_template": (
-                KEY_TEMPLATE
-                if key_template_meaning(self.output_key_template) == SIZE_KEY_TEMPLATE
-                else self.output_key_template
-            ),
-        }
-        if any(size != Size.of_width(size.width) for size in self.sizes):
-            shaping["sizes"] = [str(size) for size in self.sizes]
-        return digest(shaping)
+        if self.manifest_version == PLAIN_MANIFEST:
+            thumbnails = {
+                "thumbnails": fingerprints[0],  # all are alike
+                "widths": [size.width for size in self.sizes],
+            }
+        else:
+            thumbnails = {
+                "thumbnails": fingerprints,
+                "sizes": [str(size) for size in self.sizes],
+            }
+        template = self.output_key_template
+        default = key_template_meaning(template) == SIZE_KEY_TEMPLATE
+        return digest(
+            {
+                "version": self.manifest_version,
+                "key_template": KEY_TEMPLATE if default else template,
+                **thumbnails,
+            }
+        )
+
+    def focus(self, metadata: Mapping[str, str]) -> tuple[str, str | None]:
+        """Return the focus in the user metadata of a source, and what is wrong with it, if it is.
+
+        The focus is empty where there is none, where it is wrong, or where nothing is cropped.
+        """
+        found = metadata.get(FOCUS)
+        if found is None or not self.crops:
+            return "", None
+        try:
+            return focus_text(parse_focus(found)), None
+        except ValueError as error:
+            return "", f"the metadata {FOCUS} is ignored: it {error}"
+
+    def picture_version(self, etag: str, focus: str) -> str:
+        """Return eight hex digits that change with any thumbnail of a source: `v` in its URLs.
+
+        `focus` is that of the source (`Provenance.focus`).
+        """
+        fingerprints = [fingerprint(spec) for spec in self.specs]
+        shaping = {"etag": etag, "focus": focus, "thumbnails": fingerprints}
+        return digest(shaping)[:8]
 
     def is_image_key(self, key: str) -> bool:
         """Whether the object `key` of the input bucket is processed: no folder marker is."""
         return key.startswith(self.input_prefix) and not key.endswith("/")
 
-    def thumbnail_key(self, source_key: str, size: Size, format_name: str = "webp") -> str:
+    def thumbnail_key(self, source_key: str, size: Size, format_name: str) -> str:
         """Return the key of a thumbnail of `source_key`, which is under the input prefix.
 
         `uploads/a/photo.jpg` at 128 pixels → `a/photo_128w.webp`. Folders stay as they are, `//`
@@ -186,6 +233,24 @@ class Settings(NamedTuple):
         if self.write_manifest:
             outputs[self.manifest_key(source_key)] = self.manifest_fingerprint
         return outputs
+
+    def provenances(
+        self, source_key: str, etag: str, modified: datetime, focus: str
+    ) -> dict[str, Provenance]:
+        """Return the key and provenance of each output of a source, in the order of writing.
+
+        `focus` is the source's. It is part of the provenance of what it shapes.
+        """
+        cropped = {
+            self.thumbnail_key(source_key, spec.size, spec.format): spec.size.crops
+            for spec in self.specs
+        }
+        return {
+            key: Provenance(
+                source_key, etag, modified, made_with, focus if cropped.get(key, self.crops) else ""
+            )
+            for key, made_with in self.outputs(source_key).items()
+        }
 
     def stem(self, source_key: str) -> str:
         """Return what every key contains that any template can give for this source."""
@@ -244,6 +309,10 @@ class Settings(NamedTuple):
             dead_letter_queue_url=read("DLQ_URL", None, _queue_url),
             sizes=read("THUMB_SIZES", DEFAULT_SIZES, parse_sizes),
             quality=read("WEBP_QUALITY", str(DEFAULT_QUALITY), _quality),
+            formats=read("THUMB_FORMATS", ",".join(DEFAULT_FORMATS), parse_formats),
+            avif_quality=read("AVIF_QUALITY", str(DEFAULT_AVIF_QUALITY), _quality),
+            jpeg_quality=read("JPEG_QUALITY", str(DEFAULT_JPEG_QUALITY), _quality),
+            background=read("BACKGROUND_COLOR", WHITE, parse_colour),
             input_prefix=read("INPUT_PREFIX", DEFAULT_PREFIX, _prefix),
             output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, parse_key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
@@ -258,7 +327,7 @@ class Settings(NamedTuple):
         )
         if not faults:
             try:
-                check_keys_differ(settings.output_key_template, settings.sizes, settings.formats)
+                check_keys(settings.output_key_template, settings.sizes, settings.formats)
             except ValueError as error:
                 faults.append(f"OUTPUT_KEY_TEMPLATE {error}")
         if faults:
@@ -340,6 +409,17 @@ def parse_key_template(text: str) -> str:
 def key_template_meaning(template: str) -> str:
     """Return what a template of thumbnail keys stands for: KEY_TEMPLATE is SIZE_KEY_TEMPLATE."""
     return SIZE_KEY_TEMPLATE if template == KEY_TEMPLATE else template
+
+
+def check_keys(template: str, sizes: Sequence[Size], formats: Sequence[str]) -> None:
+    """Raise ValueError where a template does not suit the sizes and formats.
+
+    WebP files under another extension are allowed where that is the only format: earlier versions
+    made them.
+    """
+    check_keys_differ(template, sizes, formats)
+    if tuple(formats) != DEFAULT_FORMATS:
+        check_extension(template, formats)
 
 
 def check_keys_differ(template: str, sizes: Sequence[Size], formats: Sequence[str]) -> None:

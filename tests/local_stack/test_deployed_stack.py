@@ -46,7 +46,7 @@ def thumbnails(stack: Stack, key: str, etag: str) -> dict[int, Any]:
             try:
                 stored = stack.aws.s3.get_object(
                     Bucket=stack.settings.output_bucket,
-                    Key=stack.settings.thumbnail_key(key, size),
+                    Key=stack.settings.thumbnail_key(key, size, "webp"),
                 )
             except stack.aws.s3.exceptions.NoSuchKey:
                 return {}

@@ -43,7 +43,7 @@ def test_any_name_gets_its_thumbnails(stack: Stack, key: str) -> None:
     """They have exactly the expected keys and name their source; nothing else is written."""
     before = _outputs(stack)
     stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=key, Body=jpeg((200, 100)))
-    wanted = {stack.settings.thumbnail_key(key, size) for size in stack.settings.sizes}
+    wanted = {stack.settings.thumbnail_key(key, size, "webp") for size in stack.settings.sizes}
     until(lambda: wanted <= _outputs(stack).keys())
     assert _outputs(stack).keys() - before.keys() == wanted
     for thumbnail in wanted:

@@ -135,7 +135,15 @@ def upload_origins(stack: Stack) -> list[str]:
 
 FUNCTION: Final[dict[str, Change]] = {
     "ThumbnailSizes": Change({"ThumbnailSizes": "64"}, variable("THUMB_SIZES"), "64"),
+    "ThumbnailFormats": Change(
+        {"ThumbnailFormats": "webp,avif"}, variable("THUMB_FORMATS"), "webp,avif"
+    ),
     "WebPQuality": Change({"WebPQuality": "70"}, variable("WEBP_QUALITY"), "70"),
+    "AvifQuality": Change({"AvifQuality": "60"}, variable("AVIF_QUALITY"), "60"),
+    "JpegQuality": Change({"JpegQuality": "80"}, variable("JPEG_QUALITY"), "80"),
+    "BackgroundColor": Change(
+        {"BackgroundColor": "#000000"}, variable("BACKGROUND_COLOR"), "#000000"
+    ),
     "InputPrefix": Change({"InputPrefix": "in/"}, variable("INPUT_PREFIX"), "in/"),
     "OutputKeyTemplate": Change(
         {"OutputKeyTemplate": "{dir}{stem}-{width}"},

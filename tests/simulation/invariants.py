@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from simulation.isolation import CORRUPT, INPUT, OUTPUT, manifest, picture
 from simulation.s3 import StoredObject, etag_of
 from simulation.wire import Request
-from thumbnailer.imaging import ENCODERS, fingerprint
+from thumbnailer.imaging import ENCODERS, parse_focus
 
 if TYPE_CHECKING:
     from simulation.world import Invocation, World
@@ -498,18 +498,19 @@ class Invariants:
         """What belongs in the output bucket for a source, by key."""
         expected = {}
         stored = {}
+        focus, _ = settings.focus(source.metadata)
+        wanted = settings.provenances(key, source.etag, source.modified, focus)
         for spec in settings.specs:
-            ours = self._provenance(key, source.etag, source.modified, fingerprint(spec))
-            body = ENCODERS[spec.format].mark(picture(source.body, spec), ours.digest())
-            name = settings.thumbnail_key(key, spec.size)
-            stored[spec.size] = (name, len(body))
+            name = settings.thumbnail_key(key, spec.size, spec.format)
+            ours = wanted[name]
+            point = parse_focus(focus) if focus else None
+            body = ENCODERS[spec.format].mark(picture(source.body, spec, point), ours.digest())
+            stored[spec] = (name, len(body))
             expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
         if settings.write_manifest:
-            ours = self._provenance(
-                key, source.etag, source.modified, settings.manifest_fingerprint
-            )
-            body = manifest(ours, len(source.body), _Made, stored)
             name = settings.manifest_key(key)
+            ours = wanted[name]
+            body = manifest(settings, ours, len(source.body), _Made, stored)
             expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
         return expected
 

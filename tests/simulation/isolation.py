@@ -16,7 +16,7 @@ from typing import Any, Final
 from simulation.clients import Boto3, Obstore
 from simulation.wire import Network
 from thumbnailer import imaging
-from thumbnailer.imaging import Size, ThumbnailSpec
+from thumbnailer.imaging import Point, ThumbnailSpec
 
 LAMBDA: Final = Path(__file__).parents[2] / "lambda"
 
@@ -134,14 +134,19 @@ class Code:
             futures[number].run()
 
     def _thumbnails(
-        self, data: bytes, specs: Sequence[ThumbnailSpec], memory_mb: int, _seconds: float
+        self,
+        data: bytes,
+        specs: Sequence[ThumbnailSpec],
+        memory_mb: int,
+        _seconds: float,
+        focus: Point | None,
     ) -> SimpleNamespace:
         """A stand-in for make_thumbnails in no time; its bytes depend on the same values."""
         assert memory_mb
         if data.startswith(CORRUPT):
             raise self.module("thumbnailer.errors").CorruptImage("simulated")
         made = [
-            SimpleNamespace(spec=spec, size=(spec.size.width, 1), data=picture(data, spec))
+            SimpleNamespace(spec=spec, size=(spec.size.width, 1), data=picture(data, spec, focus))
             for spec in specs
         ]
         return SimpleNamespace(format="JPEG", size=(512, 512), thumbnails=tuple(made), notes=())
@@ -166,17 +171,23 @@ def _compiled(source: str, path: str) -> CodeType:
 
 
 @lru_cache(maxsize=256)
-def picture(data: bytes, spec: ThumbnailSpec) -> bytes:
+def picture(data: bytes, spec: ThumbnailSpec, focus: Point | None) -> bytes:
     """A stand-in for an extended WebP (VP8X), which the real `Encoder.mark` accepts."""
     chunk = b"VP8X" + (32).to_bytes(4, "little")
-    return b"RIFF\0\0\0\0WEBP" + chunk + sha256(b"%b %b" % (repr(spec).encode(), data)).digest()
+    shaping = repr((spec, focus if spec.size.crops else None)).encode()
+    return b"RIFF\0\0\0\0WEBP" + chunk + sha256(b"%b %b" % (shaping, data)).digest()
 
 
 def manifest(
-    source: Any, source_bytes: int, made: Any, stored: Mapping[Size, tuple[str, int]]
+    settings: Any,
+    source: Any,
+    source_bytes: int,
+    made: Any,
+    stored: Mapping[ThumbnailSpec, tuple[str, int]],
 ) -> bytes:
     """A stand-in for a manifest, which depends on the same values as the real one."""
-    return repr((source.to_metadata(), source_bytes, made.size, stored)).encode()
+    version = settings.picture_version(source.etag, source.focus)
+    return repr((source.to_metadata(), version, source_bytes, made.size, stored)).encode()
 
 
 class InlineExecutor:

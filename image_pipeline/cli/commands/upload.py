@@ -10,6 +10,17 @@ from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.outcomes import WAIT_SECONDS, show_outcomes, upload_and_wait
 from image_pipeline.cli.output import print_json
 from image_pipeline.stack.uploads import State
+from thumbnailer.imaging import focus_text, parse_focus
+
+
+def _focus(text: str) -> str:
+    """Check a focus, and return it as it is stored. Raises BadParameter."""
+    if not text:
+        return ""
+    try:
+        return focus_text(parse_focus(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def upload(  # noqa: PLR0913 - options of a command
@@ -21,6 +32,15 @@ def upload(  # noqa: PLR0913 - options of a command
     seconds: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="Maximum seconds to wait.")
     ] = WAIT_SECONDS,
+    focus: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y",
+            help="What crops have in their middle: fractions of the upright picture from the left "
+            "and the top, such as 0.5,0.3.",
+            callback=_focus,
+        ),
+    ] = "",
     local: Local = False,
     stack: StackName = None,
     region: Region = None,
@@ -37,10 +57,12 @@ def upload(  # noqa: PLR0913 - options of a command
 
     `image-pipeline upload holiday/ --out thumbnails`
 
+    `image-pipeline upload portrait.jpg --focus 0.5,0.2`
+
     `image-pipeline upload photo.jpg --stack my-pipeline --region eu-west-1 --json`
     """
     target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
-    outcomes = upload_and_wait(target, paths, directory, seconds)
+    outcomes = upload_and_wait(target, paths, directory, seconds, focus)
     if as_json:
         print_json({"stack": target.name, "uploads": [each.to_json() for each in outcomes]})
     else:

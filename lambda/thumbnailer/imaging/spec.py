@@ -33,6 +33,9 @@ WHITE: Final = "#ffffff"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names are parts of keys and of file names: no character has a meaning there or needs quoting."""
 
+FRACTION: Final = r"[0-9]*\.?[0-9]+"
+"""A number of a focus. float() also takes "1_0", "nan" and other scripts' digits."""
+
 EXAMPLE: Final = "128,512,avatar=256x256:cover:attention,card=600x400:pad"
 
 
@@ -55,6 +58,16 @@ class Size(NamedTuple):
     def of_width(cls, width: int) -> "Size":
         """The size that is `width` pixels wide, under its default name, such as `512w`."""
         return cls(_default_name(width, None), width)
+
+    @property
+    def crops(self) -> bool:
+        """Whether a part of the picture may be cut off, so that a focus decides which."""
+        return self.height is not None and self.fit == "cover"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a width under its default name, which is all that earlier versions knew."""
+        return self == Size.of_width(self.width)
 
     def __str__(self) -> str:
         """Return the item of the grammar that `parse_sizes` reads as this size."""
@@ -157,16 +170,19 @@ def parse_colour(text: str) -> str:
 def parse_focus(text: str) -> Point:
     """Read `0.5,0.3`: fractions of the upright picture, from the left and the top.
 
-    Raises ValueError for anything else, also for numbers outside 0 to 1.
+    They are rounded to ten-thousandths, which are pixels of a large photo. Raises ValueError for
+    anything else, also for numbers outside 0 to 1.
     """
-    found = text.split(",")
-    try:
-        x, y = (float(part) for part in found)
-    except ValueError:
-        x, y = math.nan, math.nan
-    if not (0 <= x <= 1 and 0 <= y <= 1):
+    found = re.fullmatch(rf"\s*({FRACTION})\s*,\s*({FRACTION})\s*", text, re.ASCII)
+    x, y = map(float, found.groups()) if found else (math.inf, math.inf)
+    if x > 1 or y > 1:
         raise ValueError(f"must be two numbers between 0 and 1 such as 0.5,0.3, not {text!r}")
-    return x, y
+    return round(x, 4), round(y, 4)
+
+
+def focus_text(focus: Point) -> str:
+    """Return the one text that `parse_focus` reads as this place."""
+    return f"{focus[0]:g},{focus[1]:g}"
 
 
 def fingerprint(spec: ThumbnailSpec) -> str:

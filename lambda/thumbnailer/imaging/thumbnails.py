@@ -62,13 +62,15 @@ class Made(NamedTuple):
     """The thumbnails of an image in the order of their specs, and what the image was.
 
     `format` is a name of `identify`; `size` is the size of the upright image. `notes` say, for the
-    log, what could not be kept (a broken profile, an animation over the budget).
+    log, what could not be kept (a broken profile, an animation over the budget). `animated` says
+    whether the image is an animation, and is None where no spec asks for one.
     """
 
     format: str
     size: PixelSize
     thumbnails: tuple[Thumbnail, ...]
     notes: tuple[str, ...] = ()
+    animated: bool | None = None
 
 
 class _Geometry(NamedTuple):
@@ -200,7 +202,8 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
             image.load()
             geometry = _Geometry.of(image.size, file_format.orientation(image), specs, focus)
         _limit_pillow(pixels(image.size))  # no frame may be larger than the first
-        if any(map(_animates, specs)) and animation.is_animated(image):
+        animated = animation.is_animated(image) if any(each.animated for each in specs) else None
+        if animated and any(map(_animates, specs)):
             available = (memory_mb - limits.BASE_MB) * 1024**2 - need
             pictures, durations, note = _decode_frames(image, geometry, specs, available)
         else:
@@ -215,7 +218,8 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
         if focus is None and any(spec.size.focus == "attention" for spec in specs):
             geometry = geometry.at_attention(specs, pictures[0])
         encoded = _encode_all(pictures, durations, loop, geometry, specs)
-    return Made(str(identify(data)), geometry.upright, encoded, (*faults, note) if note else faults)
+    found = (*faults, note) if note else faults
+    return Made(str(identify(data)), geometry.upright, encoded, found, animated)
 
 
 def _encode_all(
