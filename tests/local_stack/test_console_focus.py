@@ -149,6 +149,7 @@ def test_a_click_moves_the_crops(
         ((0.25, 0.8), BLUE, RED),
     ):
         click(page, *place)
+        expect(page.locator("#focus-status")).to_have_text("Not saved yet.")
         save(page)
         x, y = map(float, metadata(stack, name)["focus"].split(","))
         assert (x, y) == pytest.approx(place, abs=0.01)
