@@ -82,10 +82,7 @@ class Stack:
                     configuration["Architectures"][0],
                     outputs,
                     configuration["Timeout"],
-                    {
-                        each["ParameterKey"]: each.get("ParameterValue", "")
-                        for each in found.get("Parameters", [])
-                    },
+                    _parameters(found),
                 )
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(
@@ -106,3 +103,20 @@ def describe(aws: Aws, name: str) -> "StackTypeDef":
                 f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. Pass "
                 "--region if it is in another region, or wait until it is deployed."
             ) from error
+
+
+def parameters_of(aws: Aws, name: str) -> dict[str, str]:
+    """Return the parameters of the stack `name`; none if there is no such stack."""
+    with aws_errors_explained():
+        try:
+            return _parameters(aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0])
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return {}
+            raise
+
+
+def _parameters(found: "StackTypeDef") -> dict[str, str]:
+    return {
+        each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from image_pipeline.errors import CommandError
+from image_pipeline.stack.parameters import check
 
 MIN_VERSION: Final = (1, 152, 0)
 """The SAM CLI must not be older. It is the first version that reads parameters from a file
@@ -40,9 +41,11 @@ def deploy(
     they are. `environment` is SAM's, the one of this process by default; its standard output goes
     to `output`.
 
-    Raises CommandError if the stack's name is too long, or if the SAM CLI is missing or too old.
+    Raises CommandError if the stack's name is too long, a parameter is wrong, or the SAM CLI is
+    missing or too old.
     """
     check_name(stack, parameters)
+    check(parameters)
     check_version(environment)
     with tempfile.TemporaryDirectory() as folder:
         command = ["sam", "deploy", "--stack-name", stack, *options]
