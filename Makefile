@@ -149,7 +149,8 @@ export STACK ?= my-image-pipeline
 SAM_DEPLOY := python -m tools.sam_deploy
 export SUMMARY ?= /dev/null
 
-BEFORE := .aws-sam/before
+# Of each stack its own. The shell reads the name, so that any characters are safe.
+BEFORE := .aws-sam/before-$$STACK
 
 .PHONY: plan deploy smoke verify record rollback
 plan: $(DEV) $(SAM) built ## Show the change set of a deployment without executing it
@@ -165,13 +166,13 @@ verify: $(DEV) ## Prove STACK step by step, and clean up (ten minutes, less than
 	image-pipeline verify --stack "$$STACK" --yes
 
 record: $(DEV) ## Save the deployed template and parameters for `make rollback`
-	rm -rf $(BEFORE)
-	image-pipeline record $(BEFORE) --stack "$$STACK"
+	rm -rf "$(BEFORE)"
+	image-pipeline record "$(BEFORE)" --stack "$$STACK"
 
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
-	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
-	image-pipeline record $(BEFORE) --check --stack "$$STACK"
-	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
+	@[ -e "$(BEFORE)/template.yaml" ] || { echo "Nothing to roll back to: \`make record\` has saved nothing of the stack $$STACK" >&2; exit 1; }
+	image-pipeline record "$(BEFORE)" --check --stack "$$STACK"
+	PARAMETERS= PARAMETERS_FILE="$(BEFORE)/parameters.json" $(SAM_DEPLOY) --template-file "$(BEFORE)/template.yaml" \
 	  --no-confirm-changeset $(if $(ARTEFACTS),,--resolve-s3) --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 
 .PHONY: built

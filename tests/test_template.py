@@ -637,6 +637,34 @@ def test_an_existing_input_bucket_is_not_changed() -> None:
     ]
 
 
+def test_two_stacks_share_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one existing bucket, in one account and region, neither is in the other's way.
+
+    Names that two stacks do have in common are names within a resource of each.
+    """
+
+    def names(stack: str) -> set[tuple[str, str, str]]:
+        monkeypatch.setitem(template.PSEUDO_PARAMETERS, "AWS::StackName", stack)
+        buckets = {"OutputBucketName": f"{stack}-thumbnails"}
+        deployed = Deployed(**template.SWITCHES | buckets)
+        return {
+            (each["Type"], name, value)
+            for each in deployed.resources.values()
+            for name, value in each.get("Properties", {}).items()
+            if name.endswith("Name")
+            and name not in ("MetricName", "DeploymentConfigName")  # of what it refers to
+            and isinstance(value, str)
+            and value.partition(".")[0] not in deployed.resources
+        }
+
+    photos, faces = names("photos"), names("faces")
+    assert len(photos) == len(faces) > 10
+    assert photos & faces == {
+        ("AWS::Lambda::Alias", "Name", "live"),
+        ("AWS::AppConfig::ConfigurationProfile", "Name", "thumbnail"),
+    }
+
+
 def test_undelivered_events_are_retained_and_encrypted() -> None:
     """For 14 days, TLS only, only from this rule, and with a key that EventBridge may use."""
     deployed = Deployed(ExistingInputBucket="true")
