@@ -16,7 +16,7 @@ from typer.main import get_command, get_group
 from image_pipeline.errors import CommandError
 
 PURPOSE: Final = (
-    "Make WebP thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
+    "Make thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
     "stack."
 )
 

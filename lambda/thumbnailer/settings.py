@@ -373,8 +373,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """Read `webp,avif` as formats. Raises ValueError for one that is not known, or given twice."""
     names = tuple(name.strip() for name in text.split(","))
     if unknown := [name for name in names if name not in OUTPUT_FORMATS]:
+        named = ", ".join(map(repr, unknown))
+        hint = "; jpg is called jpeg" if "jpg" in unknown else ""
         raise ValueError(
-            f"must be formats of {', '.join(OUTPUT_FORMATS)}, such as webp,avif, not {unknown}"
+            f"must be formats of {', '.join(OUTPUT_FORMATS)}, such as webp,avif, not {named}{hint}"
         )
     if len(set(names)) < len(names):
         raise ValueError(f"must not contain a format twice: {text!r}")

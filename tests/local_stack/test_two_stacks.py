@@ -6,25 +6,22 @@ one story, in their order.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 import pytest
 from home import Home
 from pictures import jpeg
 from serving import QUICK_AND_STRICT, log_lines, ministack, until
+from site_owner import Site
 
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.local.tools import architecture
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.aws import Aws
 from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
 
 BUCKET: Final = "site-uploads"
-PHOTO: Final = jpeg((640, 480))
 OTHER_PHOTO: Final = jpeg((480, 640))
 
 STACKS: Final = {
@@ -35,49 +32,6 @@ STACKS: Final = {
 """The name of each stack, and its parameters beside the names of its buckets."""
 
 
-@dataclass(frozen=True)
-class Site:
-    """An account with a bucket of uploads, and the command as its owner uses it."""
-
-    home: Home
-    aws: Aws
-    template: Path
-    bucket: str = BUCKET
-
-    def deploy(self, name: str, **parameters: str) -> Stack:
-        """Deploy a stack on the bucket."""
-        given = {
-            "InputBucketName": self.bucket,
-            "ExistingInputBucket": "true",
-            "OutputBucketName": f"{name}-thumbnails",
-            "LambdaArchitecture": architecture(),
-            **parameters,
-        }
-        words = [word for each in given.items() for word in ("--parameter", "=".join(each))]
-        options = ["--stack", name, "--template", str(self.template), *words]
-        done = self.home.run("deploy", *options, **self.aws.environment)
-        assert done.returncode == 0, done.stderr
-        return self.stack(name)
-
-    def stack(self, name: str) -> Stack:
-        """A deployed stack."""
-        return Stack.find(self.aws, name)
-
-    def json(self, *words: str) -> Any:
-        """Run a command in the account; its output."""
-        return self.home.json(*words, **self.aws.environment)
-
-    def upload(self, *keys: str, body: bytes = PHOTO) -> None:
-        """Upload a picture by each key."""
-        for key in keys:
-            self.aws.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
-
-    def delete(self, *keys: str) -> None:
-        """Delete uploads."""
-        for key in keys:
-            self.aws.s3.delete_object(Bucket=self.bucket, Key=key)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Both stacks, on a bucket that was there before, with a picture in each of its folders."""
@@ -85,7 +39,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ministack(directory, **QUICK_AND_STRICT) as (aws, _):
         local = LocalStack(directory)
         local.build()
-        site = Site(Home(directory, 0), aws, local.artefact.parent / "iac" / "template.yaml")
+        site = Site(
+            Home(directory, 0), aws, local.artefact.parent / "iac" / "template.yaml", BUCKET
+        )
         aws.s3.create_bucket(Bucket=BUCKET)
         site.upload("uploads/old.jpg", "avatars/old.jpg", "elsewhere/old.jpg")
         for name, parameters in STACKS.items():

@@ -146,9 +146,9 @@ FUNCTION: Final[dict[str, Change]] = {
     ),
     "InputPrefix": Change({"InputPrefix": "in/"}, variable("INPUT_PREFIX"), "in/"),
     "OutputKeyTemplate": Change(
-        {"OutputKeyTemplate": "{dir}{stem}-{width}"},
+        {"OutputKeyTemplate": "{dir}{stem}-{size}.{format}"},
         variable("OUTPUT_KEY_TEMPLATE"),
-        "{dir}{stem}-{width}",
+        "{dir}{stem}-{size}.{format}",
     ),
     "CacheControl": Change({"CacheControl": "no-store"}, variable("CACHE_CONTROL"), "no-store"),
     "Animated": Change({"Animated": "false"}, variable("ANIMATED"), "false"),
@@ -295,7 +295,7 @@ def test_a_setting_of_the_function_reaches_the_alias(updated: Updated, parameter
 
 
 def test_uploads_get_all_of_the_changed_settings(updated: Updated) -> None:
-    """An upload under the new prefix gets the new width, name, header and manifest."""
+    """An upload under the new prefix gets the new width, formats, name, header and manifest."""
     updated.update(**{name: value for each in FUNCTION.values() for name, value in each.to.items()})
     stack = Stack.find(updated.stack.aws, updated.stack.name)
     s3, bucket = stack.aws.s3, stack.settings.output_bucket
@@ -305,8 +305,8 @@ def test_uploads_get_all_of_the_changed_settings(updated: Updated) -> None:
         found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
         return [each["Key"] for each in found]
 
-    until(lambda: keys() == ["a-64", "a.json"])
-    assert s3.head_object(Bucket=bucket, Key="a-64")["CacheControl"] == "no-store"
+    until(lambda: keys() == ["a-64w.avif", "a-64w.webp", "a.json"])
+    assert s3.head_object(Bucket=bucket, Key="a-64w.avif")["CacheControl"] == "no-store"
 
 
 def test_only_one_version_is_kept(updated: Updated) -> None:
