@@ -220,6 +220,16 @@ def test_any_text_is_sizes_or_a_value_error(text: str) -> None:
     assert parse_sizes(",".join(map(str, found))) == found
 
 
+def test_every_faulty_item_is_named() -> None:
+    """One deploy is enough to mend all of them."""
+    with pytest.raises(ValueError, match="example") as raised:
+        parse_sizes("128,0,a=9x9:fill,128,b/c=5")
+    message = str(raised.value)
+    for position, item in ((2, "0"), (3, "a=9x9:fill"), (4, "128"), (5, "b/c=5")):
+        assert f"item {position}, {item!r}, " in message
+    assert "item 1" not in message
+
+
 @pytest.mark.parametrize(
     "text", ["", "0.5", "0.5,0.5,0.5", "nan,0.5", "0.5,inf", "-0.1,0", "0,1.01", "a,b", "0.5;0.5"]
 )
