@@ -255,6 +255,7 @@ class Settings(NamedTuple):
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", str(DEFAULT_MEMORY_MB), _whole_number
             ),
             input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
+            formats=read("THUMB_FORMATS", ",".join(DEFAULT_FORMATS), parse_formats),
         )
         if not faults:
             try:
