@@ -29,7 +29,7 @@ def cost(  # noqa: PLR0913 - options of a command
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate the cost of processing images with a stack's memory, architecture and thumbnails.
+    """Estimate the cost of processing images with a stack's memory, sizes and formats.
 
     The settings that matter are read from the stack: sizes, formats and the manifest, EventBridge,
     X-Ray, the KMS key and provisioned concurrency. Free tiers, transfer and the storage of the
