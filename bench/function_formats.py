@@ -5,6 +5,7 @@ environments of all formats take turns, so that other load on the machine affect
 """
 
 import json
+import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -209,6 +210,7 @@ def function_formats(
         "memory_mb": THROUGHPUT_MB,
         "photo": {"name": photo.name, "bytes": len(photo.data)},
         "machine": machine(),
+        "load": round(os.getloadavg()[0], 1),
         "commit": commit(),
         "events": [asdict(each) for each in events],
         "one_decode": one_decode(events),
