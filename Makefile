@@ -91,20 +91,22 @@ build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTU
 
 setup: $(STACK_TOOLS) ## Install the tools for development into .venv and .tools
 
-bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (10 minutes; root on Linux)
+bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (12 minutes; root on Linux)
 	python -m bench.page
 
 bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside a typical handler (emulated, 2 minutes)
 	python -m bench.cold_start
 
-bench-function: $(STACK_TOOLS) ## Measure latency, images per minute and cost at Lambda's CPU and memory (emulated, 3 minutes)
+bench-function: $(STACK_TOOLS) ## Measure latency, images per minute, cost and formats at Lambda's CPU and memory (emulated, 5 minutes)
 	python -m bench.function
+	python -m bench.function_formats
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine
 
-bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (10 minutes)
+bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (12 minutes)
 	python -m bench.formats --grid
+	python -m bench.format_bytes
 	python -m bench.page
 
 bench-crops: $(DEV) .tools/bench/.ready ## Draw a contact sheet of crops by attention, beside libvips and smartcrop

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket
-from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
+from pictures import jpeg
+from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, Together, s3_error
 from simulation.calm import SIMULATED, simulated_bucket
 
 from thumbnailer.errors import (
@@ -37,9 +39,14 @@ from thumbnailer.errors import (
     StorageDenied,
     StorageUnavailable,
 )
+from thumbnailer.events import Upload
+from thumbnailer.imaging import parse_sizes
+from thumbnailer.reconcile import Done, Reconciler
+from thumbnailer.settings import Settings
 from thumbnailer.storage import Bucket, Object, S3Bucket, State, s3_bucket
 from thumbnailer.storage.boto3_bucket import Boto3Bucket
 from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
+from thumbnailer.telemetry import Telemetry
 
 type Maker = Callable[[str, float], Bucket]
 
@@ -430,6 +437,49 @@ def test_new_objects_are_written_in_parallel(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ObstoreBucket, "put", put)
     assert S3Bucket(OUTPUT, lambda: 6.0).create(MANY) == [True, False, True]
+
+
+SIX = (("128", "512"), ("webp", "avif", "jpeg"))
+"""Sizes and formats of six thumbnails."""
+
+by_each_client = pytest.mark.parametrize(
+    "folder", ["a/", "a//"], ids=["by obstore", "by boto3, which can name the key"]
+)
+
+
+def all_six() -> Together:
+    """Answer no PUT before six of them have arrived."""
+    return Together(threading.Barrier(6, timeout=5), WRITTEN)
+
+
+@by_each_client
+def test_six_objects_are_written_in_one_wait(server: ScriptedServer, folder: str) -> None:
+    """S3 receives six PUTs before it answers any of them, from either client, and no more."""
+    server.script = (all_six(),)
+    keys = [f"{folder}photo_{size}w.{name}" for size, name in product(*SIX)]
+    new = [Object(key, b"picture", HEADERS) for key in keys]
+    assert S3Bucket(OUTPUT, lambda: 22.0).create(new) == [True] * 6
+    assert sorted(each.path for each in server.requests) == sorted(f"/{OUTPUT}/{k}" for k in keys)
+
+
+@by_each_client
+def test_an_upload_in_three_formats_waits_for_s3_twice(server: ScriptedServer, folder: str) -> None:
+    """It is one GET, and then all PUTs at once: two sizes in three formats are six."""
+    body = jpeg((640, 480))
+    server.script = (OBJECT.but(body=body), all_six())
+    sizes, formats = SIX
+    function = Reconciler(
+        Settings(OUTPUT, "queue", parse_sizes(",".join(sizes)), formats=formats),
+        Telemetry("ERROR"),
+        lambda name: S3Bucket(name, lambda: 22.0),
+        lambda: 22.0,
+        22.0,
+    )
+    outcome = function.process(Upload("input", f"uploads/{folder}photo.jpg"))
+    assert isinstance(outcome, Done)
+    assert [each.method for each in server.requests] == ["GET"] + ["PUT"] * 6
+    types = [each.headers["content-type"] for each in server.requests[1:]]
+    assert sorted(types) == sorted(2 * ["image/webp", "image/avif", "image/jpeg"])
 
 
 @pytest.mark.usefixtures("aws")

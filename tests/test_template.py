@@ -67,7 +67,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
             *("a/b=1", "a{b=1", "a b=1", f"{'n' * 65}=1", "1X1", "x1"),
         ],
     ),
-    "ThumbnailFormats": (["webp", "avif,webp,jpeg"], ["", "png", "webp,", "WEBP", "webp;avif", "webp,webp"]),
+    "ThumbnailFormats": (
+        ["webp", "avif,webp,jpeg"],
+        ["", "png", "webp,", "WEBP", "webp;avif", "webp,webp"],
+    ),
     "AvifQuality": (["1", "68", "100"], ["0", "101", "high", ""]),
     "JpegQuality": (["1", "86", "100"], ["0", "101", "high", ""]),
     "BackgroundColor": (["#ffffff", "#1A2b3c"], ["", "white", "#fff", "ffffff", "#ffffff "]),

@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
     "deploy": "Deploy what `make build` built, and take back the buckets of an earlier stack.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
-    "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
+    "cost": "Estimate the cost of processing images with a stack's memory, sizes and formats.",
     "smoke": "Check that a stack works, with an image and a broken file.",
     "verify": "Prove that a stack works, step by step: events, retries, replay, backfill, alarms.",
     "record": "Save the deployed template and parameters, so that they can be deployed again.",

@@ -183,7 +183,8 @@ def show_survey(
         )
     err.print(
         f"About ${dollars:,.4f} with {stack.settings.memory_mb} MB on {stack.architecture} and "
-        f"{len(stack.settings.sizes)} sizes per image (details: image-pipeline cost)."
+        f"{len(stack.settings.sizes)} × {len(stack.settings.formats)} thumbnails per image "
+        "(sizes × formats; details: image-pipeline cost)."
     )
     if survey.beyond and maximum and maximum < cap:
         err.print(f"There are more objects: --max {maximum} stops there.")
