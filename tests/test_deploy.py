@@ -39,15 +39,26 @@ def account(aws: str) -> Aws:
 # --- checks -------------------------------------------------------------------------------------
 def function_names(**given: str) -> list[str]:
     """The names of the functions that the template makes for a stack without a name."""
-    names = template.Deployed(**given).of_type("AWS::Lambda::Function").values()
+    deployed = template.Deployed(**given)
+    names = [each["FunctionName"] for each in deployed.of_type("AWS::Lambda::Function").values()]
+    names += [each["Name"] for each in deployed.of_type("AWS::CloudFront::Function").values()]
     stack = template.PSEUDO_PARAMETERS["AWS::StackName"]
-    return [each["FunctionName"].removeprefix(stack) for each in names]
+    return [each.removeprefix(stack) for each in names]
 
 
-@pytest.mark.parametrize(("value", "longest"), [("false", 54), ("true", 50)])
-def test_a_name_that_is_too_long_is_told_before_anything_is_done(value: str, longest: int) -> None:
+@pytest.mark.parametrize(
+    ("given", "longest"),
+    [
+        ({"DeleteBucketContents": "false"}, 54),
+        ({"DeleteBucketContents": "true"}, 50),
+        ({"Cdn": "true", "DeleteBucketContents": "true"}, 49),
+    ],
+)
+def test_a_name_that_is_too_long_is_told_before_anything_is_done(
+    given: dict[str, str], longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The longest function name of the template decides. CloudFormation would roll back."""
-    given = {"DeleteBucketContents": value}
+    monkeypatch.setitem(template.PSEUDO_PARAMETERS, "AWS::Region", "ap-southeast-1")
     assert longest == sam.MAX_FUNCTION_NAME - max(map(len, function_names(**given)))
     sam.check_name("a" * longest, given)
     with pytest.raises(CommandError, match=f"has {longest + 1} characters, and at most {longest}"):

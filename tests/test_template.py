@@ -11,7 +11,7 @@ import pytest
 import template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template import KEY, Deployed, accepts
+from template import CERTIFICATE, KEY, PUBLIC_KEY, Deployed, accepts
 
 from thumbnailer.failure_marks import PREFIX, VALID
 from thumbnailer.settings import MAX_PREFIX_BYTES, Settings
@@ -74,6 +74,28 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "AvifQuality": (["1", "68", "100"], ["0", "101", "high", ""]),
     "JpegQuality": (["1", "86", "100"], ["0", "101", "high", ""]),
     "BackgroundColor": (["#ffffff", "#1A2b3c"], ["", "white", "#fff", "ffffff", "#ffffff "]),
+    "Cdn": (["true", "false"], ["", "1"]),
+    "CdnFormats": (["", "webp", "webp,avif", "jpeg,webp,avif"], ["webp,", "png", "auto", "jpg"]),
+    "CdnDomain": (
+        ["", "img.example.com", "a-1.b.c"],
+        ["localhost", "https://a.example", "A.example", "*.a.example", "a..b", "-a.b", "a.b/"],
+    ),
+    "CdnCertificateArn": (
+        ["", CERTIFICATE],
+        [
+            CERTIFICATE.replace("us-east-1", "eu-west-1"),
+            "arn:aws:iam::123456789012:server-certificate/x",
+        ],
+    ),
+    "CdnPriceClass": (["PriceClass_100", "PriceClass_200", "PriceClass_All"], ["", "100"]),
+    "CdnAllowedOrigins": (
+        ["*", "https://a.example", "https://*.a.example,http://localhost:*"],
+        ["", "a.example", "https://a.example/", "https://*.*.example", "**"],
+    ),
+    "CdnPublicKey": (
+        ["", PUBLIC_KEY, PUBLIC_KEY.strip()],
+        ["APKA1234", PUBLIC_KEY.replace("PUBLIC", "PRIVATE"), PUBLIC_KEY.replace("\n", " ")],
+    ),
     "WebPQuality": (["1", "85", "100"], ["0", "101", "high", ""]),
     "OutputKeyTemplate": (
         [
@@ -539,7 +561,7 @@ def test_the_documented_key_policy_has_the_statements_of_the_stacks_own_key() ->
     text = (template.PATH.parents[1] / "docs" / "security.md").read_text()
     block = text.partition("## Encryption with your own key")[2].partition("```json\n")[2]
     documented = json.loads(block.partition("```")[0].replace("111122223333", "123456789012"))
-    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true").properties("Key")
+    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true", Cdn="true").properties("Key")
     assert documented == made["KeyPolicy"]["Statement"]
 
 

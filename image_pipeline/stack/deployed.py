@@ -10,6 +10,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws, aws_errors_explained
 from thumbnailer.errors import InvalidSettings
 from thumbnailer.settings import Settings
+from thumbnailer.urls import base_url
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
@@ -50,6 +51,17 @@ class Stack:
         """The version of the function that events invoke."""
         alias = self.aws.functions.get_alias(FunctionName=self.function_name, Name=ALIAS)
         return alias["FunctionVersion"]
+
+    @property
+    def thumbnails_url(self) -> str | None:
+        """Where the CDN serves the thumbnails, without a slash at the end; None without a CDN.
+
+        A domain of your own is not used in the local stack, where it has no DNS record.
+        """
+        url = self.outputs.get("ThumbnailsUrl")
+        if url and self.aws.endpoint_url:
+            url = f"https://{self.outputs['DistributionDomain']}"
+        return base_url(url, self.aws.endpoint_url) if url else None
 
     @property
     def queues(self) -> list[str]:

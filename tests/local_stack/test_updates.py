@@ -205,6 +205,60 @@ OTHERS: Final[dict[str, Change]] = {
 """The other parameters whose change can be seen in one place."""
 
 
+def distribution(stack: Stack) -> dict[str, Any]:
+    """The configuration of the distribution."""
+    front = client(stack.aws, "cloudfront")
+    found: dict[str, Any] = front.get_distribution_config(Id=output("DistributionId")(stack))
+    return found["DistributionConfig"]  # type: ignore[no-any-return]
+
+
+def allowed_origins(stack: Stack) -> list[str]:
+    """Origins whose scripts may read what the distribution serves."""
+    policy = distribution(stack)["DefaultCacheBehavior"]["ResponseHeadersPolicyId"]
+    found = client(stack.aws, "cloudfront").get_response_headers_policy_config(Id=policy)
+    cors = found["ResponseHeadersPolicyConfig"]["CorsConfig"]
+    return list(cors["AccessControlAllowOrigins"]["Items"])
+
+
+def negotiated(stack: Stack) -> str:
+    """The line of the published function that has the formats."""
+    name = resources(stack)["Negotiation"][1]
+    code = client(stack.aws, "cloudfront").get_function(Name=name, Stage="LIVE")["FunctionCode"]
+    return next(line for line in code.read().decode().splitlines() if "FORMATS =" in line)
+
+
+OTHER_CERTIFICATE: Final = template.CERTIFICATE.replace("1234abcd", "0000abcd")
+OWN_DOMAIN: Final = {"CdnDomain": "img.example.com", "CdnCertificateArn": template.CERTIFICATE}
+
+CDN: Final[dict[str, Change]] = {
+    "CdnFormats": Change(
+        {"CdnFormats": "avif"},
+        lambda stack: "=> 'avif'.includes" in negotiated(stack),
+        expected=True,
+    ),
+    "CdnPriceClass": Change(
+        {"CdnPriceClass": "PriceClass_100"},
+        lambda stack: distribution(stack)["PriceClass"],
+        "PriceClass_100",
+    ),
+    "CdnAllowedOrigins": Change(
+        {"CdnAllowedOrigins": "https://a.example"}, allowed_origins, ["https://a.example"]
+    ),
+    "CdnDomain": Change(OWN_DOMAIN, output("ThumbnailsUrl"), "https://img.example.com"),
+    "CdnCertificateArn": Change(
+        OWN_DOMAIN | {"CdnCertificateArn": OTHER_CERTIFICATE},
+        lambda stack: distribution(stack)["ViewerCertificate"].get("ACMCertificateArn"),
+        OTHER_CERTIFICATE,
+    ),
+    "CdnPublicKey": Change(
+        {"CdnPublicKey": template.PUBLIC_KEY},
+        lambda stack: "TrustedKeyGroups" in distribution(stack)["DefaultCacheBehavior"],
+        expected=True,
+    ),
+}
+"""Parameters that need Cdn=true."""
+
+
 class Updated:
     """A stack that is updated again and again."""
 
@@ -266,7 +320,8 @@ class Updated:
         }
         if gone & {"InputBucket", "OutputBucket"}:
             return "replaced"
-        assert not gone, "replaced without being in the table"
+        cdn = {name for name in gone - after.keys() if "CloudFront" in before[name][0]}
+        assert gone == cdn, "replaced without being in the table"
         return "in place" if self.stack.live_version() == version else "new version"
 
 
@@ -406,6 +461,34 @@ def test_any_other_parameter_takes_effect(updated: Updated, parameter: str) -> N
     check(updated, parameter, OTHERS[parameter])
 
 
+def test_the_cdn_is_added_to_a_stack(updated: Updated) -> None:
+    """Nothing is replaced."""
+    change = Change(
+        {"Cdn": "true"}, lambda stack: "Distribution" in resources(stack), expected=True
+    )
+    check(updated, "Cdn", change)
+
+
+@pytest.mark.parametrize("parameter", CDN)
+def test_a_setting_of_the_cdn_takes_effect(updated: Updated, parameter: str) -> None:
+    """The distribution stays, so its domain does."""
+    updated.update(Cdn="true", ThumbnailFormats="webp,avif")
+    before = resources(updated.stack)["Distribution"]
+    check(updated, parameter, CDN[parameter])
+    assert resources(updated.stack)["Distribution"] == before
+
+
+def test_the_cdn_is_removed_from_a_stack(updated: Updated) -> None:
+    """With everything that belongs to it. Another public key is refused while it is there."""
+    updated.update(Cdn="true", CdnPublicKey=template.PUBLIC_KEY)
+    other = template.PUBLIC_KEY.replace("EfRCfm", "EfRCfn")
+    assert updated.effect(CdnPublicKey=other) == "refused"
+    assert updated.effect(Cdn="false") == documented_effects()["Cdn"]
+    assert not [kind for kind, _ in resources(updated.stack).values() if "CloudFront" in kind]
+    assert output("ThumbnailsUrl")(updated.stack) is None
+    assert updated.effect(CdnFormats="", ThumbnailFormats="webp") != "refused"
+
+
 @pytest.mark.parametrize("parameter", ["InputBucketName", "OutputBucketName"])
 def test_a_renamed_bucket_is_a_new_one(updated: Updated, parameter: str) -> None:
     """The old bucket stays with its objects; the function uses the new one."""
@@ -514,4 +597,5 @@ def test_every_parameter_is_changed_here() -> None:
     buckets = {"InputBucketName", "OutputBucketName", "ExistingInputBucket", "DeleteBucketContents"}
     others = {"GradualDeployment", "GradualDeploymentType", "PermissionsBoundaryArn"}
     keys = {"KmsKeyArn", "CreateKmsKey", "FormerKmsKeyArns"}
+    others |= {"Cdn", *CDN, "ThumbnailFormats"}
     assert {*FUNCTION, *OTHERS} | buckets | keys | others == template.source()["Parameters"].keys()

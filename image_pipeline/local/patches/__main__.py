@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 from image_pipeline.local.patches import (
     asynchronous,
     cloudformation,
+    cloudfront,
     event_bridge,
     functions,
     gate,
@@ -40,6 +41,10 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     cloudformation.encrypt_topics,
     cloudformation.give_sam_the_parameters,
     cloudformation.reserve_concurrency,
+    cloudfront.find_node_in_this_environment,
+    cloudfront.keep_slashes_at_the_beginning_of_keys,
+    cloudfront.create_public_keys_and_key_groups,
+    cloudfront.refuse_unsigned_requests_to_private_distributions,
     step_functions.use_the_json_protocol_of_sqs,
     step_functions.name_throttled_invocations,
     step_functions.stop_executions_within_maps,
