@@ -87,6 +87,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
             "arn:aws:iam::123456789012:server-certificate/x",
         ],
     ),
+    "CdnInvalidate": (["true", "false"], ["", "1"]),
     "CdnPriceClass": (["PriceClass_100", "PriceClass_200", "PriceClass_All"], ["", "100"]),
     "CdnAllowedOrigins": (
         ["*", "https://a.example", "https://*.a.example,http://localhost:*"],
@@ -376,6 +377,9 @@ CHANGES = {
     "LambdaArchitecture": "x86_64",
     "OutputBucketName": "elsewhere",
     "InputBucketName": "somewhere",
+    "Cdn": "true",
+    "CdnDomain": "img.example.com",
+    "CdnInvalidate": "true",
 }
 """Each parameter that a version of the function depends on, with another value than its default."""
 

@@ -250,6 +250,11 @@ CDN: Final[dict[str, Change]] = {
         lambda stack: distribution(stack)["ViewerCertificate"].get("ACMCertificateArn"),
         OTHER_CERTIFICATE,
     ),
+    "CdnInvalidate": Change(
+        {"CdnInvalidate": "true"},
+        lambda stack: bool(variable("CDN_DISTRIBUTION")(stack)),
+        expected=True,
+    ),
     "CdnPublicKey": Change(
         {"CdnPublicKey": template.PUBLIC_KEY},
         lambda stack: "TrustedKeyGroups" in distribution(stack)["DefaultCacheBehavior"],
