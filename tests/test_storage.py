@@ -20,6 +20,7 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     test_a_written_object_reads_back,
     test_each_of_several_objects_is_created_only_if_missing,
     test_each_of_several_objects_is_found_or_missing,
+    test_equal_pictures_of_different_provenance_are_told_apart,
     test_keys_are_listed_by_prefix_in_the_order_of_their_bytes,
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,
@@ -40,7 +41,7 @@ from thumbnailer.errors import (
     StorageUnavailable,
 )
 from thumbnailer.events import Upload
-from thumbnailer.imaging import parse_sizes
+from thumbnailer.imaging import ENCODERS, OUTPUT_FORMATS, parse_sizes
 from thumbnailer.reconcile import Done, Reconciler
 from thumbnailer.settings import Settings
 from thumbnailer.storage import Bucket, Object, S3Bucket, State, s3_bucket
@@ -397,11 +398,16 @@ def test_a_truncated_body_is_an_error(server: ScriptedServer, kind: Maker, sent:
 
 
 @every_client
+@pytest.mark.parametrize("form", OUTPUT_FORMATS)
 @pytest.mark.parametrize(
     ("replacing", "condition"), [(None, ("if-none-match", "*")), ("e1", ("if-match", '"e1"'))]
 )
 def test_a_put_is_one_request_with_condition_headers_and_metadata(
-    server: ScriptedServer, kind: Maker, replacing: str | None, condition: tuple[str, str]
+    server: ScriptedServer,
+    kind: Maker,
+    replacing: str | None,
+    condition: tuple[str, str],
+    form: str,
 ) -> None:
     """Even 6 MB are one PUT, because a multipart upload is not conditional from its first byte on.
 
@@ -409,14 +415,15 @@ def test_a_put_is_one_request_with_condition_headers_and_metadata(
     """
     server.script = (WRITTEN,)
     body = bytes(6 * 1024 * 1024)
-    assert kind(OUTPUT, 5.5).put(Object("a/k.webp", body, HEADERS), replacing=replacing)
+    headers = HEADERS._replace(content_type=ENCODERS[form].content_type)
+    assert kind(OUTPUT, 5.5).put(Object(f"a/k.{form}", body, headers), replacing=replacing)
     (request,) = server.requests
-    assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.webp")
+    assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.{form}")
     assert request.length == len(body)
     assert "expect" not in request.headers
     conditions = {name: value for name, value in request.headers.items() if name.startswith("if-")}
     assert conditions == dict([condition])
-    assert request.headers["content-type"] == "image/webp"
+    assert request.headers["content-type"] == f"image/{form}"
     assert request.headers["cache-control"] == "max-age=60"
     for name, value in HEADERS.metadata.items():
         assert request.headers[f"x-amz-meta-{name}"] == value

@@ -104,9 +104,10 @@ def _srcset(thumbnails: Sequence[Thumbnail], stored: Stored) -> str:
 
 
 def _is_reduced(thumbnail: Thumbnail, made: Made) -> bool:
-    """Whether a thumbnail is narrower than its size says because the format ends there."""
-    size = thumbnail.spec.size
-    return size.height is None and thumbnail.size[0] < min(size.width, made.size[0])
+    """Whether a thumbnail is smaller than its size says because the format ends there."""
+    size, (width, height) = thumbnail.spec.size, made.size
+    max_side = ENCODERS[thumbnail.spec.format].max_side
+    return size.height is None and min(size.width, width) * height > max_side * width
 
 
 def _shows_everything(thumbnail: Thumbnail) -> bool:

@@ -199,9 +199,10 @@ class Settings(NamedTuple):
     def picture_version(self, etag: str, focus: str) -> str:
         """Return eight hex digits that change with any thumbnail of a source: `v` in its URLs.
 
-        `focus` is that of the source (`Provenance.focus`).
+        `focus` is that of the source (`Provenance.focus`). The order of sizes and formats changes
+        nothing.
         """
-        fingerprints = [fingerprint(spec) for spec in self.specs]
+        fingerprints = sorted({fingerprint(spec) for spec in self.specs})
         shaping = {"etag": etag, "focus": focus, "thumbnails": fingerprints}
         return digest(shaping)[:8]
 
@@ -333,9 +334,10 @@ class Settings(NamedTuple):
             ),
             input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
         )
-        if not faults:
+        shaping_keys = (settings.output_key_template, settings.sizes, settings.formats)
+        if None not in shaping_keys:  # each is valid by itself
             try:
-                check_keys(settings.output_key_template, settings.sizes, settings.formats)
+                check_keys(*shaping_keys)
             except ValueError as error:
                 faults.append(f"OUTPUT_KEY_TEMPLATE {error}")
         if faults:
