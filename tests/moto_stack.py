@@ -4,14 +4,13 @@ from typing import Any
 
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
-from pictures import thumbnails_of
 
 from image_pipeline.stack.aws import AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.dead_letters import DeadLetter
 from thumbnailer.errors import CorruptImage, PipelineError
 from thumbnailer.events import Upload
-from thumbnailer.imaging import fingerprint
+from thumbnailer.imaging import fingerprint, make_thumbnails
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Reconciler, Skipped
 from thumbnailer.settings import Settings
@@ -32,10 +31,12 @@ def upload_with_thumbnails(stack: Stack, key: str, body: bytes) -> None:
     stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
     head = stack.aws.s3.head_object(Bucket=INPUT, Key=key)
     etag, modified = head["ETag"].strip('"'), head["LastModified"]
-    metadata = Provenance(key, etag, modified, fingerprint(stack.settings.specs[0])).to_metadata()
-    for each in thumbnails_of(body, [size.width for size in stack.settings.sizes]).thumbnails:
+    for each in make_thumbnails(body, stack.settings.specs, 512).thumbnails:
         name = stack.settings.thumbnail_key(key, each.spec.size, each.spec.format)
-        stack.aws.s3.put_object(Bucket=OUTPUT, Key=name, Body=each.data, Metadata=metadata)
+        source = Provenance(key, etag, modified, fingerprint(each.spec))
+        stack.aws.s3.put_object(
+            Bucket=OUTPUT, Key=name, Body=each.data, Metadata=source.to_metadata()
+        )
 
 
 def process(stack: Stack, key: str) -> Done | Skipped:

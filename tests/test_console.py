@@ -1,5 +1,6 @@
 """The console without a browser: who may use it, what its pages show, what its requests do."""
 
+import html
 import json
 import re
 import time
@@ -30,7 +31,6 @@ from starlette.routing import Route
 from image_pipeline.cli import browser
 from image_pipeline.console import app, gallery, process
 from image_pipeline.console.dead_letters import DeadLetters
-from image_pipeline.console.gallery import Thumbnail, img_tag
 from image_pipeline.console.guard import SESSION_PATH
 from image_pipeline.console.metrics import LATE_SECONDS, Metrics
 from image_pipeline.console.replays import Replays
@@ -40,7 +40,8 @@ from image_pipeline.stack import dead_letters, replay
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
-from thumbnailer.imaging import ENCODERS, HEAD_BYTES, Size
+from thumbnailer.imaging import ENCODERS, HEAD_BYTES, Size, parse_sizes
+from thumbnailer.srcset import Candidate, picture
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -66,7 +67,7 @@ def put(stack: Stack, key: str, body: bytes = b"x") -> str:
 
 
 # --- who may use it -----------------------------------------------------------------------------
-POST_ROUTES = ["/uploads", "/outcomes", "/replays"]
+POST_ROUTES = ["/uploads", "/outcomes", "/replays", "/focus"]
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,8 @@ def test_the_page_of_an_image_has_its_details(
     assert f"{len(picture):,}" in text
     assert "trip/p+1_512w.webp" in text
     assert "trip/p%2B1_128w.webp 128w, trip/p%2B1_512w.webp 512w" in text
-    assert re.search(r"128w · 128 × 192 · [\d,]+ bytes", text)
+    assert re.search(r"<h3>128w</h3>\s*<span>128 × 192 pixels</span>", text)
+    assert re.search(r">WebP</a> · [\d,]+ bytes · -?\d+% (smaller|larger)", text)
 
 
 def test_the_page_of_an_image_shows_the_manifest(
@@ -428,6 +430,158 @@ def test_the_page_of_an_image_shows_the_manifest(
         assert "another program&#39;s" in pages.get(path).text
     assert "#4a6b8c" in text
     assert "<b>" not in text
+
+
+SHAPES = "128,512,avatar=256x256:cover:attention,card=300x200:pad"
+
+
+@pytest.fixture
+def shaped(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    """The console of a stack with four sizes in three formats, and one image, `uploads/p.jpg`."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    shapes = stack.settings._replace(
+        sizes=parse_sizes(SHAPES), formats=("avif", "jpeg", "webp"), background="#000000"
+    )
+    shaped = replace(stack, settings=shapes)
+    upload_with_thumbnails(shaped, "uploads/p.jpg", jpeg((600, 400)))
+    with serving(shaped) as url:
+        yield Pages(url)
+
+
+def test_a_size_is_shown_once_with_its_formats(shaped: Pages) -> None:
+    """The page has one picture for each size, in WebP, and bytes and saving of each format."""
+    text = shaped.get("/image?key=uploads/p.jpg").text
+    section = text[text.index('id="thumbnails-content"') : text.index('id="focus"')]
+    shown = re.findall(r'<img src="[^"]*?/(p_[^"?]+)\?', section)
+    assert shown == ["p_128w.webp", "p_512w.webp", "p_avatar.webp", "p_card.webp"]
+    assert re.findall(r"<h3>(.*?)</h3>\s*<span>(.*?)</span>", section) == [
+        ("128w", "128 × 85 pixels"),
+        ("512w", "512 × 341 pixels"),
+        ("avatar", "256 × 256 pixels · cropped to 256 × 256"),
+        ("card", "300 × 200 pixels · padded to 300 × 200"),
+    ]
+    formats = re.findall(
+        r">(AVIF|JPEG|WebP)</a> · [\d,]+ bytes · -?\d+% (?:smaller|larger)", section
+    )
+    assert formats == 4 * ["AVIF", "JPEG", "WebP"]
+    assert len(set(re.findall(r"<code>(.*?)</code>", section))) == 12
+
+
+def test_the_page_of_an_image_has_html_for_each_view(shaped: Pages) -> None:
+    """Widths share a `<picture>`; a crop and a padded picture have their own."""
+    text = html.unescape(shaped.get("/image?key=uploads/p.jpg").text)
+    section = text[text.index('id="html"') :]
+    assert re.findall(r"<h3>(.*?)</h3>", section) == ["128w and 512w", "avatar", "card"]
+    pictures = re.findall(r"<picture>.*?</picture>", section, re.DOTALL)
+    assert [sorted(set(re.findall(r"p_(\w+)\.", each))) for each in pictures] == [
+        ["128w", "512w"],
+        ["avatar"],
+        ["card"],
+    ]
+
+
+def test_uploads_and_cards_show_what_a_browser_shows(shaped: Pages) -> None:
+    """An outcome and the gallery have pictures in WebP, if there is WebP, and no JPEG or AVIF."""
+    outcome = shaped.post("/outcomes", json={"keys": ["uploads/p.jpg"]}).json()["outcomes"][0]
+    assert len(re.findall(r'<img src="[^"]*?\.webp\?', outcome["html"])) == 4
+    assert outcome["html"].count("<img") == 4
+    assert re.findall(r"<span>(AVIF|JPEG|WebP) · ", outcome["html"])[:3] == ["AVIF", "JPEG", "WebP"]
+    assert re.findall(r'<img src="[^"]*?/(p_[^"?]+)\?', shaped.get("/").text) == ["p_512w.webp"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ("128,512", "512w"),
+        ("64,128", "128w"),
+        ("avatar=256x256,card=600x400:pad,800", "800w"),
+        ("128,avatar=256x256", "avatar"),
+        ("avatar=300x300,2400", "avatar"),
+        ("1600,2400", "1600w"),
+        ("128,small=128x128", "128w"),
+    ],
+)
+def test_a_card_shows_a_thumbnail_that_is_large_enough_and_not_too_large(
+    sizes: str, shown: str
+) -> None:
+    """It is the smallest width from 256 to 1,024 pixels, or else the next best size."""
+    assert gallery.card_size(parse_sizes(sizes)).name == shown
+
+
+def test_the_images_page_names_sizes_and_formats(shaped: Pages, pages: Pages) -> None:
+    """The text beside the upload form says what an image gets, under any settings."""
+
+    def text_of(pages: Pages) -> str:
+        return " ".join(re.sub(r"<.*?>", "", pages.get("/").text).split())
+
+    assert (
+        "Each image gets WebP thumbnails: 128w (128 pixels wide) and 512w (512 pixels wide)."
+    ) in text_of(pages)
+    assert (
+        "Each image gets AVIF, JPEG and WebP thumbnails: 128w (128 pixels wide), 512w (512 pixels "
+        "wide), avatar (cropped to 256 × 256) and card (padded to 300 × 200)."
+    ) in text_of(shaped)
+
+
+def test_an_image_with_crops_has_a_form_for_its_focus(shaped: Pages, stack: Stack) -> None:
+    """The form shows the whole picture and its focus. A stack without crops has no such form."""
+    text = shaped.get("/image?key=uploads/p.jpg").text
+    etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/p.jpg")["ETag"].strip('"')
+    assert f'data-key="uploads/p.jpg" data-etag="{etag}"' in text
+    assert re.search(r'id="focus-picture">\s*<img src="[^"]*/p_512w.webp\?', text)
+    assert "No focus is set" in text
+    with serving(stack) as url:
+        assert "focus-form" not in Pages(url).get("/image?key=uploads/p.jpg").text
+
+
+def test_without_a_thumbnail_of_the_whole_picture_the_original_is_shown() -> None:
+    """The form then has the original's URL."""
+    crop, padded = parse_sizes("9x9,p=9x9:pad")
+    made = [
+        gallery.Thumbnail(size, (9, 9), [gallery.File("webp", "a", 1, 0, "thumbnail")])
+        for size in (crop, padded)
+    ]
+    assert gallery.whole_picture(made, "original") == "original"
+
+
+def test_a_focus_is_set_and_removed(shaped: Pages, stack: Stack) -> None:
+    """The request changes the metadata, and returns the ETag; null removes the focus again."""
+    etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/p.jpg")["ETag"].strip('"')
+    for focus, metadata in (("0.500,0.250", {"focus": "0.5,0.25"}), (None, {})):
+        answer = shaped.post("/focus", json={"key": "uploads/p.jpg", "etag": etag, "focus": focus})
+        assert answer.json() == {"etag": etag}
+        found = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/p.jpg")
+        assert found["Metadata"] == metadata
+        state = shaped.post("/outcomes", json={"keys": ["uploads/p.jpg"]}).json()["outcomes"][0]
+        assert state["state"] == ("unknown" if focus else "done"), "the crops have to follow"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"focus": "1.5,0"},
+        {"focus": "nan,0"},
+        {"focus": ""},
+        {"focus": [0.5, 0.5]},
+        {"focus": 1},
+        {"key": None},
+        {"key": ""},
+        {"key": "\ud800"},
+        {"etag": 1},
+        {"etag": "another"},
+    ],
+    ids=str,
+)
+def test_an_invalid_focus_is_refused(
+    shaped: Pages, stack: Stack, change: dict[str, object]
+) -> None:
+    """A wrong place, key or ETag gets an error with a message, and nothing is written."""
+    etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/p.jpg")["ETag"].strip('"')
+    body = {"key": "uploads/p.jpg", "etag": etag, "focus": "0.5,0.5"} | change
+    answer = shaped.post("/focus", data=json.dumps(body), headers={"Accept": "application/json"})
+    assert answer.status_code == (502 if change == {"etag": "another"} else 400)
+    assert answer.json()["message"]
+    assert stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/p.jpg")["Metadata"] == {}
 
 
 def test_a_deleted_image_is_an_error(pages: Pages) -> None:
@@ -765,12 +919,12 @@ HOSTILE_KEYS = [
 
 
 class Tags(HTMLParser):
-    """The start tags of HTML with their attributes, and the text of the element `pre#img-tag`."""
+    """The start tags of HTML with their attributes, and the text of the element `pre#markup-1`."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.img_tag = ""
+        self.markup = ""
         self._inside = False
         self.feed(html)
         self.close()
@@ -778,7 +932,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Record a tag."""
         self.found.append((tag, dict(attrs)))
-        self._inside = dict(attrs).get("id") == "img-tag"
+        self._inside = dict(attrs).get("id") == "markup-1"
 
     def handle_endtag(self, tag: str) -> None:
         """Leave the element."""
@@ -787,7 +941,7 @@ class Tags(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Record the element's text."""
         if self._inside:
-            self.img_tag += data
+            self.markup += data
 
 
 def keys_of(markup: str) -> tuple[str, list[tuple[str, int]]]:
@@ -811,15 +965,15 @@ def keys_of(markup: str) -> tuple[str, list[tuple[str, int]]]:
     ]
 
 
-def thumbnail(key: str, width: int) -> Thumbnail:
+def thumbnail(key: str, width: int) -> Candidate:
     """A square thumbnail."""
-    return Thumbnail(width, (width, width), key, 1, 0, "")
+    return Candidate("webp", key, width, width)
 
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
 def test_an_img_tag_never_leaves_the_page_s_host(key: str) -> None:
     """Whatever the keys are, `src` and `srcset` name the thumbnails, and nothing else is markup."""
-    markup = img_tag([thumbnail(key, 128), thumbnail(f"{key}_512w", 512)])
+    markup = picture([thumbnail(key, 128), thumbnail(f"{key}_512w", 512)])
     assert keys_of(markup) == (f"{key}_512w", [(key, 128), (f"{key}_512w", 512)])
 
 
@@ -831,15 +985,16 @@ def test_an_img_tag_has_each_real_width_once(made: list[tuple[int, str]]) -> Non
     first_of_width: dict[int, str] = {}
     for width, key in made:
         first_of_width.setdefault(width, key)
-    src, srcset = keys_of(img_tag([thumbnail(key, width) for width, key in made]))
+    src, srcset = keys_of(picture([thumbnail(key, width) for width, key in made]))
     assert srcset == [(key, width) for width, key in sorted(first_of_width.items())]
     assert src == srcset[-1][0]
 
 
 def test_without_thumbnails_there_is_no_img_tag() -> None:
     """No thumbnails, or none of a known size: no markup."""
-    assert img_tag([]) == ""
-    assert img_tag([Thumbnail(128, None, "a", 1, 0, "")]) == ""
+    assert picture([]) == ""
+    unread = gallery.Thumbnail(Size.of_width(128), None, [gallery.File("webp", "a", 1, 0, "")])
+    assert gallery.markup([unread]) == []
 
 
 # moto cannot store a key with a line break.
@@ -861,7 +1016,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
         for name in ("href", "src", "action"):
             if url := attributes.get(name):
                 assert urlsplit(urljoin(pages.url, url)).netloc in hosts
-    src, _ = keys_of(image_tags.img_tag)
+    src, _ = keys_of(image_tags.markup)
     assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", Size.of_width(512), "webp")
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -43,13 +43,18 @@ from image_pipeline.stack import uploads
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
 from image_pipeline.stack.dead_letters import Failure, count_messages
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.focus import set_focus
 from thumbnailer import errors
+from thumbnailer.imaging import Size, parse_focus
 from thumbnailer.settings import MAX_KEY_BYTES
 
 HERE: Final = Path(__file__).parent
 
 MAX_LIST_LENGTH: Final = 100
 """Maximum keys or message ids in one request. static/console.js sends up to 50."""
+
+MIDDLE: Final = "0.5,0.5"
+"""Where the marker of an image without a focus is."""
 
 
 class Console:
@@ -63,7 +68,15 @@ class Console:
         self._replays = Replays(stack, self._dead_letters)
         self._templates = Jinja2Templates(HERE / "pages")
         self._templates.env.globals |= {"stack": stack, "explain": explanation}
-        self._templates.env.filters |= {"filesize": filesize, "ago": ago, "duration": duration}
+        self._templates.env.filters |= {
+            "filesize": filesize,
+            "ago": ago,
+            "duration": duration,
+            "shape": shape,
+            "format_name": format_name,
+            "listed": listed,
+            "saving": saving,
+        }
         self.routes = [
             Route("/", self.images),
             Route("/image", self.image),
@@ -74,6 +87,7 @@ class Console:
             Route("/uploads", self.start_upload, methods=["POST"]),
             Route("/outcomes", self.outcomes, methods=["POST"]),
             Route("/replays", self.start_replay, methods=["POST"]),
+            Route("/focus", self.set_focus, methods=["POST"]),
             Route("/replays/{number:int}", self.replay),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ]
@@ -106,7 +120,9 @@ class Console:
             raise HTTPException(
                 404, f"{key} is not in {self._stack.input_bucket}. It may have been deleted."
             )
-        return self._page(request, "image.html", detail=found)
+        focus = parse_focus(found.upload.focus or MIDDLE)
+        percent = [round(100 * part, 1) for part in focus]
+        return self._page(request, "image.html", detail=found, focus=percent)
 
     def dead_letters(self, request: Request) -> Response:
         """Show the page of failed uploads. Their list is loaded by the page: reading it is slow."""
@@ -193,6 +209,22 @@ class Console:
         messages = None if everything else await string_list(request, "messages")
         started = await run_in_threadpool(self._replays.start, messages)
         return JSONResponse(started.to_json())
+
+    async def set_focus(self, request: Request) -> Response:
+        """`{"key", "etag", "focus": "0.5,0.3"}` → `{"etag"}`, that of the image now.
+
+        A focus of null removes it. The crops follow later: `/outcomes` tells when.
+        """
+        body = await json_object(request)
+        key, etag, focus = (body.get(name) for name in ("key", "etag", "focus"))
+        if not (is_text(key) and key and is_text(etag) and (focus is None or is_text(focus))):
+            raise HTTPException(400, '"key", "etag" and "focus" must be strings.')
+        try:
+            place = None if focus is None else parse_focus(focus)
+        except ValueError as error:
+            raise HTTPException(400, f"The focus {error}.") from None
+        now = await run_in_threadpool(set_focus, self._stack, key, etag, place)
+        return JSONResponse({"etag": now})
 
     def replay(self, request: Request) -> Response:
         """Return the state of a replay."""
@@ -313,6 +345,29 @@ def duration(milliseconds: float | None) -> str:
     return f"{milliseconds / 1000:.1f} s"
 
 
-def is_text(value: object) -> bool:
+def shape(size: Size) -> str:
+    """Say what the thumbnails of a size look like, beside its name."""
+    if size.height is None:
+        return f"{size.width} pixels wide"
+    fits = {"cover": "cropped to", "contain": "fitted into", "pad": "padded to"}
+    return f"{fits[size.fit]} {size.width} × {size.height}"
+
+
+def format_name(name: str) -> str:
+    """Write an output format as people do."""
+    return {"webp": "WebP"}.get(name, name.upper())
+
+
+def saving(percent: int) -> str:
+    """Say how a file compares with its original, by uploads.Outcome.saving."""
+    return f"{percent}% smaller" if percent >= 0 else f"{-percent}% larger"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write words as a list: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def is_text(value: object) -> TypeGuard[str]:
     """Return whether `value` is a string that has a UTF-8 encoding: no half a surrogate pair."""
     return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)

@@ -19,7 +19,7 @@ from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome
 from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, Size, identify, upright_size
-from thumbnailer.srcset import srcset, url_path
+from thumbnailer.srcset import MOST_SHOWN_FIRST, Candidate, picture, shows_everything, views
 
 PAGE_SIZE: Final = 48
 """Images on a page. Divisible by 2, 3, 4 and 6, so that most grids end with a full row."""
@@ -36,7 +36,8 @@ URL_SECONDS: Final = 3600
 """How long a presigned URL is valid."""
 
 MIN_CARD_WIDTH: Final = 256
-"""Pixels. A card shows the smallest configured thumbnail that is at least this wide."""
+MAX_CARD_WIDTH: Final = 1024
+"""Pixels. A card shows a thumbnail between these widths if there is one (`card_size`)."""
 
 THUMBNAIL_RANGE: Final = f"bytes=0-{HEAD_BYTES - 1}"
 """The HTTP range from which a thumbnail's size is read."""
@@ -93,18 +94,38 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A thumbnail: `size` is the configured one, `pixels` the real (width, height), if read.
+class File:
+    """A thumbnail in one format; `saving` is that of uploads.Outcome, and `url` is presigned."""
 
-    `saving` is that of uploads.Outcome. `url` is presigned.
-    """
-
-    size: Size
-    pixels: PixelSize | None
+    format: str
     key: str
     bytes: int
     saving: int
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A thumbnail in all its formats, which have the same pixels.
+
+    `size` is the configured one, `pixels` the real (width, height), if read.
+    """
+
+    size: Size
+    pixels: PixelSize | None
+    files: Sequence[File]
+
+    @property
+    def shown(self) -> File:
+        """The file that a page of the console shows."""
+        return min(self.files, key=lambda each: MOST_SHOWN_FIRST.index(each.format))
+
+
+class Markup(NamedTuple):
+    """HTML for web pages, of the thumbnails of some sizes that show the same."""
+
+    sizes: tuple[str, ...]
+    html: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +141,19 @@ class Detail:
     """The details of one image.
 
     `format` is detected from the bytes and None if they are not a supported image; `content_type`
-    is the object's header. `original` is a presigned URL. `errors` says what could not be read: a
-    missing permission hides only what it protects.
+    is the object's header. `original` is a presigned URL, and so is `whole`, of a picture that
+    shows the original upright from edge to edge. `errors` says what could not be read: a missing
+    permission hides only what it protects.
     """
 
     upload: Outcome
     format: str | None
     content_type: str
     original: str
+    whole: str
     thumbnails: list[Thumbnail]
     manifest: str | None
-    img_tag: str
+    markup: list[Markup]
     log: Log
     errors: list[str]
 
@@ -201,9 +224,8 @@ class Gallery:
 
     def _cards(self, objects: Sequence[Object]) -> list[Card]:
         settings = self._stack.settings
-        by_width = sorted(settings.sizes, key=lambda size: size.width)
-        wide_enough = [size for size in by_width if size.width >= MIN_CARD_WIDTH]
-        size = wide_enough[0] if wide_enough else by_width[-1]
+        size = card_size(settings.sizes)
+        shown = min(settings.formats, key=MOST_SHOWN_FIRST.index)
         return [
             Card(
                 each.key,
@@ -213,7 +235,7 @@ class Gallery:
                 presigned_url(
                     self._stack,
                     settings.output_bucket,
-                    settings.thumbnail_key(each.key, size, settings.formats[0]),
+                    settings.thumbnail_key(each.key, size, shown),
                 ),
             )
             for each in objects
@@ -227,21 +249,49 @@ def presigned_url(stack: Stack, bucket: str, key: str) -> str:
     )
 
 
+def card_size(sizes: Sequence[Size]) -> Size:
+    """Choose what cards show: the smallest size that is wide enough, one without a height first.
+
+    A size that is wider than MAX_CARD_WIDTH is taken only where all others are too narrow or too
+    wide.
+    """
+    wide_enough = [size for size in sizes if size.width >= MIN_CARD_WIDTH]
+    if not wide_enough:
+        return max(sizes, key=lambda size: (size.width, size.height is None))
+    return min(
+        wide_enough,
+        key=lambda size: (size.width > MAX_CARD_WIDTH, size.height is not None, size.width),
+    )
+
+
 def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thumbnail]:
     """Return the thumbnails of an upload that is done; none for any other.
 
-    With `measured`, the size in pixels of each is read from the object: one GET for each.
+    With `measured`, the size in pixels of each is read from one of its objects: one GET for each.
     """
-    found = []
     bucket = stack.settings.output_bucket
+    by_size: dict[Size, list[File]] = {}
     for each in upload.thumbnails:
-        pixels = None
-        if measured:
-            head = _read_range(stack, bucket, each.key, THUMBNAIL_RANGE)
-            pixels = ENCODERS[each.spec.format].size_of(head)
         url, saving = presigned_url(stack, bucket, each.key), upload.saving(each)
-        found.append(Thumbnail(each.spec.size, pixels, each.key, each.bytes, saving, url))
-    return found
+        file = File(each.spec.format, each.key, each.bytes, saving, url)
+        by_size.setdefault(each.spec.size, []).append(file)
+    found = [Thumbnail(size, None, files) for size, files in by_size.items()]
+    return [_measured(stack, each) for each in found] if measured else found
+
+
+def _measured(stack: Stack, thumbnail: Thumbnail) -> Thumbnail:
+    shown = thumbnail.shown
+    head = _read_range(stack, stack.settings.output_bucket, shown.key, THUMBNAIL_RANGE)
+    return replace(thumbnail, pixels=ENCODERS[shown.format].size_of(head))
+
+
+def whole_picture(thumbnails: Sequence[Thumbnail], original: str) -> str:
+    """Return the URL of a picture that shows everything: of a thumbnail, or else `original`.
+
+    A browser shows it, upright, and it is large enough to choose a place in, if possible.
+    """
+    whole = {each.size: each for each in thumbnails if shows_everything(each.size)}
+    return whole[card_size([*whole])].shown.url if whole else original
 
 
 def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Detail | None:
@@ -268,14 +318,16 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
             stack, stored, partial(read_or_default, errors, failures, list[Failure]())
         )
         thumbnails = thumbnails_of(stack, upload, measured=True)
+        original = presigned_url(stack, stack.input_bucket, key)
         return Detail(
             replace(upload, pixels=upright_size(head)),
             identify(head),
             stored.content_type,
-            presigned_url(stack, stack.input_bucket, key),
+            original,
+            whole_picture(thumbnails, original),
             thumbnails,
             _manifest(stack, key),
-            img_tag(thumbnails),
+            markup(thumbnails),
             log,
             errors,
         )
@@ -291,21 +343,25 @@ def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> 
         return default
 
 
-def img_tag(thumbnails: Sequence[Thumbnail]) -> str:
-    """Return an `<img>` with all thumbnails, or an empty string if there are none.
+def markup(thumbnails: Sequence[Thumbnail]) -> list[Markup]:
+    """Return HTML for each group of thumbnails that show the same, without those of unknown pixels.
 
-    URLs are relative to the output bucket's root. `url_path` leaves no character in them that HTML
-    would need escaped.
+    URLs are relative to the output bucket's root.
     """
-    sized = [(each.key, *each.pixels) for each in thumbnails if each.pixels]
-    if not sized:
-        return ""
-    largest, width, height = max(sized, key=lambda each: each[1])
-    return (
-        f'<img src="{url_path(largest)}" '
-        f'srcset="{srcset([(key, real_width) for key, real_width, _ in sized])}" sizes="100vw" '
-        f'width="{width}" height="{height}" alt="" loading="lazy">'
-    )
+    return [
+        Markup(
+            tuple(each.size.name for each in view),
+            picture(
+                [
+                    Candidate(file.format, file.key, *each.pixels)
+                    for each in view
+                    if each.pixels
+                    for file in each.files
+                ]
+            ),
+        )
+        for view in views([each for each in thumbnails if each.pixels], lambda each: each.size)
+    ]
 
 
 def read_log(stack: Stack, key: str, since: datetime) -> Log:

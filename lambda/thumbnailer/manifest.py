@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Final
 
 import thumbhash  # type: ignore[import-untyped]
@@ -12,7 +11,7 @@ from PIL import Image
 from thumbnailer.imaging import ENCODERS, Made, Thumbnail, ThumbnailSpec, parse_focus
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import PLAIN_MANIFEST, Settings
-from thumbnailer.srcset import srcset
+from thumbnailer.srcset import srcset, views
 
 type Stored = Mapping[ThumbnailSpec, tuple[str, int]]
 """Key and bytes of each thumbnail's object."""
@@ -110,24 +109,13 @@ def _is_reduced(thumbnail: Thumbnail, made: Made) -> bool:
     return size.height is None and min(size.width, width) * height > max_side * width
 
 
-def _shows_everything(thumbnail: Thumbnail) -> bool:
-    size = thumbnail.spec.size
-    return size.height is None or size.fit == "contain"
-
-
 def _alike(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:
     """Return the thumbnails that a browser may choose from: those that show the same.
 
     These are all that show the whole picture and nothing else. Without any, they are those of the
     first size's shape.
     """
-    whole = [each for each in thumbnails if _shows_everything(each)]
-    return whole or [each for each in thumbnails if _shape(each) == _shape(thumbnails[0])]
-
-
-def _shape(thumbnail: Thumbnail) -> tuple[Fraction, str, str]:
-    size = thumbnail.spec.size
-    return Fraction(size.width, size.height or 1), size.fit, size.focus
+    return views(thumbnails, lambda each: each.spec.size)[0]
 
 
 def _placeholder(made: Made) -> Image.Image:

@@ -1,7 +1,86 @@
-"""The srcset attribute of a picture's thumbnails, for web pages."""
+"""What web pages say of a picture's thumbnails: the srcset attribute, and HTML to copy.
 
-from collections.abc import Iterable
+It imports no image library: the console needs it where no image is decoded.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from thumbnailer.imaging import Size
+
+SMALLEST_FIRST: Final = ("avif", "webp", "jpeg")
+"""Formats in the order in which a page offers them: a browser takes the first that it shows."""
+
+MOST_SHOWN_FIRST: Final = ("webp", "jpeg", "avif")
+"""Formats in the order in which one is chosen that a browser of today shows, of few bytes."""
+
+
+class Candidate(NamedTuple):
+    """A thumbnail that a page may use: its format, key, and real width and height in pixels."""
+
+    format: str
+    key: str
+    width: int
+    height: int
+
+
+def shows_everything(size: "Size") -> bool:
+    """Whether a thumbnail of this size is the whole picture and nothing else."""
+    return size.height is None or size.fit == "contain"
+
+
+def views[T](thumbnails: Iterable[T], size_of: Callable[[T], "Size"]) -> list[list[T]]:
+    """Group thumbnails by what they show: a browser may choose from those of one group only.
+
+    The group that shows the whole picture is first, if there is any; the others are in the order of
+    their first thumbnails. Crops and padded pictures of one shape and focus rule show the same.
+    """
+    groups: dict[tuple[Fraction, str, str] | None, list[T]] = {}
+    for each in thumbnails:
+        size = size_of(each)
+        shape = Fraction(size.width, size.height or 1), size.fit, size.focus
+        groups.setdefault(None if shows_everything(size) else shape, []).append(each)
+    return [groups.pop(None), *groups.values()] if None in groups else [*groups.values()]
+
+
+def picture(thumbnails: Sequence[Candidate]) -> str:
+    """Return HTML that shows thumbnails of one view: an `<img>`, in a `<picture>` if needed.
+
+    With several formats there is a `<source>` for each but the one that most browsers show, which
+    is the `<img>`'s. Without thumbnails it is empty. URLs are relative to the output bucket's root,
+    and `url_path` leaves no character in them that HTML would need escaped.
+    """
+    by_format = {
+        name: found
+        for name in SMALLEST_FIRST
+        if (found := [each for each in thumbnails if each.format == name])
+    }
+    if not by_format:
+        return ""
+    *others, last = by_format
+    img = _img(by_format[last])
+    if not others:
+        return img
+    sources = (
+        f'  <source type="image/{name}" srcset="{_srcset(by_format[name])}" sizes="100vw">\n'
+        for name in others
+    )
+    return f"<picture>\n{''.join(sources)}  {img}\n</picture>"
+
+
+def _img(thumbnails: Sequence[Candidate]) -> str:
+    largest = max(thumbnails, key=lambda each: each.width)
+    return (
+        f'<img src="{url_path(largest.key)}" srcset="{_srcset(thumbnails)}" sizes="100vw" '
+        f'width="{largest.width}" height="{largest.height}" alt="" loading="lazy">'
+    )
+
+
+def _srcset(thumbnails: Sequence[Candidate]) -> str:
+    return srcset([(each.key, each.width) for each in thumbnails])
 
 
 def srcset(thumbnails: Iterable[tuple[str, int]]) -> str:
