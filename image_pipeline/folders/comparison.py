@@ -15,7 +15,7 @@ from typing import Final
 from PIL import Image
 
 from image_pipeline.folders.lossless import LOSSLESS, lossless_format
-from image_pipeline.folders.score import import_scorer, score
+from image_pipeline.folders.score import SCALED_SIDE, import_scorer, score
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging import (
     ENCODERS,
@@ -140,12 +140,15 @@ def _compare(task: Task, original: Original) -> Comparison:
             made[specs] = _make(task, original, specs)
             times.append((_cpu_seconds() - before) * 1000)
     cpu_ms = {specs: statistics.median(times) for specs, times in sets.items()}
+    current, proposed = made[task.current], made[task.proposed]
+    files = {each.spec: each.data for both in (current, proposed) for each in both.thumbnails}
     references = _references(task, original) if task.scored and import_scorer() else {}
+    scores = {spec: _score(references, spec, data) for spec, data in files.items()}
 
     def thumbnails(specs: tuple[ThumbnailSpec, ...]) -> Thumbnails:
         return Thumbnails(
             tuple(
-                Picture(each.spec, each.data, each.size, _score(references, each.spec, each.data))
+                Picture(each.spec, each.data, each.size, scores[each.spec])
                 for each in made[specs].thumbnails
             ),
             cpu_ms[specs],
@@ -155,7 +158,6 @@ def _compare(task: Task, original: Original) -> Comparison:
             },
         )
 
-    current, proposed = made[task.current], made[task.proposed]
     return Comparison(
         original.name,
         proposed.format,
@@ -211,6 +213,8 @@ def _score(
     if found is None:
         return None
     reference = Image.open(io.BytesIO(found)).convert("RGBA")
+    if min(reference.size) < SCALED_SIDE:
+        return None
     encoder = ENCODERS[spec.format]
     if not encoder.has_alpha:
         behind = Image.new("RGBA", reference.size, spec.background)

@@ -212,7 +212,7 @@ def make(job: Job) -> Result:
             written[each.spec] = (path, len(body))
     except (PipelineError, OSError) as error:
         clear_tracebacks(error)  # they hold the picture, and the next one needs the memory
-        if isinstance(error, UnsupportedImage) and not job.named and not _is_named_image(job.path):
+        if isinstance(error, UnsupportedImage) and not job.named and not is_named_image(job.path):
             return Result(job.path, State.SKIPPED, size)
         message = str(error)
         if isinstance(error, ImageTooLarge):
@@ -338,5 +338,6 @@ def _write(out: Path, path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _is_named_image(path: Path) -> bool:
+def is_named_image(path: Path) -> bool:
+    """Whether the extension of a file is that of an image."""
     return (guess_type(path.name)[0] or "").startswith("image/")

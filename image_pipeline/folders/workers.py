@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -15,7 +15,7 @@ from multiprocessing.context import BaseContext
 
 def in_processes[J, R](
     work: Callable[[J], R], jobs: Iterable[J], workers: int, died: Callable[[J], R]
-) -> Iterator[R]:
+) -> Generator[R]:
     """Do `work`, a function of a module, on each job; yield each result when it is known.
 
     `jobs` is read as they are needed, in this process. If a process dies, what it did is repeated

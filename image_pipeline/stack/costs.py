@@ -1,7 +1,7 @@
 """Estimate the cost of processing images from published prices and a stack's settings.
 
 Prices: prices.json, where the first word of a price's name is that of its source in `sources`. Free
-tiers and transfer are not included, and storage only in `of_storage`.
+tiers are not included, storage only in `of_storage`, and transfer only in `of_transfer`.
 """
 
 import json
@@ -84,8 +84,8 @@ class Rates:
         return cls(
             settings.memory_mb,
             stack.architecture,
-            len(settings.sizes) + settings.write_manifest,
-            duration_ms or CPU_MS / min(1.0, settings.memory_mb / FULL_CPU_MB) + WAIT_MS,
+            len(settings.specs) + settings.write_manifest,
+            duration_ms or billed_ms(CPU_MS, settings.memory_mb),
             input_events="UndeliveredEventsUrl" in stack.outputs,
             # A template without the parameter always sent them.
             output_events=given.get("OutputEvents", "true") == "true",
@@ -94,6 +94,11 @@ class Rates:
             traced=given.get("XRayTracing") == "true",
             provisioned=int(given.get("LambdaProvisionedConcurrency", "0")),
         )
+
+
+def billed_ms(cpu_ms: float, memory_mb: int) -> float:
+    """Milliseconds that Lambda bills for work of `cpu_ms` of a whole vCPU, at this memory."""
+    return cpu_ms / min(1.0, memory_mb / FULL_CPU_MB) + WAIT_MS
 
 
 def of_images(rates: Rates, images: int) -> dict[str, float]:
@@ -187,4 +192,10 @@ def of_prune(survey: Survey) -> float:
 def of_storage(size: int) -> float:
     """Dollars for a month of storing `size` bytes in S3 Standard."""
     dollars: float = size / 2**30 * PRICES["s3_storage_gb_month"]
+    return dollars
+
+
+def of_transfer(size: int) -> float:
+    """Dollars for `size` bytes from CloudFront to viewers in North America or Europe."""
+    dollars: float = size / 1e9 * PRICES["cloudfront_transfer_gb"]
     return dollars
