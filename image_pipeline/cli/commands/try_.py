@@ -49,7 +49,7 @@ def try_(  # noqa: PLR0913 - options of a command
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH...]",
+            metavar="PATH",
             help="Files or folders, instead of the originals of a stack.",
             show_default=False,
         ),
