@@ -33,6 +33,9 @@ imports modules, and what else the machine does."""
 ROUND_SECONDS: Final = 2.0
 """Seconds after which no further round begins: what takes so long is measured well by one."""
 
+MARK: Final = bytes(8)
+"""Stands for the provenance mark, so that files have the size that they have in the bucket."""
+
 HAS_ALARM: Final = hasattr(os, "fork")
 """Whether the time of an image can be limited as in the function: not on Windows."""
 
@@ -141,14 +144,18 @@ def _compare(task: Task, original: Original) -> Comparison:
             times.append((_cpu_seconds() - before) * 1000)
     cpu_ms = {specs: statistics.median(times) for specs, times in sets.items()}
     current, proposed = made[task.current], made[task.proposed]
-    files = {each.spec: each.data for both in (current, proposed) for each in both.thumbnails}
+    files = {
+        each.spec: ENCODERS[each.spec.format].mark(each.data, MARK)
+        for both in (current, proposed)
+        for each in both.thumbnails
+    }
     references = _references(task, original) if task.scored and import_scorer() else {}
     scores = {spec: _score(references, spec, data) for spec, data in files.items()}
 
     def thumbnails(specs: tuple[ThumbnailSpec, ...]) -> Thumbnails:
         return Thumbnails(
             tuple(
-                Picture(each.spec, each.data, each.size, scores[each.spec])
+                Picture(each.spec, files[each.spec], each.size, scores[each.spec])
                 for each in made[specs].thumbnails
             ),
             cpu_ms[specs],
