@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pytest
 from aws_names import INPUT, OUTPUT
 from axe_playwright_python.sync_playwright import Axe
+from botocore.exceptions import ClientError
 from home import COMMAND, Home
 from moto_stack import moto_stack, upload_with_thumbnails
 from pictures import encoded, jpeg, quadrants
@@ -43,9 +44,18 @@ from image_pipeline.stack.costs import PRICES, Rates
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.originals import Body, Sampler
 from image_pipeline.stack.trials import Backfill, Means, Monthly, Payback, rates_of
-from thumbnailer.errors import ImageTooLarge, SourceArchived, StorageUnavailable
+from thumbnailer.errors import (
+    ImageTooLarge,
+    PermanentError,
+    PipelineError,
+    SourceArchived,
+    SourceEncrypted,
+    StorageDenied,
+    StorageUnavailable,
+)
 from thumbnailer.imaging import ENCODERS, Thumbnail, make_thumbnails, parse_sizes
 from thumbnailer.settings import Settings
+from thumbnailer.storage.bucket import ENCRYPTED, unreadable
 from tools import browser as chromium
 
 CURRENT = Settings(output_bucket="", dead_letter_queue_url="")
@@ -491,6 +501,31 @@ def test_an_original_that_cannot_be_read_is_an_error_of_its_own(stack: Stack) ->
     upload(stack, "uploads/old.jpg", StorageClass="GLACIER")
     with pytest.raises(SourceArchived):
         originals.read(stack, {"Key": "uploads/old.jpg", "Size": 10})
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("InvalidObjectState", "The operation is not valid", SourceArchived),
+        ("InvalidRequest", f"The object was stored {ENCRYPTED}.", SourceEncrypted),
+        ("AccessDenied", "Access Denied", StorageDenied),
+        ("SlowDown", "Reduce your request rate", StorageUnavailable),
+    ],
+)
+def test_what_s3_refuses_has_the_error_that_the_function_gives_it(
+    stack: Stack, code: str, message: str, kind: type[PipelineError]
+) -> None:
+    """Permanent ones are those of `unreadable`, which the function uses."""
+    refusal = ClientError({"Error": {"Code": code, "Message": message}}, "GetObject")
+
+    def refuse(**_: object) -> None:
+        raise refusal
+
+    stack.aws.s3.meta.events.register("before-call.s3.GetObject", refuse)
+    with pytest.raises(kind, match=message):
+        originals.read(stack, {"Key": "uploads/a.jpg", "Size": 10})
+    permanent = unreadable("where", code, message)
+    assert (type(permanent) is kind) == issubclass(kind, PermanentError)
 
 
 # --- the comparison -----------------------------------------------------------------------------

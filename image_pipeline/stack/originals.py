@@ -11,9 +11,14 @@ from image_pipeline.stack.aws import DENIED_CODES, aws_errors_explained, is_miss
 from image_pipeline.stack.backfill import ARCHIVES
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.content_encoding import decoded
-from thumbnailer.errors import StorageDenied, StorageUnavailable
+from thumbnailer.errors import (
+    PipelineError,
+    SourceArchived,
+    SourceEncrypted,
+    StorageDenied,
+    StorageUnavailable,
+)
 from thumbnailer.imaging import Point, check_file_size, parse_focus
-from thumbnailer.storage.bucket import unreadable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectTypeDef
@@ -119,17 +124,25 @@ def read(stack: Stack, listed: "ObjectTypeDef") -> Body:
         found = stack.aws.s3.get_object(Bucket=stack.input_bucket, Key=key)
         data = found["Body"].read()
     except ClientError as error:
-        code = error.response["Error"]["Code"]
-        message = error.response["Error"].get("Message", "")
-        if permanent := unreadable(where, code, message):
-            raise permanent from error
         if is_missing(error):
             raise StorageUnavailable(f"{where} was deleted meanwhile.") from error
-        refusal = StorageDenied if DENIED_CODES.search(code) else StorageUnavailable
-        raise refusal(f"{where}: {error}") from error
+        raise _refusal(error)(f"{where}: {error}") from error
     except (BotoCoreError, HTTPClientError) as error:
         raise StorageUnavailable(f"{where}: {error}") from error
     return Body(decoded(data, found.get("ContentEncoding", ""), memory_mb), _focus(found))
+
+
+def _refusal(error: ClientError) -> type[PipelineError]:
+    """The kind of error that S3's refusal of a GET is to the function.
+
+    `thumbnailer.storage`, which says so too, needs a library that only the function has.
+    """
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    if code == "InvalidObjectState":
+        return SourceArchived
+    if code == "InvalidRequest" and "Server Side Encryption" in message:
+        return SourceEncrypted
+    return StorageDenied if DENIED_CODES.search(code) else StorageUnavailable
 
 
 def _focus(found: "GetObjectOutputTypeDef") -> Point | None:
