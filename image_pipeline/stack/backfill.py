@@ -30,6 +30,9 @@ LISTED: Final = 1000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
+DEFAULT_CONCURRENCY: Final = 5
+"""Batches of a backfill at a time, each of which processes one image after the other."""
+
 ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects S3 does not return before they are restored, as in
 iac/backfill.asl.json. The listing does not tell the archive tiers of INTELLIGENT_TIERING.
