@@ -13,7 +13,8 @@ from image_pipeline.folders.comparison import Comparison, Picture, Thumbnails
 from image_pipeline.folders.score import SCALED_SIDE
 from image_pipeline.stack import costs
 from image_pipeline.stack.backfill import DEFAULT_CONCURRENCY
-from image_pipeline.stack.trials import NEW_IMAGES, STORED_MONTHS
+from image_pipeline.stack.costs import STORED_MONTHS
+from image_pipeline.stack.trials import NEW_IMAGES
 from thumbnailer.imaging import ENCODERS, FULL_CPU_MB
 
 NAME: Final = "contact-sheet.html"

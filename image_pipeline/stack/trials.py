@@ -145,8 +145,8 @@ class Payback:
     def of_all(cls, rates: Rates, current: Means, proposed: Means) -> "list[Payback]":
         """Every proposed format in whose place viewers would get another one."""
         found = []
-        for name in sorted(proposed.settings.formats, key=PREFERENCE.index):
-            later = PREFERENCE[PREFERENCE.index(name) + 1 :]
+        for name in sorted(proposed.settings.formats, key=SMALLEST_FIRST.index):
+            later = SMALLEST_FIRST[SMALLEST_FIRST.index(name) + 1 :]
             others = [other for other in later if other in proposed.settings.formats]
             if others:
                 found.append(cls._beside(rates, proposed, name, others[0]))
