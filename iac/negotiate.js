@@ -1,12 +1,16 @@
 // Answers a URL without a format with the best thumbnail that the client accepts (docs/adr/0030):
-// /a/photo_512w becomes /a/photo_512w.avif, .webp or .jpeg. A CloudFront Function on viewer requests.
-// `make edge-function` copies this file into iac/template.yaml, which fills in the two texts in quotes.
+// /a/photo_512w becomes /a/photo_512w.avif, .webp or .jpeg. A CloudFront Function on viewer requests and responses.
+// `make edge-function` copies this file into iac/template.yaml, which fills in the three texts in quotes.
 
 const FORMATS = ['avif', 'webp', 'jpeg'].filter(format => '${Formats}'.includes(format));  // best first
 const NEGOTIATES = '${Negotiates}' === 'true';  // whether the keys of thumbnails end with .{format}
+const ORIGINS = '${Origins}'.split(',');  // whose scripts may read the thumbnails; * for all
 const EXACT = /\.(avif|webp|jpeg|json)$/;  // keys of thumbnails and manifests
 
 function handler(event) {
+  if (event.response) {
+    return withCors(event.response, event.request.headers.origin);
+  }
   const request = event.request;
   if (request.uri === '/') {  // to S3 it would mean the bucket itself
     return {
@@ -40,4 +44,19 @@ function accepted(header) {
     accepts[parts[0]] = !parts.slice(1).some(part => /^q=0(\.0*)?$/.test(part));
   });
   return accepts;
+}
+
+// Allows scripts to read the answer. With CORS in the response headers policy, CloudFront would write Vary itself,
+// and Accept would not be in it.
+function withCors(response, origin) {
+  if (ORIGINS.includes('*')) {
+    response.headers['access-control-allow-origin'] = {value: '*'};
+  } else if (origin && ORIGINS.some(allowed => pattern(allowed).test(origin.value))) {
+    response.headers['access-control-allow-origin'] = {value: origin.value};
+  }
+  return response;
+}
+
+function pattern(allowed) {
+  return new RegExp('^' + allowed.replace(/\./g, '\\.').replace(/\*/g, '[A-Za-z0-9.-]+') + '$');
 }

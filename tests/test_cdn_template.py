@@ -49,13 +49,13 @@ def statements(**given: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_template_has_the_function_as_it_is_in_its_file() -> None:
-    """`make edge-function` copies it. Fn::Sub fills in two values and nothing else."""
+    """`make edge-function` copies it. Fn::Sub fills in three values and nothing else."""
     text = template.PATH.read_text()
     assert embedded(text, SOURCE.read_text()) == text
     code = template.source()["Resources"]["Negotiation"]["Properties"]["FunctionCode"]["Fn::Sub"]
     assert code[0] == SOURCE.read_text()
     made = Deployed(Cdn="true", ThumbnailFormats="webp,avif").properties("Negotiation")
-    expected = SOURCE.read_text().replace("${Formats}", "webp,avif")
+    expected = SOURCE.read_text().replace("${Formats}", "webp,avif").replace("${Origins}", "*")
     assert made["FunctionCode"] == expected.replace("${Negotiates}", "true")
     assert made["AutoPublish"] is True
 
@@ -207,9 +207,11 @@ def test_only_urls_without_a_format_run_the_function_and_vary() -> None:
         exact = pattern != "*"
         assert ("FunctionAssociations" in behavior) is not exact
         policy = deployed.properties(behavior["ResponseHeadersPolicyId"])
-        headers = policy["ResponseHeadersPolicyConfig"]["CustomHeadersConfig"]["Items"]
-        vary = "Origin" if exact else "Accept, Origin"
-        assert headers == [{"Header": "Vary", "Value": vary, "Override": True}]
+        headers = policy["ResponseHeadersPolicyConfig"]
+        # With CorsConfig, CloudFront writes Vary itself, and a custom one is lost.
+        assert ("CorsConfig" in headers) is exact
+        vary = [{"Header": "Vary", "Value": "Accept, Origin", "Override": True}]
+        assert headers.get("CustomHeadersConfig") == (None if exact else {"Items": vary})
         assert behavior["ViewerProtocolPolicy"] == "redirect-to-https"
         assert behavior["AllowedMethods"] == ["GET", "HEAD"]
         assert "TrustedKeyGroups" not in behavior
@@ -248,9 +250,19 @@ def test_answers_hide_what_s3_tells(name: str) -> None:
     assert "x-amz-server-side-encryption-aws-kms-key-id" in removed
     assert len(removed) <= 10  # CloudFront's quota
     assert policy["SecurityHeadersConfig"] == {"ContentTypeOptions": {"Override": True}}
+
+
+def test_the_same_origins_are_allowed_at_every_path() -> None:
+    """By the response headers policy for exact keys, by the function for negotiated URLs."""
+    deployed = Deployed(Cdn="true", CdnAllowedOrigins="https://a.example,http://b.example")
+    policy = deployed.properties("ExactHeaders")["ResponseHeadersPolicyConfig"]
     cors = policy["CorsConfig"]
     assert cors["AccessControlAllowOrigins"] == {"Items": ["https://a.example", "http://b.example"]}
     assert cors["AccessControlAllowCredentials"] is False
+    code = deployed.properties("Negotiation")["FunctionCode"]
+    assert "ORIGINS = 'https://a.example,http://b.example'.split" in code
+    runs = [each["EventType"] for each in behaviors()["*"]["FunctionAssociations"]]
+    assert runs == ["viewer-request", "viewer-response"]
 
 
 def test_a_public_key_makes_every_path_private() -> None:

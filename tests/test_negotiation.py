@@ -281,6 +281,26 @@ def test_any_accept_header_gives_what_the_reference_gives(
     assert functions[formats].uri("/a", header) == f"/a.{reference(formats, header)}"
 
 
+# --- CORS -----------------------------------------------------------------------------------------
+def test_scripts_of_every_origin_may_read_by_default(negotiated: EdgeFunction) -> None:
+    """The header is the same for all, so that a browser can use what it has cached for an <img>."""
+    for origin in (None, "https://a.example", "null"):
+        assert negotiated.allowed_origin(origin) == "*"
+
+
+def test_scripts_of_some_origins_may_read(tmp_path: Path) -> None:
+    """By name, by subdomain and by port; a dot is a dot, and the whole origin must match."""
+    origins = "https://a.example,https://*.b.example,http://localhost:*"
+    with edge_function(tmp_path, origins=origins) as function:
+        for origin in ("https://a.example", "https://x.y.b.example", "http://localhost:5173"):
+            assert function.allowed_origin(origin) == origin
+        for other in (
+            *(None, "null", "http://a.example", "https://aXexample", "https://a.example.evil"),
+            *("https://evil.example/https://a.example", "https://b.example", "http://localhost"),
+        ):
+            assert function.allowed_origin(other) is None
+
+
 # --- what the edge accepts ------------------------------------------------------------------------
 def test_the_file_is_what_cloudfront_runs() -> None:
     """Under 10 KB, without logging, and without what its JavaScript does not have.
@@ -292,7 +312,11 @@ def test_the_file_is_what_cloudfront_runs() -> None:
     assert len(source.encode()) < MAX_FUNCTION_BYTES
     assert "console" not in code
     assert "`" not in code  # Fn::Sub would take ${} of a template literal
-    assert set(re.findall(r"\$\{\w*\}", source)) == {"${Formats}", "${Negotiates}"}
+    assert set(re.findall(r"\$\{\w*\}", source)) == {
+        "${Formats}",
+        "${Negotiates}",
+        "${Origins}",
+    }
     for missing in (
         r"\bof\b",
         r"\.\.\.",

@@ -156,6 +156,39 @@ def test_unpatched_a_key_cannot_begin_with_a_slash(start: Callable[..., Aws]) ->
     assert with_slash(start("keep_slashes_at_the_beginning_of_keys")) == {403}
 
 
+# --- let_cors_write_vary --------------------------------------------------------------------------
+def vary(aws: Aws) -> list[str | None]:
+    """Vary by a policy with CORS and a custom Vary: without an origin in the request, and with."""
+    cors = {
+        "AccessControlAllowCredentials": False,
+        "AccessControlAllowHeaders": {"Items": ["*"]},
+        "AccessControlAllowMethods": {"Items": ["GET"]},
+        "AccessControlAllowOrigins": {"Items": ["*"]},
+        "OriginOverride": True,
+    }
+    custom = {"Items": [{"Header": "Vary", "Value": "Accept", "Override": True}]}
+    config = {"Name": "vary", "CorsConfig": cors, "CustomHeadersConfig": custom}
+    policy = {
+        "Type": "AWS::CloudFront::ResponseHeadersPolicy",
+        "Properties": {"ResponseHeadersPolicyConfig": config},
+    }
+    domain = deploy(aws, "vary", {"Policy": policy}, ResponseHeadersPolicyId={"Ref": "Policy"})
+    aws.s3.put_object(Bucket=BUCKET, Key="a", Body=b"a")
+    plain = at_distribution(aws, domain, "GET", "/a").headers
+    cross = at_distribution(aws, domain, "GET", "/a", Origin="https://a.example").headers
+    return [plain.get("vary"), cross.get("vary")]
+
+
+def test_cors_decides_vary(start: Callable[..., Aws]) -> None:
+    """A custom Vary is lost, as in AWS."""
+    assert vary(start()) == ["Origin", None]
+
+
+def test_unpatched_a_custom_vary_is_kept(start: Callable[..., Aws]) -> None:
+    """Plain ministack sends it."""
+    assert vary(start("let_cors_write_vary")) == ["Accept", "Accept"]
+
+
 # --- create_public_keys_and_key_groups, refuse_unsigned_requests_to_private_distributions ---------
 def private(aws: Aws, name: str) -> tuple[str, str]:
     """Deploy a distribution that trusts PUBLIC_KEY; return its domain and the key's id."""

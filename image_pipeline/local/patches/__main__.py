@@ -43,6 +43,7 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     cloudformation.reserve_concurrency,
     cloudfront.find_node_in_this_environment,
     cloudfront.keep_slashes_at_the_beginning_of_keys,
+    cloudfront.let_cors_write_vary,
     cloudfront.create_public_keys_and_key_groups,
     cloudfront.refuse_unsigned_requests_to_private_distributions,
     step_functions.use_the_json_protocol_of_sqs,

@@ -49,6 +49,25 @@ def keep_slashes_at_the_beginning_of_keys() -> None:
     cloudfront._s3_object_key = key
 
 
+def let_cors_write_vary() -> None:
+    """A response headers policy with CORS writes Vary itself, whatever else says of it.
+
+    It is `Origin` without an origin in the request, and nothing with one, as was seen at the edge
+    (https://github.com/ttoss/ttoss/pull/1205). ministack sends a custom Vary of the same policy.
+    """
+    apply = cloudfront._apply_response_headers_policy
+
+    def applied(headers: Any, policy: Any, origin: str, method: str) -> dict[str, Any]:
+        made: dict[str, Any] = apply(headers, policy, origin, method)
+        if policy and policy.get("Cors"):
+            made.pop("vary", None)
+            if not origin:
+                made["vary"] = "Origin"
+        return made
+
+    cloudfront._apply_response_headers_policy = applied
+
+
 def create_public_keys_and_key_groups() -> None:
     """CloudFormation creates public keys and key groups, and cannot change a public key.
 
