@@ -7,6 +7,7 @@ import subprocess
 import sys
 from copy import replace
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -34,7 +35,7 @@ from thumbnailer.manifest import manifest
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Reconciler, Skipped
 from thumbnailer.settings import Settings
-from thumbnailer.srcset import srcset
+from thumbnailer.srcset import srcset, url_path
 from thumbnailer.telemetry import Telemetry
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "manifest.schema.json").read_text())
@@ -333,6 +334,76 @@ def test_hostile_keys_survive_in_version_2(name: str) -> None:
         assert not url.startswith("/")
 
 
+# --- with a CDN ---------------------------------------------------------------------------------
+CDN = "https://d1.cloudfront.net"
+
+
+class Elements(HTMLParser):
+    """The start tags of HTML, with their attributes; any text but line breaks is a fault."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Record a tag."""
+        assert len(dict(attrs)) == len(attrs)
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Refuse text."""
+        assert not data.strip()
+
+
+def test_with_a_cdn_a_manifest_has_urls_that_never_show_another_picture() -> None:
+    """Of each thumbnail, also of plain widths in WebP: the key, and the version `v`."""
+    content = version_2(shaped("64,128", thumbnails_url=CDN), jpeg((300, 200)))
+    version = content["v"]
+    urls = [f"{CDN}/a/photo_{width}w.webp?v={version}" for width in (64, 128)]
+    assert [each["url"] for each in content["thumbnails"]] == urls
+    assert content["srcset"]["webp"] == f"{urls[0]} 64w, {urls[1]} 128w"
+    [(tag, img)] = Elements(content["html"]).found
+    assert (tag, img["src"], img["width"], img["height"]) == ("img", urls[1], "128", "85")
+    assert img["srcset"] == content["srcset"]["webp"]
+    assert img["sizes"] == "(max-width: 128px) 100vw, 128px"
+    assert (img["loading"], img["decoding"], img["alt"]) == ("lazy", "async", "")
+    assert img["style"] == f"background-color:{content['dominant_colour']}"
+
+
+@pytest.mark.parametrize("name", ['"><script>', "a b,c", "日本", "%22", "&amp;", "?v=1#x", "//x"])
+def test_the_html_of_any_key_is_one_picture(name: str) -> None:
+    """A source for each format and an image, whose URLs are those of the keys and nothing else."""
+    settings = shaped("64,a=32x32", *OUTPUT_FORMATS, thumbnails_url=CDN)
+    content = version_2(settings, jpeg((80, 60)), key=f"uploads/{name}.jpg")
+    elements = Elements(content["html"]).found
+    assert [tag for tag, _ in elements] == ["picture", "source", "source", "img"]
+    keys = {each["key"] for each in content["thumbnails"] if each["size"] == "64w"}
+    urls = [str(about["srcset"]).removesuffix(" 64w") for _, about in elements[1:]]
+    assert {unquote(url.partition("?v=")[0]).removeprefix(f"{CDN}/") for url in urls} == keys
+    assert all(url.endswith(f"?v={content['v']}") for url in urls)
+
+
+def test_the_html_of_an_animation_leaves_out_still_formats() -> None:
+    """A browser takes the first source that it shows, which would be AVIF without the animation."""
+    frames = [Image.new("RGB", (80, 60), colour) for colour in (RED, BLUE)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    content = version_2(shaped("64", *OUTPUT_FORMATS, thumbnails_url=CDN), data)
+    [(tag, img)] = Elements(content["html"]).found
+    assert tag == "img"
+    assert ".webp?" in str(img["src"])
+    assert content["animated"] is True
+
+
+def test_no_colour_is_behind_a_picture_with_transparency() -> None:
+    """It would stay visible when the picture is there."""
+    content = version_2(
+        shaped("64", thumbnails_url=CDN), encoded(Image.new("RGBA", (80, 60), (*RED, 90)), "PNG")
+    )
+    assert "style" not in Elements(content["html"]).found[0][1]
+
+
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_placeholders_are_read_from_any_format(name: str, mode: str) -> None:
@@ -384,7 +455,7 @@ def candidates(attribute: str) -> list[tuple[str, int]]:
 )
 def test_browsers_read_any_key_from_the_srcset(keys: dict[int, str]) -> None:
     """Commas, spaces, quotes, `#`, `?` and emoji survive, and no key is a URL of another host."""
-    read = candidates(srcset([(key, width) for width, key in keys.items()]))
+    read = candidates(srcset([(url_path(key), width) for width, key in keys.items()]))
     assert [(unquote(url), width) for url, width in read] == sorted(
         ((key, width) for width, key in keys.items()), key=lambda each: each[1]
     )

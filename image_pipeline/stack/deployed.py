@@ -84,6 +84,7 @@ class Stack:
                 settings = Settings.from_environment(
                     configuration["Environment"]["Variables"]
                     | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"])}
+                    | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})
                 )
                 return cls(
                     aws,

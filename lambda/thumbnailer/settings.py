@@ -22,7 +22,8 @@ from thumbnailer.imaging import (
     thumbnail_spec,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.urls import base_url
+from thumbnailer.srcset import url_path
+from thumbnailer.urls import base_url, thumbnail_url
 
 PLAIN_MANIFEST: Final = 1
 MANIFEST: Final = 2
@@ -195,6 +196,15 @@ class Settings(NamedTuple):
             return focus_text(parse_focus(found)), None
         except ValueError as error:
             return "", f"the metadata {FOCUS} is ignored: it {error}"
+
+    def url(self, key: str, version: str) -> str:
+        """Return the URL of a thumbnail, which never shows another picture; `picture_version`.
+
+        Without a CDN it is relative to the output bucket's root, and has no version.
+        """
+        if not self.thumbnails_url:
+            return url_path(key)
+        return f"{thumbnail_url(self.thumbnails_url, key)}?v={version}"
 
     def picture_version(self, etag: str, focus: str) -> str:
         """Return eight hex digits that change with any thumbnail of a source: `v` in its URLs.
