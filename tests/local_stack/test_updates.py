@@ -214,7 +214,8 @@ def distribution(stack: Stack) -> dict[str, Any]:
 
 def allowed_origins(stack: Stack) -> list[str]:
     """Origins whose scripts may read what the distribution serves."""
-    policy = distribution(stack)["DefaultCacheBehavior"]["ResponseHeadersPolicyId"]
+    exact = distribution(stack)["CacheBehaviors"]["Items"][0]
+    policy = exact["ResponseHeadersPolicyId"]
     found = client(stack.aws, "cloudfront").get_response_headers_policy_config(Id=policy)
     cors = found["ResponseHeadersPolicyConfig"]["CorsConfig"]
     return list(cors["AccessControlAllowOrigins"]["Items"])
