@@ -603,5 +603,5 @@ def test_every_parameter_is_changed_here() -> None:
     buckets = {"InputBucketName", "OutputBucketName", "ExistingInputBucket", "DeleteBucketContents"}
     others = {"GradualDeployment", "GradualDeploymentType", "PermissionsBoundaryArn"}
     keys = {"KmsKeyArn", "CreateKmsKey", "FormerKmsKeyArns"}
-    others |= {"Cdn", *CDN, "ThumbnailFormats"}
+    others |= {"Cdn", *CDN}
     assert {*FUNCTION, *OTHERS} | buckets | keys | others == template.source()["Parameters"].keys()
