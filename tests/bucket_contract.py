@@ -110,14 +110,15 @@ def test_equal_pictures_of_different_provenance_are_told_apart(bucket: Bucket, n
     etags: list[str] = []
     for source in sources:
         body = encoder.mark(thumbnail.data, source.digest())
-        new = Object("k", body, Headers(encoder.content_type, "", source.to_metadata()))
+        new = Object("k", body, Headers(encoder.content_type, "max-age=60", source.to_metadata()))
         assert bucket.put(new, replacing=etags[-1] if etags else None)
         if etags:
             assert not bucket.put(new, replacing=etags[-1])
         found = bucket.get("k")
         assert found is not None
-        assert found.read().endswith(encoder.mark_ending(source.digest()))
-        assert decoded(found.read()).size == (16, 12)
+        stored = found.read()
+        assert stored.endswith(encoder.mark_ending(source.digest()))
+        assert decoded(stored).size == (16, 12)
         assert Provenance.of(found.state.metadata) == source
         etags.append(found.state.etag)
     assert len(set(etags)) == len(sources)
