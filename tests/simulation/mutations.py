@@ -83,10 +83,10 @@ MUTATIONS: Final = (
     Mutation(
         "no final check of the source when the reply to an overwrite is lost",
         "thumbnailer.reconcile",
-        """                self.overwrote = True
+        """                self.overwrote = tried = True
             if self._output.put(new, replacing=existing.etag if existing else None):
 """,
-        """                pass
+        """                tried = True
             if self._output.put(new, replacing=existing.etag if existing else None):
                 self.overwrote |= existing is not None
 """,
@@ -364,8 +364,8 @@ MUTATIONS: Final = (
     Mutation(
         "nothing is deleted",
         "thumbnailer.reconcile",
-        "tried = {key: _delete(output, key, state, upload.key) for key, state in made}",
-        "tried = {}",
+        "for key, state in made:",
+        "for key, state in ():",
     ),
     Mutation(
         "thumbnails of another source are deleted",
@@ -592,8 +592,8 @@ MUTATIONS: Final = (
     Mutation(
         "only the first upload of an event is processed",
         "thumbnailer.handler",
-        "for upload in delivery.uploads]",
-        "for upload in delivery.uploads[:1]]",
+        "upload, delivery) for upload in delivery.uploads",
+        "upload, delivery) for upload in delivery.uploads[:1]",
     ),
     Mutation(
         "no dead-letter messages are sent",
