@@ -174,10 +174,16 @@ async function cropsState(key) {
   }
 }
 
-// Loads the page again, and shows those of its parts that may have changed.
+const URL_MS = 1000; // a presigned URL says when it was made, in whole seconds
+let loadedAt = performance.now();
+
+// Loads the page again, and shows those of its parts that may have changed. The URLs in it must be
+// new: for an image that is on the page already, the browser does not ask again.
 async function refreshPage() {
+  await sleep(loadedAt + URL_MS - performance.now());
   const response = await request(location.pathname + location.search, undefined, "text/html");
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  loadedAt = performance.now();
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const now = page.getElementById(part.id);
     if (now) part.replaceChildren(...now.childNodes);
