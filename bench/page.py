@@ -1,6 +1,7 @@
 """Writes docs/performance.md from performance.md.j2 and the files in bench/results."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,8 +74,10 @@ def _at_least(what: str, measured: float, bound: float) -> Target:
     return Target(what, f"≥ {bound:,g}", f"{measured:,.0f}", measured >= bound)
 
 
-def page(cold: Any, function: Any, engine: Any, formats: Any) -> str:
-    """Render the page in Markdown from the content of the results files."""
+def page(results: Mapping[str, Any]) -> str:
+    """Render the page in Markdown from the content of the results files, by their names."""
+    cold, function, engine = (results[name] for name in ("cold_start", "function", "engine"))
+    several, sizes = results["function_formats"], results["format_bytes"]
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         undefined=jinja2.StrictUndefined,
@@ -83,7 +86,17 @@ def page(cold: Any, function: Any, engine: Any, formats: Any) -> str:
     )
     pages.filters["spread"] = _spread
     return pages.get_template(TEMPLATE.name).render(
-        cold=cold, function=function, formats=formats, targets=targets(cold, function, engine)
+        cold=cold,
+        function=function,
+        several=several,
+        rates={each["formats"]: each["images_a_minute"] for each in several["throughput"]},
+        undelayed={
+            each["formats"]: each["p50"] for each in several["waiting"] if not each["wait_ms"]
+        },
+        formats=results["formats"],
+        sizes=sizes,
+        webp={each["width"]: each for each in sizes["results"] if each["format"] == "webp"},
+        targets=targets(cold, function, engine),
     )
 
 
@@ -106,8 +119,8 @@ def write() -> None:
 
     `python -m bench.page`
     """
-    names = ("cold_start", "function", "engine", "formats")
-    PAGE.write_text(page(*map(_read, names)))
+    names = ("cold_start", "function", "function_formats", "engine", "formats", "format_bytes")
+    PAGE.write_text(page({name: _read(name) for name in names}))
     out.print(f"Wrote {PAGE}")
 
 

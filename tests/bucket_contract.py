@@ -6,7 +6,10 @@ A test module that imports them must define the fixture `bucket`, an empty bucke
 import re
 
 import pytest
+from pictures import decoded, jpeg
 
+from thumbnailer.imaging import ENCODERS, OUTPUT_FORMATS, Size, ThumbnailSpec, make_thumbnails
+from thumbnailer.provenance import LONG_AGO, Provenance
 from thumbnailer.storage import Bucket, Headers, Listing, Object
 
 HEADERS = Headers("image/webp", "max-age=60", {"source-key": "uploads/%C3%A5.jpg", "recipe": "r"})
@@ -91,6 +94,34 @@ def test_only_the_version_with_the_etag_is_deleted(bucket: Bucket) -> None:
     assert bucket.delete("k", replacing=second.etag)
     assert bucket.head("k") is None
     assert not bucket.delete("k", replacing=second.etag)
+
+
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
+def test_equal_pictures_of_different_provenance_are_told_apart(bucket: Bucket, name: str) -> None:
+    """The mark in the bytes survives, in each format, and If-Match sees that it differs."""
+    encoder = ENCODERS[name]
+    spec = ThumbnailSpec(Size.of_width(16), 85, animated=False, format=name)
+    [thumbnail] = make_thumbnails(jpeg((16, 12)), [spec], 512).thumbnails
+    sources = [
+        Provenance("uploads/a.jpg", "e1", LONG_AGO, "f"),
+        Provenance("uploads/a.jpg", "e1", LONG_AGO, "f", "0.5,0.5"),
+        Provenance("uploads/a.png", "e1", LONG_AGO, "f"),
+    ]
+    etags: list[str] = []
+    for source in sources:
+        body = encoder.mark(thumbnail.data, source.digest())
+        new = Object("k", body, Headers(encoder.content_type, "max-age=60", source.to_metadata()))
+        assert bucket.put(new, replacing=etags[-1] if etags else None)
+        if etags:
+            assert not bucket.put(new, replacing=etags[-1])
+        found = bucket.get("k")
+        assert found is not None
+        stored = found.read()
+        assert stored.endswith(encoder.mark_ending(source.digest()))
+        assert decoded(stored).size == (16, 12)
+        assert Provenance.of(found.state.metadata) == source
+        etags.append(found.state.etag)
+    assert len(set(etags)) == len(sources)
 
 
 NAMES = ["a/photo.json", "a/photo_128w.webp", "a/photo2_128w.webp", "a/photo/x", "a/phot", "a//b"]

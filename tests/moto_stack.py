@@ -1,6 +1,9 @@
 """A stack of buckets and a queue in moto, without a function: tests play its part."""
 
+from typing import Any
+
 from aws_names import INPUT, OUTPUT
+from botocore.exceptions import ClientError
 
 from image_pipeline.stack.aws import AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
@@ -9,7 +12,10 @@ from thumbnailer.errors import CorruptImage, PipelineError
 from thumbnailer.events import Upload
 from thumbnailer.imaging import fingerprint, make_thumbnails
 from thumbnailer.provenance import Provenance
+from thumbnailer.reconcile import Done, Reconciler, Skipped
 from thumbnailer.settings import Settings
+from thumbnailer.storage import S3Bucket
+from thumbnailer.telemetry import Telemetry
 
 
 def moto_stack(endpoint: str) -> Stack:
@@ -31,6 +37,25 @@ def upload_with_thumbnails(stack: Stack, key: str, body: bytes) -> None:
         stack.aws.s3.put_object(
             Bucket=OUTPUT, Key=name, Body=each.data, Metadata=source.to_metadata()
         )
+
+
+def process(stack: Stack, key: str) -> Done | Skipped:
+    """Reconcile an upload by the function's own code."""
+    reconciler = Reconciler(
+        stack.settings,
+        Telemetry("ERROR"),
+        lambda name: S3Bucket(name, lambda: 20.0),
+        lambda: 20.0,
+        20.0,
+    )
+    return reconciler.process(Upload(INPUT, key))
+
+
+def refuse_originals(params: Any, **_: object) -> None:
+    """Answer the HEAD of any original as S3 does with SSE-C: for provide-client-params of boto3."""
+    if params["Bucket"] == INPUT:
+        error = {"Error": {"Code": "400", "Message": "Bad Request"}}
+        raise ClientError(error, "HeadObject")  # type: ignore[arg-type]  # as boto3 raises it
 
 
 def send_dead_letter(stack: Stack, key: str, etag: str, error: PipelineError | None = None) -> None:

@@ -50,7 +50,18 @@ class Reset:
     """The connection is reset after the request was read."""
 
 
-type Step = Reply | Hang | Reset
+@dataclass(frozen=True)
+class Together:
+    """The reply, once as many requests wait for it as the barrier has parties.
+
+    If they do not come in time, their connections are closed without a response.
+    """
+
+    barrier: threading.Barrier
+    reply: Reply
+
+
+type Step = Reply | Hang | Reset | Together
 
 
 def s3_error(status: int, code: str) -> Reply:
@@ -129,6 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
         match step:
             case Reply():
                 self.send(step)
+            case Together(barrier, reply):
+                try:
+                    barrier.wait()
+                except threading.BrokenBarrierError:
+                    self.close_connection = True
+                else:
+                    self.send(reply)
             case Hang():
                 self.server.ended.wait(HANG_SECONDS)
                 self.close_connection = True

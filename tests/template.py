@@ -103,6 +103,7 @@ class Deployed:
         return [
             assertion["AssertDescription"]
             for rule in self._template["Rules"].values()
+            if self._resolve(rule.get("RuleCondition", True))
             for assertion in rule["Assertions"]
             if not self._resolve(assertion["Assert"])
         ]
@@ -173,7 +174,7 @@ class Deployed:
         is_list = source()["Parameters"].get(name, {}).get("Type") == "CommaDelimitedList"
         return value.split(",") if is_list else value
 
-    def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0911 - one per function
+    def _call(self, function: str, argument: Any) -> Any:  # noqa: C901, PLR0911 - one per function
         match function:
             case "Fn::If":
                 condition, yes, no = argument
@@ -200,6 +201,15 @@ class Deployed:
                 return any(self._resolve(each) for each in argument)
             case "Fn::And":
                 return all(self._resolve(each) for each in argument)
+            case "Fn::Contains":
+                values, value = map(self._resolve, argument)
+                return value in values
+            case "Fn::Split":
+                delimiter, text = map(self._resolve, argument)
+                return text.split(delimiter)
+            case "Fn::Select":
+                index, values = map(self._resolve, argument)
+                return values[int(index)]
         raise NotImplementedError(function)
 
     def _substituted(self, name: str) -> Any:
@@ -249,6 +259,13 @@ SWITCHES = {
 }
 """Parameters on which conditions depend, with a value other than the default."""
 
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/1234abcd-12ab"
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfRCfm5sEOZy3mVB5Jw2yMhqvCVjE
+mZNeyXtm3eNrXPFGjVAXdNaOhnRXYmvTV6Xn9XPr2Gv2ZpEtwP1lRFmQlQ==
+-----END PUBLIC KEY-----
+"""
+
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "everything": SWITCHES | {"LambdaProvisionedConcurrency": "1"},
@@ -258,6 +275,17 @@ VARIANTS: dict[str, dict[str, str]] = {
         "LambdaArchitecture": "x86_64",
         "OutputEvents": "true",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
+    },
+    "cdn": {"Cdn": "true"},
+    "private-cdn": {
+        "Cdn": "true",
+        "CdnDomain": "img.example.com",
+        "CdnCertificateArn": CERTIFICATE,
+        "CdnPublicKey": PUBLIC_KEY,
+        "CdnFormats": "avif,webp",
+        "CreateKmsKey": "true",
+        "OutputKeyTemplate": "{dir}{stem}-{width}",
+        "ThumbnailFormats": "webp,jpeg,avif",
     },
 } | {
     f"mixed-{row}": {

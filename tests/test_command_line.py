@@ -20,7 +20,7 @@ from PIL import Image
 
 from image_pipeline import cli
 from image_pipeline.cli import version
-from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line, run_app
+from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line, python_name, run_app
 from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws
 
@@ -89,15 +89,15 @@ def test_thumbs_never_imports_boto3(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_summary_is_the_first_line_of_the_help(name: str) -> None:
     """What the group's help shows of a command cannot differ from the command's own help."""
-    module = importlib.import_module(f"image_pipeline.cli.commands.{name.replace('-', '_')}")
-    function = getattr(module, name.replace("-", "_"))
+    module = importlib.import_module(f"image_pipeline.cli.commands.{python_name(name)}")
+    function = getattr(module, python_name(name))
     assert (inspect.getdoc(function) or "").splitlines()[0] == COMMANDS[name]
 
 
 def test_every_command_module_is_in_the_table() -> None:
     """A command cannot be forgotten in it."""
     modules = Path(cli.__file__).parent.joinpath("commands").glob("[a-z]*.py")
-    assert {path.stem.replace("_", "-") for path in modules} == set(COMMANDS)
+    assert {path.stem for path in modules} == set(map(python_name, COMMANDS))
 
 
 def test_every_command_is_loaded_with_its_name_and_options() -> None:

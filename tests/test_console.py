@@ -41,7 +41,7 @@ from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import errors
 from thumbnailer.imaging import ENCODERS, HEAD_BYTES, Size, parse_sizes
-from thumbnailer.srcset import Candidate, picture
+from thumbnailer.srcset import Candidate, picture, url_path
 
 MARKUP = "uploads/<img src=x onerror=alert(1)>.jpg"
 
@@ -951,7 +951,8 @@ def keys_of(markup: str) -> tuple[str, list[tuple[str, int]]]:
     """
     ((tag, attributes),) = Tags(markup).found
     assert tag == "img"
-    assert set(attributes) == {"src", "srcset", "sizes", "width", "height", "alt", "loading"}
+    names = {"src", "srcset", "sizes", "width", "height", "alt", "loading", "decoding"}
+    assert set(attributes) == names
 
     def key(url: str) -> str:
         page = "https://page.example/blog/post.html"
@@ -967,7 +968,7 @@ def keys_of(markup: str) -> tuple[str, list[tuple[str, int]]]:
 
 def thumbnail(key: str, width: int) -> Candidate:
     """A square thumbnail."""
-    return Candidate("webp", key, width, width)
+    return Candidate("webp", url_path(key), width, width)
 
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
@@ -994,7 +995,7 @@ def test_without_thumbnails_there_is_no_img_tag() -> None:
     """No thumbnails, or none of a known size: no markup."""
     assert picture([]) == ""
     unread = gallery.Thumbnail(Size.of_width(128), None, [gallery.File("webp", "a", 1, 0, "")])
-    assert gallery.markup([unread]) == []
+    assert gallery.markup([unread], url_path) == []
 
 
 # moto cannot store a key with a line break.

@@ -17,7 +17,9 @@ from image_pipeline.cli.app import command_line
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import retained, sam
 from image_pipeline.stack.aws import AccessKey, Aws
+from image_pipeline.stack.parameters import OF_THE_STACK, VARIABLES, check
 from image_pipeline.stack.retained import Resource
+from thumbnailer import settings
 
 ROOT = Path(__file__).parents[1]
 STACK = "my-pipeline"
@@ -37,19 +39,80 @@ def account(aws: str) -> Aws:
 # --- checks -------------------------------------------------------------------------------------
 def function_names(**given: str) -> list[str]:
     """The names of the functions that the template makes for a stack without a name."""
-    names = template.Deployed(**given).of_type("AWS::Lambda::Function").values()
+    deployed = template.Deployed(**given)
+    names = [each["FunctionName"] for each in deployed.of_type("AWS::Lambda::Function").values()]
+    names += [each["Name"] for each in deployed.of_type("AWS::CloudFront::Function").values()]
     stack = template.PSEUDO_PARAMETERS["AWS::StackName"]
-    return [each["FunctionName"].removeprefix(stack) for each in names]
+    return [each.removeprefix(stack) for each in names]
 
 
-@pytest.mark.parametrize(("value", "longest"), [("false", 54), ("true", 50)])
-def test_a_name_that_is_too_long_is_told_before_anything_is_done(value: str, longest: int) -> None:
+@pytest.mark.parametrize(
+    ("given", "longest"),
+    [
+        ({"DeleteBucketContents": "false"}, 54),
+        ({"DeleteBucketContents": "true"}, 50),
+        ({"Cdn": "true", "DeleteBucketContents": "true"}, 49),
+    ],
+)
+def test_a_name_that_is_too_long_is_told_before_anything_is_done(
+    given: dict[str, str], longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The longest function name of the template decides. CloudFormation would roll back."""
-    given = {"DeleteBucketContents": value}
+    monkeypatch.setitem(template.PSEUDO_PARAMETERS, "AWS::Region", "ap-southeast-1")
     assert longest == sam.MAX_FUNCTION_NAME - max(map(len, function_names(**given)))
     sam.check_name("a" * longest, given)
     with pytest.raises(CommandError, match=f"has {longest + 1} characters, and at most {longest}"):
         sam.check_name("a" * (longest + 1), given)
+
+
+def test_a_variable_that_is_checked_is_set_from_its_parameter() -> None:
+    """The names are those of the template."""
+    function = template.source()["Resources"]["ThumbnailFunction"]["Properties"]
+    variables = function["Environment"]["Variables"]
+    for name, variable in VARIABLES.items():
+        assert variables[variable] == {"Ref": name}
+    settings.Settings.from_environment(OF_THE_STACK)
+
+
+@pytest.mark.parametrize(
+    ("given", "messages"),
+    [
+        ({}, []),
+        ({"ThumbnailSizes": "128,a=9x9", "ThumbnailFormats": "webp,avif"}, []),
+        (
+            {"ThumbnailSizes": "128,128"},
+            ["ThumbnailSizes item 2, '128', has the same name as '128'", "example: 128,512"],
+        ),
+        ({"ThumbnailFormats": "webp,webp"}, ["ThumbnailFormats must not contain a format twice"]),
+        (
+            {"JpegQuality": "0", "AvifQuality": "101"},
+            ["JpegQuality must be", "AvifQuality must be"],
+        ),
+        (
+            {"ThumbnailFormats": "webp,avif", "OutputKeyTemplate": "{stem}_{size}"},
+            ["OutputKeyTemplate cannot tell the formats webp and avif apart", "{format}"],
+        ),
+        (
+            {"ThumbnailSizes": "64,a=64x64", "OutputKeyTemplate": "{stem}_{width}"},
+            ["OutputKeyTemplate cannot tell the sizes 64w and a apart", "{size}"],
+        ),
+        (
+            {"ThumbnailFormats": "avif", "OutputKeyTemplate": "{stem}_{size}.webp"},
+            ["OutputKeyTemplate names avif files .webp", "{format}"],
+        ),
+    ],
+)
+def test_parameters_are_checked_by_the_rules_of_the_function(
+    given: dict[str, str], messages: list[str]
+) -> None:
+    """Every fault is named, by its parameter, in words that say what to do."""
+    if not messages:
+        check(given)
+        return
+    with pytest.raises(CommandError, match="Invalid parameters: ") as raised:
+        check(given)
+    assert all(message in str(raised.value) for message in messages)
+    assert not any(variable in str(raised.value) for variable in VARIABLES.values())
 
 
 @pytest.mark.parametrize(
@@ -413,3 +476,23 @@ def test_a_missing_build_is_an_instruction(command: Command) -> None:
     """SAM is not called."""
     assert "make build" in (command("--template", "elsewhere.yaml") or "")
     assert command.calls == []
+
+
+def test_wrong_parameters_stop_a_deploy_before_anything_is_done(command: Command) -> None:
+    """Also beside what the stack has already: the function could not start."""
+    command.account.cloudformation.create_stack(
+        StackName=STACK,
+        TemplateBody=json.dumps(
+            {
+                "Parameters": {"OutputKeyTemplate": {"Type": "String"}},
+                "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+            }
+        ),
+        Parameters=[{"ParameterKey": "OutputKeyTemplate", "ParameterValue": "{stem}_{width}.webp"}],
+    )
+    assert command("--parameter=ThumbnailSizes=64") is None
+    before = len(command.calls)
+    error = command("--parameter=ThumbnailFormats=webp,avif")
+    assert error
+    assert "OutputKeyTemplate cannot tell the formats webp and avif apart" in error
+    assert len(command.calls) == before

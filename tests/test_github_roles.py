@@ -49,6 +49,12 @@ UNUSED = {
     "firehose",
     "s3files",
     "s3tables",
+    # No tenants, private origins or staging distributions. Tags need cloudfront:TagResource.
+    "cloudfront:CreateConnectionGroup",
+    "cloudfront:CreateDistributionWithTags",
+    "cloudfront:GetConnectionGroup",
+    "cloudfront:GetVpcOrigin",
+    "cloudfront:UpdateDistributionWithStagingConfig",
     # No data protection, runtime alias, capacity provider, and no keys of functions and logs.
     "kms:CreateGrant",
     "kms:Decrypt",
@@ -127,7 +133,12 @@ def allows(document: Any, action: str, resource: str = "") -> bool:
 def deploying() -> dict[str, Any]:
     """All statements of the deploy role, with the names of the deployments of tests/template.py."""
     found = documents()
-    names = ("deploy-permissions", "deploy-roles-permissions", "check-permissions")
+    names = (
+        "deploy-permissions",
+        "deploy-roles-permissions",
+        "deploy-cdn-permissions",
+        "check-permissions",
+    )
     return {
         "Statement": [
             each for name in names for each in filled(found[f"{name}.json"], NAMES)["Statement"]

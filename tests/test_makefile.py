@@ -101,6 +101,9 @@ HOSTILE = [
 ]
 """Values with a character that make, a shell or SAM gives a meaning."""
 
+READY = ("--assume-old=.venv/.ready", "--assume-old=.tools/sam/.ready")
+"""Options of make with which it takes the tools as installed."""
+
 FAKE = """#!{python}
 import json, pathlib, sys, yaml
 arguments = sys.argv[1:]
@@ -151,9 +154,8 @@ class Recorded:
     def run(self, target: str, *words: str, **variables: str) -> list[Any]:
         """Run a target; return the arguments of its last program, and the parameters of SAM."""
         self._record.unlink(missing_ok=True)
-        ready = ("--assume-old=.venv/.ready", "--assume-old=.tools/sam/.ready")
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = make(self.checkout, *ready, target, *words, PATH=path, **variables)
+        done = make(self.checkout, *READY, target, *words, PATH=path, **variables)
         assert done.returncode == 0, done.stderr
         assert not (self.checkout / "pwned").exists()
         *self.before, (_, arguments, files) = map(json.loads, self._record.read_text().splitlines())
@@ -215,18 +217,33 @@ def test_a_rollback_deploys_the_recorded_values_exactly(recorded: Recorded) -> N
 
     A check that they can be comes first.
     """
-    before = recorded.checkout / ".aws-sam" / "before"
+    before = recorded.checkout / ".aws-sam" / "before-it's"
     before.mkdir()
     (before / "template.yaml").touch()
     (before / "parameters.json").write_text(json.dumps(values()))
     arguments, found = recorded.run("rollback", STACK="it's", PARAMETERS="Other=1")
-    checked = ["record", ".aws-sam/before", "--check", "--stack", "it's"]
+    checked = ["record", ".aws-sam/before-it's", "--check", "--stack", "it's"]
     assert recorded.before == [["image-pipeline", checked, []]]
     assert arguments[:5] == [
         *("deploy", "--stack-name", "it's"),
-        *("--template-file", ".aws-sam/before/template.yaml"),
+        *("--template-file", ".aws-sam/before-it's/template.yaml"),
     ]
     assert found == values()
+
+
+def test_each_stack_has_a_record_of_its_own(recorded: Recorded) -> None:
+    """The record of one stays when another is recorded, and no other is rolled back to it."""
+    for name in ("photos", "avatars"):
+        recorded.run("record", STACK=name)
+        before = recorded.checkout / ".aws-sam" / f"before-{name}"
+        before.mkdir()  # the program here saves nothing
+        (before / "template.yaml").touch()
+        (before / "parameters.json").write_text(json.dumps({"Of": name}))
+    recorded.run("record", STACK="avatars")
+    assert recorded.run("rollback", STACK="photos")[1] == {"Of": "photos"}
+    done = make(recorded.checkout, *READY, "rollback", STACK="avatars")
+    assert done.returncode
+    assert "has saved nothing of the stack avatars" in done.stderr
 
 
 def test_a_deploy_without_parameters_overrides_none(recorded: Recorded) -> None:
@@ -262,7 +279,7 @@ def test_parameters_that_cannot_be_read_are_an_error(
         ("demo", "IMAGES", ["demo", "{}"]),
         ("smoke", "STACK", ["smoke", "--stack", "{}"]),
         ("verify", "STACK", ["verify", "--stack", "{}", "--yes"]),
-        ("record", "STACK", ["record", ".aws-sam/before", "--stack", "{}"]),
+        ("record", "STACK", ["record", ".aws-sam/before-{}", "--stack", "{}"]),
     ],
 )
 def test_a_value_of_another_target_arrives_exactly(

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
-from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
+from moto_stack import (
+    moto_stack,
+    process,
+    refuse_originals,
+    send_dead_letter,
+    upload_with_thumbnails,
+)
 from pictures import jpeg
 
 from image_pipeline.errors import CommandError
@@ -23,7 +29,7 @@ from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
 from image_pipeline.stack.verification import Result, Run, verify
 from image_pipeline.stack.verify import SMOKE
-from thumbnailer.imaging import fingerprint
+from thumbnailer.imaging import fingerprint, parse_sizes
 from thumbnailer.provenance import LONG_AGO, Provenance, Standing
 
 KEY = "uploads/a.jpg"
@@ -148,6 +154,67 @@ def test_a_survey_leaves_archived_objects_out(stack: Stack) -> None:
         )
     *_, found = backfill.survey(stack, "uploads/", 100)
     assert found == Survey(5, 10, to_make=3, to_make_size=6, archived=2)
+
+
+def with_crops(stack: Stack) -> Stack:
+    """The stack with a size that crops, in two formats."""
+    sizes = parse_sizes("64,eye=32x16")
+    return replace(stack, settings=stack.settings._replace(sizes=sizes, formats=("webp", "jpeg")))
+
+
+def test_a_survey_counts_crops_of_another_focus(stack: Stack) -> None:
+    """The etag of a copy in place is what it was, so each original costs a HEAD."""
+    stack = with_crops(stack)
+    for key, focus in (("uploads/a.jpg", "0.1,0.5"), ("uploads/b.jpg", "0.1, .50")):
+        stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=jpeg(), Metadata={"focus": focus})
+        process(stack, key)
+    *_, found = backfill.survey(stack, "uploads/", 100)
+    assert (found.current, found.to_make) == (2, 0)
+    stack.aws.s3.put_object(
+        Bucket=INPUT, Key="uploads/a.jpg", Body=jpeg(), Metadata={"focus": "0.9,0.5"}
+    )
+    *_, found = backfill.survey(stack, "uploads/", 100)
+    assert (found.current, found.to_make) == (1, 1)
+
+
+def test_a_survey_counts_originals_that_s3_has_no_key_for_as_to_make(stack: Stack) -> None:
+    """With SSE-C, S3 answers a HEAD by 400. The function GETs such an original, and reports it."""
+    stack = with_crops(stack)
+    for key in ("uploads/a.jpg", "uploads/b.jpg"):
+        stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=jpeg())
+        process(stack, key)
+    stack.aws.s3.meta.events.register("provide-client-params.s3.HeadObject", refuse_originals)
+    *_, found = backfill.survey(stack, "uploads/", 100)
+    assert (found.objects, found.to_make) == (2, 2)
+
+
+def test_a_survey_that_is_denied_ends(stack: Stack) -> None:
+    """Only the answer to an object without a key counts as one to make."""
+    stack = with_crops(stack)
+    stack.aws.s3.put_object(Bucket=INPUT, Key=KEY, Body=jpeg())
+    stack.aws.s3.meta.events.register("before-call.s3.HeadObject", _deny)
+    with pytest.raises(CommandError, match="Forbidden"):
+        list(backfill.survey(stack, "uploads/", 100))
+
+
+def test_an_upload_is_done_when_its_crops_have_its_focus(stack: Stack, tmp_path: Path) -> None:
+    """Crops of an earlier copy of the same bytes are not its outcome."""
+    stack = with_crops(stack)
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    file = File(tmp_path / "a.jpg", KEY)
+    for focus in ("", "0.1,0.5", "0.9,0.5"):
+        [sent] = uploads.upload(stack, [file], focus)
+        assert sent.focus == focus
+        head = stack.aws.s3.head_object(Bucket=INPUT, Key=KEY)
+        assert head["Metadata"] == ({"focus": focus} if focus else {})
+        assert uploads.outcome_of(stack, sent, list).state is State.UNKNOWN
+        process(stack, KEY)
+        done = uploads.outcome_of(stack, sent, list)
+        assert done.state is State.DONE
+        assert [(each.spec.size.name, each.spec.format) for each in done.thumbnails] == [
+            *(("64w", "webp"), ("64w", "jpeg")),
+            *(("eye", "webp"), ("eye", "jpeg")),
+        ]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
 from home import Home
-from moto_stack import moto_stack
+from moto_stack import moto_stack, process, refuse_originals
 from pictures import jpeg
 from template import source
 
@@ -27,13 +27,10 @@ from image_pipeline.stack import costs
 from image_pipeline.stack import prune as prunes
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Found, Kind, Outcome, Survey
-from thumbnailer.events import Upload
 from thumbnailer.imaging import parse_sizes
 from thumbnailer.provenance import LONG_AGO, Provenance
-from thumbnailer.reconcile import Done, Reconciler
+from thumbnailer.reconcile import CURRENT, Done, Skipped
 from thumbnailer.settings import RESERVED_PREFIX
-from thumbnailer.storage import S3Bucket
-from thumbnailer.telemetry import Telemetry
 
 KEY = "uploads/a/photo.jpg"
 THUMBNAILS = ["a/photo_128w.webp", "a/photo_512w.webp"]
@@ -59,14 +56,10 @@ def home(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path / "home", 1)
 
 
-def upload(stack: Stack, key: str = KEY, body: bytes = PHOTO) -> None:
+def upload(stack: Stack, key: str = KEY, body: bytes = PHOTO, **metadata: str) -> None:
     """Upload an original, and make its outputs as the function does."""
-    stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body)
-    settings = stack.settings
-    reconciler = Reconciler(
-        settings, Telemetry("ERROR"), lambda name: S3Bucket(name, lambda: 20.0), lambda: 20.0, 20.0
-    )
-    assert isinstance(reconciler.process(Upload(INPUT, key)), Done)
+    stack.aws.s3.put_object(Bucket=INPUT, Key=key, Body=body, Metadata=metadata)
+    assert isinstance(process(stack, key), Done)
 
 
 def remove(stack: Stack, key: str = KEY) -> None:
@@ -391,6 +384,84 @@ def test_thumbnails_that_lost_their_metadata_are_taken_over(stack: Stack) -> Non
             assert now[name] == head[name]  # type: ignore[literal-required]
     assert look(stack).counts == {Kind.IN_USE: 3}
     assert look(stack, adopt=True).pending == []
+
+
+SHAPED = {"sizes": parse_sizes("128,eye=64x32"), "formats": ("webp", "avif", "jpeg")}
+SHAPES = [f"a/photo_{size}.{each}" for size in ("128w", "eye") for each in ("webp", "avif", "jpeg")]
+
+
+@pytest.mark.parametrize("focus", [{}, {"focus": "0.2, .5"}, {"focus": "wrong"}], ids=str)
+def test_thumbnails_of_each_format_and_focus_are_taken_over(
+    stack: Stack, focus: dict[str, str]
+) -> None:
+    """Each format has the mark of its provenance at its end, and the manifest has the focus."""
+    now = changed(stack, **SHAPED)
+    upload(now, **focus)
+    before = {key: stack.aws.s3.head_object(Bucket=OUTPUT, Key=key) for key in outputs(stack)}
+    assert sorted(before) == sorted([MANIFEST, *SHAPES])
+    for key in before:
+        strip(stack, key)
+    survey = look(now, adopt=True)
+    assert kinds(survey) == dict.fromkeys(sorted(before), Kind.TO_TAKE_OVER)
+    assert set(apply(now, survey).values()) == {Outcome.TAKEN_OVER}
+    for key, head in before.items():
+        again = stack.aws.s3.head_object(Bucket=OUTPUT, Key=key)
+        for name in ("ETag", "Metadata", "ContentType", "CacheControl"):
+            assert again[name] == head[name]  # type: ignore[literal-required]
+        cropped = "source-focus" in again["Metadata"]
+        assert cropped == (focus == {"focus": "0.2, .5"} and "128w" not in key)
+    assert process(now, KEY) == Skipped(CURRENT)
+
+
+def refocused(monkeypatch: pytest.MonkeyPatch, focus: str) -> None:
+    """Let the original have another focus, and the time that it had: within the same second."""
+    real = prunes.head_object
+
+    def head_object(s3: Any, bucket: str, key: str) -> Any:
+        head = real(s3, bucket, key)
+        return head and head | ({"Metadata": {"focus": focus}} if bucket == INPUT else {})
+
+    monkeypatch.setattr(prunes, "head_object", head_object)
+    monkeypatch.setattr(prunes, "head_readable", head_object)
+
+
+def test_crops_of_another_focus_are_deleted_to_be_made_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole pictures are what they were, so they are taken over. The manifest names the focus."""
+    now = changed(stack, **SHAPED)
+    upload(now, focus="0.2,0.5")
+    for key in outputs(stack):
+        strip(stack, key)
+    refocused(monkeypatch, "0.8,0.5")
+    whole = {key for key in SHAPES if "128w" in key}
+    assert {
+        key for key, kind in kinds(look(now, adopt=True)).items() if kind is Kind.TO_REMAKE
+    } == ({MANIFEST, *SHAPES} - whole)
+
+
+def test_an_original_whose_focus_changes_meanwhile_is_not_adopted_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its crops would name a focus that it no longer has."""
+    now = changed(stack, **SHAPED)
+    upload(now, focus="0.2,0.5")
+    crop, whole = "a/photo_eye.avif", "a/photo_128w.avif"
+    for key in (crop, whole):
+        strip(stack, key)
+    survey = look(now, adopt=True)
+    refocused(monkeypatch, "0.8,0.5")
+    assert apply(now, survey) == {crop: Outcome.CHANGED, whole: Outcome.TAKEN_OVER}
+
+
+def test_an_original_that_s3_has_no_key_for_needs_nothing(stack: Stack) -> None:
+    """With SSE-C, S3 answers its HEAD by 400. The function makes nothing of it."""
+    upload(stack)
+    strip(stack, THUMBNAILS[0])
+    stack.aws.s3.meta.events.register("provide-client-params.s3.HeadObject", refuse_originals)
+    survey = look(stack, adopt=True)
+    assert survey.pending == []
+    assert survey.counts[Kind.FOREIGN] == 1
 
 
 def test_an_object_is_taken_over_only_as_it_was_read(stack: Stack) -> None:

@@ -28,7 +28,15 @@ from thumbnailer.errors import (
     UnsupportedImage,
 )
 from thumbnailer.events import Upload
-from thumbnailer.imaging import ENCODERS, Made, Size, fingerprint, make_thumbnails
+from thumbnailer.imaging import (
+    ENCODERS,
+    OUTPUT_FORMATS,
+    Made,
+    Size,
+    fingerprint,
+    make_thumbnails,
+    parse_sizes,
+)
 from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
@@ -47,9 +55,10 @@ THUMBNAILS = ("a/photo_128w.webp", "a/photo_512w.webp")
 class Pipeline:
     """An input and an output bucket in memory, and reconcilers that use them."""
 
-    settings = SETTINGS
-
-    def __init__(self) -> None:
+    def __init__(self, format_name: str = "webp") -> None:
+        self.settings = SETTINGS._replace(formats=(format_name,))
+        self.thumbnails = (f"a/photo_128w.{format_name}", f"a/photo_512w.{format_name}")
+        """Keys of the thumbnails of KEY."""
         self.input = MemoryBucket("input")
         self.output = MemoryBucket("output")
 
@@ -73,23 +82,28 @@ class Pipeline:
 
     def shows(self, source: bytes, key: str = KEY) -> bool:
         """Check that both thumbnails are those of `source`, and that their metadata names `key`."""
-        made = make_thumbnails(source, SETTINGS.specs, SETTINGS.memory_mb)
+        made = make_thumbnails(source, self.settings.specs, SETTINGS.memory_mb)
         for thumbnail in made.thumbnails:
+            name = thumbnail.spec.format
             state, body = self.output.objects[
-                SETTINGS.thumbnail_key(key, thumbnail.spec.size, thumbnail.spec.format)
+                self.settings.thumbnail_key(key, thumbnail.spec.size, name)
             ]
             provenance = Provenance.of(state.metadata)
             if provenance is None or provenance.key != key:
                 return False
-            if body != ENCODERS["webp"].mark(thumbnail.data, provenance.digest()):
+            if body != ENCODERS[name].mark(thumbnail.data, provenance.digest()):
                 return False
         return True
 
 
 @pytest.fixture
-def pipeline() -> Pipeline:
-    """Return a pipeline whose buckets are empty."""
-    return Pipeline()
+def pipeline(request: pytest.FixtureRequest) -> Pipeline:
+    """Return a pipeline whose buckets are empty. It makes WebP without `in_each_format`."""
+    return Pipeline(getattr(request, "param", "webp"))
+
+
+in_each_format = pytest.mark.parametrize("pipeline", OUTPUT_FORMATS, indirect=True)
+"""For the tests that depend on the provenance mark, which each format has in a place of its own."""
 
 
 def once(bucket: MemoryBucket, request: str, action: Callable[[], object]) -> None:
@@ -103,29 +117,32 @@ def once(bucket: MemoryBucket, request: str, action: Callable[[], object]) -> No
     bucket.before = before
 
 
+@in_each_format
 def test_a_first_upload_costs_one_get_and_one_put_for_each_width(pipeline: Pipeline) -> None:
     """There are no other requests, and the outcome has the keys and bytes of the thumbnails."""
     pipeline.input.upload(KEY, P)
     outcome = pipeline.process()
-    assert pipeline.requests() == [("get", KEY), *[("put", key) for key in THUMBNAILS]]
+    assert pipeline.requests() == [("get", KEY), *[("put", key) for key in pipeline.thumbnails]]
     assert pipeline.shows(P)
     assert isinstance(outcome, Done)
     assert [(each.spec.size.width, each.key, each.bytes) for each in outcome.thumbnails] == [
         (width, key, len(pipeline.output.objects[key][1]))
-        for width, key in zip((128, 512), THUMBNAILS, strict=True)
+        for width, key in zip((128, 512), pipeline.thumbnails, strict=True)
     ]
 
 
+@in_each_format
 def test_the_metadata_of_a_thumbnail_names_its_source(pipeline: Pipeline) -> None:
     """It has source-key (percent-encoded), source-etag, source-modified and recipe."""
     source = pipeline.input.upload("uploads/å +.jpg", P)
     pipeline.process("uploads/å +.jpg")
-    state, _ = pipeline.output.objects["å +_128w.webp"]
+    [(key, (state, _)), _] = pipeline.output.objects.items()
+    assert key.startswith("å +_128w.")
     assert dict(state.metadata) == {
         "source-key": "uploads/%C3%A5%20%2B.jpg",
         "source-etag": source.etag,
         "source-modified": source.modified.isoformat(),
-        "recipe": fingerprint(SETTINGS.specs[0]),
+        "recipe": fingerprint(pipeline.settings.specs[0]),
     }
 
 
@@ -154,6 +171,7 @@ def test_a_broken_profile_is_logged(pipeline: Pipeline, monkeypatch: pytest.Monk
     assert "profile" in reason
 
 
+@in_each_format
 def test_a_duplicate_event_writes_nothing(pipeline: Pipeline) -> None:
     """When the same event arrives ten times, each thumbnail is written once."""
     pipeline.input.upload(KEY, P)
@@ -164,6 +182,7 @@ def test_a_duplicate_event_writes_nothing(pipeline: Pipeline) -> None:
     assert pipeline.output.objects == before
 
 
+@in_each_format
 def test_overwriting_the_source_replaces_the_thumbnails(pipeline: Pipeline) -> None:
     """Q replaces P: the thumbnails are those of Q, and the source is checked after the last PUT."""
     pipeline.input.upload(KEY, P)
@@ -186,6 +205,7 @@ def test_another_fingerprint_replaces_the_thumbnails(pipeline: Pipeline) -> None
     )
 
 
+@in_each_format
 def test_an_older_event_that_finishes_last_does_not_win(pipeline: Pipeline) -> None:
     """A stalled worker that has read P does not overwrite the thumbnails of Q."""
     pipeline.input.upload(KEY, P)
@@ -199,6 +219,7 @@ def test_an_older_event_that_finishes_last_does_not_win(pipeline: Pipeline) -> N
     assert pipeline.shows(Q)
 
 
+@in_each_format
 def test_a_stalled_writer_of_q_does_not_win_when_the_source_is_p_again(pipeline: Pipeline) -> None:
     """The source is P, Q and P again while a worker is about to overwrite P's thumbnails with Q's.
 
@@ -212,7 +233,7 @@ def test_a_stalled_writer_of_q_does_not_win_when_the_source_is_p_again(pipeline:
     pipeline.input.upload(KEY, Q)
 
     def revert(request: str, key: str) -> None:
-        if request == "put" and key == THUMBNAILS[0] and len(pipeline.output.requests) > 2:
+        if request == "put" and key == pipeline.thumbnails[0] and len(pipeline.output.requests) > 2:
             pipeline.output.before = lambda _request, _key: None
             pipeline.input.upload(KEY, P)
             assert pipeline.process() == Skipped("thumbnails are current")
@@ -223,6 +244,7 @@ def test_a_stalled_writer_of_q_does_not_win_when_the_source_is_p_again(pipeline:
     assert pipeline.shows(P)
 
 
+@in_each_format
 def test_the_source_is_checked_last_even_if_the_reply_to_the_overwrite_is_lost(
     pipeline: Pipeline,
 ) -> None:
@@ -231,7 +253,7 @@ def test_the_source_is_checked_last_even_if_the_reply_to_the_overwrite_is_lost(
     Its client repeats the PUT, is refused, and the worker finds the thumbnail that it wrote itself.
     That is current, as if the worker had overwritten nothing.
     """
-    one_width = replace(SETTINGS, sizes=(Size.of_width(512),))
+    one_width = replace(pipeline.settings, sizes=(Size.of_width(512),))
     upload = Upload("input", KEY)
     pipeline.input.tick = timedelta(0)
     pipeline.input.upload(KEY, P)
@@ -250,7 +272,7 @@ def test_the_source_is_checked_last_even_if_the_reply_to_the_overwrite_is_lost(
 
     pipeline.output.put = put  # type: ignore[method-assign]
     pipeline.reconciler(one_width).process(upload)
-    provenance = Provenance.of(pipeline.output.objects[THUMBNAILS[1]][0].metadata)
+    provenance = Provenance.of(pipeline.output.objects[pipeline.thumbnails[1]][0].metadata)
     assert provenance is not None
     assert provenance.etag == pipeline.input.objects[KEY][0].etag
 
@@ -268,6 +290,7 @@ def test_the_source_is_checked_last_even_if_only_one_width_is_overwritten(
     assert pipeline.requests().count(("head", KEY)) == 2  # before the overwrite, and at the end
 
 
+@in_each_format
 def test_a_write_whose_reply_is_lost_counts_as_current(pipeline: Pipeline) -> None:
     """The client's retry of a PUT that took effect gets 412; the object found there is current."""
     pipeline.input.upload(KEY, P)
@@ -303,17 +326,18 @@ def test_a_put_that_is_refused_although_no_object_exists_is_repeated(
     assert pipeline.shows(P)
 
 
+@in_each_format
 def test_an_overwrite_that_is_refused_starts_from_what_is_there_now(pipeline: Pipeline) -> None:
     """Another writer was faster between HEAD and PUT (412): check its thumbnail, and replace it."""
     pipeline.input.upload(KEY, P)
     pipeline.process()
     pipeline.input.upload(KEY, Q)
-    state, body = pipeline.output.objects[THUMBNAILS[0]]
+    state, body = pipeline.output.objects[pipeline.thumbnails[0]]
     puts = 0
 
     def before(request: str, key: str) -> None:
         nonlocal puts
-        if request == "put" and key == THUMBNAILS[0]:
+        if request == "put" and key == pipeline.thumbnails[0]:
             puts += 1
             if puts == 2:  # with If-Match: somebody writes P's thumbnail again, with another etag
                 headers = Headers("image/webp", "", state.metadata)
@@ -367,6 +391,7 @@ def test_a_source_deleted_while_it_is_processed_overwrites_nothing(pipeline: Pip
     assert pipeline.output.objects == before
 
 
+@in_each_format
 @pytest.mark.parametrize("order", [("a.jpg", "a.png"), ("a.png", "a.jpg")])
 def test_the_newer_of_two_colliding_sources_wins_in_any_order(
     pipeline: Pipeline, order: tuple[str, str]
@@ -390,6 +415,7 @@ def test_of_colliding_sources_of_the_same_second_the_greater_key_wins(pipeline: 
     assert pipeline.shows(Q, "uploads/a.png")
 
 
+@in_each_format
 def test_uploading_the_same_bytes_again_makes_a_source_the_newest(pipeline: Pipeline) -> None:
     """After a.jpg, a.png and a.jpg again, a.jpg wins, although its bytes and etag are the same.
 
@@ -446,6 +472,7 @@ def key_occupied(pipeline: Pipeline, *keys: str, key: str = KEY, **options: Any)
     assert "prune --adopt" in message
 
 
+@in_each_format
 @pytest.mark.parametrize(
     "metadata", [{}, {"owner": "site"}, {"recipe": "soup"}, {"source-key": "base64,damaged!"}]
 )
@@ -453,12 +480,14 @@ def test_an_object_without_provenance_is_never_replaced(
     pipeline: Pipeline, metadata: dict[str, str]
 ) -> None:
     """It stays as it is, the other thumbnails are written, and the upload fails permanently."""
-    foreign = pipeline.output.upload(THUMBNAILS[0], BY_HAND, Headers("text/plain", "", metadata))
+    foreign = pipeline.output.upload(
+        pipeline.thumbnails[0], BY_HAND, Headers("text/plain", "", metadata)
+    )
     pipeline.input.upload(KEY, P)
     for _ in range(2):
-        key_occupied(pipeline, THUMBNAILS[0])
-        assert pipeline.output.objects[THUMBNAILS[0]] == (foreign, BY_HAND)
-        assert set(pipeline.output.objects) == set(THUMBNAILS)
+        key_occupied(pipeline, pipeline.thumbnails[0])
+        assert pipeline.output.objects[pipeline.thumbnails[0]] == (foreign, BY_HAND)
+        assert set(pipeline.output.objects) == set(pipeline.thumbnails)
 
 
 @pytest.mark.parametrize("missing", [(), ("source-etag",), ("source-modified", "recipe")])
@@ -759,6 +788,7 @@ def test_a_thumbnail_key_beyond_the_limit_of_s3_is_a_permanent_error(pipeline: P
     assert isinstance(raised.value.error, KeyTooLong)
 
 
+@in_each_format
 def test_only_missing_costs_one_head_for_each_current_thumbnail(pipeline: Pipeline) -> None:
     """Where the event has the etag, as in a backfill, an upload that is current costs no GET."""
     etag = pipeline.input.upload(KEY, P).etag
@@ -767,7 +797,7 @@ def test_only_missing_costs_one_head_for_each_current_thumbnail(pipeline: Pipeli
     upload = Upload("input", KEY, etag)
     outcome = pipeline.reconciler().process(upload, only_missing=True)
     assert outcome == Skipped("thumbnails are current")
-    assert pipeline.requests() == [("head", key) for key in THUMBNAILS]
+    assert pipeline.requests() == [("head", key) for key in pipeline.thumbnails]
 
 
 def test_only_missing_makes_missing_thumbnails(pipeline: Pipeline) -> None:
@@ -777,6 +807,265 @@ def test_only_missing_makes_missing_thumbnails(pipeline: Pipeline) -> None:
     del pipeline.output.objects[THUMBNAILS[1]]
     assert isinstance(pipeline.process(only_missing=True), Done)
     assert pipeline.shows(P)
+
+
+# --- provenance in the bytes, and the focus of a source -------------------------------------------
+CROPS = parse_sizes("128,middle=64x64,eye=64x32:cover:attention")
+LEFT, RIGHT = (
+    Headers("image/jpeg", "", {"focus": focus, "name": "x"}) for focus in ("0.1,0.5", "0.9,0.5")
+)
+
+
+def crops_of(pipeline: Pipeline, **changes: Any) -> Pipeline:
+    """Let a pipeline make CROPS."""
+    pipeline.settings = pipeline.settings._replace(sizes=CROPS, **changes)
+    return pipeline
+
+
+def focuses(pipeline: Pipeline) -> dict[str, str | None]:
+    """Return the focus that the metadata of each object of the output bucket names."""
+    return {
+        key.removeprefix("a/photo").strip("_").partition(".")[0]: state.metadata.get("source-focus")
+        for key, (state, _) in pipeline.output.objects.items()
+    }
+
+
+def pictures(pipeline: Pipeline) -> dict[str, bytes]:
+    """Return each thumbnail without the mark of its provenance, which must be at its end."""
+    found = {}
+    for key, (state, body) in pipeline.output.objects.items():
+        provenance = Provenance.of(state.metadata)
+        assert provenance is not None
+        mark = ENCODERS[key.rpartition(".")[2]].mark_ending(provenance.digest())
+        assert body.endswith(mark)
+        found[key] = body.removesuffix(mark)
+    return found
+
+
+def degradations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of the reasons that `degraded` lines will have."""
+    reasons: list[str] = []
+    monkeypatch.setattr(
+        Telemetry, "degraded", lambda _self, _bucket, _key, reason: reasons.append(reason)
+    )
+    return reasons
+
+
+@in_each_format
+def test_equal_pictures_of_different_provenance_have_different_etags(pipeline: Pipeline) -> None:
+    """So If-Match tells them apart: of a later upload, of another key, and of another focus."""
+    crops_of(pipeline)
+    square = jpeg((64, 64))  # no crop of the shape 64x64 cuts anything off
+    etags: dict[str, set[str]] = {}
+    shown: dict[str, set[bytes]] = {}
+    for key, headers in ((KEY, None), (KEY, None), ("uploads/a/photo.png", None), (KEY, LEFT)):
+        pipeline.input.upload(key, square, headers)
+        assert isinstance(pipeline.process(key), Done)
+        for output, picture in pictures(pipeline).items():
+            etags.setdefault(output, set()).add(pipeline.output.objects[output][0].etag)
+            shown.setdefault(output, set()).add(picture)
+    assert [len(each) for each in etags.values()] == [4, 4, 4]
+    whole, middle, eye = shown.values()
+    assert (len(whole), len(middle)) == (1, 1)
+    assert len(eye) <= 2  # 64x32 of the square is another part with a focus
+
+
+@in_each_format
+def test_each_format_has_its_content_type(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers go by it, whatever a key ends with."""
+    written: list[str] = []
+    real = pipeline.output.put
+
+    def put(new: Object, *, replacing: str | None) -> bool:
+        written.append(new.headers.content_type)
+        return real(new, replacing=replacing)
+
+    monkeypatch.setattr(pipeline.output, "put", put)
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    [name] = pipeline.settings.formats
+    assert written == [f"image/{name}"] * 2
+
+
+def test_a_wrong_focus_is_logged_once_and_ignored(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thumbnails are those without a focus, whatever an uploader wrote."""
+    reasons = degradations(monkeypatch)
+    crops_of(pipeline, write_manifest=True).input.tick = timedelta(0)
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    without = dict(objects_of(pipeline))
+    assert reasons == []
+    for focus in ("1.5,0", "nan,nan", "left", "", "0.5", "9" * 1500):
+        pipeline.output.objects.clear()
+        pipeline.input.upload(KEY, P, Headers("image/jpeg", "", {"focus": focus}))
+        assert isinstance(pipeline.process(), Done)
+        assert [body for _, body in pipeline.output.objects.values()] == [
+            body for _, body in without.values()
+        ]
+        [reason] = reasons
+        assert reason.startswith("the metadata focus is ignored: it must be two numbers between")
+        reasons.clear()
+        assert pipeline.process(only_missing=True) == Skipped("thumbnails are current")
+        assert reasons == []
+
+
+def test_a_focus_replaces_the_rules_of_all_crops(pipeline: Pipeline) -> None:
+    """Of `center` and of `attention`. Whole pictures stay what they are."""
+    crops_of(pipeline)
+    portrait = jpeg((300, 600))  # each crop is a part of its height
+    shown: list[list[bytes]] = []
+    for focus in (None, (0.5, 0.1), (0.5, 0.9)):
+        text = f"{focus[0]},{focus[1]}" if focus else None
+        headers = Headers("image/jpeg", "", {"focus": text}) if text else None
+        pipeline.input.upload(KEY, portrait, headers)
+        assert isinstance(pipeline.process(), Done)
+        assert focuses(pipeline) == {"128w": None, "middle": text, "eye": text}
+        shown.append([decoded(body).tobytes() for _, body in pipeline.output.objects.values()])
+        made = make_thumbnails(portrait, pipeline.settings.specs, 512, None, focus).thumbnails
+        assert shown[-1] == [decoded(each.data).tobytes() for each in made]
+    whole, middle, eye = (set(each) for each in zip(*shown, strict=True))
+    assert (len(whole), len(middle)) == (1, 3)
+    assert len(eye) >= 2  # attention may have chosen one of both itself
+
+
+@pytest.mark.parametrize("sizes", ["128,512", "128,a=64x64:pad,b=64x64:contain"])
+def test_a_focus_changes_nothing_where_nothing_is_cropped(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, sizes: str
+) -> None:
+    """Neither thumbnails nor manifests, of either version; and nobody is told about a wrong one."""
+    reasons = degradations(monkeypatch)
+    pipeline.settings = SETTINGS._replace(sizes=parse_sizes(sizes), write_manifest=True)
+    pipeline.input.tick = timedelta(0)
+    pipeline.input.upload(KEY, P)
+    pipeline.process()
+    before = dict(objects_of(pipeline))
+    pipeline.requests()
+    for headers in (LEFT, RIGHT, Headers("image/jpeg", "", {"focus": "left"})):
+        etag = pipeline.input.upload(KEY, P, headers).etag
+        assert pipeline.process() == Skipped("thumbnails are current")
+        pipeline.requests()
+        upload = Upload("input", KEY, etag)
+        assert pipeline.reconciler().process(upload, only_missing=True) == Skipped(
+            "thumbnails are current"
+        )
+        assert ("head", KEY) not in pipeline.requests()  # the etag is enough
+        assert dict(objects_of(pipeline)) == before
+    assert reasons == []
+
+
+@in_each_format
+def test_only_missing_sees_a_changed_focus(pipeline: Pipeline) -> None:
+    """The etag is what it was, so a HEAD of the source costs one request more, and no GET."""
+    crops_of(pipeline, write_manifest=True)
+    etag = pipeline.input.upload(KEY, P, LEFT).etag
+    pipeline.process()
+    upload = Upload("input", KEY, etag)
+    pipeline.requests()
+    assert pipeline.reconciler().process(upload, only_missing=True) == Skipped(
+        "thumbnails are current"
+    )
+    heads = [("head", key) for key in pipeline.output.objects]
+    assert pipeline.requests() == [("head", KEY), *heads]
+    for headers in (RIGHT, None, LEFT):
+        assert pipeline.input.upload(KEY, P, headers).etag == etag
+        assert isinstance(pipeline.reconciler().process(upload, only_missing=True), Done)
+        focus = headers.metadata["focus"] if headers else None
+        assert focuses(pipeline) == {"128w": None, "middle": focus, "eye": focus, "": focus}
+        assert pipeline.reconciler().process(upload, only_missing=True) == Skipped(
+            "thumbnails are current"
+        )
+
+
+@in_each_format
+def test_a_copy_in_place_with_the_same_focus_keeps_the_pictures(pipeline: Pipeline) -> None:
+    """Its event records the new time; a backfill finds everything current."""
+    crops_of(pipeline).input.upload(KEY, P, LEFT)
+    pipeline.process()
+    before = pictures(pipeline)
+    spelt = Headers("image/jpeg", "", {"focus": " .10, 0.500"})
+    etag = pipeline.input.upload(KEY, P, spelt).etag
+    upload = Upload("input", KEY, etag)
+    pipeline.requests()
+    assert pipeline.reconciler().process(upload, only_missing=True) == Skipped(
+        "thumbnails are current"
+    )
+    assert {request for request, _ in pipeline.requests()} == {"head"}
+    assert isinstance(pipeline.process(), Done)
+    assert pictures(pipeline) == before
+    assert pipeline.process() == Skipped("thumbnails are current")
+
+
+@in_each_format
+def test_a_stalled_writer_of_an_older_focus_does_not_win(pipeline: Pipeline) -> None:
+    """The focus is left, right and left again within a second, while a worker of right is stalled.
+
+    As with bytes that come back, the worker of the second left finds nothing to do, and only the
+    last check of the source shows the stalled one that it was late.
+    """
+    crops_of(pipeline).input.tick = timedelta(0)
+    pipeline.input.upload(KEY, P, LEFT)
+    pipeline.process()
+    before = pictures(pipeline)
+    pipeline.input.upload(KEY, P, RIGHT)
+    puts: list[str] = []
+
+    def revert(request: str, key: str) -> None:
+        if request == "put":
+            puts.append(key)
+            if len(puts) > len(CROPS):  # the first ones find objects, and this one overwrites
+                pipeline.output.before = lambda _request, _key: None
+                pipeline.input.upload(KEY, P, LEFT)
+                assert pipeline.process() == Skipped("thumbnails are current")
+
+    pipeline.output.before = revert
+    pipeline.process()
+    assert len(puts) == len(CROPS) + 1
+    assert pictures(pipeline) == before
+    assert focuses(pipeline) == {"128w": None, "middle": "0.1,0.5", "eye": "0.1,0.5"}
+
+
+def test_an_older_focus_overwrites_nothing(pipeline: Pipeline) -> None:
+    """A worker that has read the older one finds the newer crops, checks, and starts again."""
+    crops_of(pipeline).input.upload(KEY, P, LEFT)
+
+    def overtake() -> None:
+        pipeline.input.upload(KEY, P, RIGHT)
+        pipeline.process()
+
+    once(pipeline.output, "put", overtake)
+    pipeline.process()
+    assert focuses(pipeline) == {"128w": None, "middle": "0.9,0.5", "eye": "0.9,0.5"}
+
+
+@pytest.mark.parametrize(("sizes", "gets"), [(CROPS, 2), (SETTINGS.sizes, 1)])
+def test_a_changed_focus_starts_again_only_where_something_is_cropped(
+    pipeline: Pipeline, sizes: tuple[Size, ...], gets: int
+) -> None:
+    """Of whole pictures, what was read is still right, and no work is done twice."""
+    pipeline.settings = SETTINGS._replace(sizes=sizes)
+    pipeline.input.upload(KEY, Q)
+    pipeline.process()
+    pipeline.input.upload(KEY, P, LEFT)
+    pipeline.requests()
+    once(pipeline.output, "head", lambda: pipeline.input.upload(KEY, P, RIGHT))
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.requests().count(("get", KEY)) == gets
+
+
+def test_other_metadata_of_a_source_starts_nothing_again(pipeline: Pipeline) -> None:
+    """Tags and names do not shape a thumbnail."""
+    crops_of(pipeline).input.upload(KEY, Q, LEFT)
+    pipeline.process()
+    pipeline.input.upload(KEY, P, LEFT)
+    pipeline.requests()
+    renamed = Headers("image/jpeg", "", {"focus": "0.1,0.5", "name": "y"})
+    once(pipeline.output, "head", lambda: pipeline.input.upload(KEY, P, renamed))
+    assert isinstance(pipeline.process(), Done)
+    assert pipeline.requests().count(("get", KEY)) == 1
 
 
 # --- objects that S3 keeps in other ways ----------------------------------------------------------
@@ -1060,9 +1349,10 @@ def test_the_retry_after_a_failed_request_succeeds(pipeline: Pipeline, failing: 
     assert pipeline.shows(Q)
 
 
+@in_each_format
 def test_the_stored_objects_are_the_thumbnails(pipeline: Pipeline) -> None:
     """Each object is a picture that is as wide as its key says."""
     pipeline.input.upload(KEY, P)
     pipeline.process()
-    for key, width in zip(THUMBNAILS, (128, 512), strict=True):
+    for key, width in zip(pipeline.thumbnails, (128, 512), strict=True):
         assert decoded(pipeline.output.objects[key][1]).size == (width, width * 3 // 4)

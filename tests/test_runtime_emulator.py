@@ -39,6 +39,11 @@ def leave(event, context):
 def environment(event, context):
     return [dict(os.environ), os.getcwd(), context.memory_limit_in_mb, context.function_name]
 
+def work(event, context):
+    end = time.process_time() + event
+    while time.process_time() < end:
+        pass
+
 def start_another(event, context):
     return [os.getpid(), subprocess.Popen(["sleep", "60"]).pid]
 """
@@ -75,6 +80,23 @@ def test_a_second_event_finds_the_environment_warm(function):
     assert warm.result == 2
     assert warm.init_ms is None
     assert "init" not in warm.log
+
+
+def test_the_cpu_time_of_the_function_is_that_of_its_own_process(function):
+    """It is counted in ms, beside any time in which the function waits; 0 if it has ended."""
+    with function("sleep") as emulator:
+        emulator.invoke(0)
+        idle = emulator.cpu_ms()
+        emulator.invoke(0.3)
+        assert 0 < idle <= emulator.cpu_ms() < idle + 150
+    with function("work") as emulator:
+        emulator.invoke(0)
+        idle = emulator.cpu_ms()
+        emulator.invoke(0.3)
+        assert 300 <= emulator.cpu_ms() - idle < 450
+    with function("leave") as emulator:
+        emulator.invoke(0)
+        assert emulator.cpu_ms() == 0
 
 
 def test_a_raised_error_has_its_type_message_and_stack(function):

@@ -1,6 +1,7 @@
 """Settings: which environment variables are valid, and the keys and fingerprints of outputs."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from thumbnailer.errors import InvalidSettings
 from thumbnailer.imaging import Size, fingerprint, parse_sizes
+from thumbnailer.provenance import Provenance
 from thumbnailer.settings import (
     KEY_TEMPLATE,
     Settings,
@@ -40,7 +42,11 @@ def test_the_error_names_every_invalid_variable() -> None:
     """An operator can fix all of them in one deployment."""
     wrong = {
         "THUMB_SIZES": "128,huge",
+        "THUMB_FORMATS": "webp,gif",
         "WEBP_QUALITY": "101",
+        "AVIF_QUALITY": "0",
+        "JPEG_QUALITY": "high",
+        "BACKGROUND_COLOR": "white",
         "OUTPUT_KEY_TEMPLATE": "{stem}.webp",
         "LOG_LEVEL": "LOUD",
     }
@@ -48,6 +54,15 @@ def test_the_error_names_every_invalid_variable() -> None:
         Settings.from_environment(wrong)
     for name in [*wrong, *REQUIRED]:
         assert name in str(raised.value)
+
+
+def test_a_template_that_does_not_fit_is_named_beside_other_faults() -> None:
+    """It is checked whenever it, the sizes and the formats are valid by themselves."""
+    with pytest.raises(InvalidSettings, match=r"JPEG_QUALITY .*; OUTPUT_KEY_TEMPLATE cannot tell"):
+        settings(JPEG_QUALITY="0", THUMB_FORMATS="webp,avif", OUTPUT_KEY_TEMPLATE="{stem}_{size}")
+    with pytest.raises(InvalidSettings) as raised:
+        settings(THUMB_FORMATS="webp,webp", OUTPUT_KEY_TEMPLATE="{stem}_{size}")
+    assert "OUTPUT_KEY_TEMPLATE" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +76,23 @@ def test_the_error_names_every_invalid_variable() -> None:
         ("THUMB_SIZES", "128,128"),
         ("THUMB_SIZES", "1_28"),
         ("THUMB_SIZES", "-1"),
+        ("THUMB_SIZES", "256x256,256x256:pad"),
+        ("THUMB_SIZES", "Card=600x400,card=640"),
+        ("THUMB_SIZES", "a/b=600x400"),
+        ("THUMB_SIZES", "{size}=600x400"),
+        ("THUMB_SIZES", "512:cover"),
+        ("THUMB_SIZES", "512x512:cover:face"),
+        ("THUMB_FORMATS", ""),
+        ("THUMB_FORMATS", "gif"),
+        ("THUMB_FORMATS", "webp,webp"),
         ("WEBP_QUALITY", "0"),
         ("WEBP_QUALITY", "85.5"),
+        ("AVIF_QUALITY", "0"),
+        ("AVIF_QUALITY", "101"),
+        ("JPEG_QUALITY", "0"),
+        ("JPEG_QUALITY", "101"),
+        ("BACKGROUND_COLOR", "#fff"),
+        ("BACKGROUND_COLOR", ""),
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width}w_{nonsense}.webp"),
         ("OUTPUT_KEY_TEMPLATE", "{stem}_{width.real}.webp"),
         ("OUTPUT_KEY_TEMPLATE", "{stem!r}_{width}"),
@@ -81,6 +111,82 @@ def test_an_invalid_value_is_refused_and_its_variable_named(name: str, value: st
     """The message has that variable, and no other one."""
     with pytest.raises(InvalidSettings, match=rf"^[^;]*: {name} [^;]*$"):
         settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("environment", "fault"),
+    [
+        (
+            {"THUMB_SIZES": "128,512,a=5x5,A=6x6"},
+            (
+                "THUMB_SIZES item 4, 'A=6x6', has the same name as 'a=5x5', and names must differ "
+                "(example: 128,512,avatar=256x256:cover:attention,card=600x400:pad)"
+            ),
+        ),
+        ({"THUMB_SIZES": "128,{x}=5"}, "THUMB_SIZES item 2, '{x}=5', must have a name of at most"),
+        ({"AVIF_QUALITY": "101"}, "AVIF_QUALITY must be between 1 and 100, not 101"),
+        ({"JPEG_QUALITY": "0"}, "JPEG_QUALITY must be between 1 and 100, not 0"),
+        (
+            {"THUMB_FORMATS": "webp,heic"},
+            "THUMB_FORMATS must be formats of webp, avif, jpeg, such as webp,avif, not",
+        ),
+        (
+            {"THUMB_FORMATS": "avif,avif"},
+            "THUMB_FORMATS must not contain a format twice: 'avif,avif'",
+        ),
+        (
+            {"BACKGROUND_COLOR": "red"},
+            "BACKGROUND_COLOR must be a colour such as #ffffff or #1a2b3c, not 'red'",
+        ),
+        (
+            {"THUMB_FORMATS": "webp,avif", "OUTPUT_KEY_TEMPLATE": "{stem}_{size}"},
+            (
+                "OUTPUT_KEY_TEMPLATE cannot tell the formats webp and avif apart, which would both "
+                "be 'photo_128w': put {format} into it, such as {dir}{stem}_{size}.{format}"
+            ),
+        ),
+        (
+            {"THUMB_SIZES": "64,64x64", "OUTPUT_KEY_TEMPLATE": "{stem}-{width}.{format}"},
+            (
+                "OUTPUT_KEY_TEMPLATE cannot tell the sizes 64w and 64x64 apart, which would both "
+                "be 'photo-64.webp': put {size} into it, such as {dir}{stem}_{size}.{format}"
+            ),
+        ),
+        (
+            {"THUMB_FORMATS": "avif", "OUTPUT_KEY_TEMPLATE": "{stem}-{width}.webp"},
+            (
+                "OUTPUT_KEY_TEMPLATE names avif files .webp: end it with .{format}, such as "
+                "{dir}{stem}_{size}.{format}"
+            ),
+        ),
+    ],
+)
+def test_a_fault_says_what_is_wrong_where_and_what_is_right(
+    environment: dict[str, str], fault: str
+) -> None:
+    """It has the variable, the item and its position, the rule, and an example."""
+    with pytest.raises(InvalidSettings, match=re.escape(fault)):
+        settings(**environment)
+
+
+def test_shapes_formats_and_their_qualities_are_read() -> None:
+    """Each variable reaches the specs that it shapes."""
+    read = settings(
+        THUMB_SIZES="128,card=600x400:pad",
+        THUMB_FORMATS="webp, jpeg,avif",
+        AVIF_QUALITY="1",
+        JPEG_QUALITY="100",
+        BACKGROUND_COLOR="#FF8000",
+    )
+    assert read.formats == ("webp", "jpeg", "avif")
+    assert [(spec.format, spec.quality, spec.background) for spec in read.specs] == [
+        ("webp", 85, "#ffffff"),
+        ("jpeg", 100, "#ff8000"),
+        ("avif", 1, "#ffffff"),
+        ("webp", 85, "#ff8000"),
+        ("jpeg", 100, "#ff8000"),
+        ("avif", 1, "#ff8000"),
+    ]
 
 
 def test_widths_keep_their_order_and_may_have_spaces() -> None:
@@ -204,6 +310,164 @@ def test_outputs_of_deployed_stacks_stay_current() -> None:
     assert lower == ("a_64w.webp", "930d51fa983e")
     (still,) = settings(THUMB_SIZES="64", ANIMATED="false").outputs("uploads/a.jpg").items()
     assert still == ("a_64w.webp", "24d08f9b4992")
+
+
+@pytest.mark.parametrize(
+    ("environment", "thumbnails", "manifest"),
+    [
+        ({}, "1d4f67b656cc", "e46bf09f67df"),
+        ({"THUMB_SIZES": "64", "WEBP_QUALITY": "80"}, "930d51fa983e", "7d2178118a4b"),
+        ({"ANIMATED": "false"}, "24d08f9b4992", "f7f7912b1379"),
+        (
+            {"OUTPUT_KEY_TEMPLATE": "{dir}{stem}.{ext}_{width}w.webp"},
+            "1d4f67b656cc",
+            "ea6e01bd8e5d",
+        ),
+        ({"THUMB_SIZES": "320,128,1024"}, "1d4f67b656cc", "f1c517a41a6d"),
+    ],
+)
+def test_fingerprints_are_those_of_versions_without_shapes_and_formats(
+    environment: dict[str, str], thumbnails: str, manifest: str
+) -> None:
+    """An update makes nothing again, and what only other formats and fits use changes nothing."""
+    unused = {"AVIF_QUALITY": "5", "JPEG_QUALITY": "5", "BACKGROUND_COLOR": "#000000"}
+    for read in (settings(**environment), settings(**environment, **unused)):
+        assert {fingerprint(spec) for spec in read.specs} == {thumbnails}
+        assert read.manifest_fingerprint == manifest
+        assert read.manifest_version == 1
+
+
+# --- the focus of a source ----------------------------------------------------------------------
+MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_the_focus_is_part_of_the_provenance_of_crops_alone() -> None:
+    """Thumbnails that show the whole picture, and manifests without a crop, have none."""
+    mixed = settings(
+        THUMB_SIZES="128,a=64x64:cover:attention,b=64x64:pad,c=64x64:contain",
+        THUMB_FORMATS="webp,jpeg",
+        WRITE_MANIFEST="true",
+    )
+    found = mixed.provenances("uploads/p.jpg", "e", MODIFIED, "0.5,0.3")
+    outputs = mixed.outputs("uploads/p.jpg")
+    assert list(found) == list(outputs)
+    for key, each in found.items():
+        focus = "0.5,0.3" if key in ("p_a.webp", "p_a.jpeg", "p.json") else ""
+        assert each == Provenance("uploads/p.jpg", "e", MODIFIED, outputs[key], focus)
+    whole = settings(THUMB_SIZES="128,64x64:pad", WRITE_MANIFEST="true")
+    assert not whole.crops
+    assert not any(
+        each.focus for each in whole.provenances("uploads/p.jpg", "e", MODIFIED, "0.5,0.3").values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "focus", "fault"),
+    [
+        ({}, "", False),
+        ({"focus": "0.5,0.3"}, "0.5,0.3", False),
+        ({"focus": " 1 , 0.30004 "}, "1,0.3", False),
+        ({"name": "x", "focus": "0,0"}, "0,0", False),
+        ({"focus": ""}, "", True),
+        ({"focus": "0.5,1.2"}, "", True),
+        ({"focus": "nan,0.5"}, "", True),
+        ({"focus": "left"}, "", True),
+    ],
+)
+def test_the_focus_is_read_from_the_metadata_of_a_source(
+    metadata: dict[str, str], focus: str, fault: bool  # noqa: FBT001 - parametrized
+) -> None:
+    """In one text for each place. A wrong one is none, with a sentence for the log."""
+    found, wrong = settings(THUMB_SIZES="64x64").focus(metadata)
+    assert (found, wrong is not None) == (focus, fault)
+    if fault:
+        assert wrong == (
+            "the metadata focus is ignored: it must be two numbers between 0 and 1 such as "
+            f"0.5,0.3, not {metadata['focus']!r}"
+        )
+    assert settings(THUMB_SIZES="128,64x64:pad").focus(metadata) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "version"),
+    [
+        ({}, 1),
+        ({"THUMB_SIZES": "2048,64", "WEBP_QUALITY": "1", "ANIMATED": "false"}, 1),
+        ({"THUMB_SIZES": "512w=512"}, 1),
+        ({"OUTPUT_KEY_TEMPLATE": "{dir}{stem}_{size}.{format}"}, 1),
+        ({"AVIF_QUALITY": "50", "BACKGROUND_COLOR": "#000000"}, 1),
+        ({"THUMB_SIZES": "128,card=600"}, 2),
+        ({"THUMB_SIZES": "128,64x64"}, 2),
+        ({"THUMB_SIZES": "64x64:contain"}, 2),
+        ({"THUMB_FORMATS": "webp,avif"}, 2),
+        ({"THUMB_FORMATS": "jpeg"}, 2),
+    ],
+)
+def test_the_manifest_keeps_its_version_until_a_shape_a_name_or_a_format_is_used(
+    environment: dict[str, str], version: int
+) -> None:
+    """Readers with a strict schema see nothing new before the operator asks for it."""
+    assert settings(**environment).manifest_version == version
+
+
+SHAPED = {"THUMB_SIZES": "128,512,a=64x64,b=32x32:pad", "THUMB_FORMATS": "webp,avif,jpeg"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"WEBP_QUALITY": "84"},
+        {"AVIF_QUALITY": "50"},
+        {"JPEG_QUALITY": "50"},
+        {"BACKGROUND_COLOR": "#000000"},
+        {"ANIMATED": "false"},
+        {"THUMB_SIZES": "128,512,a=64x63,b=32x32:pad"},
+        {"THUMB_SIZES": "128,512,a=64x64:cover:attention,b=32x32:pad"},
+        {"THUMB_FORMATS": "webp,avif"},
+    ],
+)
+def test_the_version_of_a_picture_changes_with_whatever_shapes_a_thumbnail(
+    change: dict[str, str],
+) -> None:
+    """A cache that keys on it never shows the former thumbnail."""
+    before = settings(**SHAPED).picture_version("e", "")
+    assert re.fullmatch("[0-9a-f]{8}", before)
+    assert settings(**SHAPED | change).picture_version("e", "") != before
+    manifests = [settings(**each).manifest_fingerprint for each in (SHAPED, SHAPED | change)]
+    assert manifests[0] != manifests[1]
+
+
+def test_the_version_of_a_picture_changes_with_its_bytes_and_its_focus_and_nothing_else() -> None:
+    """Neither the order of sizes and formats nor a header or a name makes caches read again."""
+    shaped = settings(**SHAPED)
+    versions = {
+        shaped.picture_version(etag, focus) for etag in "ef" for focus in ("", "0,0", "0.5,0.5")
+    }
+    assert len(versions) == 6
+    same = SHAPED | {
+        "THUMB_SIZES": "b=32x32:pad,512,a=64x64,128",
+        "THUMB_FORMATS": "jpeg,webp,avif",
+        "OUTPUT_KEY_TEMPLATE": "{dir}{stem}.{ext}/{size}.{format}",
+        "CACHE_CONTROL": "no-store",
+        "WRITE_MANIFEST": "true",
+        "INPUT_PREFIX": "in/",
+    }
+    assert settings(**same).picture_version("e", "0,0") == shaped.picture_version("e", "0,0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"THUMB_SIZES": "512,128,a=64x64,b=32x32:pad"},
+        {"THUMB_FORMATS": "avif,webp,jpeg"},
+        {"THUMB_SIZES": "128,640,a=64x64,b=32x32:pad"},
+        {"OUTPUT_KEY_TEMPLATE": "{dir}{stem}.{ext}/{size}.{format}"},
+    ],
+)
+def test_a_manifest_changes_with_the_list_of_thumbnails(change: dict[str, str]) -> None:
+    """Their order, sizes and keys are its content, also where no thumbnail changes."""
+    before, after = settings(**SHAPED), settings(**SHAPED | change)
+    assert after.manifest_fingerprint != before.manifest_fingerprint
 
 
 @pytest.mark.parametrize(

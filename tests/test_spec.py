@@ -1,5 +1,6 @@
 """The fingerprint of a thumbnail's spec: it changes with everything that shapes the bytes."""
 
+import time
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ from thumbnailer.imaging import (
     Size,
     ThumbnailSpec,
     fingerprint,
+    focus_text,
     parse_colour,
     parse_focus,
     parse_sizes,
@@ -220,6 +222,16 @@ def test_any_text_is_sizes_or_a_value_error(text: str) -> None:
     assert parse_sizes(",".join(map(str, found))) == found
 
 
+def test_every_faulty_item_is_named() -> None:
+    """One deploy is enough to mend all of them."""
+    with pytest.raises(ValueError, match="example") as raised:
+        parse_sizes("128,0,a=9x9:fill,128,b/c=5")
+    message = str(raised.value)
+    for position, item in ((2, "0"), (3, "a=9x9:fill"), (4, "128"), (5, "b/c=5")):
+        assert f"item {position}, {item!r}, " in message
+    assert "item 1" not in message
+
+
 @pytest.mark.parametrize(
     "text", ["", "0.5", "0.5,0.5,0.5", "nan,0.5", "0.5,inf", "-0.1,0", "0,1.01", "a,b", "0.5;0.5"]
 )
@@ -229,6 +241,41 @@ def test_a_focus_outside_the_picture_is_refused(text: str) -> None:
         parse_focus(text)
     assert parse_focus("0, 1") == (0.0, 1.0)
     assert parse_focus("0.25,0.75") == (0.25, 0.75)
+
+
+@given(
+    st.text()
+    | st.text("0123456789., -+e_nainf\t\u0661", max_size=20)
+    | st.tuples(st.floats(), st.floats()).map("{0[0]},{0[1]}".format)
+    | st.tuples(st.floats(0, 1), st.floats(0, 1)).map("{0[0]:.12f} , {0[1]:.3f}".format)
+)
+def test_any_text_is_a_focus_or_a_value_error(text: str) -> None:
+    """A focus is two fractions of at most four digits, and it is read as it is written."""
+    try:
+        focus = parse_focus(text)
+    except ValueError:
+        return
+    assert all(0 <= part <= 1 and part == round(part, 4) for part in focus)
+    assert parse_focus(focus_text(focus)) == focus
+    x, y = (float(part) for part in text.split(","))
+    assert focus == (round(x, 4), round(y, 4))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_a_place_has_one_text(x: int, y: int) -> None:
+    """However an uploader writes it: that text is part of the provenance of crops."""
+    written = focus_text((x / 10_000, y / 10_000))
+    for text in (f"{x / 10_000:.4f},{y / 10_000:.4f}", f" {x / 10_000:.9f} ,{y / 10_000:.6f}\n"):
+        assert focus_text(parse_focus(text)) == written
+
+
+@pytest.mark.parametrize("text", ["1" * 1000 + "," + "1" * 1000 + "x", " " * 2000, "." * 2000])
+def test_a_long_wrong_focus_is_refused_at_once(text: str) -> None:
+    """S3 allows 2 KB of metadata. A pattern that can match in many ways would take minutes."""
+    began = time.process_time()
+    with pytest.raises(ValueError, match="two numbers between 0 and 1"):
+        parse_focus(text)
+    assert time.process_time() - began < 0.1
 
 
 def test_a_colour_has_six_digits() -> None:

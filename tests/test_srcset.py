@@ -77,13 +77,21 @@ def test_a_picture_offers_the_smallest_format_first(
     for name in sources:
         assert (
             f'<source type="image/{name}" srcset="a_128w.{name} 128w, a_512w.{name} 512w" '
-            'sizes="100vw">'
+            'sizes="(max-width: 512px) 100vw, 512px">'
         ) in markup
     assert (
         f'<img src="a_512w.{image}" srcset="a_128w.{image} 128w, a_512w.{image} 512w" '
-        'sizes="100vw" width="512" height="256" alt="" loading="lazy">'
+        'sizes="(max-width: 512px) 100vw, 512px" width="512" height="256" alt="" loading="lazy" '
+        'decoding="async">'
     ) in markup
     assert markup.startswith("<picture>") == bool(sources)
+
+
+def test_a_picture_takes_the_page_s_own_sizes_and_a_colour() -> None:
+    """Whatever is typed for `sizes`, it stays one attribute; the colour is behind the picture."""
+    markup = picture([Candidate("webp", "a.webp", 9, 9)], '50vw"><script>', "#102030")
+    assert 'sizes="50vw&quot;&gt;&lt;script&gt;"' in markup
+    assert 'style="background-color:#102030"' in markup
 
 
 def test_the_module_imports_no_image_library() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
     test_a_written_object_reads_back,
     test_each_of_several_objects_is_created_only_if_missing,
     test_each_of_several_objects_is_found_or_missing,
+    test_equal_pictures_of_different_provenance_are_told_apart,
     test_keys_are_listed_by_prefix_in_the_order_of_their_bytes,
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,
@@ -26,7 +28,8 @@ from bucket_contract import (  # noqa: F401 - run for the fixture `bucket` below
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memory_bucket import MemoryBucket
-from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, s3_error
+from pictures import jpeg
+from scripted_server import Hang, Reply, Reset, ScriptedServer, Step, Together, s3_error
 from simulation.calm import SIMULATED, simulated_bucket
 
 from thumbnailer.errors import (
@@ -37,9 +40,14 @@ from thumbnailer.errors import (
     StorageDenied,
     StorageUnavailable,
 )
+from thumbnailer.events import Upload
+from thumbnailer.imaging import ENCODERS, OUTPUT_FORMATS, parse_sizes
+from thumbnailer.reconcile import Done, Reconciler
+from thumbnailer.settings import Settings
 from thumbnailer.storage import Bucket, Object, S3Bucket, State, s3_bucket
 from thumbnailer.storage.boto3_bucket import Boto3Bucket
 from thumbnailer.storage.obstore_bucket import AWKWARD_KEY, ObstoreBucket, UnreadableHeaderError
+from thumbnailer.telemetry import Telemetry
 
 type Maker = Callable[[str, float], Bucket]
 
@@ -390,11 +398,16 @@ def test_a_truncated_body_is_an_error(server: ScriptedServer, kind: Maker, sent:
 
 
 @every_client
+@pytest.mark.parametrize("form", OUTPUT_FORMATS)
 @pytest.mark.parametrize(
     ("replacing", "condition"), [(None, ("if-none-match", "*")), ("e1", ("if-match", '"e1"'))]
 )
 def test_a_put_is_one_request_with_condition_headers_and_metadata(
-    server: ScriptedServer, kind: Maker, replacing: str | None, condition: tuple[str, str]
+    server: ScriptedServer,
+    kind: Maker,
+    replacing: str | None,
+    condition: tuple[str, str],
+    form: str,
 ) -> None:
     """Even 6 MB are one PUT, because a multipart upload is not conditional from its first byte on.
 
@@ -402,14 +415,15 @@ def test_a_put_is_one_request_with_condition_headers_and_metadata(
     """
     server.script = (WRITTEN,)
     body = bytes(6 * 1024 * 1024)
-    assert kind(OUTPUT, 5.5).put(Object("a/k.webp", body, HEADERS), replacing=replacing)
+    headers = HEADERS._replace(content_type=ENCODERS[form].content_type)
+    assert kind(OUTPUT, 5.5).put(Object(f"a/k.{form}", body, headers), replacing=replacing)
     (request,) = server.requests
-    assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.webp")
+    assert (request.method, request.path) == ("PUT", f"/{OUTPUT}/a/k.{form}")
     assert request.length == len(body)
     assert "expect" not in request.headers
     conditions = {name: value for name, value in request.headers.items() if name.startswith("if-")}
     assert conditions == dict([condition])
-    assert request.headers["content-type"] == "image/webp"
+    assert request.headers["content-type"] == f"image/{form}"
     assert request.headers["cache-control"] == "max-age=60"
     for name, value in HEADERS.metadata.items():
         assert request.headers[f"x-amz-meta-{name}"] == value
@@ -430,6 +444,49 @@ def test_new_objects_are_written_in_parallel(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ObstoreBucket, "put", put)
     assert S3Bucket(OUTPUT, lambda: 6.0).create(MANY) == [True, False, True]
+
+
+SIX = (("128", "512"), ("webp", "avif", "jpeg"))
+"""Sizes and formats of six thumbnails."""
+
+by_each_client = pytest.mark.parametrize(
+    "folder", ["a/", "a//"], ids=["by obstore", "by boto3, which can name the key"]
+)
+
+
+def all_six() -> Together:
+    """Answer no PUT before six of them have arrived."""
+    return Together(threading.Barrier(6, timeout=5), WRITTEN)
+
+
+@by_each_client
+def test_six_objects_are_written_in_one_wait(server: ScriptedServer, folder: str) -> None:
+    """S3 receives six PUTs before it answers any of them, from either client, and no more."""
+    server.script = (all_six(),)
+    keys = [f"{folder}photo_{size}w.{name}" for size, name in product(*SIX)]
+    new = [Object(key, b"picture", HEADERS) for key in keys]
+    assert S3Bucket(OUTPUT, lambda: 22.0).create(new) == [True] * 6
+    assert sorted(each.path for each in server.requests) == sorted(f"/{OUTPUT}/{k}" for k in keys)
+
+
+@by_each_client
+def test_an_upload_in_three_formats_waits_for_s3_twice(server: ScriptedServer, folder: str) -> None:
+    """It is one GET, and then all PUTs at once: two sizes in three formats are six."""
+    body = jpeg((640, 480))
+    server.script = (OBJECT.but(body=body), all_six())
+    sizes, formats = SIX
+    function = Reconciler(
+        Settings(OUTPUT, "queue", parse_sizes(",".join(sizes)), formats=formats),
+        Telemetry("ERROR"),
+        lambda name: S3Bucket(name, lambda: 22.0),
+        lambda: 22.0,
+        22.0,
+    )
+    outcome = function.process(Upload("input", f"uploads/{folder}photo.jpg"))
+    assert isinstance(outcome, Done)
+    assert [each.method for each in server.requests] == ["GET"] + ["PUT"] * 6
+    types = [each.headers["content-type"] for each in server.requests[1:]]
+    assert sorted(types) == sorted(2 * ["image/webp", "image/avif", "image/jpeg"])
 
 
 @pytest.mark.usefixtures("aws")

@@ -14,8 +14,15 @@ from pictures import encoded, quadrants, thumbnails_of
 from PIL import Image, JpegImagePlugin
 
 from thumbnailer.handler import Function
-from thumbnailer.imaging import ThumbnailSpec, make_thumbnails, parse_sizes, thumbnails
+from thumbnailer.imaging import (
+    OUTPUT_FORMATS,
+    ThumbnailSpec,
+    make_thumbnails,
+    parse_sizes,
+    thumbnails,
+)
 from thumbnailer.imaging.resize import cut
+from thumbnailer.settings import Settings
 from thumbnailer.storage import s3_bucket
 
 LAMBDA = Path(__file__).parent.parent / "lambda"
@@ -91,6 +98,18 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(
     sizes = decoded_sizes(monkeypatch)
     thumbnails_of(encoded(Image.new("RGB", size), "JPEG"), widths, 85, 512)
     assert set(sizes) == {decoded}
+
+
+def test_one_decode_serves_all_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sizes in three formats load the picture as often as two sizes in one format."""
+    loaded = {}
+    for formats in (OUTPUT_FORMATS[:1], OUTPUT_FORMATS):
+        sizes = decoded_sizes(monkeypatch)
+        specs = Settings("output", "queue", formats=formats).specs
+        made = make_thumbnails(encoded(quadrants((4000, 3000)), "JPEG"), specs, 512)
+        assert len(made.thumbnails) == 2 * len(formats)
+        loaded[formats] = list(sizes)
+    assert loaded[OUTPUT_FORMATS] == loaded[OUTPUT_FORMATS[:1]]
 
 
 @pytest.mark.parametrize(

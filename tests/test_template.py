@@ -11,7 +11,7 @@ import pytest
 import template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template import KEY, Deployed, accepts
+from template import CERTIFICATE, KEY, PUBLIC_KEY, Deployed, accepts
 
 from thumbnailer.failure_marks import PREFIX, VALID
 from thumbnailer.settings import MAX_PREFIX_BYTES, Settings
@@ -67,10 +67,36 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
             *("a/b=1", "a{b=1", "a b=1", f"{'n' * 65}=1", "1X1", "x1"),
         ],
     ),
-    "ThumbnailFormats": (["webp", "avif,webp,jpeg"], ["", "png", "webp,", "WEBP", "webp;avif"]),
+    "ThumbnailFormats": (
+        ["webp", "avif,webp,jpeg"],
+        ["", "png", "webp,", "WEBP", "webp;avif", "webp,webp"],
+    ),
     "AvifQuality": (["1", "68", "100"], ["0", "101", "high", ""]),
     "JpegQuality": (["1", "86", "100"], ["0", "101", "high", ""]),
     "BackgroundColor": (["#ffffff", "#1A2b3c"], ["", "white", "#fff", "ffffff", "#ffffff "]),
+    "Cdn": (["true", "false"], ["", "1"]),
+    "CdnFormats": (["", "webp", "webp,avif", "jpeg,webp,avif"], ["webp,", "png", "auto", "jpg"]),
+    "CdnDomain": (
+        ["", "img.example.com", "a-1.b.c"],
+        ["localhost", "https://a.example", "A.example", "*.a.example", "a..b", "-a.b", "a.b/"],
+    ),
+    "CdnCertificateArn": (
+        ["", CERTIFICATE],
+        [
+            CERTIFICATE.replace("us-east-1", "eu-west-1"),
+            "arn:aws:iam::123456789012:server-certificate/x",
+        ],
+    ),
+    "CdnInvalidate": (["true", "false"], ["", "1"]),
+    "CdnPriceClass": (["PriceClass_100", "PriceClass_200", "PriceClass_All"], ["", "100"]),
+    "CdnAllowedOrigins": (
+        ["*", "https://a.example", "https://*.a.example,http://localhost:*"],
+        ["", "a.example", "https://a.example/", "https://*.*.example", "**"],
+    ),
+    "CdnPublicKey": (
+        ["", PUBLIC_KEY, PUBLIC_KEY.strip()],
+        ["APKA1234", PUBLIC_KEY.replace("PUBLIC", "PRIVATE"), PUBLIC_KEY.replace("\n", " ")],
+    ),
     "WebPQuality": (["1", "85", "100"], ["0", "101", "high", ""]),
     "OutputKeyTemplate": (
         [
@@ -351,6 +377,9 @@ CHANGES = {
     "LambdaArchitecture": "x86_64",
     "OutputBucketName": "elsewhere",
     "InputBucketName": "somewhere",
+    "Cdn": "true",
+    "CdnDomain": "img.example.com",
+    "CdnInvalidate": "true",
 }
 """Each parameter that a version of the function depends on, with another value than its default."""
 
@@ -536,7 +565,7 @@ def test_the_documented_key_policy_has_the_statements_of_the_stacks_own_key() ->
     text = (template.PATH.parents[1] / "docs" / "security.md").read_text()
     block = text.partition("## Encryption with your own key")[2].partition("```json\n")[2]
     documented = json.loads(block.partition("```")[0].replace("111122223333", "123456789012"))
-    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true").properties("Key")
+    made = Deployed(ExistingInputBucket="true", CreateKmsKey="true", Cdn="true").properties("Key")
     assert documented == made["KeyPolicy"]["Statement"]
 
 
@@ -635,6 +664,34 @@ def test_an_existing_input_bucket_is_not_changed() -> None:
         "Object Created",
         "Object Deleted",
     ]
+
+
+def test_two_stacks_share_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one existing bucket, in one account and region, neither is in the other's way.
+
+    Names that two stacks do have in common are names within a resource of each.
+    """
+
+    def names(stack: str) -> set[tuple[str, str, str]]:
+        monkeypatch.setitem(template.PSEUDO_PARAMETERS, "AWS::StackName", stack)
+        buckets = {"OutputBucketName": f"{stack}-thumbnails"}
+        deployed = Deployed(**template.SWITCHES | buckets)
+        return {
+            (each["Type"], name, value)
+            for each in deployed.resources.values()
+            for name, value in each.get("Properties", {}).items()
+            if name.endswith("Name")
+            and name not in ("MetricName", "DeploymentConfigName")  # of what it refers to
+            and isinstance(value, str)
+            and value.partition(".")[0] not in deployed.resources
+        }
+
+    photos, faces = names("photos"), names("faces")
+    assert len(photos) == len(faces) > 10
+    assert photos & faces == {
+        ("AWS::Lambda::Alias", "Name", "live"),
+        ("AWS::AppConfig::ConfigurationProfile", "Name", "thumbnail"),
+    }
 
 
 def test_undelivered_events_are_retained_and_encrypted() -> None:

@@ -166,12 +166,15 @@ def test_the_installed_command_makes_thumbnails(installed: InstalledWheel) -> No
     assert found == ["photo_128w.webp", "photo_512w.webp"]
 
 
-def test_thumbs_and_help_import_nothing_that_only_unix_has(installed: InstalledWheel) -> None:
+def test_thumbs_try_and_help_import_nothing_that_only_unix_has(installed: InstalledWheel) -> None:
     """The modules that they load import no fcntl, resource and the like."""
     assert "thumbs" in installed.python(WITHOUT_UNIX, "--help").stdout
     (installed.home / "portable.jpg").write_bytes(jpeg((300, 200)))
     installed.python(WITHOUT_UNIX, "thumbs", "portable.jpg", "--out", "portable")
     assert (installed.home / "portable" / "portable_128w.webp").exists()
+    words = ("portable.jpg", "--out", "portable", "--quality", "50", "--no-browser")
+    installed.python(WITHOUT_UNIX, "try", *words)
+    assert (installed.home / "portable" / "contact-sheet.html").exists()
 
 
 @pytest.mark.parametrize("name", ["status", "console", "upload"])

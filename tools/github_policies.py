@@ -34,6 +34,7 @@ def policies(template: Path) -> dict[str, str]:
         "deploy-trust": role["DeployRole"]["AssumeRolePolicyDocument"],
         "deploy-permissions": resources["DeployPolicy"]["Properties"]["PolicyDocument"],
         "deploy-roles-permissions": resources["DeployRolesPolicy"]["Properties"]["PolicyDocument"],
+        "deploy-cdn-permissions": resources["DeployCdnPolicy"]["Properties"]["PolicyDocument"],
         "check-permissions": resources["CheckPolicy"]["Properties"]["PolicyDocument"],
         "permissions-boundary": resources["Boundary"]["Properties"]["PolicyDocument"],
     }

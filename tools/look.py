@@ -13,14 +13,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any, Final
-from unittest.mock import patch
 
 import numpy as np
 import typer
@@ -35,17 +34,15 @@ from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
 from image_pipeline.errors import CommandError
+from image_pipeline.folders.lossless import LOSSLESS, lossless_format
 from thumbnailer.errors import PipelineError
-from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, make_thumbnails
+from thumbnailer.imaging import Size, ThumbnailSpec, make_thumbnails
 from tools.browser import executable, launched, process_id
 from tools.sheet import row, write_sheet
 
 FILES: Final = Path(__file__).parents[2] / "shared" / "corpus" / "cases"
 SHEET: Final = Path(".local/look")
 SPEC: Final = ThumbnailSpec(Size.of_width(512), 85, animated=False)
-LOSSLESS: Final = "png"
-"""Format of the thumbnail that is compared. It is registered for the comparison only."""
-
 MEMORY_MB: Final = 2048
 
 SECONDS: Final = 30.0
@@ -302,20 +299,11 @@ def rendered(data: bytes) -> tuple[bytes, Image.Image, str]:
 
     Raises PipelineError.
     """
-    lossless = ENCODERS["webp"]._replace(encode=_encode_lossless)
-    with patch.dict(ENCODERS, {LOSSLESS: lossless}):
+    with lossless_format():
         specs = [SPEC, SPEC._replace(format=LOSSLESS)]
         made = make_thumbnails(data, specs, MEMORY_MB, SECONDS)
     webp, exact = (thumbnail.data for thumbnail in made.thumbnails)
     return webp, Image.open(io.BytesIO(exact)).convert("RGBA"), "; ".join(made.notes)
-
-
-def _encode_lossless(
-    pictures: Sequence[Image.Image], _spec: ThumbnailSpec, _durations: Sequence[float], _loop: int
-) -> bytes:
-    buffer = io.BytesIO()
-    pictures[0].convert("RGBA").save(buffer, LOSSLESS, compress_level=1)
-    return buffer.getvalue()
 
 
 def compare(data: bytes, name: str, draw: Draw, kept: Path) -> Seen:

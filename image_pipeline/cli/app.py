@@ -4,6 +4,7 @@
 """
 
 import importlib
+import keyword
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typer.main import get_command, get_group
 from image_pipeline.errors import CommandError
 
 PURPOSE: Final = (
-    "Make WebP thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
+    "Make thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
     "stack."
 )
 
@@ -31,18 +32,26 @@ COMMANDS: Final = {
     "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
     "backfill": "Make the thumbnails that are missing or were made with other settings.",
+    "try": "Compare other sizes, formats and qualities with the current ones, on your own images.",
     "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
     "deploy": "Deploy what `make build` built, and take back the buckets of an earlier stack.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
-    "cost": "Estimate the cost of processing images with a stack's memory, architecture and sizes.",
+    "cost": "Estimate the cost of processing images with a stack's memory, sizes and formats.",
     "smoke": "Check that a stack works, with an image and a broken file.",
     "verify": "Prove that a stack works, step by step: events, retries, replay, backfill, alarms.",
     "record": "Save the deployed template and parameters, so that they can be deployed again.",
 }
 """Command → the first line of its help, which is all that `image-pipeline --help` shows of it.
 
-Command `dead-letters` is the function `dead_letters` in the module `commands/dead_letters.py`.
+Command `dead-letters` is the function `dead_letters` in the module `commands/dead_letters.py`: see
+`python_name`.
 """
+
+
+def python_name(command: str) -> str:
+    """Return the name of a command's module and function. A keyword gets an underscore."""
+    name = command.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 class LazyCommand(TyperCommand):
@@ -59,7 +68,7 @@ class LazyCommand(TyperCommand):
     def load(self) -> TyperCommand:
         """Import the real command."""
         assert self.name  # noqa: S101 - __init__ sets it
-        name = self.name.replace("-", "_")
+        name = python_name(self.name)
         module = importlib.import_module(f"image_pipeline.cli.commands.{name}")
         app = new_app()
         app.command(self.name, short_help=self._summary)(getattr(module, name))

@@ -37,9 +37,19 @@ def open_page(url: str) -> None:
     `url` may have a secret, and other users of the machine can read the arguments of a browser's
     process. So the browser opens a file of this user's that redirects to `url`, as Jupyter does.
     """
-    screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
-    if screen and err.is_terminal:
+    if _has_screen():
         webbrowser.open(_redirect(url).as_uri())
+
+
+def open_file(path: Path) -> None:
+    """Open a page of this user's own if there is a screen: see open_page."""
+    if _has_screen():
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _has_screen() -> bool:
+    screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    return bool(screen) and err.is_terminal
 
 
 def _redirect(url: str) -> Path:

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
@@ -26,3 +27,11 @@ Wait = Annotated[
 ErrorType = Annotated[
     str | None, typer.Option("--error", metavar="TYPE", help="Only failures with this error type.")
 ]
+
+
+def parsed[T](name: str, parse: Callable[[str], T], text: str) -> T:
+    """Read the value of the option `name`; where `parse` refuses it, the usage error says why."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=name) from None

@@ -65,6 +65,20 @@ def find_name(
     return stack.aws, stack.name
 
 
+def input_prefix(stack: Stack, prefix: str | None) -> str:
+    """The prefix of the originals that the option --prefix means, all of them without it.
+
+    Raises CommandError for a prefix of objects that the stack does not process.
+    """
+    whole = stack.settings.input_prefix
+    within = whole if prefix is None else prefix
+    if not within.startswith(whole):
+        raise CommandError(
+            f"Only objects under {whole} are processed. Did you mean --prefix {whole}{within}?"
+        )
+    return within
+
+
 def start(local: "LocalStack", port: int, *, detach: bool) -> None:
     """Start the local stack and show what it is doing, in one line or as a log."""
     if not err.is_terminal:

@@ -327,7 +327,7 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
             whole_picture(thumbnails, original),
             thumbnails,
             _manifest(stack, key),
-            markup(thumbnails),
+            markup(thumbnails, partial(_url, stack, stored)),
             log,
             errors,
         )
@@ -343,17 +343,17 @@ def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> 
         return default
 
 
-def markup(thumbnails: Sequence[Thumbnail]) -> list[Markup]:
+def markup(thumbnails: Sequence[Thumbnail], url: Callable[[str], str]) -> list[Markup]:
     """Return HTML for each group of thumbnails that show the same, without those of unknown pixels.
 
-    URLs are relative to the output bucket's root.
+    `url` gives the URL of a key.
     """
     return [
         Markup(
             tuple(each.size.name for each in view),
             picture(
                 [
-                    Candidate(file.format, file.key, *each.pixels)
+                    Candidate(file.format, url(file.key), *each.pixels)
                     for each in view
                     if each.pixels
                     for file in each.files
@@ -362,6 +362,11 @@ def markup(thumbnails: Sequence[Thumbnail]) -> list[Markup]:
         )
         for view in views([each for each in thumbnails if each.pixels], lambda each: each.size)
     ]
+
+
+def _url(stack: Stack, stored: Outcome, key: str) -> str:
+    settings = stack.settings
+    return settings.url(key, settings.picture_version(stored.etag, stored.focus))
 
 
 def read_log(stack: Stack, key: str, since: datetime) -> Log:

@@ -7,20 +7,13 @@ needs no clock. A file's size and time stand for its bytes here, as in make and 
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from mimetypes import guess_type
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from image_pipeline import files
 from image_pipeline.errors import CommandError
+from image_pipeline.folders.workers import in_processes
 from thumbnailer.errors import (
     ImageTooLarge,
     PermanentError,
@@ -192,20 +186,7 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     """
     taken, superseded = _newest(jobs)
     yield from superseded
-    queue = deque(taken)
-    while queue:
-        running: dict[Future[Result], Job] = {}
-        with _pool(workers) as pool, contextlib.suppress(BrokenProcessPool):
-            while queue or running:
-                while queue and len(running) < 2 * workers:
-                    running[_submit(pool, queue[0])] = queue[0]
-                    queue.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result = future.result()
-                    del running[future]
-                    yield result
-        for future, job in running.items():  # none, unless a process died
-            yield _alone(job) if future.exception() else future.result()
+    yield from in_processes(make, taken, workers, _died)
 
 
 def make(job: Job) -> Result:
@@ -231,7 +212,7 @@ def make(job: Job) -> Result:
             written[each.spec] = (path, len(body))
     except (PipelineError, OSError) as error:
         clear_tracebacks(error)  # they hold the picture, and the next one needs the memory
-        if isinstance(error, UnsupportedImage) and not job.named and not _is_named_image(job.path):
+        if isinstance(error, UnsupportedImage) and not job.named and not is_named_image(job.path):
             return Result(job.path, State.SKIPPED, size)
         message = str(error)
         if isinstance(error, ImageTooLarge):
@@ -307,79 +288,14 @@ def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
     return taken, superseded
 
 
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, _context(), initializer=_begin)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _context() -> BaseContext:
-    """Choose how workers are started.
-
-    Not by fork, which is unsafe with threads. By spawn, which imports everything for each worker,
-    only on Windows, which has nothing else.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415 - not on Windows
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    resource_tracker.ensure_running()  # else it is started below, and unblocks SIGINT
-    # A terminal sends Ctrl-C to the server too. It must not end with a traceback while it imports,
-    # so it inherits that SIGINT is blocked. To this process the signal is delivered afterwards.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def _begin() -> None:
-    """Prepare a worker: only its parent stops it, and it never outlives its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
-
-    def end() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()
-
-
-def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Result]:
-    """Give a job to a worker, which may have to start first; Ctrl-C takes effect after that.
-
-    A worker whose parent ends while it starts would print a traceback.
-    """
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never interrupts it
-        return pool.submit(make, job)
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        return pool.submit(make, job)
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if interrupted.is_set():
-            signal.raise_signal(signal.SIGINT)
-
-
-def _alone(job: Job) -> Result:
-    """Make one file's thumbnails in a process of its own, to find the file that kills it."""
-    with _pool(1) as pool:
-        try:
-            return _submit(pool, job).result()
-        except BrokenProcessPool:
-            return Result(
-                job.path,
-                State.FAILED,
-                error_type="ProcessDied",
-                error_message="The process was killed. If memory ran out, use fewer --workers.",
-            )
+def _died(job: Job) -> Result:
+    """Return the result for a file that kills its process."""
+    return Result(
+        job.path,
+        State.FAILED,
+        error_type="ProcessDied",
+        error_message="The process was killed. If memory ran out, use fewer --workers.",
+    )
 
 
 def _marks(job: Job, about: os.stat_result) -> dict[ThumbnailSpec, bytes]:
@@ -422,5 +338,6 @@ def _write(out: Path, path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _is_named_image(path: Path) -> bool:
+def is_named_image(path: Path) -> bool:
+    """Whether the extension of a file is that of an image."""
     return (guess_type(path.name)[0] or "").startswith("image/")

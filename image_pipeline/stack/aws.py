@@ -42,6 +42,10 @@ MAX_ANSWER_SECONDS: Final = 910
 """Read timeout for an invocation that is waited for: Lambda's maximum of 900 s, and a margin.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
+BAD_REQUEST: Final = "400"
+"""Code in boto3's error of a HEAD of an object with SSE-C: the answer has no body to say more.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
+
 CONNECTIONS: Final = 32
 """Connections that one client keeps open, and so the useful number of parallel requests."""
 
@@ -216,6 +220,19 @@ def head_object(s3: "S3Client", bucket: str, key: str) -> "HeadObjectOutputTypeD
         return s3.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if is_missing(error):
+            return None
+        raise
+
+
+def head_readable(s3: "S3Client", bucket: str, key: str) -> "HeadObjectOutputTypeDef | None":
+    """HEAD an original; None where it does not exist, or S3 has no key to read it (SSE-C).
+
+    The function can make nothing of either. Raises ClientError for anything else.
+    """
+    try:
+        return head_object(s3, bucket, key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == BAD_REQUEST:
             return None
         raise
 

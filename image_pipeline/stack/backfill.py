@@ -14,12 +14,12 @@ from image_pipeline.stack import executions, thumbnails
 from image_pipeline.stack.aws import (
     CONNECTIONS,
     aws_errors_explained,
-    head_object,
+    head_readable,
     list_objects,
 )
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
-from thumbnailer.provenance import Standing
+from thumbnailer.provenance import Provenance, Standing
 from thumbnailer.settings import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ LISTED: Final = 1000
 """Objects in one answer of a listing.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
+
+DEFAULT_CONCURRENCY: Final = 5
+"""Batches of a backfill at a time, each of which processes one image after the other."""
 
 ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects S3 does not return before they are restored, as in
@@ -238,17 +241,13 @@ def _verdict(stack: Stack, listed: "ObjectTypeDef", *, remake: bool) -> Verdict:
         return Verdict.ARCHIVED
     if not stack.settings.is_image_key(listed["Key"]):
         return Verdict.SKIPPED
-    etag, focus = listed["ETag"].strip('"'), ""
-    if stack.settings.crops:  # a listing has no metadata
-        head = head_object(stack.aws.s3, stack.input_bucket, listed["Key"])
-        focus, _ = stack.settings.focus(head["Metadata"] if head else {})
-    wanted = stack.settings.provenances(listed["Key"], etag, listed["LastModified"], focus)
+    wanted = _wanted(stack, listed)
+    if wanted is None or any(len(key.encode()) > MAX_KEY_BYTES for key in wanted):
+        return Verdict.TO_MAKE  # the function fails it, with a dead-letter message
     verdict = Verdict.TO_MAKE if remake else Verdict.CURRENT
     for key, ours in wanted.items():
         if verdict is Verdict.OCCUPIED and key == stack.settings.manifest_key(listed["Key"]):
             break  # it is not written while a thumbnail is missing
-        if len(key.encode()) > MAX_KEY_BYTES:
-            return Verdict.TO_MAKE  # the function fails it, with a dead-letter message
         match thumbnails.describe(stack, key, ours).standing:
             case Standing.SUPERSEDED:
                 return Verdict.SKIPPED
@@ -257,6 +256,18 @@ def _verdict(stack: Stack, listed: "ObjectTypeDef", *, remake: bool) -> Verdict:
             case Standing.FOREIGN:
                 verdict = Verdict.TO_MAKE if remake else Verdict.OCCUPIED
     return verdict
+
+
+def _wanted(stack: Stack, listed: "ObjectTypeDef") -> dict[str, Provenance] | None:
+    """Return the provenance of each output of an object; None where only a GET says what it is."""
+    focus = ""
+    if stack.settings.crops:  # a listing has no metadata
+        head = head_readable(stack.aws.s3, stack.input_bucket, listed["Key"])
+        if head is None:
+            return None
+        focus, _ = stack.settings.focus(head["Metadata"])
+    etag = listed["ETag"].strip('"')
+    return stack.settings.provenances(listed["Key"], etag, listed["LastModified"], focus)
 
 
 def _read_json(stack: Stack, bucket: str, key: str) -> Any:

@@ -1,28 +1,77 @@
 """Estimate the cost of processing images from published prices and a stack's settings.
 
 Prices: prices.json, where the first word of a price's name is that of its source in `sources`. Free
-tiers and transfer are not included, and storage only in `of_storage`.
+tiers are not included, storage only in `of_storage`, and transfer only in `of_transfer`.
 """
 
 import json
 import math
+from bisect import bisect
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from image_pipeline.stack.backfill import LISTED
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Kind, Survey
-from thumbnailer.imaging import FULL_CPU_MB
+from thumbnailer.imaging import FULL_CPU_MB, Size, ThumbnailSpec
+from thumbnailer.settings import Settings
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
 
 CPU_MS: Final = 40.0
-"""Milliseconds of one vCPU for a photo of about 1 MB with both default widths, requests included.
-Measured: `make bench-function`, 138 ms at 0.29 vCPU with hardly any waiting."""
+"""Milliseconds of one vCPU for a photo of about 1 MB with both default widths in WebP, requests
+included. Measured: `make bench-function`, 138 ms at 0.29 vCPU with hardly any waiting."""
+
+
+class Encoded(NamedTuple):
+    """A thumbnail of a photo: its pixels and bytes, and milliseconds of one vCPU to encode it."""
+
+    pixels: float
+    bytes: float
+    cpu_ms: float
+
+
+ENCODED: Final = {
+    "webp": (
+        Encoded(13_180, 3_807, 1.55),
+        Encoded(52_904, 12_918, 5.21),
+        Encoded(211_251, 44_674, 19.3),
+        Encoded(688_687, 153_862, 60.6),
+        Encoded(2_753_257, 535_079, 111),
+    ),
+    "avif": (
+        Encoded(13_180, 3_399, 6.46),
+        Encoded(52_904, 11_060, 18.7),
+        Encoded(211_251, 37_640, 58.9),
+        Encoded(688_687, 129_848, 196),
+        Encoded(2_753_257, 436_205, 664),
+    ),
+    "jpeg": (
+        Encoded(13_180, 4_636, 0.47),
+        Encoded(52_904, 15_061, 1.17),
+        Encoded(211_251, 52_653, 3.74),
+        Encoded(688_687, 173_884, 11.7),
+        Encoded(2_753_257, 612_537, 44.3),
+    ),
+}
+"""Thumbnails that are 128, 256, 512, 1,024 and 2,048 pixels wide, by format, at the default
+qualities: means over 35 photos, and over 11 for the two largest widths. Measured: `make
+bench-formats` (bench/results/format_bytes.json)."""
+
+PHOTO_RATIO: Final = 2 / 3
+"""Height of a photo divided by its width, that of most cameras. An assumption."""
+
+PUTS_AT_ONCE: Final = 16
+"""PUTs that wait for S3 together: MAX_WRITERS of thumbnailer/storage/bucket.py."""
 
 WAIT_MS: Final = 20.0
-"""Milliseconds of waiting for S3 in the same region, at any memory. An assumption."""
+"""Milliseconds of waiting for S3 in the same region, at any memory: for the GET and for the PUTs.
+An assumption."""
+
+STORED_MONTHS: Final = 12
+"""Months of storage that a format has to pay for, beside making it. An assumption."""
 
 FAILED_SHARE: Final = 0.01
 """Share of images that fail, each with a message that is sent, received and deleted. An assumption.
@@ -63,7 +112,8 @@ class Rates:
     `writes` is the number of PUT requests for an image, `duration_ms` its billed duration.
     `input_events` and `output_events` say whether a bucket sends its events to EventBridge. `key`
     says whether there is a customer managed key, and `own_key` that the stack created it.
-    `provisioned` is the number of environments that are kept ready.
+    `provisioned` is the number of environments that are kept ready. `focus` says whether a backfill
+    reads the focus of each image, which a listing does not tell.
     """
 
     memory_mb: int
@@ -76,6 +126,7 @@ class Rates:
     own_key: bool = False
     traced: bool = False
     provisioned: int = 0
+    focus: bool = False
 
     @classmethod
     def of(cls, stack: Stack, duration_ms: float | None = None) -> "Rates":
@@ -84,8 +135,8 @@ class Rates:
         return cls(
             settings.memory_mb,
             stack.architecture,
-            len(settings.sizes) + settings.write_manifest,
-            duration_ms or CPU_MS / min(1.0, settings.memory_mb / FULL_CPU_MB) + WAIT_MS,
+            len(settings.specs) + settings.write_manifest,
+            duration_ms or estimated_ms(settings),
             input_events="UndeliveredEventsUrl" in stack.outputs,
             # A template without the parameter always sent them.
             output_events=given.get("OutputEvents", "true") == "true",
@@ -93,7 +144,62 @@ class Rates:
             own_key=given.get("CreateKmsKey") == "true",
             traced=given.get("XRayTracing") == "true",
             provisioned=int(given.get("LambdaProvisionedConcurrency", "0")),
+            focus=settings.crops,
         )
+
+
+def encoded(spec: ThumbnailSpec) -> Encoded:
+    """Estimate a thumbnail of a photo, whatever the quality of `spec`.
+
+    Between the measured widths, and beyond them, bytes and time are powers of the pixels.
+    """
+    pixels = _pixels(spec.size)
+    points = ENCODED[spec.format]
+    above = min(max(bisect(points, (pixels,)), 1), len(points) - 1)
+    low, high = points[above - 1], points[above]
+    share = math.log(pixels / low.pixels) / math.log(high.pixels / low.pixels)
+    return Encoded(
+        pixels,
+        low.bytes * (high.bytes / low.bytes) ** share,
+        low.cpu_ms * (high.cpu_ms / low.cpu_ms) ** share,
+    )
+
+
+def _pixels(size: Size) -> float:
+    """Pixels of the thumbnail of a photo that is large enough."""
+    height = size.width * PHOTO_RATIO
+    if size.height is None:
+        return size.width * height
+    if size.fit == "contain":
+        scale = min(1.0, size.height / height)
+        return size.width * scale * height * scale
+    return float(size.width * size.height)
+
+
+def billed_ms(cpu_ms: float, memory_mb: int, waits: int = 2) -> float:
+    """Milliseconds that Lambda bills for work of `cpu_ms` of a whole vCPU, at this memory."""
+    return cpu_ms / min(1.0, memory_mb / FULL_CPU_MB) + WAIT_MS * waits / 2
+
+
+def estimated_ms(settings: Settings) -> float:
+    """Milliseconds that Lambda bills for a photo of about 1 MB.
+
+    The photo is read, decoded and scaled once, for any number of thumbnails. The function waits for
+    S3 once for the GET, once for each PUTS_AT_ONCE of the PUTs, and once for a manifest.
+    """
+    defaults = Settings(output_bucket="", dead_letter_queue_url="")
+    once = CPU_MS - sum(encoded(spec).cpu_ms for spec in defaults.specs)
+    cpu_ms = once + sum(encoded(spec).cpu_ms for spec in settings.specs)
+    waits = 1 + math.ceil(len(settings.specs) / PUTS_AT_ONCE) + settings.write_manifest
+    return billed_ms(cpu_ms, settings.memory_mb, waits)
+
+
+def bytes_by_format(settings: Settings) -> dict[str, float]:
+    """Bytes of a photo's thumbnails, by format in the order of `formats`."""
+    return {
+        name: sum(encoded(spec).bytes for spec in settings.specs if spec.format == name)
+        for name in settings.formats
+    }
 
 
 def of_images(rates: Rates, images: int) -> dict[str, float]:
@@ -158,7 +264,7 @@ def of_backfill(rates: Rates, objects: int, to_make: int, *, remake: bool = Fals
     """
     batches = math.ceil(objects / BATCH)
     checking = (
-        objects * rates.writes * PRICES["s3_get_or_head"]
+        objects * (rates.writes + rates.focus) * PRICES["s3_get_or_head"]
         + math.ceil(objects / LISTED) * PRICES["s3_put_or_list"]
         + batches * BATCH_TRANSITIONS * PRICES["step_functions_transition"]
         + batches * PRICES["lambda_request"]
@@ -184,7 +290,45 @@ def of_prune(survey: Survey) -> float:
     return total
 
 
-def of_storage(size: int) -> float:
+def of_storage(size: float) -> float:
     """Dollars for a month of storing `size` bytes in S3 Standard."""
     dollars: float = size / 2**30 * PRICES["s3_storage_gb_month"]
     return dollars
+
+
+def of_transfer(size: float) -> float:
+    """Dollars for `size` bytes from CloudFront to viewers in North America or Europe."""
+    dollars: float = size / 1e9 * PRICES["cloudfront_transfer_gb"]
+    return dollars
+
+
+class BreakEven(NamedTuple):
+    """Views of an image after which the transfer that a format saves has paid for it.
+
+    It pays for making its thumbnails and for storing them for STORED_MONTHS. A view loads one
+    thumbnail, each size as often as the others, which would be in `instead_of` without the format.
+    """
+
+    instead_of: str
+    views: float
+
+
+def break_evens(stack: Stack) -> dict[str, BreakEven]:
+    """When each format of a stack pays for itself, beside the next larger one.
+
+    The format with the largest thumbnails is left out: it serves viewers that show no other. The
+    durations are estimated ones.
+    """
+    settings = stack.settings
+    size = bytes_by_format(settings)
+    found = {}
+    for name, larger in pairwise(sorted(settings.formats, key=size.__getitem__)):
+        others = tuple(each for each in settings.formats if each != name)
+        without = replace(stack, settings=settings._replace(formats=others))
+        made, made_without = (
+            sum(of_images(Rates.of(each), 1).values()) for each in (stack, without)
+        )
+        cost = made - made_without + STORED_MONTHS * of_storage(size[name])
+        saved = of_transfer((size[larger] - size[name]) / len(settings.sizes))
+        found[name] = BreakEven(larger, cost / saved)
+    return found

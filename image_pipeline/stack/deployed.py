@@ -10,6 +10,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws, aws_errors_explained
 from thumbnailer.errors import InvalidSettings
 from thumbnailer.settings import Settings
+from thumbnailer.urls import base_url
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
@@ -52,6 +53,17 @@ class Stack:
         return alias["FunctionVersion"]
 
     @property
+    def thumbnails_url(self) -> str | None:
+        """Where the CDN serves the thumbnails, without a slash at the end; None without a CDN.
+
+        A domain of your own is not used in the local stack, where it has no DNS record.
+        """
+        url = self.outputs.get("ThumbnailsUrl")
+        if url and self.aws.endpoint_url:
+            url = f"https://{self.outputs['DistributionDomain']}"
+        return base_url(url, self.aws.endpoint_url) if url else None
+
+    @property
     def queues(self) -> list[str]:
         """URLs of the queues that failures end on."""
         undelivered = self.outputs.get("UndeliveredEventsUrl")
@@ -72,6 +84,7 @@ class Stack:
                 settings = Settings.from_environment(
                     configuration["Environment"]["Variables"]
                     | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"])}
+                    | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})
                 )
                 return cls(
                     aws,
@@ -82,10 +95,7 @@ class Stack:
                     configuration["Architectures"][0],
                     outputs,
                     configuration["Timeout"],
-                    {
-                        each["ParameterKey"]: each.get("ParameterValue", "")
-                        for each in found.get("Parameters", [])
-                    },
+                    _parameters(found),
                 )
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(
@@ -106,3 +116,20 @@ def describe(aws: Aws, name: str) -> "StackTypeDef":
                 f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. Pass "
                 "--region if it is in another region, or wait until it is deployed."
             ) from error
+
+
+def parameters_of(aws: Aws, name: str) -> dict[str, str]:
+    """Return the parameters of the stack `name`; none if there is no such stack."""
+    with aws_errors_explained():
+        try:
+            return _parameters(aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0])
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return {}
+            raise
+
+
+def _parameters(found: "StackTypeDef") -> dict[str, str]:
+    return {
+        each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])
+    }

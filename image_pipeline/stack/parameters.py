@@ -1,10 +1,28 @@
 """Parameters of a deploy, as users give them: a JSON file, and `Name=value`."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from image_pipeline.errors import CommandError
+from thumbnailer.errors import InvalidSettings
+from thumbnailer.settings import Settings
+
+VARIABLES: Final = {
+    "ThumbnailSizes": "THUMB_SIZES",
+    "ThumbnailFormats": "THUMB_FORMATS",
+    "WebPQuality": "WEBP_QUALITY",
+    "AvifQuality": "AVIF_QUALITY",
+    "JpegQuality": "JPEG_QUALITY",
+    "BackgroundColor": "BACKGROUND_COLOR",
+    "OutputKeyTemplate": "OUTPUT_KEY_TEMPLATE",
+}
+"""Parameter that shapes thumbnails → environment variable of the function (iac/template.yaml)."""
+
+OF_THE_STACK: Final = {"OUTPUT_BUCKET": "output", "DLQ_URL": "https://sqs.example/1/queue"}
+"""Variables that the stack sets by itself, with values that the function accepts."""
 
 
 def from_file(path: str) -> dict[str, str]:
@@ -36,3 +54,23 @@ def from_words(words: Iterable[str], source: str) -> dict[str, str]:
             )
         found[name] = value
     return found
+
+
+def check(parameters: Mapping[str, str]) -> None:
+    """Check by the function's own rules what shapes thumbnails, also what no pattern can tell.
+
+    Without it a stack would be deployed whose function cannot start: of two sizes with one name, or
+    keys that do not tell sizes and formats apart. What is left out has its default.
+
+    Raises CommandError, which names every fault.
+    """
+    given = {
+        variable: parameters[name] for name, variable in VARIABLES.items() if name in parameters
+    }
+    try:
+        Settings.from_environment(OF_THE_STACK | given)
+    except InvalidSettings as error:
+        faults = str(error).partition(": ")[2]
+        for name, variable in VARIABLES.items():
+            faults = re.sub(rf"\b{variable}\b", name, faults)
+        raise CommandError(f"Invalid parameters: {faults}") from error

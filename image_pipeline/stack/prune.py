@@ -20,7 +20,7 @@ from datetime import UTC
 from enum import StrEnum
 from functools import partial
 from itertools import batched, chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +29,7 @@ from image_pipeline.stack.aws import (
     CONNECTIONS,
     aws_errors_explained,
     head_object,
+    head_readable,
     is_missing,
     list_objects,
 )
@@ -39,6 +40,9 @@ from thumbnailer.imaging import ENCODERS, ThumbnailSpec, parse_focus
 from thumbnailer.provenance import Provenance
 from thumbnailer.s3_codes import CHANGED_CODES
 from thumbnailer.settings import RESERVED_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 PERMISSIONS: Final = (
     "s3:ListBucket and s3:GetObject on both buckets, and s3:DeleteObject on the output bucket; "
@@ -244,19 +248,9 @@ def _to_adopt(stack: Stack, found: Found, sources: Sequence[str]) -> Found | Non
 
     `wanted` is the provenance that the function would write.
     """
-    existing = {key: head_object(stack.aws.s3, stack.input_bucket, key) for key in sources}
-    settings = stack.settings
+    existing = {key: head_readable(stack.aws.s3, stack.input_bucket, key) for key in sources}
     wanted = max(
-        (
-            settings.provenances(
-                key,
-                head["ETag"].strip('"'),
-                head["LastModified"].astimezone(UTC),
-                settings.focus(head["Metadata"])[0],
-            )[found.key]
-            for key, head in existing.items()
-            if head
-        ),
+        (_wanted(stack.settings, key, head, found.key) for key, head in existing.items() if head),
         key=lambda each: (each.modified, each.key),
         default=None,
     )
@@ -264,6 +258,15 @@ def _to_adopt(stack: Stack, found: Found, sources: Sequence[str]) -> Found | Non
         return None
     kind = Kind.TO_TAKE_OVER if _was_made_of(stack, found, wanted) else Kind.TO_REMAKE
     return replace(found, kind=kind, source=wanted.key, wanted=wanted)
+
+
+def _wanted(
+    settings: Settings, source: str, head: "HeadObjectOutputTypeDef", key: str
+) -> Provenance:
+    """Return the provenance of the output `key` of an original; `head` describes the original."""
+    etag, modified = head["ETag"].strip('"'), head["LastModified"].astimezone(UTC)
+    focus, _ = settings.focus(head["Metadata"])
+    return settings.provenances(source, etag, modified, focus)[key]
 
 
 def _spec(settings: Settings, found: Found, source: str) -> ThumbnailSpec | None:
@@ -338,9 +341,8 @@ def _still_pending(stack: Stack, found: Found) -> bool:
     head = head_object(stack.aws.s3, stack.input_bucket, found.source)
     if found.wanted is None:
         return head is None
-    return head is not None and (head["ETag"].strip('"'), head["LastModified"]) == (
-        found.wanted.etag,
-        found.wanted.modified,
+    return (
+        head is not None and _wanted(stack.settings, found.source, head, found.key) == found.wanted
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from image_pipeline.errors import CommandError
+from image_pipeline.stack.parameters import check
 
 MIN_VERSION: Final = (1, 152, 0)
 """The SAM CLI must not be older. It is the first version that reads parameters from a file
@@ -17,13 +18,16 @@ MAX_MINUTES: Final = 120
 """How long SAM waits. The slowest gradual deployment takes 100 minutes, SAM's default is 60."""
 
 MAX_FUNCTION_NAME: Final = 64
-"""Characters of a function's name.
-https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html"""
+"""Characters of a function's name, in Lambda and in CloudFront.
+https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html,
+https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_CreateFunction.html"""
 
 FUNCTION: Final = "-thumbnail"
 EMPTIER: Final = "-empty-buckets"
+REGION: Final = "-ap-northeast-1"
 """What the template adds to the stack's name for a function's name; the second one exists only with
-DeleteBucketContents=true."""
+DeleteBucketContents=true. With Cdn=true CloudFront's function has the region, of which this is one
+of the longest."""
 
 
 def deploy(
@@ -40,9 +44,11 @@ def deploy(
     they are. `environment` is SAM's, the one of this process by default; its standard output goes
     to `output`.
 
-    Raises CommandError if the stack's name is too long, or if the SAM CLI is missing or too old.
+    Raises CommandError if the stack's name is too long, a parameter is wrong, or the SAM CLI is
+    missing or too old.
     """
     check_name(stack, parameters)
+    check(parameters)
     check_version(environment)
     with tempfile.TemporaryDirectory() as folder:
         command = ["sam", "deploy", "--stack-name", stack, *options]
@@ -61,15 +67,18 @@ def check_name(stack: str, parameters: Mapping[str, str]) -> None:
 
     CloudFormation would say so only when it creates the function, and roll everything back.
     """
-    with_emptier = parameters.get("DeleteBucketContents") == "true"
-    suffix = EMPTIER if with_emptier else FUNCTION
+    suffixes = {FUNCTION: ""}
+    if parameters.get("DeleteBucketContents") == "true":
+        suffixes[EMPTIER] = " with DeleteBucketContents=true"
+    if parameters.get("Cdn") == "true":
+        suffixes[REGION] = " with Cdn=true"
+    suffix = max(suffixes, key=len)
     longest = MAX_FUNCTION_NAME - len(suffix)
     if len(stack) > longest:
-        reason = " with DeleteBucketContents=true" if with_emptier else ""
         raise CommandError(
             f"The stack's name has {len(stack)} characters, and at most {longest} are possible"
-            f"{reason}: Lambda limits a function's name to {MAX_FUNCTION_NAME}, and the stack has "
-            f"a function {stack}{suffix}. Choose a shorter name."
+            f"{suffixes[suffix]}: AWS limits a function's name to {MAX_FUNCTION_NAME}, and the "
+            f"stack has a function {stack}{suffix}. Choose a shorter name."
         )
 
 

@@ -51,6 +51,8 @@ class Thumbnail:
     bytes: int
     path: Path | None = None
     """Where it was downloaded to."""
+    url: str | None = None
+    """Where the CDN serves it, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Outcome:
                     "key": each.key,
                     "bytes": each.bytes,
                     "path": str(each.path) if each.path else None,
+                    "url": each.url,
                 }
                 for each in self.thumbnails
             ],
@@ -213,6 +216,8 @@ def content_type(name: str) -> str:
 def _with_thumbnails(stack: Stack, upload: Outcome) -> Outcome:
     """The upload as DONE with all its thumbnails, as SUPERSEDED, or unchanged."""
     made = []
+    settings = stack.settings
+    version = settings.picture_version(upload.etag, upload.focus)
     wanted = stack.settings.provenances(upload.key, upload.etag, upload.uploaded_at, upload.focus)
     for spec in stack.settings.specs:
         key = stack.settings.thumbnail_key(upload.key, spec.size, spec.format)
@@ -221,7 +226,8 @@ def _with_thumbnails(stack: Stack, upload: Outcome) -> Outcome:
             return replace(upload, state=State.SUPERSEDED, superseded_by=stored.owner)
         if stored.standing is not Standing.CURRENT:
             return upload
-        made.append(Thumbnail(spec, key, stored.size))
+        url = settings.url(key, version) if settings.thumbnails_url else None
+        made.append(Thumbnail(spec, key, stored.size, url=url))
     return replace(upload, state=State.DONE, thumbnails=made)
 
 

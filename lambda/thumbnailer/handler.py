@@ -152,14 +152,29 @@ class Function:
 
     def _process(self, delivery: Delivery, context: Context) -> Outcomes:
         remaining = _remaining(context)
+        changed: list[str] = []
         reconciler = Reconciler(
             self.settings,
             self.telemetry,
             bucket=lambda name: S3Bucket(name, remaining),
             remaining=remaining,
             available=remaining(),
+            changed=changed.append,
         )
-        return [self._process_upload(reconciler, upload, delivery) for upload in delivery.uploads]
+        outcomes = [
+            self._process_upload(reconciler, upload, delivery) for upload in delivery.uploads
+        ]
+        if changed and self.settings.distribution:
+            self._invalidate(changed, context.aws_request_id, remaining())
+        return outcomes
+
+    def _invalidate(self, keys: list[str], request_id: str, seconds: float) -> None:
+        """Invalidate objects in the CDN. They are right in the bucket: a failure is only logged."""
+        from thumbnailer import cdn  # noqa: PLC0415 - few stacks use it
+
+        fault = cdn.invalidate(self.settings.distribution, keys, request_id, seconds)
+        if fault:
+            self.telemetry.degraded(self.settings.output_bucket, keys[0], fault)
 
     def _process_upload(
         self, reconciler: Reconciler, upload: Upload, delivery: Delivery

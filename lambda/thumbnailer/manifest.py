@@ -11,7 +11,8 @@ from PIL import Image
 from thumbnailer.imaging import ENCODERS, Made, Thumbnail, ThumbnailSpec, parse_focus
 from thumbnailer.provenance import Provenance
 from thumbnailer.settings import PLAIN_MANIFEST, Settings
-from thumbnailer.srcset import srcset, views
+from thumbnailer.srcset import Candidate, srcset, url_path, views
+from thumbnailer.srcset import picture as html
 
 type Stored = Mapping[ThumbnailSpec, tuple[str, int]]
 """Key and bytes of each thumbnail's object."""
@@ -26,6 +27,9 @@ PALETTE: Final = 8
 
 OPAQUE: Final = 128
 """Alpha from which a pixel counts as visible: half."""
+
+OPAQUE_EVERYWHERE: Final = 255
+"""Least alpha of a picture without transparency."""
 
 
 def manifest(
@@ -50,6 +54,7 @@ def manifest(
             if settings.manifest_version == PLAIN_MANIFEST
             else _any_shape(settings, source, made, stored)
         ),
+        **_html(settings, source, made, stored, picture),
         "dominant_colour": dominant_colour(picture),
         "thumbhash": thumb_hash(picture),
     }
@@ -60,7 +65,9 @@ def _plain(made: Made, stored: Stored) -> dict[str, object]:
     """Return the thumbnails as in version 1: WebP of plain widths."""
     return {
         "thumbnails": [_file(each, stored) for each in made.thumbnails],
-        "srcset": _srcset(made.thumbnails, stored),
+        "srcset": srcset(
+            (url_path(stored[each.spec][0]), each.size[0]) for each in made.thumbnails
+        ),
     }
 
 
@@ -68,11 +75,14 @@ def _any_shape(
     settings: Settings, source: Provenance, made: Made, stored: Stored
 ) -> dict[str, object]:
     """Return the thumbnails as in version 2."""
+    version = settings.picture_version(source.etag, source.focus)
+    urls = {each.spec: settings.url(stored[each.spec][0], version) for each in made.thumbnails}
     thumbnails = [
         {
             "size": each.spec.size.name,
             "format": each.spec.format,
             **_file(each, stored),
+            **({"url": urls[each.spec]} if settings.thumbnails_url else {}),
             "frames": each.frames,
             **({"focus": [round(part, 4) for part in each.focus]} if each.focus else {}),
             **({"reduced": True} if _is_reduced(each, made) else {}),
@@ -81,15 +91,39 @@ def _any_shape(
     ]
     shown = _alike(made.thumbnails)
     return {
-        "v": settings.picture_version(source.etag, source.focus),
+        "v": version,
         **({"animated": made.animated} if made.animated is not None else {}),
         **({"focus": parse_focus(source.focus)} if source.focus else {}),
         "thumbnails": thumbnails,
         "srcset": {
-            name: _srcset([each for each in shown if each.spec.format == name], stored)
+            name: srcset(
+                (urls[each.spec], each.size[0]) for each in shown if each.spec.format == name
+            )
             for name in settings.formats
         },
     }
+
+
+def _html(
+    settings: Settings, source: Provenance, made: Made, stored: Stored, picture: Image.Image
+) -> dict[str, object]:
+    """Return the HTML that shows the image, where its thumbnails have a URL.
+
+    A format whose thumbnails are still is left out of it if another one has the animation. The
+    colour is not behind a picture with transparency, where it would stay visible.
+    """
+    if not settings.thumbnails_url:
+        return {}
+    version = settings.picture_version(source.etag, source.focus)
+    shown = _alike(made.thumbnails)
+    frames = max(each.frames for each in shown)
+    candidates = [
+        Candidate(each.spec.format, settings.url(stored[each.spec][0], version), *each.size)
+        for each in shown
+        if each.frames == frames
+    ]
+    opaque = picture.getchannel("A").getextrema()[0] == OPAQUE_EVERYWHERE
+    return {"html": html(candidates, colour=dominant_colour(picture) if opaque else "")}
 
 
 def _file(thumbnail: Thumbnail, stored: Stored) -> dict[str, object]:
@@ -98,14 +132,11 @@ def _file(thumbnail: Thumbnail, stored: Stored) -> dict[str, object]:
     return {"key": key, "width": width, "height": height, "bytes": size}
 
 
-def _srcset(thumbnails: Sequence[Thumbnail], stored: Stored) -> str:
-    return srcset([(stored[each.spec][0], each.size[0]) for each in thumbnails])
-
-
 def _is_reduced(thumbnail: Thumbnail, made: Made) -> bool:
-    """Whether a thumbnail is narrower than its size says because the format ends there."""
-    size = thumbnail.spec.size
-    return size.height is None and thumbnail.size[0] < min(size.width, made.size[0])
+    """Whether a thumbnail is smaller than its size says because the format ends there."""
+    size, (width, height) = thumbnail.spec.size, made.size
+    max_side = ENCODERS[thumbnail.spec.format].max_side
+    return size.height is None and min(size.width, width) * height > max_side * width
 
 
 def _alike(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:

@@ -139,7 +139,8 @@ class Failed(Exception):
 class Reconciler(NamedTuple):
     """What all uploads of an invocation share.
 
-    `remaining` returns the seconds left for work, of `available` at the beginning.
+    `remaining` returns the seconds left for work, of `available` at the beginning. `changed` is
+    called with the key of each object that was overwritten or deleted.
     """
 
     settings: Settings
@@ -147,6 +148,7 @@ class Reconciler(NamedTuple):
     bucket: Callable[[str], Bucket]
     remaining: Callable[[], float]
     available: float
+    changed: Callable[[str], None] = lambda _key: None
 
     def process(self, upload: Upload, *, only_missing: bool = False) -> Done | Skipped:
         """Reconcile one upload, and log it.
@@ -277,7 +279,9 @@ class Reconciler(NamedTuple):
             made = sorted(
                 self._made_of(upload, output).items(), key=lambda each: each[0] not in manifests
             )
-            tried = {key: _delete(output, key, state, upload.key) for key, state in made}
+            for key, state in made:
+                tried[key] = _delete(output, key, state, upload.key)
+                self.changed(key)  # also where the reply was lost
             if tried and source.head(upload.key):
                 raise SourceChanged
         return Skipped("the source is gone", tuple(key for key, done in tried.items() if done))
@@ -479,6 +483,7 @@ class _Writer:
         self._source = source
         self._output = reconciler.bucket(reconciler.settings.output_bucket)
         self._telemetry = reconciler.telemetry
+        self._changed = reconciler.changed
         self._upload = upload
         self._state = state
         self.wrote = False
@@ -539,19 +544,24 @@ class _Writer:
     def _settle(self, new: Object, ours: Provenance) -> None:
         """Write one output at whose key an object exists, unless that should stay."""
         found_first: str | None = None
+        tried = False
         for _ in range(MAX_ROUNDS):
             existing = self._output.head(new.key)
             found_first = found_first or (existing.etag if existing else None)
             # A later object was written meanwhile: by this attempt, its reply lost, or by another.
             remake = self._upload.remake and existing and existing.etag == found_first
             if existing and self._should_stay(new.key, existing, ours, remake=bool(remake)):
+                if tried:  # the reply was lost, or another worker wrote the same
+                    self._changed(new.key)
                 return
             if existing:
                 self.check_source()
                 # Before the reply, which may be lost: then the write shows up as current.
-                self.overwrote = True
+                self.overwrote = tried = True
             if self._output.put(new, replacing=existing.etag if existing else None):
                 self.wrote = True
+                if existing:
+                    self._changed(new.key)
                 return
         raise SourceUnsettled(f"Other writers kept changing {new.key}")
 

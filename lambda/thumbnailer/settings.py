@@ -22,6 +22,8 @@ from thumbnailer.imaging import (
     thumbnail_spec,
 )
 from thumbnailer.provenance import Provenance
+from thumbnailer.srcset import url_path
+from thumbnailer.urls import base_url, thumbnail_url
 
 PLAIN_MANIFEST: Final = 1
 MANIFEST: Final = 2
@@ -97,7 +99,9 @@ class Settings(NamedTuple):
     `sizes` are in the order of THUMB_SIZES, and `formats` are of OUTPUT_FORMATS. `quality` is
     WebP's. `background` is `#rrggbb`. `memory_mb` is the function's memory in MB
     (AWS_LAMBDA_FUNCTION_MEMORY_SIZE, which Lambda sets). `input_bucket` is where uploads are
-    expected, if it is known; the function processes what events name.
+    expected, if it is known; the function processes what events name. `distribution` is the CDN in
+    which changed objects are invalidated; empty if they are not. `thumbnails_url` is where browsers
+    get the thumbnails (`urls.base_url`); empty without a CDN.
     """
 
     output_bucket: str
@@ -117,6 +121,8 @@ class Settings(NamedTuple):
     avif_quality: int = DEFAULT_AVIF_QUALITY
     jpeg_quality: int = DEFAULT_JPEG_QUALITY
     background: str = WHITE
+    distribution: str = ""
+    thumbnails_url: str = ""
 
     @property
     def specs(self) -> tuple[ThumbnailSpec, ...]:
@@ -148,7 +154,7 @@ class Settings(NamedTuple):
     def manifest_version(self) -> int:
         """PLAIN_MANIFEST or MANIFEST."""
         plain = self.formats == DEFAULT_FORMATS and all(size.is_plain for size in self.sizes)
-        return PLAIN_MANIFEST if plain else MANIFEST
+        return PLAIN_MANIFEST if plain and not self.thumbnails_url else MANIFEST
 
     @property
     def manifest_fingerprint(self) -> str:
@@ -166,6 +172,7 @@ class Settings(NamedTuple):
             thumbnails = {
                 "thumbnails": fingerprints,
                 "sizes": [str(size) for size in self.sizes],
+                "thumbnails_url": self.thumbnails_url,
             }
         template = self.output_key_template
         default = key_template_meaning(template) == SIZE_KEY_TEMPLATE
@@ -190,12 +197,22 @@ class Settings(NamedTuple):
         except ValueError as error:
             return "", f"the metadata {FOCUS} is ignored: it {error}"
 
+    def url(self, key: str, version: str) -> str:
+        """Return the URL of a thumbnail, which never shows another picture; `picture_version`.
+
+        Without a CDN it is relative to the output bucket's root, and has no version.
+        """
+        if not self.thumbnails_url:
+            return url_path(key)
+        return f"{thumbnail_url(self.thumbnails_url, key)}?v={version}"
+
     def picture_version(self, etag: str, focus: str) -> str:
         """Return eight hex digits that change with any thumbnail of a source: `v` in its URLs.
 
-        `focus` is that of the source (`Provenance.focus`).
+        `focus` is that of the source (`Provenance.focus`). The order of sizes and formats changes
+        nothing.
         """
-        fingerprints = [fingerprint(spec) for spec in self.specs]
+        fingerprints = sorted({fingerprint(spec) for spec in self.specs})
         shaping = {"etag": etag, "focus": focus, "thumbnails": fingerprints}
         return digest(shaping)[:8]
 
@@ -313,6 +330,8 @@ class Settings(NamedTuple):
             avif_quality=read("AVIF_QUALITY", str(DEFAULT_AVIF_QUALITY), _quality),
             jpeg_quality=read("JPEG_QUALITY", str(DEFAULT_JPEG_QUALITY), _quality),
             background=read("BACKGROUND_COLOR", WHITE, parse_colour),
+            distribution=read("CDN_DISTRIBUTION", "", _distribution_if_any),
+            thumbnails_url=read("THUMBNAILS_URL", "", _url_if_any(environment)),
             input_prefix=read("INPUT_PREFIX", DEFAULT_PREFIX, _prefix),
             output_key_template=read("OUTPUT_KEY_TEMPLATE", KEY_TEMPLATE, parse_key_template),
             cache_control=read("CACHE_CONTROL", CACHE_CONTROL, _header),
@@ -325,9 +344,10 @@ class Settings(NamedTuple):
             ),
             input_bucket=read("INPUT_BUCKET", "", _bucket_name_if_any),
         )
-        if not faults:
+        shaping_keys = (settings.output_key_template, settings.sizes, settings.formats)
+        if None not in shaping_keys:  # each is valid by itself
             try:
-                check_keys(settings.output_key_template, settings.sizes, settings.formats)
+                check_keys(*shaping_keys)
             except ValueError as error:
                 faults.append(f"OUTPUT_KEY_TEMPLATE {error}")
         if faults:
@@ -345,6 +365,25 @@ def _bucket_name(text: str) -> str:
 
 def _bucket_name_if_any(text: str) -> str | None:
     return _bucket_name(text) if text else None
+
+
+def _distribution_if_any(text: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9]*", text):
+        raise ValueError(f"must be empty or the id of a CloudFront distribution, not {text!r}")
+    return text
+
+
+def _url_if_any(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the parser of THUMBNAILS_URL; where a local AWS answers, its URLs are local too."""
+
+    def parse(text: str) -> str:
+        if text and not re.fullmatch(r"https?://[a-z0-9.:-]+", text):
+            raise ValueError(
+                f"must be empty or a URL such as https://img.example.com, not {text!r}"
+            )
+        return base_url(text, environment.get("AWS_ENDPOINT_URL"))
+
+    return parse
 
 
 def _queue_url(text: str) -> str:
@@ -373,8 +412,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """Read `webp,avif` as formats. Raises ValueError for one that is not known, or given twice."""
     names = tuple(name.strip() for name in text.split(","))
     if unknown := [name for name in names if name not in OUTPUT_FORMATS]:
+        named = ", ".join(map(repr, unknown))
+        hint = "; jpg is called jpeg" if "jpg" in unknown else ""
         raise ValueError(
-            f"must be formats of {', '.join(OUTPUT_FORMATS)}, such as webp,avif, not {unknown}"
+            f"must be formats of {', '.join(OUTPUT_FORMATS)}, such as webp,avif, not {named}{hint}"
         )
     if len(set(names)) < len(names):
         raise ValueError(f"must not contain a format twice: {text!r}")

@@ -5,6 +5,7 @@ It imports no image library: the console needs it where no image is decoded.
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from html import escape
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -19,10 +20,13 @@ MOST_SHOWN_FIRST: Final = ("webp", "jpeg", "avif")
 
 
 class Candidate(NamedTuple):
-    """A thumbnail that a page may use: its format, key, and real width and height in pixels."""
+    """A thumbnail that a page may use: its format, URL, and real width and height in pixels.
+
+    `Settings.url` gives the URL.
+    """
 
     format: str
-    key: str
+    url: str
     width: int
     height: int
 
@@ -46,12 +50,13 @@ def views[T](thumbnails: Iterable[T], size_of: Callable[[T], "Size"]) -> list[li
     return [groups.pop(None), *groups.values()] if None in groups else [*groups.values()]
 
 
-def picture(thumbnails: Sequence[Candidate]) -> str:
+def picture(thumbnails: Sequence[Candidate], sizes: str = "", colour: str = "") -> str:
     """Return HTML that shows thumbnails of one view: an `<img>`, in a `<picture>` if needed.
 
     With several formats there is a `<source>` for each but the one that most browsers show, which
-    is the `<img>`'s. Without thumbnails it is empty. URLs are relative to the output bucket's root,
-    and `url_path` leaves no character in them that HTML would need escaped.
+    is the `<img>`'s. Without thumbnails it is empty. `sizes` says how wide the page shows them; by
+    default as wide as the screen and at most as wide as the largest one. `colour`, `#rrggbb`, is
+    shown until the picture is there. `alt` is left to the page's author.
     """
     by_format = {
         name: found
@@ -61,37 +66,41 @@ def picture(thumbnails: Sequence[Candidate]) -> str:
     if not by_format:
         return ""
     *others, last = by_format
-    img = _img(by_format[last])
+    widest = max(each.width for each in thumbnails)
+    sizes = escape(sizes or f"(max-width: {widest}px) 100vw, {widest}px")
+    img = _img(by_format[last], sizes, colour)
     if not others:
         return img
     sources = (
-        f'  <source type="image/{name}" srcset="{_srcset(by_format[name])}" sizes="100vw">\n'
+        f'  <source type="image/{name}" srcset="{_srcset(by_format[name])}" sizes="{sizes}">\n'
         for name in others
     )
     return f"<picture>\n{''.join(sources)}  {img}\n</picture>"
 
 
-def _img(thumbnails: Sequence[Candidate]) -> str:
+def _img(thumbnails: Sequence[Candidate], sizes: str, colour: str) -> str:
     largest = max(thumbnails, key=lambda each: each.width)
+    style = f' style="background-color:{colour}"' if colour else ""
     return (
-        f'<img src="{url_path(largest.key)}" srcset="{_srcset(thumbnails)}" sizes="100vw" '
-        f'width="{largest.width}" height="{largest.height}" alt="" loading="lazy">'
+        f'<img src="{escape(largest.url)}" srcset="{_srcset(thumbnails)}" sizes="{sizes}" '
+        f'width="{largest.width}" height="{largest.height}" alt="" loading="lazy" '
+        f'decoding="async"{style}>'
     )
 
 
 def _srcset(thumbnails: Sequence[Candidate]) -> str:
-    return srcset([(each.key, each.width) for each in thumbnails])
+    return escape(srcset([(each.url, each.width) for each in thumbnails]))
 
 
 def srcset(thumbnails: Iterable[tuple[str, int]]) -> str:
-    """Return the value of `srcset` for keys and real widths in pixels, each width once.
+    """Return the value of `srcset` for URLs and real widths in pixels, each width once.
 
-    URLs are relative to the output bucket's root. Commas and spaces are percent-encoded, because
-    they would end a URL (https://html.spec.whatwg.org/multipage/images.html#srcset-attributes).
+    In URLs of `url_path` commas and spaces are percent-encoded. They would end a URL
+    (https://html.spec.whatwg.org/multipage/images.html#srcset-attributes).
     """
     by_width: dict[int, str] = {}
-    for key, width in sorted(thumbnails, key=lambda each: each[1]):
-        by_width.setdefault(width, url_path(key))
+    for url, width in sorted(thumbnails, key=lambda each: each[1]):
+        by_width.setdefault(width, url)
     return ", ".join(f"{url} {width}w" for width, url in by_width.items())
 
 

@@ -625,3 +625,28 @@ def test_costs_are_estimated_for_the_stack(stack: Stack, home: Home) -> None:
     assert answer["images_cost"]["Lambda, time"] == pytest.approx(10_000 * 0.2 * 0.5 * price)
     assert answer["total"] == pytest.approx(sum(answer["images_cost"].values()))
     assert "CloudWatch" in home.run("cost").stdout
+
+
+def test_try_makes_what_the_deployed_function_makes(
+    stack: Stack, home: Home, tmp_path: Path
+) -> None:
+    """By the current settings, each thumbnail is as large as in the bucket, which is as before."""
+    put(stack, {"photo": jpeg((900, 600))})
+    until(lambda: count(stack) == 3)
+    before = objects(stack)
+    found = home.json("try", "--out", tmp_path, "--formats", "webp,avif", "--no-browser")
+    assert objects(stack) == before
+    (compared,) = found["compared"]
+    stored = {key: size for key, size in before if key.endswith(".webp")}
+    assert {
+        f"photo_{each['size']}.{each['format']}": each["bytes"]
+        for each in compared["current"]["thumbnails"]
+    } == stored
+    assert (found["backfill"]["missing"], found["backfill"]["images"]) == (2, 1)
+    assert (tmp_path / "contact-sheet.html").exists()
+
+
+def objects(stack: Stack) -> list[tuple[str, int]]:
+    """Key and bytes of every object of the output bucket."""
+    found = stack.aws.s3.list_objects_v2(Bucket=stack.settings.output_bucket).get("Contents", [])
+    return [(each["Key"], each["Size"]) for each in found]

@@ -13,6 +13,7 @@ from bucket_contract import (  # noqa: F401 - run with the fixture `bucket` belo
     test_a_written_object_reads_back,
     test_each_of_several_objects_is_created_only_if_missing,
     test_each_of_several_objects_is_found_or_missing,
+    test_equal_pictures_of_different_provenance_are_told_apart,
     test_keys_are_listed_by_prefix_in_the_order_of_their_bytes,
     test_only_the_version_with_the_etag_is_deleted,
     test_only_the_version_with_the_etag_is_replaced,

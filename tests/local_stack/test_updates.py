@@ -146,9 +146,9 @@ FUNCTION: Final[dict[str, Change]] = {
     ),
     "InputPrefix": Change({"InputPrefix": "in/"}, variable("INPUT_PREFIX"), "in/"),
     "OutputKeyTemplate": Change(
-        {"OutputKeyTemplate": "{dir}{stem}-{width}"},
+        {"OutputKeyTemplate": "{dir}{stem}-{size}.{format}"},
         variable("OUTPUT_KEY_TEMPLATE"),
-        "{dir}{stem}-{width}",
+        "{dir}{stem}-{size}.{format}",
     ),
     "CacheControl": Change({"CacheControl": "no-store"}, variable("CACHE_CONTROL"), "no-store"),
     "Animated": Change({"Animated": "false"}, variable("ANIMATED"), "false"),
@@ -203,6 +203,66 @@ OTHERS: Final[dict[str, Change]] = {
     ),
 }
 """The other parameters whose change can be seen in one place."""
+
+
+def distribution(stack: Stack) -> dict[str, Any]:
+    """The configuration of the distribution."""
+    front = client(stack.aws, "cloudfront")
+    found: dict[str, Any] = front.get_distribution_config(Id=output("DistributionId")(stack))
+    return found["DistributionConfig"]  # type: ignore[no-any-return]
+
+
+def allowed_origins(stack: Stack) -> list[str]:
+    """Origins whose scripts may read what the distribution serves."""
+    exact = distribution(stack)["CacheBehaviors"]["Items"][0]
+    policy = exact["ResponseHeadersPolicyId"]
+    found = client(stack.aws, "cloudfront").get_response_headers_policy_config(Id=policy)
+    cors = found["ResponseHeadersPolicyConfig"]["CorsConfig"]
+    return list(cors["AccessControlAllowOrigins"]["Items"])
+
+
+def negotiated(stack: Stack) -> str:
+    """The line of the published function that has the formats."""
+    name = resources(stack)["Negotiation"][1]
+    code = client(stack.aws, "cloudfront").get_function(Name=name, Stage="LIVE")["FunctionCode"]
+    return next(line for line in code.read().decode().splitlines() if "FORMATS =" in line)
+
+
+OTHER_CERTIFICATE: Final = template.CERTIFICATE.replace("1234abcd", "0000abcd")
+OWN_DOMAIN: Final = {"CdnDomain": "img.example.com", "CdnCertificateArn": template.CERTIFICATE}
+
+CDN: Final[dict[str, Change]] = {
+    "CdnFormats": Change(
+        {"CdnFormats": "avif"},
+        lambda stack: "=> 'avif'.includes" in negotiated(stack),
+        expected=True,
+    ),
+    "CdnPriceClass": Change(
+        {"CdnPriceClass": "PriceClass_100"},
+        lambda stack: distribution(stack)["PriceClass"],
+        "PriceClass_100",
+    ),
+    "CdnAllowedOrigins": Change(
+        {"CdnAllowedOrigins": "https://a.example"}, allowed_origins, ["https://a.example"]
+    ),
+    "CdnDomain": Change(OWN_DOMAIN, output("ThumbnailsUrl"), "https://img.example.com"),
+    "CdnCertificateArn": Change(
+        OWN_DOMAIN | {"CdnCertificateArn": OTHER_CERTIFICATE},
+        lambda stack: distribution(stack)["ViewerCertificate"].get("ACMCertificateArn"),
+        OTHER_CERTIFICATE,
+    ),
+    "CdnInvalidate": Change(
+        {"CdnInvalidate": "true"},
+        lambda stack: bool(variable("CDN_DISTRIBUTION")(stack)),
+        expected=True,
+    ),
+    "CdnPublicKey": Change(
+        {"CdnPublicKey": template.PUBLIC_KEY},
+        lambda stack: "TrustedKeyGroups" in distribution(stack)["DefaultCacheBehavior"],
+        expected=True,
+    ),
+}
+"""Parameters that need Cdn=true."""
 
 
 class Updated:
@@ -266,7 +326,8 @@ class Updated:
         }
         if gone & {"InputBucket", "OutputBucket"}:
             return "replaced"
-        assert not gone, "replaced without being in the table"
+        cdn = {name for name in gone - after.keys() if "CloudFront" in before[name][0]}
+        assert gone == cdn, "replaced without being in the table"
         return "in place" if self.stack.live_version() == version else "new version"
 
 
@@ -295,7 +356,7 @@ def test_a_setting_of_the_function_reaches_the_alias(updated: Updated, parameter
 
 
 def test_uploads_get_all_of_the_changed_settings(updated: Updated) -> None:
-    """An upload under the new prefix gets the new width, name, header and manifest."""
+    """An upload under the new prefix gets the new width, formats, name, header and manifest."""
     updated.update(**{name: value for each in FUNCTION.values() for name, value in each.to.items()})
     stack = Stack.find(updated.stack.aws, updated.stack.name)
     s3, bucket = stack.aws.s3, stack.settings.output_bucket
@@ -305,8 +366,8 @@ def test_uploads_get_all_of_the_changed_settings(updated: Updated) -> None:
         found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
         return [each["Key"] for each in found]
 
-    until(lambda: keys() == ["a-64", "a.json"])
-    assert s3.head_object(Bucket=bucket, Key="a-64")["CacheControl"] == "no-store"
+    until(lambda: keys() == ["a-64w.avif", "a-64w.webp", "a.json"])
+    assert s3.head_object(Bucket=bucket, Key="a-64w.avif")["CacheControl"] == "no-store"
 
 
 def test_only_one_version_is_kept(updated: Updated) -> None:
@@ -404,6 +465,34 @@ def test_a_name_that_is_taken_is_refused(updated: Updated) -> None:
 def test_any_other_parameter_takes_effect(updated: Updated, parameter: str) -> None:
     """As the table says; no resource is replaced that the table does not name."""
     check(updated, parameter, OTHERS[parameter])
+
+
+def test_the_cdn_is_added_to_a_stack(updated: Updated) -> None:
+    """Nothing is replaced."""
+    change = Change(
+        {"Cdn": "true"}, lambda stack: "Distribution" in resources(stack), expected=True
+    )
+    check(updated, "Cdn", change)
+
+
+@pytest.mark.parametrize("parameter", CDN)
+def test_a_setting_of_the_cdn_takes_effect(updated: Updated, parameter: str) -> None:
+    """The distribution stays, so its domain does."""
+    updated.update(Cdn="true", ThumbnailFormats="webp,avif")
+    before = resources(updated.stack)["Distribution"]
+    check(updated, parameter, CDN[parameter])
+    assert resources(updated.stack)["Distribution"] == before
+
+
+def test_the_cdn_is_removed_from_a_stack(updated: Updated) -> None:
+    """With everything that belongs to it. Another public key is refused while it is there."""
+    updated.update(Cdn="true", CdnPublicKey=template.PUBLIC_KEY)
+    other = template.PUBLIC_KEY.replace("EfRCfm", "EfRCfn")
+    assert updated.effect(CdnPublicKey=other) == "refused"
+    assert updated.effect(Cdn="false") == documented_effects()["Cdn"]
+    assert not [kind for kind, _ in resources(updated.stack).values() if "CloudFront" in kind]
+    assert output("ThumbnailsUrl")(updated.stack) is None
+    assert updated.effect(CdnFormats="", ThumbnailFormats="webp") != "refused"
 
 
 @pytest.mark.parametrize("parameter", ["InputBucketName", "OutputBucketName"])
@@ -514,4 +603,5 @@ def test_every_parameter_is_changed_here() -> None:
     buckets = {"InputBucketName", "OutputBucketName", "ExistingInputBucket", "DeleteBucketContents"}
     others = {"GradualDeployment", "GradualDeploymentType", "PermissionsBoundaryArn"}
     keys = {"KmsKeyArn", "CreateKmsKey", "FormerKmsKeyArns"}
+    others |= {"Cdn", *CDN}
     assert {*FUNCTION, *OTHERS} | buckets | keys | others == template.source()["Parameters"].keys()

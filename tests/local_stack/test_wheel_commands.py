@@ -58,7 +58,7 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
     }
     assert names == {
         *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "deploy", "prune"),
-        *("record", "replay", "smoke", "status", "upload", "verify"),
+        *("record", "replay", "smoke", "status", "try", "upload", "verify"),
     }
 
 
@@ -99,6 +99,15 @@ def test_a_backfill_is_planned(command: Command) -> None:
     """`backfill --dry-run` counts the objects of the input bucket."""
     command("upload", "photo.jpg")
     assert command("backfill", "--dry-run")["current"] >= 1
+
+
+def test_other_settings_are_tried(command: Command, installed: InstalledWheel) -> None:
+    """`try` writes its page; scores need a package that the wheel does not."""
+    command("upload", "photo.jpg")
+    words = ("--prefix", "uploads/photo.jpg", "--formats", "webp,avif", "--out", "trial")
+    tried = command("try", *words, "--no-browser")
+    assert (tried["scored"], tried["backfill"]["missing"]) == (False, 2)
+    assert "photo.jpg" in (installed.home / "trial" / "contact-sheet.html").read_text()
 
 
 def test_a_prune_is_planned(command: Command, stack: Stack) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import replace
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simulation.isolation import CORRUPT, INPUT, OUTPUT, manifest, picture
 from simulation.s3 import StoredObject, etag_of
-from simulation.wire import Request
-from thumbnailer.imaging import ENCODERS, parse_focus
+from simulation.scenario import FOCUSES
+from simulation.wire import Request, Response
+from thumbnailer.imaging import ENCODERS, fingerprint, parse_focus
 
 if TYPE_CHECKING:
     from simulation.world import Invocation, World
 
 OK: Final = 200
+CHECK: Final = (INPUT, "HEAD")
+"""Bucket and method of the request that checks a source."""
+
 MAX_STARTS: Final = 5
 MAX_ROUNDS: Final = 8
 """The limits of lambda/thumbnailer/reconcile.py, written again so that a changed limit shows:
@@ -46,8 +50,8 @@ class Invariants:
         self._marks = world.code.module("thumbnailer.failure_marks").PREFIX
         self._bodies: dict[str, bytes] = {}
         """Etag → the body of everything ever uploaded."""
-        self._history: dict[str, list[tuple[datetime, str]]] = {}
-        """Key → all versions that it ever had, as (modified, etag)."""
+        self._history: dict[str, list[tuple[datetime, str, str]]] = {}
+        """Key → all versions that it ever had, as (modified, etag, focus)."""
         self._deleted: dict[str, tuple[datetime, str]] = {}
         """Key → the latest version of it that was deleted, as (modified, etag)."""
         self.foreign: dict[str, StoredObject] = {}
@@ -66,10 +70,10 @@ class Invariants:
         history = self._history.setdefault(request.key, [])
         if request.method == "PUT":
             source = self._world.s3.buckets[INPUT][request.key]
-            history.append((source.modified, source.etag))
+            history.append((source.modified, source.etag, _focus(source.metadata)))
             self._bodies[source.etag] = source.body
         elif history:
-            self._deleted[request.key] = history[-1]
+            self._deleted[request.key] = history[-1][:2]
 
     def occupied(self, key: str) -> None:
         """Record an object that a user wrote to the key of an output."""
@@ -102,10 +106,11 @@ class Invariants:
             self._fail(f"unexpected error: {error.__cause__!r}")
         if not isinstance(error, self._error("PermanentError")):
             return
-        read, checked = self._source_etags(invocation)
+        states = self._source_states(invocation)
+        read, checked = (state.etag if state else None for state in states)
         if not read:  # a backfill found that nothing but occupied keys is missing, by HEAD alone
             last, _ = invocation.responses[-1]
-            read = checked if (last.bucket, last.method) == (INPUT, "HEAD") else None
+            read = checked if (last.bucket, last.method) == CHECK else None
         if checked != read or read is None:
             self._fail(f"{key} failed permanently without a check of the source")
         invocation.failures.append((key, read or ""))
@@ -123,25 +128,30 @@ class Invariants:
         """Immediately before an overwrite of an output, a HEAD must have checked the source.
 
         Otherwise a stalled writer could show an old thumbnail for a moment, and a caching proxy
-        could keep it for a day.
+        could keep it for a day. Where something is cropped, the source also has the focus that was
+        read.
         """
         if request.key.startswith(self._marks):
             return
-        read, checked = self._source_etags(invocation)
+        read, checked = self._source_states(invocation)
         last, _ = invocation.responses[-1]
-        if checked != read or (last.bucket, last.method) != (INPUT, "HEAD"):
+        if checked is None or checked.etag != read.etag or (last.bucket, last.method) != CHECK:
             self._fail(f"{invocation.name} overwrites without a check of the source")
+        elif _crops(invocation.function.settings) and (
+            _focus(checked.metadata) != _focus(read.metadata)
+        ):
+            self._fail(f"{invocation.name} overwrites with a focus that the source no longer has")
 
     @staticmethod
-    def _source_etags(invocation: "Invocation") -> tuple[str, str | None]:
-        """The etags of the last GET of a source and of the last HEAD after it, if any."""
-        read, checked = "", None
+    def _source_states(invocation: "Invocation") -> tuple[Response, Response | None]:
+        """The responses to the last GET of a source and to the last HEAD after it, if any."""
+        read, checked = Response(), None
         for request, response in invocation.responses:
             if request.bucket == INPUT and response is not None and response.status in (OK, 404):
                 if request.method == "GET":
-                    read, checked = response.etag, None
+                    read, checked = response, None
                 else:
-                    checked = response.etag
+                    checked = response
         return read, checked
 
     def begin(self, invocation: "Invocation") -> Start:
@@ -150,7 +160,7 @@ class Invariants:
         return Start(world.s3.changes, world.taken, self._expected_requests(invocation))
 
     def _expected_requests(self, invocation: "Invocation") -> list[tuple[str, str]] | None:
-        """A GET, a PUT for each width, and a HEAD for each thumbnail that exists and may stay.
+        """A GET, a PUT for each thumbnail, and a HEAD for each one that exists and may stay.
 
         The PUTs of the thumbnails come first, and the requests for the manifest last. None where
         the requests are not predictable.
@@ -160,7 +170,7 @@ class Invariants:
             return None
         (key,) = delivery.keys
         source = sources.get(key)
-        if source is None or source.metadata or source.body.startswith(CORRUPT):
+        if source is None or "name" in source.metadata or source.body.startswith(CORRUPT):
             return None
         settings = invocation.function.settings
         puts: list[tuple[str, str]] = []
@@ -197,8 +207,8 @@ class Invariants:
             and world.s3.changes - start.changes == invocation.changes
             and invocation.clock < 1
         )
-        sizes = len(invocation.function.settings.sizes)
-        in_order = [*made[:1], *sorted(made[1 : 1 + sizes]), *made[1 + sizes :]]
+        puts = len(invocation.function.settings.specs)
+        in_order = [*made[:1], *sorted(made[1 : 1 + puts]), *made[1 + puts :]]
         expected = start.expected_requests
         if expected is not None and undisturbed and in_order != expected:
             self._fail(f"{invocation.name} made the requests {made} instead of {expected}")
@@ -243,10 +253,19 @@ class Invariants:
         kind: type[Exception] = getattr(self._world.code.module("thumbnailer.errors"), name)
         return kind
 
-    def backfilled_again(self, messages: int) -> None:
-        """A second backfill adds no message: each failure has one."""
+    def backfilled_again(self, messages: int, trace: Iterable[tuple[Any, ...]]) -> None:
+        """A second backfill adds no message: each failure has one.
+
+        It reads no source but those that are corrupt or whose thumbnails belong to another one.
+        """
         if messages:
             self._fail(f"a second backfill added {messages} messages")
+        for *_, what, _ in trace:
+            if isinstance(what, Request) and (what.bucket, what.method) == (INPUT, "GET"):
+                source = self._world.s3.buckets[INPUT][what.key]
+                shared = self._shared(what.key, self._deployed)
+                if not shared and not source.body.startswith(CORRUPT):
+                    self._fail(f"a second backfill reads {what.key}")
 
     # --- at the end ------------------------------------------------------------------------------
     def at_rest(self, *, replayed: bool, backfilled: bool = False) -> None:
@@ -410,7 +429,7 @@ class Invariants:
             return []
         alike = [
             replace(source, modified=modified)
-            for modified, etag in self._history[key]
+            for modified, etag, _ in self._history[key]
             if etag == source.etag and modified >= source.modified
         ]
         if not self._is_one_of(output_key, existing, key, alike, accepted):
@@ -457,10 +476,16 @@ class Invariants:
         if theirs is None or output_key not in self._output_keys(theirs.key):
             self._fail(f"{output_key} is of no source")
             return
-        if (theirs.modified, theirs.etag) not in self._history.get(theirs.key, ()):
+        known = {
+            (modified, etag, shown)
+            for modified, etag, focus in self._history.get(theirs.key, ())
+            for shown in (focus, "")  # where nothing is cropped
+        }
+        if (theirs.modified, theirs.etag, theirs.focus) not in known:
             self._fail(f"{output_key} is of {theirs}, which never existed")
             return
-        named = StoredObject(theirs.etag, theirs.modified, self._bodies[theirs.etag], {})
+        focus = {"focus": theirs.focus} if theirs.focus else {}
+        named = StoredObject(theirs.etag, theirs.modified, self._bodies[theirs.etag], focus)
         accepted = self._configurations
         if not self._is_one_of(output_key, existing, theirs.key, [named], accepted):
             self._fail(f"{output_key} is not of the source that its metadata names")
@@ -498,18 +523,20 @@ class Invariants:
         """What belongs in the output bucket for a source, by key."""
         expected = {}
         stored = {}
-        focus, _ = settings.focus(source.metadata)
-        wanted = settings.provenances(key, source.etag, source.modified, focus)
+        focus = _focus(source.metadata)
+        point = parse_focus(focus) if focus else None
+        of_source = (key, source.etag, source.modified)
         for spec in settings.specs:
             name = settings.thumbnail_key(key, spec.size, spec.format)
-            ours = wanted[name]
-            point = parse_focus(focus) if focus else None
+            shown = focus if spec.size.height else ""
+            ours = self._provenance(*of_source, fingerprint(spec), shown)
             body = ENCODERS[spec.format].mark(picture(source.body, spec, point), ours.digest())
             stored[spec] = (name, len(body))
             expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
         if settings.write_manifest:
             name = settings.manifest_key(key)
-            ours = wanted[name]
+            shown = focus if _crops(settings) else ""
+            ours = self._provenance(*of_source, settings.manifest_fingerprint, shown)
             body = manifest(settings, ours, len(source.body), _Made, stored)
             expected[name] = StoredObject(etag_of(body), source.modified, body, ours.to_metadata())
         return expected
@@ -518,6 +545,17 @@ class Invariants:
 def _same(one: StoredObject, other: StoredObject) -> bool:
     """Whether two objects are equal except for the time when they were written."""
     return (one.body, one.metadata) == (other.body, other.metadata)
+
+
+def _focus(metadata: Mapping[str, str]) -> str:
+    """What the focus of a source means, in the words of what is made of it."""
+    focus = metadata.get("focus")
+    return FOCUSES.get(focus, focus or "")
+
+
+def _crops(settings: Any) -> bool:
+    """Whether the focus of a source counts: in the simulation, each size with a height crops."""
+    return any(size.height for size in settings.sizes)
 
 
 class _Made:

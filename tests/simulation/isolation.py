@@ -29,6 +29,14 @@ CORRUPT: Final = b"corrupt"
 """Bytes that begin like this cannot be decoded."""
 
 
+AROUND: Final = {
+    "webp": (b"RIFF\0\0\0\0WEBPVP8X" + (32).to_bytes(4, "little"), b""),
+    "avif": (b"\0\0\0\x08ftyp\0\0\0\x28mdat", b""),
+    "jpeg": (b"\xff\xd8", b"\xff\xd9"),
+}
+"""What is around the 32 bytes of a stand-in for a picture: the header of an extended WebP (VP8X),
+two boxes of AVIF, or the start and end markers of JPEG."""
+
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which every simulation begins."""
 
@@ -172,10 +180,11 @@ def _compiled(source: str, path: str) -> CodeType:
 
 @lru_cache(maxsize=256)
 def picture(data: bytes, spec: ThumbnailSpec, focus: Point | None) -> bytes:
-    """A stand-in for an extended WebP (VP8X), which the real `Encoder.mark` accepts."""
-    chunk = b"VP8X" + (32).to_bytes(4, "little")
+    """A stand-in for a picture, which the real `Encoder.mark` of its format accepts."""
     shaping = repr((spec, focus if spec.size.crops else None)).encode()
-    return b"RIFF\0\0\0\0WEBP" + chunk + sha256(b"%b %b" % (shaping, data)).digest()
+    pixels = sha256(b"%b %b" % (shaping, data)).digest()
+    start, end = AROUND[spec.format]
+    return start + pixels + end
 
 
 def manifest(

@@ -83,10 +83,10 @@ MUTATIONS: Final = (
     Mutation(
         "no final check of the source when the reply to an overwrite is lost",
         "thumbnailer.reconcile",
-        """                self.overwrote = True
+        """                self.overwrote = tried = True
             if self._output.put(new, replacing=existing.etag if existing else None):
 """,
-        """                pass
+        """                tried = True
             if self._output.put(new, replacing=existing.etag if existing else None):
                 self.overwrote |= existing is not None
 """,
@@ -164,14 +164,14 @@ MUTATIONS: Final = (
     Mutation(
         "only the source's key is compared",
         "thumbnailer.provenance",
-        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
-        "self.key == other.key",
+        "return self._replace(modified=LONG_AGO) == other._replace(modified=LONG_AGO)",
+        "return self.key == other.key",
     ),
     Mutation(
         "only the source's etag is compared",
         "thumbnailer.provenance",
-        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
-        "self.etag == other.etag",
+        "return self._replace(modified=LONG_AGO) == other._replace(modified=LONG_AGO)",
+        "return self.etag == other.etag",
     ),
     Mutation(
         "a thumbnail of the same bytes uploaded earlier counts as current",
@@ -243,8 +243,59 @@ MUTATIONS: Final = (
     Mutation(
         "a thumbnail with other settings counts as current",
         "thumbnailer.provenance",
-        "(self.key, self.etag, self.fingerprint) == (other.key, other.etag, other.fingerprint)",
-        "(self.key, self.etag) == (other.key, other.etag)",
+        "return self._replace(modified=LONG_AGO) ==",
+        "return self._replace(modified=LONG_AGO, fingerprint=other.fingerprint) ==",
+    ),
+    # --- reconcile.py, provenance.py and settings.py: the focus of a source
+    Mutation(
+        "a crop of another focus counts as current",
+        "thumbnailer.provenance",
+        "return self._replace(modified=LONG_AGO) ==",
+        "return self._replace(modified=LONG_AGO, focus=other.focus) ==",
+    ),
+    Mutation(
+        "a check of the source does not notice another focus",
+        "thumbnailer.reconcile",
+        "if self._settings.crops and now.metadata.get(FOCUS) != self._state.metadata.get(FOCUS):",
+        "if False:",
+    ),
+    Mutation(
+        "only_missing takes no source to have a focus",
+        "thumbnailer.reconcile",
+        "etag, (focus, _) = source.etag, self.settings.focus(source.metadata)",
+        "etag = source.etag",
+    ),
+    Mutation(
+        "only_missing takes no source whose etag it knows to have a focus",
+        "thumbnailer.reconcile",
+        "if etag is None or self.settings.crops:",
+        "if etag is None:",
+    ),
+    Mutation(
+        "the provenance of a manifest has no focus",
+        "thumbnailer.settings",
+        "cropped.get(key, self.crops)",
+        "cropped.get(key)",
+    ),
+    Mutation(
+        "the provenance of a plain width has the focus",
+        "thumbnailer.settings",
+        "focus if cropped.get(key, self.crops) else",
+        "focus if self.crops else",
+    ),
+    Mutation(
+        "a crop does not show the focus that it names",
+        "thumbnailer.reconcile",
+        "parse_focus(focus) if focus else None",
+        "None",
+    ),
+    Mutation(
+        "a wrong focus is an unexpected error",
+        "thumbnailer.settings",
+        """        except ValueError as error:
+            return "", f"the metadata""",
+        """        except KeyError as error:
+            return "", f"the metadata""",
     ),
     # --- reconcile.py: objects that the function did not write
     Mutation(
@@ -313,8 +364,8 @@ MUTATIONS: Final = (
     Mutation(
         "nothing is deleted",
         "thumbnailer.reconcile",
-        "tried = {key: _delete(output, key, state, upload.key) for key, state in made}",
-        "tried = {}",
+        "for key, state in made:",
+        "for key, state in ():",
     ),
     Mutation(
         "thumbnails of another source are deleted",
@@ -541,8 +592,8 @@ MUTATIONS: Final = (
     Mutation(
         "only the first upload of an event is processed",
         "thumbnailer.handler",
-        "for upload in delivery.uploads]",
-        "for upload in delivery.uploads[:1]]",
+        "upload, delivery) for upload in delivery.uploads",
+        "upload, delivery) for upload in delivery.uploads[:1]",
     ),
     Mutation(
         "no dead-letter messages are sent",

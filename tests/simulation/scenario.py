@@ -22,31 +22,60 @@ AWKWARD_KEY: Final = ("uploads/b//c.jpg",)
 TEMPLATES: Final = ("{dir}{stem}_{width}w.webp", "{dir}{stem}.{ext}_{width}w.webp")
 """The default, and the one that keeps COLLIDING_KEYS apart."""
 
+SHAPES: Final = ("128,64x64", "64x64", "64x64:cover:attention,64")
+"""Sizes that crop, so that a focus counts, some of them beside plain widths."""
+
+FORMATS: Final = ("webp", "webp,avif", "webp,avif,jpeg", "jpeg")
+
+SHAPED_TEMPLATES: Final = ("{dir}{stem}_{width}w.webp", "{dir}{stem}.{ext}_{size}.{format}")
+"""Like TEMPLATES, for several shapes and formats."""
+
+FOCUSES: Final = {
+    None: "",
+    "0.25,0.5": "0.25,0.5",
+    " .75 , 0.50000 ": "0.75,0.5",
+    "0.5,1.01": "",
+    "nan,0.5": "",
+}
+"""The user metadata `focus` of a source, and what it means: nothing where it is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """The settings that change within a seed."""
 
-    widths: str
+    sizes: str
     quality: str
     template: str
     manifest: bool
+    formats: str = "webp"
 
     @classmethod
     def drawn(cls, rng: Random) -> Self:
         """Draw settings, of which many differ in little from others that are drawn."""
         return cls(
-            widths=rng.choice(("128", "128,512", "64,128")),
+            sizes=rng.choice(("128", "128,512", "64,128")),
             quality=rng.choice(("85", "85", "50")),
             template=rng.choice(TEMPLATES),
             manifest=rng.random() < 0.4,
+        )
+
+    def shaped(self, rng: Random) -> Self:
+        """Draw a size that crops, and formats, beside the other settings."""
+        return replace(
+            self,
+            sizes=rng.choice(SHAPES),
+            formats=rng.choice(FORMATS),
+            template=SHAPED_TEMPLATES[TEMPLATES.index(self.template)],
+            manifest=self.manifest or rng.random() < 0.4,
         )
 
     @property
     def environment(self) -> dict[str, str]:
         """The function's environment variables for these settings."""
         return {
-            "THUMB_SIZES": self.widths,
+            "THUMB_SIZES": self.sizes,
+            "THUMB_FORMATS": self.formats,
             "WEBP_QUALITY": self.quality,
             "OUTPUT_KEY_TEMPLATE": self.template,
             "WRITE_MANIFEST": str(self.manifest),
@@ -107,6 +136,10 @@ class Scenario:
     """S3 refuses a conditional write by 409, as it does during another write."""
     overwritten_when_read: bool
     """A source is overwritten whenever the function has read it."""
+    focused: float = 0.0
+    """An upload has one of FOCUSES."""
+    refocused: float = 0.0
+    """The user gives a source another one, by a copy in place."""
 
     @classmethod
     def drawn(cls, rng: Random) -> Self:
@@ -165,6 +198,25 @@ class Scenario:
         )
         return drawn._race(rng) if rng.random() < 0.4 else drawn
 
+    def perhaps_shaped(self, rng: Random) -> Self:
+        """Let some configurations crop and have several formats, and sources a focus, or nothing.
+
+        `rng` is for this alone, so that the other scenarios are what they would be without it.
+        """
+        if rng.random() < 0.75:
+            return self
+        shaped = (each.shaped(rng) for each in self.configurations)
+        return replace(
+            self,
+            configurations=tuple(
+                new if rng.random() < 0.8 else old
+                for old, new in zip(self.configurations, shaped, strict=True)
+            ),
+            focused=rng.choice((0.3, 0.8)),
+            refocused=rng.choice((0.3, 0.6)),
+            actions=self.actions + rng.randint(0, 2),
+        )
+
     def _race(self, rng: Random) -> Self:
         """Reduce the scenario to uploads, deletions and lost responses, mostly, in one second.
 
@@ -175,8 +227,8 @@ class Scenario:
             self,
             keys=ONE_KEY if len(self.keys) == 1 else COLLIDING_KEYS,
             configurations=tuple(
-                replace(each, widths=widths, manifest=False)
-                for each, widths in zip(
+                replace(each, sizes=sizes, manifest=False)
+                for each, sizes in zip(
                     self.configurations[:kept], ("128", "64,128", "64"), strict=False
                 )
             ),

@@ -18,7 +18,7 @@ from simulation.faults import CONFLICT, NO_BUCKET, SERVER_ERROR
 from simulation.invariants import Invariants, Start
 from simulation.isolation import BEGIN, CORRUPT, ENVIRONMENT, INPUT, OUTPUT, Code
 from simulation.s3 import S3, etag_of
-from simulation.scenario import Scenario
+from simulation.scenario import FOCUSES, Scenario
 from simulation.scheduler import Task
 from simulation.wire import Hang, Lost, Request, Reset, Response
 
@@ -45,6 +45,10 @@ MAX_OVERWRITES: Final = 60
 """Overwrites of sources that were just read: an assumption, more than one event's attempts read."""
 
 CONTENTS: Final = (b"P", b"Q")
+
+FOCUS: Final = "focus"
+SOURCE_FOCUS: Final = "source-focus"
+"""Names of user metadata, of sources and of what is made of them."""
 
 
 class Crash(BaseException):
@@ -122,7 +126,8 @@ class World:
     def __init__(self, seed: int, code: Code) -> None:
         self.seed = seed
         self.rng = Random(seed)  # noqa: S311 - reproducible, not secret
-        self.scenario = Scenario.drawn(self.rng)
+        shapes = Random(f"shapes of {seed}")  # noqa: S311
+        self.scenario = Scenario.drawn(self.rng).perhaps_shaped(shapes)
         self.code = code
         code.network, code.log = self, self.log
         code.order = lambda requests: self._shuffled(range(requests))
@@ -166,14 +171,16 @@ class World:
         for message in list(self.queue):
             self._complete(self._replay(message))
         self.invariants.at_rest(replayed=True)
-        if self.scenario.backfills or self.scenario.changing or self.invariants.foreign:
+        scenario = self.scenario
+        if scenario.backfills or scenario.changing or scenario.refocused or self.invariants.foreign:
             self._lose_thumbnails()
             self._backfill()
             self.invariants.at_rest(replayed=True, backfilled=True)
             before = len(self.queue)
+            began = len(self.trace)
             self._backfill()
             self.invariants.at_rest(replayed=True, backfilled=True)
-            self.invariants.backfilled_again(len(self.queue) - before)
+            self.invariants.backfilled_again(len(self.queue) - before, self.trace[began:])
             self._report_again()
         return self.invariants.broken
 
@@ -181,6 +188,8 @@ class World:
         """Backfill every source, and report each failure once."""
         for key in self._shuffled(self.s3.buckets[INPUT]):
             upload = {"bucket": INPUT, "key": key}
+            if self._chance(0.5):
+                upload["etag"] = self.s3.buckets[INPUT][key].etag
             event = {"uploads": [upload], "only_missing": True, "report_once": True}
             self._complete(Delivery("backfill", event, (key,)))
 
@@ -224,6 +233,11 @@ class World:
                 self.note("world", "has an older", key)
                 stale = {**outputs[key].metadata, "source-etag": "stale"}
                 outputs[key] = replace(outputs[key], metadata=stale)
+            elif self._chance(self.scenario.refocused):
+                self.note("world", "has another focus", key)
+                stale = dict(outputs[key].metadata)
+                stale |= {SOURCE_FOCUS: "0.1,0.1"} if stale.pop(SOURCE_FOCUS, None) is None else {}
+                outputs[key] = replace(outputs[key], metadata=stale)
 
     def _shuffled[T](self, items: Iterable[T]) -> list[T]:
         listed = list(items)
@@ -251,7 +265,7 @@ class World:
 
     # --- users and events ------------------------------------------------------------------------
     def _act(self) -> None:
-        """A user uploads, deletes, restores, backfills, deploys or occupies a key."""
+        """A user uploads, deletes, restores, backfills, deploys, refocuses or occupies a key."""
         self.actions -= 1
         key = self.rng.choice(self.scenario.keys)
         if self._chance(self.scenario.deployments):
@@ -273,8 +287,24 @@ class World:
         elif self._chance(self.scenario.deletions):
             marked = "DeleteMarkerCreated" if self.scenario.versioned else "Delete"
             self.change(Request("DELETE", INPUT, key), f"ObjectRemoved:{marked}")
+        elif self._chance(self.scenario.refocused):
+            self._refocus(key)
         else:
             self.upload(key)
+
+    def _refocus(self, key: str) -> None:
+        """Copy a source in place with another focus: the same bytes and etag, and a new time."""
+        existing = self.s3.buckets[INPUT].get(key)
+        if existing is None:
+            return
+        metadata = {name: each for name, each in existing.metadata.items() if name != FOCUS}
+        metadata |= self._drawn_focus()
+        self.change(Request("PUT", INPUT, key, existing.body, metadata), "ObjectCreated:Copy")
+
+    def _drawn_focus(self) -> dict[str, str]:
+        """User metadata with one of FOCUSES."""
+        focus = self.rng.choice(tuple(FOCUSES))
+        return {} if focus is None else {FOCUS: focus}
 
     def _deploy(self) -> None:
         """Deploy another configuration. Invocations under way keep theirs."""
@@ -299,6 +329,8 @@ class World:
         if self._chance(self.scenario.corrupt):
             body = CORRUPT + body
         metadata = {"name": "å.jpg"} if self._chance(self.scenario.unreadable_headers) else {}
+        if self._chance(self.scenario.focused):
+            metadata |= self._drawn_focus()
         self.change(Request("PUT", INPUT, key, body, metadata), "ObjectCreated:Put")
 
     def change(self, request: Request, name: str) -> None:

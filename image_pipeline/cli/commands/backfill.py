@@ -11,7 +11,6 @@ from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, out, print_json, progress_bar
 from image_pipeline.cli.signals import leave_or_stop
-from image_pipeline.errors import CommandError
 from image_pipeline.stack import backfill as backfills
 from image_pipeline.stack import costs, executions
 from image_pipeline.stack.backfill import Survey
@@ -36,7 +35,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     ] = None,
     concurrency: Annotated[
         int, typer.Option(min=1, max=1000, help="Number of batches at a time, of 25 images each.")
-    ] = 5,
+    ] = backfills.DEFAULT_CONCURRENCY,
     remake: Annotated[
         bool, typer.Option("--remake", help="Also make thumbnails again that are up to date.")
     ] = False,
@@ -76,12 +75,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     """
     target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     cap = int(target.output("BackfillMaximum"))
-    within = prefix if prefix is not None else target.settings.input_prefix
-    if not within.startswith(target.settings.input_prefix):
-        raise CommandError(
-            f"Only objects under {target.settings.input_prefix} are processed. Did you mean "
-            f"--prefix {target.settings.input_prefix}{within}?"
-        )
+    within = targets.input_prefix(target, prefix)
     execution = None if dry_run else backfills.running(target, remake=remake)
     if dry_run or not (execution or yes):
         survey = count(target, within, min(maximum or cap, cap), remake=remake)
@@ -183,7 +177,8 @@ def show_survey(
         )
     err.print(
         f"About ${dollars:,.4f} with {stack.settings.memory_mb} MB on {stack.architecture} and "
-        f"{len(stack.settings.sizes)} sizes per image (details: image-pipeline cost)."
+        f"{len(stack.settings.sizes)} × {len(stack.settings.formats)} thumbnails per image "
+        "(sizes × formats; details: image-pipeline cost)."
     )
     if survey.beyond and maximum and maximum < cap:
         err.print(f"There are more objects: --max {maximum} stops there.")

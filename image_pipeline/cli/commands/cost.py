@@ -29,11 +29,16 @@ def cost(  # noqa: PLR0913 - options of a command
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate the cost of processing images with a stack's memory, architecture and sizes.
+    """Estimate the cost of processing images with a stack's memory, sizes and formats.
 
-    The settings that matter are read from the stack: also EventBridge, X-Ray, the KMS key and
-    provisioned concurrency. Free tiers, storage and transfer are not included. The output names
-    the date and the region of the prices. The default duration is that of a photo of about 1 MB.
+    The settings that matter are read from the stack: sizes, formats and the manifest, EventBridge,
+    X-Ray, the KMS key and provisioned concurrency. Free tiers, transfer and the storage of the
+    images themselves are not included. The output names the date and the region of the prices.
+
+    The default duration, and the bytes of the thumbnails, are those of a photo of about 1 MB at the
+    default qualities. Where there are several formats, the output says how many views pay for one:
+    how often an image has to be viewed until its smaller thumbnails have saved as much transfer
+    (CloudFront) as they cost.
 
     **Examples**
 
@@ -45,6 +50,9 @@ def cost(  # noqa: PLR0913 - options of a command
     rates = costs.Rates.of(target, duration)
     each, monthly = costs.of_images(rates, images), costs.of_cloudwatch(images)
     kept = costs.of_stack(rates)
+    sizes = costs.bytes_by_format(target.settings)
+    stored = {name: costs.of_storage(images * size) for name, size in sizes.items()}
+    repaid = costs.break_evens(target)
     failed = math.ceil(images * costs.FAILED_SHARE)
     operations = {
         f"Replay of {failed:,} messages": costs.of_replay(rates, failed),
@@ -58,13 +66,21 @@ def cost(  # noqa: PLR0913 - options of a command
             | {"images_cost": each, "total": sum(each.values()), "cloudwatch_month": monthly}
             | {
                 "stack_month": kept,
+                "thumbnail_bytes": {name: round(size) for name, size in sizes.items()},
+                "storage_month": stored,
+                "break_even_views": {name: paid._asdict() for name, paid in repaid.items()},
                 "operations": dict(zip(OPERATIONS, operations.values(), strict=True)),
             }
         )
         return
     table = Table("", "dollars", title=f"{images:,} images with {target.name}")
     table.columns[1].justify = "right"
-    sections = {"images": each, "CloudWatch, a month": monthly, "the stack, a month": kept}
+    sections = {
+        "images": each,
+        "CloudWatch, a month": monthly,
+        "storage of the thumbnails, a month": stored,
+        "the stack, a month": kept,
+    }
     for title, rows in sections.items():
         used = {name: dollars for name, dollars in rows.items() if dollars}
         if not used:
@@ -79,5 +95,12 @@ def cost(  # noqa: PLR0913 - options of a command
     out.print(table)
     out.print(
         f"{rates.memory_mb} MB on {rates.architecture}, {rates.duration_ms:.0f} ms and "
-        f"{rates.writes} writes per image; prices of {prices['as_of']} in {prices['region']}."
+        f"{rates.writes} writes per image (sizes × formats: {len(target.settings.sizes)} × "
+        f"{len(target.settings.formats)}{', and the manifest' * target.settings.write_manifest}); "
+        f"prices of {prices['as_of']} in {prices['region']}."
     )
+    for name, paid in repaid.items():
+        out.print(
+            f"{name} beside {paid.instead_of}: {paid.views:.0f} views of an image pay for making "
+            f"its thumbnails and storing them for {costs.STORED_MONTHS} months."
+        )

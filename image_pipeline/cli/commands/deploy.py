@@ -14,7 +14,8 @@ from image_pipeline.errors import CommandError
 from image_pipeline.local.tools import tool_path
 from image_pipeline.stack import retained, sam
 from image_pipeline.stack.aws import Aws
-from image_pipeline.stack.parameters import from_file, from_words
+from image_pipeline.stack.deployed import parameters_of
+from image_pipeline.stack.parameters import check, from_file, from_words
 
 
 def deploy(  # noqa: PLR0913 - options of a command
@@ -77,6 +78,7 @@ def deploy(  # noqa: PLR0913 - options of a command
     sam.check_name(stack, given)
     sam.check_version(environment)
     aws = Aws.account(region, profile)
+    check(parameters_of(aws, stack) | given)
     found = retained.find(aws, stack, given)
     if found:
         taken_back(aws, stack, found, import_buckets=import_buckets, yes=yes, quiet=as_json)

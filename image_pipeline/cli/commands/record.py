@@ -34,9 +34,9 @@ def record(  # noqa: PLR0913 - options of a command
 
     **Examples**
 
-    `image-pipeline record .aws-sam/before --stack my-pipeline`
+    `image-pipeline record .aws-sam/before-my-pipeline --stack my-pipeline`
 
-    `image-pipeline record .aws-sam/before --stack my-pipeline --check`
+    `image-pipeline record .aws-sam/before-my-pipeline --stack my-pipeline --check`
     """
     aws, name = targets.find_name(local=local, name=stack, region=region, profile=profile)
     if check:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from image_pipeline.cli.options import Json
+from image_pipeline.cli.options import Json, parsed
 from image_pipeline.cli.output import (
     err,
     error_markup,
@@ -125,20 +125,20 @@ def thumbs(  # noqa: PLR0913 - options of a command
     `image-pipeline thumbs inbox/ --out thumbnails --watch`
     """
     settings = DEFAULTS._replace(
-        sizes=_option("--sizes", parse_sizes, sizes),
-        formats=_option("--formats", parse_formats, formats),
+        sizes=parsed("--sizes", parse_sizes, sizes),
+        formats=parsed("--formats", parse_formats, formats),
         quality=quality,
         avif_quality=avif_quality,
         jpeg_quality=jpeg_quality,
-        background=_option("--background", parse_colour, background),
-        output_key_template=_option("--key-template", parse_key_template, key_template),
+        background=parsed("--background", parse_colour, background),
+        output_key_template=parsed("--key-template", parse_key_template, key_template),
     )
 
     def fits(template: str) -> None:
         check_keys_differ(template, settings.sizes, settings.formats)
         check_extension(template, settings.formats)
 
-    _option("--key-template", fits, settings.output_key_template)
+    parsed("--key-template", fits, settings.output_key_template)
     processes = workers or os.process_cpu_count() or 1
     if watch and (files := [path for path in paths if path.is_file()]):
         raise CommandError(f"--watch takes folders, and {files[0]} is a file: name its folder.")
@@ -311,10 +311,3 @@ def _show(run: Run, directory: Path) -> None:
 def _sizes(size: int, size_out: int) -> str:
     """Bytes of originals and of thumbnails, as text."""
     return f"{size:,} → {size_out:,} bytes"
-
-
-def _option[T](name: str, parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=name) from None

@@ -299,7 +299,8 @@ async def _serve_distribution(
         request.raw_path,
         request.raw_query,
         request.method,
-        request.headers,
+        # The gate stands where TLS would end: CloudFront redirects or refuses plain HTTP.
+        request.headers | {"x-forwarded-proto": "https"},
         b"",
         request.query,
         (scope.get("client") or ("127.0.0.1",))[0],

@@ -33,8 +33,9 @@ WHITE: Final = "#ffffff"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names are parts of keys and of file names: no character has a meaning there or needs quoting."""
 
-FRACTION: Final = r"[0-9]*\.?[0-9]+"
-"""A number of a focus. float() also takes "1_0", "nan" and other scripts' digits."""
+FRACTION: Final = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+"""A number of a focus. float() also takes "1_0", "nan" and other scripts' digits. There is one way
+only to match a text, or two kilobytes of digits would take minutes."""
 
 EXAMPLE: Final = "128,512,avatar=256x256:cover:attention,card=600x400:pad"
 
@@ -104,24 +105,34 @@ class ThumbnailSpec(NamedTuple):
 def parse_sizes(text: str) -> tuple[Size, ...]:
     """Read sizes such as EXAMPLE: items `[NAME=]W` or `[NAME=]WxH[:FIT[:FOCUS]]`, and commas.
 
-    Raises ValueError, which names the item, its position and an example.
+    Raises ValueError, which names every faulty item, its position and an example.
     """
     sizes: list[Size] = []
+    faults: list[str] = []
     names: dict[str, str] = {}
     for position, item in enumerate(map(str.strip, text.split(",")), 1):
+        fault = None
         try:
             size = _parse_size(item)
-            twin = names.setdefault(size.name.casefold(), item)
-            if len(names) == len(sizes):
-                raise ValueError(  # noqa: TRY301 - a fault like any other
-                    f"has the same name as {twin!r}: give it another one, such as other={item}"
-                    if "=" not in item
-                    else f"has the same name as {twin!r}, and names must differ"
-                )
         except ValueError as error:
-            raise ValueError(f"item {position}, {item!r}, {error} (example: {EXAMPLE})") from None
-        sizes.append(size)
+            fault = str(error)
+        else:
+            sizes.append(size)
+            if twin := names.get(size.name.casefold()):
+                fault = _same_name(twin, item)
+            names[size.name.casefold()] = item
+        if fault:
+            faults.append(f"item {position}, {item!r}, {fault}")
+    if faults:
+        raise ValueError(f"{'; '.join(faults)} (example: {EXAMPLE})")
     return tuple(sizes)
+
+
+def _same_name(twin: str, item: str) -> str:
+    same = f"has the same name as {twin!r}"
+    if "=" in item:
+        return f"{same}, and names must differ"
+    return f"{same}: give it another one, such as other={item}"
 
 
 def _parse_size(item: str) -> Size:

@@ -14,7 +14,7 @@ CONNECT_TIMEOUT: Final = 2.0
 """Seconds. S3 in the same region answers in milliseconds; a retry often reaches another host."""
 
 MAX_WRITERS: Final = 16
-"""Maximum parallel requests; further ones wait."""
+"""Maximum parallel requests; further ones wait, such as those of 14 sizes in two formats."""
 
 
 MAX_LISTED: Final = 1000

@@ -31,7 +31,7 @@ reused: starting a thread costs as much as the request itself (`make bench-funct
 
 def _in_parallel[T](requests: Sequence[Callable[[], T]]) -> list[T]:
     """Return the results in order. All requests have ended when the first error is raised."""
-    if len(requests) == 1:  # a manifest, or the only size
+    if len(requests) == 1:  # a manifest, or the only thumbnail
         return [requests[0]()]
     tasks: list[Future[T]] = []
     try:
