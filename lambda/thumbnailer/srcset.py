@@ -3,8 +3,8 @@
 It imports no image library: the console needs it where no image is decoded.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from html import escape
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
@@ -36,17 +36,24 @@ def shows_everything(size: "Size") -> bool:
     return size.height is None or size.fit == "contain"
 
 
+def _view(size: "Size") -> tuple[int, int, str, str] | None:
+    """Return what is equal for sizes that show the same; None for the whole picture."""
+    if size.height is None or shows_everything(size):
+        return None
+    divisor = math.gcd(size.width, size.height)  # fractions.Fraction would import decimal
+    return size.width // divisor, size.height // divisor, size.fit, size.focus
+
+
 def views[T](thumbnails: Iterable[T], size_of: Callable[[T], "Size"]) -> list[list[T]]:
     """Group thumbnails by what they show: a browser may choose from those of one group only.
 
     The group that shows the whole picture is first, if there is any; the others are in the order of
     their first thumbnails. Crops and padded pictures of one shape and focus rule show the same.
     """
-    groups: dict[tuple[Fraction, str, str] | None, list[T]] = {}
+    groups: dict[tuple[int, int, str, str] | None, list[T]] = {}
     for each in thumbnails:
         size = size_of(each)
-        shape = Fraction(size.width, size.height or 1), size.fit, size.focus
-        groups.setdefault(None if shows_everything(size) else shape, []).append(each)
+        groups.setdefault(_view(size), []).append(each)
     return [groups.pop(None), *groups.values()] if None in groups else [*groups.values()]
 
 
