@@ -252,13 +252,13 @@ def test_a_cdn_that_is_turned_off_serves_nothing(
 ) -> None:
     """The URL ends and the thumbnails stay; turned on again, they are served under another."""
     stack = updated.stack
-    assert updated.effect(Cdn="false") == "in place"
+    assert updated.effect(Cdn="false") == "new version"
     assert fetch("GET", paths["webp"]).status == 403  # the gate: there is no such distribution
     found = Stack.find(stack.aws, stack.name)
     assert found.thumbnails_url is None
     policy = str(stack.aws.s3.get_bucket_policy(Bucket=stack.settings.output_bucket)["Policy"])
     assert "cloudfront" not in policy
-    assert updated.effect(Cdn="true") == "in place"
+    assert updated.effect(Cdn="true") == "new version"
     domain = Stack.find(stack.aws, stack.name).output("DistributionDomain")
     answer = at_distribution(stack.aws, domain, "GET", paths[""], Accept="image/webp")
     assert (answer.status, answer.headers["content-type"]) == (200, "image/webp")
