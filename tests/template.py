@@ -276,7 +276,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "OutputEvents": "true",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
     },
-    "cdn": {"Cdn": "true"},
+    "cdn": {"Cdn": "true", "CdnInvalidate": "true"},
     "private-cdn": {
         "Cdn": "true",
         "CdnDomain": "img.example.com",

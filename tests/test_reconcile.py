@@ -55,8 +55,10 @@ THUMBNAILS = ("a/photo_128w.webp", "a/photo_512w.webp")
 class Pipeline:
     """An input and an output bucket in memory, and reconcilers that use them."""
 
+    settings = SETTINGS
+
     def __init__(self, format_name: str = "webp") -> None:
-        self.settings = SETTINGS._replace(formats=(format_name,))
+        self.settings = self.settings._replace(formats=(format_name,))
         self.thumbnails = (f"a/photo_128w.{format_name}", f"a/photo_512w.{format_name}")
         """Keys of the thumbnails of KEY."""
         self.input = MemoryBucket("input")
