@@ -65,12 +65,11 @@ class Stack:
 
     @property
     def negotiated_formats(self) -> tuple[str, ...]:
-        """Formats that the CDN chooses from for a URL without one; none if it does not choose.
+        """Formats that the CDN, if any, chooses from for a URL without one; none if it does not.
 
         iac/template.yaml says so to the function of the CDN in the same way.
         """
-        template = key_template_meaning(self.settings.output_key_template)
-        if "ThumbnailsUrl" not in self.outputs or not template.endswith(".{format}"):
+        if not key_template_meaning(self.settings.output_key_template).endswith(".{format}"):
             return ()
         given = self.parameters.get("CdnFormats")
         return tuple(given.split(",")) if given else self.settings.formats
