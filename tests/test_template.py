@@ -815,7 +815,13 @@ def test_every_statement_of_the_role_has_a_comment() -> None:
     for index in range(start, end):
         if re.match(r" +- Sid:| +- !If$", lines[index]) and "- Sid" not in lines[index - 1]:
             before = lines[index - 1].strip() + lines[index - 2].strip()
-            conditions = ("HasKey", "HasFormerKeys", "Traced", "DeletesWithOriginal")
+            conditions = (
+                "HasKey",
+                "HasFormerKeys",
+                "Traced",
+                "DeletesWithOriginal",
+                "InvalidatesCdn",
+            )
             assert "#" in before or any(each in before for each in conditions), lines[index]
 
 
