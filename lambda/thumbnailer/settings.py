@@ -22,8 +22,6 @@ from thumbnailer.imaging import (
     thumbnail_spec,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.srcset import url_path
-from thumbnailer.urls import base_url, thumbnail_url
 
 PLAIN_MANIFEST: Final = 1
 MANIFEST: Final = 2
@@ -202,6 +200,9 @@ class Settings(NamedTuple):
 
         Without a CDN it is relative to the output bucket's root, and has no version.
         """
+        from thumbnailer.srcset import url_path  # noqa: PLC0415 - not at init
+        from thumbnailer.urls import thumbnail_url  # noqa: PLC0415 - not at init
+
         if not self.thumbnails_url:
             return url_path(key)
         return f"{thumbnail_url(self.thumbnails_url, key)}?v={version}"
@@ -377,7 +378,11 @@ def _url_if_any(environment: Mapping[str, str]) -> Callable[[str], str]:
     """Return the parser of THUMBNAILS_URL; where a local AWS answers, its URLs are local too."""
 
     def parse(text: str) -> str:
-        if text and not re.fullmatch(r"https?://[a-z0-9.:-]+", text):
+        if not text:
+            return ""
+        from thumbnailer.urls import base_url  # noqa: PLC0415 - few stacks have a CDN
+
+        if not re.fullmatch(r"https?://[a-z0-9.:-]+", text):
             raise ValueError(
                 f"must be empty or a URL such as https://img.example.com, not {text!r}"
             )

@@ -3,9 +3,8 @@
 It imports no image library: the console needs it where no image is decoded.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
-from html import escape
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -36,17 +35,24 @@ def shows_everything(size: "Size") -> bool:
     return size.height is None or size.fit == "contain"
 
 
+def _view(size: "Size") -> tuple[int, int, str, str] | None:
+    """Return what is equal for sizes that show the same; None for the whole picture."""
+    if size.height is None or shows_everything(size):
+        return None
+    divisor = math.gcd(size.width, size.height)  # fractions.Fraction would import decimal
+    return size.width // divisor, size.height // divisor, size.fit, size.focus
+
+
 def views[T](thumbnails: Iterable[T], size_of: Callable[[T], "Size"]) -> list[list[T]]:
     """Group thumbnails by what they show: a browser may choose from those of one group only.
 
     The group that shows the whole picture is first, if there is any; the others are in the order of
     their first thumbnails. Crops and padded pictures of one shape and focus rule show the same.
     """
-    groups: dict[tuple[Fraction, str, str] | None, list[T]] = {}
+    groups: dict[tuple[int, int, str, str] | None, list[T]] = {}
     for each in thumbnails:
         size = size_of(each)
-        shape = Fraction(size.width, size.height or 1), size.fit, size.focus
-        groups.setdefault(None if shows_everything(size) else shape, []).append(each)
+        groups.setdefault(_view(size), []).append(each)
     return [groups.pop(None), *groups.values()] if None in groups else [*groups.values()]
 
 
@@ -67,7 +73,7 @@ def picture(thumbnails: Sequence[Candidate], sizes: str = "", colour: str = "") 
         return ""
     *others, last = by_format
     widest = max(each.width for each in thumbnails)
-    sizes = escape(sizes or f"(max-width: {widest}px) 100vw, {widest}px")
+    sizes = _escaped(sizes or f"(max-width: {widest}px) 100vw, {widest}px")
     img = _img(by_format[last], sizes, colour)
     if not others:
         return img
@@ -82,14 +88,20 @@ def _img(thumbnails: Sequence[Candidate], sizes: str, colour: str) -> str:
     largest = max(thumbnails, key=lambda each: each.width)
     style = f' style="background-color:{colour}"' if colour else ""
     return (
-        f'<img src="{escape(largest.url)}" srcset="{_srcset(thumbnails)}" sizes="{sizes}" '
+        f'<img src="{_escaped(largest.url)}" srcset="{_srcset(thumbnails)}" sizes="{sizes}" '
         f'width="{largest.width}" height="{largest.height}" alt="" loading="lazy" '
         f'decoding="async"{style}>'
     )
 
 
 def _srcset(thumbnails: Sequence[Candidate]) -> str:
-    return escape(srcset([(each.url, each.width) for each in thumbnails]))
+    return _escaped(srcset([(each.url, each.width) for each in thumbnails]))
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # noqa: PLC0415 - it reads all of HTML's entities, for few stacks
+
+    return escape(text)
 
 
 def srcset(thumbnails: Iterable[tuple[str, int]]) -> str:

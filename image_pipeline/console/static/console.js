@@ -97,18 +97,20 @@ if (byId("focus-form")) {
   const inputs = [byId("focus-left"), byId("focus-top")];
   const marker = byId("focus-marker");
   const place = () => inputs.map((input) => Math.min(Math.max(Number(input.value), 0), 100));
-  const showMarker = () => {
+  const showMarker = (status = "") => {
     const [left, top] = place();
     marker.style.left = `${left}%`;
     marker.style.top = `${top}%`;
     marker.setAttribute("aria-valuenow", left);
     marker.setAttribute("aria-valuetext", `${left}% from the left, ${top}% from the top`);
+    if (form.querySelector("[value=save]").disabled) return; // the status is of the save
+    Object.assign(byId("focus-status"), { textContent: status, className: "" });
   };
   const move = (percentages) => {
     for (const [index, input] of inputs.entries()) {
       input.value = Math.round(Math.min(Math.max(percentages[index], 0), 100) * 10) / 10;
     }
-    showMarker();
+    showMarker("Not saved yet.");
   };
   byId("focus-picture").addEventListener("click", (event) => {
     const box = byId("focus-picture").querySelector("img")?.getBoundingClientRect();
@@ -123,7 +125,9 @@ if (byId("focus-form")) {
     event.preventDefault(); // does not scroll
     move(place().map((now, axis) => now + step[axis] * (event.shiftKey ? 10 : 1)));
   });
-  for (const input of inputs) input.addEventListener("input", showMarker);
+  for (const input of inputs) {
+    input.addEventListener("input", () => showMarker("Not saved yet."));
+  }
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const removes = event.submitter?.value === "remove";
@@ -174,10 +178,16 @@ async function cropsState(key) {
   }
 }
 
-// Loads the page again, and shows those of its parts that may have changed.
+const URL_MS = 1000; // a presigned URL says when it was made, in whole seconds
+let loadedAt = performance.now();
+
+// Loads the page again, and shows those of its parts that may have changed. The URLs in it must be
+// new: for an image that is on the page already, the browser does not ask again.
 async function refreshPage() {
+  await sleep(loadedAt + URL_MS - performance.now());
   const response = await request(location.pathname + location.search, undefined, "text/html");
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  loadedAt = performance.now();
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const now = page.getElementById(part.id);
     if (now) part.replaceChildren(...now.childNodes);

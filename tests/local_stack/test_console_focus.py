@@ -16,7 +16,7 @@ from focus_contract import (  # noqa: F401 - run with the fixture `stack` below
     test_only_the_focus_changes,
     test_the_etag_of_an_upload_in_parts_becomes_another_one,
 )
-from pictures import QUADRANTS, near, quadrants
+from pictures import BLUE, GREEN, RED, near, quadrants
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from serving import QUICK_AND_STRICT, client, until
@@ -42,8 +42,7 @@ in_a_browser = pytest.mark.skipif(
     reason="no Chromium: apt install chromium, or set the variable CHROMIUM to its path",
 )
 
-SIZES = "128,512,avatar=64x64:cover:attention,banner=400x50"
-RED, GREEN, BLUE, YELLOW = (colour for row in QUADRANTS for colour in row)
+SIZES = "128,512,avatar=64x64:cover:attention,strip=40x160"
 UPRIGHT_AT = 6
 """EXIF orientation of a picture that is stored on its side: what a phone held upright writes."""
 
@@ -105,12 +104,12 @@ def click(tab: Page, x: float, y: float) -> None:
     tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
-def colour(tab: Page, name: str) -> tuple[int, ...]:
-    """The colour in the middle of a crop that the form shows, once it is loaded."""
+def colour(tab: Page, name: str, x: float, y: float) -> tuple[int, ...]:
+    """The colour at a place of a crop that the form shows, once it is loaded."""
     found = tab.locator("#focus-crops li").filter(has_text=name).locator("img")
     until(lambda: found.evaluate("image => image.naturalWidth"))
     shot = Image.open(io.BytesIO(found.screenshot())).convert("RGB")
-    return shot.getpixel((shot.width // 2, shot.height // 2))  # type: ignore[return-value]
+    return shot.getpixel((int(x * shot.width), int(y * shot.height)))  # type: ignore[return-value]
 
 
 def metadata(stack: Stack, name: str) -> dict[str, str]:
@@ -132,7 +131,9 @@ def save(tab: Page, button: str = "Save focus") -> None:
 def test_a_click_moves_the_crops(
     page: Page, stack: Stack, scheme: str, width: int  # noqa: F811 - the fixture
 ) -> None:
-    """Each crop shows the quadrant that was clicked in the upright picture, and then its rule.
+    """Each crop moves to what was clicked in the upright picture, and then back to its rule.
+
+    A square of a portrait moves up and down, a narrow strip to the left and right.
 
     The page is accessible in all states, and does not scroll sideways.
     """
@@ -142,13 +143,19 @@ def test_a_click_moves_the_crops(
     page.set_viewport_size({"width": width, "height": 800})
     visit(page, path)
     expect(page.get_by_role("button", name="Remove focus")).to_be_disabled()
-    for place, expected in (((0.25, 0.2), RED), ((0.75, 0.2), GREEN), ((0.25, 0.8), BLUE)):
+    for place, avatar, strip in (
+        ((0.25, 0.2), RED, RED),
+        ((0.75, 0.2), RED, GREEN),
+        ((0.25, 0.8), BLUE, RED),
+    ):
         click(page, *place)
+        expect(page.locator("#focus-status")).to_have_text("Not saved yet.")
         save(page)
         x, y = map(float, metadata(stack, name)["focus"].split(","))
         assert (x, y) == pytest.approx(place, abs=0.01)
         assert metadata(stack, name)["owner"] == "me"
-        until(lambda expected=expected: near(colour(page, "avatar"), expected))
+        assert near(colour(page, "avatar", 1 / 4, 1 / 2), avatar)
+        assert near(colour(page, "strip", 1 / 2, 1 / 4), strip)
         expect(page.locator("#focus-crops code")).to_have_text(f"{x:g},{y:g}")
         until(lambda at=[x, y]: _focus_in_manifest(page, path) == at)
     results = Axe().run(
