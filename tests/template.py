@@ -283,6 +283,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "CdnCertificateArn": CERTIFICATE,
         "CdnPublicKey": PUBLIC_KEY,
         "CdnFormats": "avif,webp",
+        "CdnInvalidate": "true",
         "CreateKmsKey": "true",
         "OutputKeyTemplate": "{dir}{stem}-{width}",
         "ThumbnailFormats": "webp,jpeg,avif",

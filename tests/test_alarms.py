@@ -236,11 +236,30 @@ def test_dashboard_and_cost_command_estimate_the_same(
     assert dollars == pytest.approx(sum(estimate.values()))
 
 
-def test_widgets_do_not_overlap() -> None:
+def test_the_dashboard_shows_the_cdn_where_there_is_one() -> None:
+    """Requests, bytes and the share of 4xx, from us-east-1, beside what it shows without a CDN.
+
+    https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/programming-cloudwatch-metrics.html
+    """
+    plain, more = widgets(), widgets(Cdn="true")
+    assert more[: len(plain)] == plain
+    added = [each["properties"] for each in more[len(plain) :]]
+    assert {each["region"] for each in added} == {"us-east-1"}
+    shown = [(row[:-1], row[-1]["stat"]) for each in added for row in each["metrics"]]
+    of = ["Region", "Global", "DistributionId", "Distribution"]
+    assert shown == [
+        (["AWS/CloudFront", "Requests", *of], "Sum"),
+        (["AWS/CloudFront", "BytesDownloaded", *of], "Sum"),
+        (["AWS/CloudFront", "4xxErrorRate", *of], "Average"),
+    ]
+
+
+@pytest.mark.parametrize("cdn", ["false", "true"])
+def test_widgets_do_not_overlap(cdn: str) -> None:
     """Each cell of the grid, which has 24 columns, belongs to one widget."""
     cells = [
         (x, y)
-        for each in widgets()
+        for each in widgets(Cdn=cdn)
         for x in range(each["x"], each["x"] + each["width"])
         for y in range(each["y"], each["y"] + each["height"])
     ]

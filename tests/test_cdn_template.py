@@ -135,12 +135,12 @@ def test_without_a_cdn_nothing_of_it_is_there() -> None:
 @pytest.mark.parametrize(
     "given", [{}, {"CreateKmsKey": "true", "DeleteBucketContents": "true"}], ids=["plain", "key"]
 )
-def test_turning_the_cdn_on_touches_no_bucket(given: dict[str, str]) -> None:
-    """It changes policies, and the function, whose manifests name the URLs."""
+def test_turning_the_cdn_on_touches_no_bucket_and_no_queue(given: dict[str, str]) -> None:
+    """It changes policies, the function's settings and the dashboard, and nothing else."""
     before, after = Deployed(**given).resources, Deployed(Cdn="true", **given).resources
     changed = {name for name, each in before.items() if after[name] != each}
-    function = {"ThumbnailFunction", "SettingsVersion"}
-    assert changed == {"OutputBucketPolicy"} | function | ({"Key"} if given else set())
+    settings = {"ThumbnailFunction", "SettingsVersion"}
+    assert changed == {"OutputBucketPolicy", "Dashboard"} | settings | ({"Key"} if given else set())
 
 
 def test_no_resource_refers_to_itself_through_others() -> None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -250,6 +251,49 @@ def test_the_only_format_has_no_break_even() -> None:
     assert list(costs.break_evens(stack_of(formats=("jpeg", "webp")))) == ["webp"]
 
 
+def cdn(found: Stack, **parameters: str) -> Stack:
+    """The stack with a CDN in an account."""
+    aws = cast("Any", SimpleNamespace(endpoint_url=None))
+    outputs = {"ThumbnailsUrl": "https://d1.cloudfront.net"}
+    return replace(found, aws=aws, outputs=outputs, parameters={**found.parameters, **parameters})
+
+
+@pytest.mark.parametrize(
+    ("formats", "parameters", "viewed"),
+    [
+        (("webp",), {}, "webp"),
+        (ALL, {}, "avif"),
+        (ALL, {"CdnFormats": "jpeg,webp"}, "webp"),
+        (("jpeg", "webp"), {"CdnFormats": ""}, "webp"),
+    ],
+)
+def test_a_view_is_a_request_two_runs_and_the_bytes_of_one_thumbnail(
+    formats: tuple[str, ...], parameters: dict[str, str], viewed: str
+) -> None:
+    """In the smallest format that the CDN offers, each size as often as the other."""
+    found = cdn(stack_of(formats=formats), **parameters)
+    size = costs.bytes_by_format(found.settings)[viewed] / 2
+    assert costs.of_views(found, 10**6) == pytest.approx(
+        {
+            "CloudFront, requests": 1.0,
+            "CloudFront, function": 0.2,
+            "CloudFront, transfer": costs.of_transfer(10**6 * size),
+        }
+    )
+
+
+def test_urls_with_a_format_run_no_function() -> None:
+    """Keys that do not end with `.{format}` are not negotiated (docs/adr/0030)."""
+    plain = stack_of(formats=("webp",), output_key_template="{dir}{stem}_{size}")
+    assert costs.of_views(cdn(plain), 1000)["CloudFront, function"] == 0
+
+
+def test_each_output_of_an_image_is_a_path_to_invalidate() -> None:
+    """Thumbnails and manifest, half a cent for each."""
+    rates = Rates.of(stack_of(write_manifest=True))
+    assert costs.of_invalidations(rates, 10) == pytest.approx(10 * 7 * 0.005)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The command, whose options all mean a stack of three formats with a manifest."""
@@ -282,6 +326,34 @@ def test_the_json_of_the_command_has_bytes_storage_and_break_even(home: Home) ->
     assert answer["break_even_views"]["webp"] == pytest.approx(
         costs.break_evens(found)["webp"]._asdict()
     )
+
+
+def test_the_command_shows_the_cdn_of_the_stack(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 views without an option, what is free, and invalidations where they are made."""
+    found = cdn(stack_of(distribution="E1"))
+    monkeypatch.setattr(targets, "find_stack", lambda **_: found)
+    answer = home.json("cost")
+    assert answer["views"] == 100_000
+    assert answer["cdn_month"] == pytest.approx(costs.of_views(found, 100_000))
+    paths = costs.of_invalidations(Rates.of(found), 10_000)
+    assert answer["operations"]["invalidation"] == pytest.approx(paths)
+    shown = " ".join(home.run("cost", "--views", "5000000").stdout.split())
+    for name, dollars in costs.of_views(found, 5_000_000).items():
+        assert f"{name} │ {dollars:.4f}" in shown
+    assert "5,000,000 views with the CDN" in shown
+    assert "not subtracted: 1 TB of transfer, 10 million requests" in shown
+    assert f"Invalidations, if 10,000 images are replaced or deleted │ {paths:.4f}" in shown
+
+
+def test_a_stack_without_a_cdn_has_views_only_if_they_are_asked_for(home: Home) -> None:
+    """Its own estimate is as before; with --views it is what a CDN would cost."""
+    answer = home.json("cost")
+    assert (answer["views"], answer["cdn_month"]) == (None, {})
+    assert "invalidation" not in answer["operations"]
+    assert "CloudFront" not in home.run("cost").stdout
+    assert "1,000 views with a CDN" in " ".join(home.run("cost", "--views", "1000").stdout.split())
 
 
 def test_a_backfill_of_crops_reads_the_focus_of_each_image() -> None:
@@ -340,6 +412,10 @@ def test_the_documented_costs_are_those_of_the_command() -> None:
         "OutputEvents=true": [round(added(output_events=True), 4)],
         "CreateKmsKey=true": [kept["KMS, key"], round(added(key=True), 4)],
         "XRayTracing=true": [round(added(traced=True), 4)],
+        "1,000,000 views through the CDN": [
+            round(each, 2) for each in costs.of_views(stack(), 10**6).values()
+        ],
+        "CdnInvalidate=true": [costs.of_invalidations(RATES, 1)],
         "LambdaProvisionedConcurrency=1": [round(kept["Lambda, provisioned concurrency"], 2)],
         "A replay of 1,000 messages": [round(costs.of_replay(RATES, 1000), 4)],
         "A backfill of 10,000 images that are up to date": [

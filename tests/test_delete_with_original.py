@@ -22,7 +22,9 @@ GONE = "the source is gone"
 class DeletingPipeline(Pipeline):
     """A pipeline that deletes outputs with their original."""
 
-    settings = DELETING
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = DELETING
 
     def upload(self, key: str = KEY, body: bytes = P) -> None:
         """Upload a source, make its outputs, and forget the requests."""

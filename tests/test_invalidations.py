@@ -7,6 +7,7 @@ from memory_bucket import MemoryBucket
 from pictures import jpeg
 
 from thumbnailer import cdn
+from thumbnailer.errors import StorageUnavailable
 from thumbnailer.events import Upload
 from thumbnailer.reconcile import Reconciler
 from thumbnailer.settings import Settings
@@ -102,6 +103,29 @@ def test_a_write_whose_reply_was_lost_is_reported() -> None:
 
     pipeline.output.put = lose  # type: ignore[method-assign]
     assert pipeline.process() == MADE
+
+
+def test_what_may_have_been_replaced_before_a_failure_is_reported() -> None:
+    """A retry would find it current, and report nothing: a cache would keep the older picture."""
+    pipeline = Pipeline(delete_with_original=True)
+    pipeline.input.upload(KEY, jpeg((640, 480)))
+    pipeline.process()
+    pipeline.input.upload(KEY, jpeg((480, 640)))
+    put = pipeline.output.put
+
+    def fail(what: Object | str, *, replacing: str | None) -> bool:
+        if isinstance(what, Object) and replacing is None:
+            return put(what, replacing=None)
+        raise StorageUnavailable("no answer")
+
+    pipeline.output.put = pipeline.output.delete = fail  # type: ignore[method-assign]
+    with pytest.raises(StorageUnavailable):
+        pipeline.process()
+    assert pipeline.changed == MADE[:1]
+    del pipeline.input.objects[KEY]
+    with pytest.raises(StorageUnavailable):
+        pipeline.process()
+    assert pipeline.changed == MADE[:1]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Estimate the cost of processing images from published prices and a stack's settings.
 
 Prices: prices.json, where the first word of a price's name is that of its source in `sources`. Free
-tiers are not included, storage only in `of_storage`, and transfer only in `of_transfer`.
+tiers are not included, storage only in `of_storage`, and transfer only in `of_transfer` and
+`of_views`.
 """
 
 import json
@@ -17,6 +18,7 @@ from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.prune import Kind, Survey
 from thumbnailer.imaging import FULL_CPU_MB, Size, ThumbnailSpec
 from thumbnailer.settings import Settings
+from thumbnailer.srcset import SMALLEST_FIRST
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
 
@@ -100,6 +102,15 @@ REPLAY_TRANSITIONS: Final = 7
 KMS_SHARE: Final = 0.01
 """Share of S3's requests for objects that ask KMS for a key, because the buckets use bucket keys:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html (up to 99 % fewer)."""
+
+FUNCTION_RUNS: Final = 2
+"""Runs of the CDN's function for a URL without a format: on the request and on the response."""
+
+CDN_FREE: Final = (
+    "1 TB of transfer, 10 million requests, 2 million runs of functions and 1,000 invalidated paths"
+)
+"""What CloudFront does not bill an account in a month
+(https://aws.amazon.com/cloudfront/pricing/)."""
 
 HOURS: Final = 730
 """Hours of a month, as in AWS's own calculator."""
@@ -299,6 +310,31 @@ def of_storage(size: float) -> float:
 def of_transfer(size: float) -> float:
     """Dollars for `size` bytes from CloudFront to viewers in North America or Europe."""
     dollars: float = size / 1e9 * PRICES["cloudfront_transfer_gb"]
+    return dollars
+
+
+def of_views(stack: Stack, views: int) -> dict[str, float]:
+    """Dollars for the stack's CDN to serve `views` thumbnails, or as if it had one.
+
+    A view loads one thumbnail, each size as often as the others, in the smallest format that
+    viewers can get. Where formats are negotiated, every view counts as one of a URL without a
+    format, the most. Requests of the CDN to S3 are not counted: they depend on what it has cached.
+    """
+    settings = stack.settings
+    offered = stack.negotiated_formats or settings.formats
+    viewed = next(name for name in SMALLEST_FIRST if name in offered)
+    size = bytes_by_format(settings)[viewed] / len(settings.sizes)
+    runs = FUNCTION_RUNS * views if stack.negotiated_formats else 0
+    return {
+        "CloudFront, requests": views * PRICES["cloudfront_request"],
+        "CloudFront, function": runs * PRICES["cloudfront_function_invocation"],
+        "CloudFront, transfer": of_transfer(views * size),
+    }
+
+
+def of_invalidations(rates: Rates, images: int) -> float:
+    """Dollars for the invalidations of `images` that are all replaced or deleted."""
+    dollars: float = images * rates.writes * PRICES["cloudfront_invalidation_path"]
     return dollars
 
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws, aws_errors_explained
 from thumbnailer.errors import InvalidSettings
-from thumbnailer.settings import Settings
+from thumbnailer.settings import Settings, key_template_meaning
 from thumbnailer.urls import base_url
 
 if TYPE_CHECKING:
@@ -62,6 +62,17 @@ class Stack:
         if url and self.aws.endpoint_url:
             url = f"https://{self.outputs['DistributionDomain']}"
         return base_url(url, self.aws.endpoint_url) if url else None
+
+    @property
+    def negotiated_formats(self) -> tuple[str, ...]:
+        """Formats that the CDN, if any, chooses from for a URL without one; none if it does not.
+
+        iac/template.yaml says so to the function of the CDN in the same way.
+        """
+        if not key_template_meaning(self.settings.output_key_template).endswith(".{format}"):
+            return ()
+        given = self.parameters.get("CdnFormats")
+        return tuple(given.split(",")) if given else self.settings.formats
 
     @property
     def queues(self) -> list[str]:

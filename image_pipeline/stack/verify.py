@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -21,6 +22,7 @@ from image_pipeline.stack import (
     backfill,
     costs,
     dead_letters,
+    distribution,
     executions,
     replay,
 )
@@ -33,6 +35,8 @@ from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.uploads import State
 from image_pipeline.stack.verification import DOCUMENTS, Run, Step
 from thumbnailer.errors import InvalidEvent, PermanentError, SourceArchived, SourceEncrypted
+from thumbnailer.imaging import ENCODERS
+from thumbnailer.urls import thumbnail_url
 
 S3_CLOCK_SECONDS: Final = 1.1
 """S3 reports times in whole seconds: what is written this much later has another one."""
@@ -80,6 +84,8 @@ def estimate(stack: Stack, steps: Sequence[Step]) -> float:
         "s3_get_or_head": files + polls * rates.writes,
         "sqs_request": polls,
     }
+    if stack.settings.distribution:  # what an upload is made into is replaced or deleted once
+        requests["cloudfront_invalidation_path"] = files * rates.writes
     for step in steps:
         for name, count in step.requests.items():
             requests[name] = requests.get(name, 0) + count
@@ -162,6 +168,77 @@ def _overwrite(run: Run) -> str:
     if not run.current(key):
         raise CommandError("the event of the older image won over the newer one")
     return "the event of the older image, sent late, changed nothing"
+
+
+def _fetch(run: Run) -> str:
+    """Fetch a thumbnail by its exact URL, and in each format by the URL without one."""
+    first = run.stack.settings.specs[0]
+    exact = _url(run, first.format)
+    if run.stack.parameters.get("CdnPublicKey"):
+        status = distribution.send("GET", exact).status
+        if status != HTTPStatus.FORBIDDEN:
+            raise CommandError(f"{exact} has no signature, but its status is {status}, not 403")
+        return "a URL without a signature is refused"
+    _expect_picture(run, exact, first.format, Accept="*/*")
+    negotiated = run.stack.negotiated_formats
+    for name in negotiated:
+        url = exact.removesuffix(f".{first.format}")
+        answer = _expect_picture(run, url, name, Accept=ENCODERS[name].content_type)
+        if "accept" not in answer.headers.get("vary", "").lower():
+            raise CommandError(f"{url} depends on Accept, but the answer's Vary does not say so")
+    return ", ".join(["its exact URL", *negotiated])
+
+
+def _url(run: Run, format_name: str, version: str = "") -> str:
+    """The URL of the first size of the photo in this format."""
+    settings = run.stack.settings
+    key = settings.thumbnail_key(run.key(PHOTO), settings.specs[0].size, format_name)
+    url = thumbnail_url(run.stack.thumbnails_url or "", key)
+    return f"{url}?v={version}" if version else url
+
+
+def _stored(run: Run, format_name: str) -> bytes:
+    """The bytes of the first size of the photo in this format, as they are in the bucket."""
+    settings = run.stack.settings
+    key = settings.thumbnail_key(run.key(PHOTO), settings.specs[0].size, format_name)
+    stored = run.stack.aws.s3.get_object(Bucket=settings.output_bucket, Key=key)
+    return stored["Body"].read()
+
+
+def _expect_picture(run: Run, url: str, format_name: str, **headers: str) -> distribution.Answer:
+    """Fetch a URL. Raises CommandError unless the answer is the stored thumbnail in this format."""
+    answer = distribution.send("GET", url, **headers)
+    if answer.status != HTTPStatus.OK:
+        raise CommandError(
+            f"{url} has the status {answer.status}. Check the bucket's policy (CdnReads) and, with "
+            "KmsKeyArn, the key's policy (CdnDecrypts); docs/security.md explains both"
+        )
+    if answer.body != _stored(run, format_name):
+        raise CommandError(f"{url} shows another picture than the bucket has")
+    wanted = {
+        "content-type": ENCODERS[format_name].content_type,
+        "x-content-type-options": "nosniff",
+        "cache-control": run.stack.settings.cache_control,
+    }
+    for name, value in wanted.items():
+        if (found := answer.headers.get(name)) != value:
+            raise CommandError(f"{url} has {name}: {found} instead of {value}")
+    return answer
+
+
+def _fetch_newer(run: Run) -> str:
+    """Fetch the overwritten photo by its new URL and, if that is invalidated, by the plain one."""
+    settings, sent = run.stack.settings, run.sent[run.key(PHOTO)]
+    first = settings.specs[0].format
+    _expect_picture(run, _url(run, first, settings.picture_version(sent.etag, sent.focus)), first)
+    if not settings.distribution:
+        return "its versioned URL shows it"
+    url, newer = _url(run, first), _stored(run, first)
+    run.until(
+        f"{url} was invalidated, but did not show the newer picture",
+        lambda: distribution.send("GET", url).body == newer,
+    )
+    return "its versioned URL shows it, and the plain one too"
 
 
 def _upload_broken(run: Run) -> str:
@@ -455,6 +532,15 @@ def _unless_key(stack: Stack) -> str:
     return "" if "KeyArn" in stack.outputs else "the stack has no KMS key of its own"
 
 
+def _unless_cdn(stack: Stack) -> str:
+    return "" if stack.thumbnails_url else "Cdn is false"
+
+
+def _unless_public_cdn(stack: Stack) -> str:
+    private = "the CDN serves signed URLs only" if stack.parameters.get("CdnPublicKey") else ""
+    return _unless_cdn(stack) or private
+
+
 def _unless_deleting(stack: Stack) -> str:
     return "" if stack.settings.delete_with_original else "DeleteWithOriginal is false"
 
@@ -498,6 +584,23 @@ STEPS: Final = (
         needs=("upload",),
     ),
     Step(
+        "url",
+        "fetch a thumbnail by its URL",
+        _fetch,
+        "The CDN may read the thumbnails, also encrypted ones (CdnReads, CdnDecrypts), serves each "
+        "client the format that it accepts, and has the right headers. With CdnPublicKey, it "
+        "refuses a URL without a signature.",
+        f"{DOCUMENTS}/AmazonCloudFront/latest/DeveloperGuide/"
+        "private-content-restricting-access-to-s3.html",
+        needs=("thumbnails",),
+        unless=_unless_cdn,
+        requests={
+            "s3_get_or_head": 8,
+            "cloudfront_request": 4,
+            "cloudfront_function_invocation": 6,
+        },
+    ),
+    Step(
         "twice",
         "send its event twice",
         _send_twice,
@@ -515,6 +618,17 @@ STEPS: Final = (
         needs=("thumbnails",),
         files=1,
         images=2,
+    ),
+    Step(
+        "fresh",
+        "fetch the newer image",
+        _fetch_newer,
+        "The URL with the new version shows the newer picture, whatever is cached. With "
+        "CdnInvalidate, so does the URL without a version (InvalidateThumbnails).",
+        f"{DOCUMENTS}/AmazonCloudFront/latest/DeveloperGuide/QueryStringParameters.html",
+        needs=("url", "overwrite"),
+        unless=_unless_public_cdn,
+        requests={"s3_get_or_head": 4, "cloudfront_request": POLLS},
     ),
     Step(
         "missing",
@@ -648,6 +762,6 @@ STEPS: Final = (
 """The steps of a verification, in their order, with what each sends: the table of its cost."""
 
 SMOKE: Final = tuple(
-    step for step in STEPS if step.option in {"upload", "thumbnails", "broken", "message"}
+    step for step in STEPS if step.option in {"upload", "thumbnails", "url", "broken", "message"}
 )
 """The steps of the short form."""

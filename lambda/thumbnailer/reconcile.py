@@ -140,7 +140,8 @@ class Reconciler(NamedTuple):
     """What all uploads of an invocation share.
 
     `remaining` returns the seconds left for work, of `available` at the beginning. `changed` is
-    called with the key of each object that was overwritten or deleted.
+    called with the key of each object before it is overwritten or deleted, also if that then fails:
+    the reply may be lost.
     """
 
     settings: Settings
@@ -280,8 +281,8 @@ class Reconciler(NamedTuple):
                 self._made_of(upload, output).items(), key=lambda each: each[0] not in manifests
             )
             for key, state in made:
+                self.changed(key)  # before the reply, which may be lost
                 tried[key] = _delete(output, key, state, upload.key)
-                self.changed(key)  # also where the reply was lost
             if tried and source.head(upload.key):
                 raise SourceChanged
         return Skipped("the source is gone", tuple(key for key, done in tried.items() if done))
@@ -544,24 +545,20 @@ class _Writer:
     def _settle(self, new: Object, ours: Provenance) -> None:
         """Write one output at whose key an object exists, unless that should stay."""
         found_first: str | None = None
-        tried = False
         for _ in range(MAX_ROUNDS):
             existing = self._output.head(new.key)
             found_first = found_first or (existing.etag if existing else None)
             # A later object was written meanwhile: by this attempt, its reply lost, or by another.
             remake = self._upload.remake and existing and existing.etag == found_first
             if existing and self._should_stay(new.key, existing, ours, remake=bool(remake)):
-                if tried:  # the reply was lost, or another worker wrote the same
-                    self._changed(new.key)
                 return
             if existing:
                 self.check_source()
                 # Before the reply, which may be lost: then the write shows up as current.
-                self.overwrote = tried = True
+                self.overwrote = True
+                self._changed(new.key)
             if self._output.put(new, replacing=existing.etag if existing else None):
                 self.wrote = True
-                if existing:
-                    self._changed(new.key)
                 return
         raise SourceUnsettled(f"Other writers kept changing {new.key}")
 

@@ -1,12 +1,14 @@
 """Thumbnails by their URLs: the real template with Cdn=true, as browsers and other clients ask."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
 from pictures import encoded, jpeg, quadrants
-from serving import QUICK_AND_STRICT, until
+from serving import QUICK_AND_STRICT, client, until
+from template import PUBLIC_KEY
 from test_negotiation import CLIENTS
 from test_updates import Updated
 from web import Answer, at_distribution
@@ -14,6 +16,8 @@ from web import Answer, at_distribution
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_port
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.verification import Run, verify
+from image_pipeline.stack.verify import SMOKE, choose
 from thumbnailer.imaging import ENCODERS
 from thumbnailer.urls import thumbnail_url
 
@@ -29,10 +33,15 @@ type Fetch = Callable[..., Answer]
 
 @pytest.fixture(scope="module")
 def updated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
-    """A stack with a CDN, its own key, and an image in three formats."""
+    """A stack with a CDN, its own key, and an image in three formats. IAM is enforced."""
     local = LocalStack(
         tmp_path_factory.mktemp("stack"),
-        parameters={"Cdn": "true", "CreateKmsKey": "true", "ThumbnailFormats": ",".join(FORMATS)},
+        parameters={
+            "Cdn": "true",
+            "CdnInvalidate": "true",
+            "CreateKmsKey": "true",
+            "ThumbnailFormats": ",".join(FORMATS),
+        },
         variables=QUICK_AND_STRICT,
     )
     try:
@@ -234,6 +243,65 @@ def test_a_manifest_may_be_read_by_the_cdn(fetch: Fetch, stack: Stack) -> None:
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
 
 
+def invalidated(stack: Stack) -> list[list[str]]:
+    """The paths of every invalidation of the stack's distribution, the oldest first."""
+    cloudfront = client(stack.aws, "cloudfront")
+    of = {"DistributionId": stack.settings.distribution}
+    found = cloudfront.list_invalidations(**of)["InvalidationList"].get("Items", [])
+    return [
+        sorted(
+            cloudfront.get_invalidation(**of, Id=each["Id"])["Invalidation"]["InvalidationBatch"][
+                "Paths"
+            ]["Items"]
+        )
+        for each in found
+    ]
+
+
+def test_an_overwrite_invalidates_exactly_what_it_replaced(stack: Stack) -> None:
+    """One invalidation with the path of each thumbnail; none for a first upload, or twice.
+
+    The function's own role has to allow it.
+    """
+    source = "uploads/b/new ü.jpg"
+    before = invalidated(stack)
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=source, Body=jpeg((640, 480)))
+    wait_for(stack, source)
+    run = Run(stack, 60, lambda _: None)
+    run.invoke(run.event(source, "0" * 32))  # after it, the first event was handled, too
+    stack.aws.s3.put_object(Bucket=stack.input_bucket, Key=source, Body=jpeg((480, 640)))
+    until(lambda: invalidated(stack) != before)
+    run.invoke(run.event(source, "0" * 32))
+    paths = [thumbnail_url("", key) for key in stack.settings.outputs(source)]
+    assert len(paths) == 6
+    assert invalidated(stack) == [*before, sorted(paths)]
+
+
+def test_the_verification_fetches_by_url(stack: Stack) -> None:
+    """Each step of the CDN passes: exact, negotiated, and the newer picture after an overwrite."""
+    results = list(verify(Run(stack, 60, lambda _: None), choose(only=["fresh"])))
+    assert [each.error or each.skipped for each in results] == [""] * len(results)
+    found = {each.step: each.found for each in results}
+    assert found["url"] == f"its exact URL, {', '.join(FORMATS)}"
+    assert found["fresh"] == "its versioned URL shows it, and the plain one too"
+
+
+def test_the_verification_names_a_cdn_that_may_not_read(stack: Stack) -> None:
+    """Without its statement in the policy of the bucket, the step fails and says so."""
+    s3, bucket = stack.aws.s3, stack.settings.output_bucket
+    deployed = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    policy = json.loads(deployed)
+    policy["Statement"] = [each for each in policy["Statement"] if each["Sid"] != "CdnReads"]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    try:
+        results = list(verify(Run(stack, 60, lambda _: None), choose(only=["url"])))
+    finally:
+        s3.put_bucket_policy(Bucket=bucket, Policy=deployed)
+    failed, cleaned = results[-2:]
+    assert (failed.step, cleaned.error) == ("url", "")
+    assert "has the status 403. Check the bucket's policy (CdnReads)" in failed.error
+
+
 def test_the_url_of_the_stack_is_that_of_the_local_aws(stack: Stack) -> None:
     """The output names CloudFront's domain, and a browser reaches it on the local AWS's port."""
     label = stack.output("ThumbnailsUrl").removeprefix("https://").partition(".")[0]
@@ -262,3 +330,12 @@ def test_a_cdn_that_is_turned_off_serves_nothing(
     domain = Stack.find(stack.aws, stack.name).output("DistributionDomain")
     answer = at_distribution(stack.aws, domain, "GET", paths[""], Accept="image/webp")
     assert (answer.status, answer.headers["content-type"]) == (200, "image/webp")
+
+
+def test_the_verification_of_a_private_cdn_needs_a_refusal(updated: Updated) -> None:
+    """With CdnPublicKey, a URL without a signature has to be refused, which is what is checked."""
+    assert updated.update(CdnPublicKey=PUBLIC_KEY) == "UPDATE_COMPLETE"
+    stack = Stack.find(updated.stack.aws, updated.stack.name)
+    results = {each.step: each for each in verify(Run(stack, 60, lambda _: None), SMOKE)}
+    assert not any(each.error for each in results.values())
+    assert results["url"].found == "a URL without a signature is refused"

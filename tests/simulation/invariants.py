@@ -104,6 +104,7 @@ class Invariants:
         """
         if isinstance(error, self._error("UnexpectedError")):
             self._fail(f"unexpected error: {error.__cause__!r}")
+        invocation.out_of_time |= isinstance(error, self._error("OutOfTime"))
         if not isinstance(error, self._error("PermanentError")):
             return
         states = self._source_states(invocation)
@@ -141,6 +142,35 @@ class Invariants:
             _focus(checked.metadata) != _focus(read.metadata)
         ):
             self._fail(f"{invocation.name} overwrites with a focus that the source no longer has")
+
+    def invalidated(self, invocation: "Invocation") -> None:
+        """Nothing is invalidated but what the invocation tried to overwrite or to delete.
+
+        So a first upload, which creates its outputs, invalidates nothing. Without time for its
+        request, an attempt may have been reported; then there is none for an invalidation either.
+        """
+        if invocation.out_of_time:
+            return
+        tried = {
+            request.key
+            for request, _ in invocation.responses
+            if request.bucket == OUTPUT
+            and (request.method == "DELETE" or request.if_match is not None)
+        }
+        if needless := invocation.invalidated - tried:
+            self._fail(f"{invocation.name} invalidates {needless}, which it did not replace")
+
+    def _check_invalidations(self, invocation: "Invocation", *, unchanged: bool) -> None:
+        """What was overwritten or deleted is invalidated, unless Lambda ended the invocation.
+
+        Marks of failures are written like outputs, and nobody reads them through the CDN.
+        """
+        if unchanged and invocation.invalidated:
+            self._fail(f"{invocation.name} invalidates {invocation.invalidated} without a change")
+        ended = invocation.task.error is None or isinstance(invocation.task.error, Exception)
+        outputs = {key for key in invocation.replaced if not key.startswith(self._marks)}
+        if ended and (stale := outputs - invocation.invalidated):
+            self._fail(f"{invocation.name} does not invalidate {stale}, which it replaced")
 
     @staticmethod
     def _source_states(invocation: "Invocation") -> tuple[Response, Response | None]:
@@ -212,6 +242,7 @@ class Invariants:
         expected = start.expected_requests
         if expected is not None and undisturbed and in_order != expected:
             self._fail(f"{invocation.name} made the requests {made} instead of {expected}")
+        self._check_invalidations(invocation, unchanged=expected is not None and undisturbed)
         output_keys = len(self.output_keys())
         # A permanent failure adds a HEAD of everything, and an unreadable header a GET by boto3. A
         # deletion adds a LIST.

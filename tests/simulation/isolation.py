@@ -23,7 +23,7 @@ LAMBDA: Final = Path(__file__).parents[2] / "lambda"
 BUCKETS: Final = ("simulated-input", "simulated-output")
 INPUT, OUTPUT = BUCKETS
 QUEUE: Final = "https://sqs.example/1/dead-letters"
-ENVIRONMENT: Final = {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": QUEUE}
+ENVIRONMENT: Final = {"OUTPUT_BUCKET": OUTPUT, "DLQ_URL": QUEUE, "CDN_DISTRIBUTION": "E1"}
 
 CORRUPT: Final = b"corrupt"
 """Bytes that begin like this cannot be decoded."""
@@ -55,12 +55,14 @@ class Code:
 
     Each seed sets `network`, which receives the requests, and `log`, which receives the function's
     log lines as (action, arguments). It also sets `order`: the order in which a number of
-    concurrent tasks run. `rewriters` maps names of modules to functions that change their source.
+    concurrent tasks run, and `invalidated`, which receives the keys that are invalidated in the
+    CDN. `rewriters` maps names of modules to functions that change their source.
     """
 
     network: Network
     log: Callable[[str, tuple[Any, ...]], None]
     order: Callable[[int], list[int]]
+    invalidated: Callable[[Sequence[str]], None]
 
     def __init__(self, rewriters: Mapping[str, Callable[[str], str]] | None = None) -> None:
         self._rewriters = rewriters or {}
@@ -85,6 +87,7 @@ class Code:
             "thumbnailer.manifest": SimpleNamespace(
                 manifest=manifest, CONTENT_TYPE="application/json"
             ),
+            "thumbnailer.cdn": SimpleNamespace(invalidate=self._invalidate),
             "thumbnailer.telemetry": SimpleNamespace(Telemetry=lambda _: Telemetry(self)),
         }
         self.handler = self.module("thumbnailer.handler")
@@ -135,6 +138,10 @@ class Code:
     def now(self) -> float:
         """See Network."""
         return self.network.now()
+
+    def _invalidate(self, _: str, keys: Sequence[str], __: str, ___: float) -> None:
+        """A stand-in for the requests to CloudFront, in no time and without a fault."""
+        self.invalidated(keys)
 
     def _wait_for(self, futures: Sequence["InlineFuture[Any]"]) -> None:
         """Run concurrent tasks in the seed's order, all of them unless the environment crashes."""

@@ -83,10 +83,11 @@ MUTATIONS: Final = (
     Mutation(
         "no final check of the source when the reply to an overwrite is lost",
         "thumbnailer.reconcile",
-        """                self.overwrote = tried = True
+        """                self.overwrote = True
+                self._changed(new.key)
             if self._output.put(new, replacing=existing.etag if existing else None):
 """,
-        """                tried = True
+        """                self._changed(new.key)
             if self._output.put(new, replacing=existing.etag if existing else None):
                 self.overwrote |= existing is not None
 """,
@@ -296,6 +297,68 @@ MUTATIONS: Final = (
             return "", f"the metadata""",
         """        except KeyError as error:
             return "", f"the metadata""",
+    ),
+    # --- reconcile.py and handler.py: what is invalidated in the CDN
+    Mutation(
+        "an overwrite is not invalidated",
+        "thumbnailer.reconcile",
+        "                self._changed(new.key)\n",
+        "",
+    ),
+    Mutation(
+        "an overwrite without a reply is not invalidated",
+        "thumbnailer.reconcile",
+        """                self._changed(new.key)
+            if self._output.put(new, replacing=existing.etag if existing else None):
+""",
+        """                pass
+            if self._output.put(new, replacing=existing.etag if existing else None):
+                if existing:
+                    self._changed(new.key)
+""",
+    ),
+    Mutation(
+        "a first upload is invalidated",
+        "thumbnailer.reconcile",
+        "            self.wrote |= is_new\n",
+        "            self.wrote |= is_new\n            self._changed(new.key)\n",
+    ),
+    Mutation(
+        "a thumbnail that is current is invalidated",
+        "thumbnailer.reconcile",
+        """remake=bool(remake)):
+                return
+""",
+        """remake=bool(remake)):
+                self._changed(new.key)
+                return
+""",
+    ),
+    Mutation(
+        "a deletion is not invalidated",
+        "thumbnailer.reconcile",
+        "                self.changed(key)  # before the reply, which may be lost\n",
+        "",
+    ),
+    Mutation(
+        "a deletion without a reply is not invalidated",
+        "thumbnailer.reconcile",
+        """                self.changed(key)  # before the reply, which may be lost
+                tried[key] = _delete(output, key, state, upload.key)
+""",
+        """                tried[key] = _delete(output, key, state, upload.key)
+                self.changed(key)
+""",
+    ),
+    Mutation(
+        "an event that fails temporarily invalidates nothing",
+        "thumbnailer.handler",
+        "if changed and self.settings.distribution:",
+        """if (
+            changed
+            and self.settings.distribution
+            and not any(isinstance(each, TransientError) for _, each in outcomes)
+        ):""",
     ),
     # --- reconcile.py: objects that the function did not write
     Mutation(

@@ -6,7 +6,7 @@ once, retries it twice, and sends an event that failed three times to the queue 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import replace
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -105,6 +105,12 @@ class Invocation:
     conflicts: int = 0
     changes: int = 0
     """Number of changes in S3 by its requests."""
+    replaced: set[str] = field(default_factory=set)
+    """Keys of the outputs that its requests overwrote or deleted."""
+    invalidated: set[str] = field(default_factory=set)
+    """Keys that it invalidated in the CDN."""
+    out_of_time: bool = False
+    """Whether too little time was left for one of its requests, which was not sent."""
     start: Start = field(init=False)
     function: Any = None
     """The function as it is deployed in its environment."""
@@ -129,7 +135,7 @@ class World:
         shapes = Random(f"shapes of {seed}")  # noqa: S311
         self.scenario = Scenario.drawn(self.rng).perhaps_shaped(shapes)
         self.code = code
-        code.network, code.log = self, self.log
+        code.network, code.log, code.invalidated = self, self.log, self.invalidated
         code.order = lambda requests: self._shuffled(range(requests))
         s3_bucket = code.module("thumbnailer.storage.s3_bucket")
         s3_bucket.kept_client.cache_clear()  # clients that talk to another seed's network
@@ -508,6 +514,8 @@ class World:
             self.invariants.deleting(invocation, request)
         response = self.s3.handle(request)
         invocation.changes += self.s3.changes - before
+        if self.s3.changes > before and not request.if_none_match:
+            invocation.replaced.add(request.key)
         if self.scenario.overwritten_when_read and request.method == "GET" and not self.quiet:
             self._overwrite(request.key)
         return response
@@ -546,6 +554,13 @@ class World:
         self.note(self.current.name if self.current else "world", f"  {action}", arguments)
         if action == "failed":
             self.invariants.failed(self._current(), arguments[1], arguments[2])
+
+    def invalidated(self, keys: Sequence[str]) -> None:
+        """Record the keys that the function invalidates in the CDN."""
+        invocation = self._current()
+        invocation.invalidated.update(keys)
+        self.note(invocation.name, "  invalidates", ", ".join(keys))
+        self.invariants.invalidated(invocation)
 
     def _noted[T](self, request: Request, outcome: T, invocation: Invocation | None = None) -> T:
         """Add a request to the trace; return its outcome."""

@@ -12,13 +12,24 @@ from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import out, print_json
 from image_pipeline.stack import costs
 
-OPERATIONS: Final = ("replay", "backfill_current", "backfill_missing")
-"""Names of what is done by hand, in the JSON."""
+OPERATIONS: Final = ("replay", "backfill_current", "backfill_missing", "invalidation")
+"""Names of what does not happen every month, in the JSON."""
+
+VIEWS: Final = 100_000
+"""Default number of views a month, as that of `image-pipeline try`. An assumption."""
 
 
 def cost(  # noqa: PLR0913 - options of a command
     *,
     images: Annotated[int, typer.Option(min=1, help="Number of images per month.")] = 10_000,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help=f"Thumbnails that are viewed in a month.  [default: {VIEWS}, with Cdn=true]",
+        ),
+    ] = None,
     duration: Annotated[
         float | None,
         typer.Option(metavar="MS", min=1, help="Billed milliseconds per image, if you know them."),
@@ -32,8 +43,12 @@ def cost(  # noqa: PLR0913 - options of a command
     """Estimate the cost of processing images with a stack's memory, sizes and formats.
 
     The settings that matter are read from the stack: sizes, formats and the manifest, EventBridge,
-    X-Ray, the KMS key and provisioned concurrency. Free tiers, transfer and the storage of the
+    X-Ray, the KMS key, provisioned concurrency and the CDN. Free tiers and the storage of the
     images themselves are not included. The output names the date and the region of the prices.
+
+    With `Cdn=true` the output has the requests, the function's runs and the transfer of views, and
+    with `CdnInvalidate=true` what it costs to replace all images. With --views it has those of a
+    stack without a CDN too, as if there was one.
 
     The default duration, and the bytes of the thumbnails, are those of a photo of about 1 MB at the
     default qualities. Where there are several formats, the output says how many views pay for one:
@@ -43,6 +58,8 @@ def cost(  # noqa: PLR0913 - options of a command
     **Examples**
 
     `image-pipeline cost --images 1000000`
+
+    `image-pipeline cost --images 1000000 --views 50000000`
 
     `image-pipeline cost --stack my-pipeline --duration 240 --json`
     """
@@ -59,6 +76,14 @@ def cost(  # noqa: PLR0913 - options of a command
         f"Backfill of {images:,} images that are up to date": costs.of_backfill(rates, images, 0),
         f"Backfill of {images:,} images that are missing": costs.of_backfill(rates, images, images),
     }
+    if target.settings.distribution:
+        operations[f"Invalidations, if {images:,} images are replaced or deleted"] = (
+            costs.of_invalidations(rates, images)
+        )
+    served = bool(target.thumbnails_url)
+    if served and views is None:
+        views = VIEWS
+    cdn = {} if views is None else costs.of_views(target, views)
     prices = {name: costs.PRICES[name] for name in ("as_of", "region", "currency")}
     if as_json:
         print_json(
@@ -69,7 +94,9 @@ def cost(  # noqa: PLR0913 - options of a command
                 "thumbnail_bytes": {name: round(size) for name, size in sizes.items()},
                 "storage_month": stored,
                 "break_even_views": {name: paid._asdict() for name, paid in repaid.items()},
-                "operations": dict(zip(OPERATIONS, operations.values(), strict=True)),
+                "views": views,
+                "cdn_month": cdn,
+                "operations": dict(zip(OPERATIONS, operations.values(), strict=False)),
             }
         )
         return
@@ -80,6 +107,7 @@ def cost(  # noqa: PLR0913 - options of a command
         "CloudWatch, a month": monthly,
         "storage of the thumbnails, a month": stored,
         "the stack, a month": kept,
+        f"{views or 0:,} views with {'the' if served else 'a'} CDN, a month": cdn,
     }
     for title, rows in sections.items():
         used = {name: dollars for name, dollars in rows.items() if dollars}
@@ -99,6 +127,8 @@ def cost(  # noqa: PLR0913 - options of a command
         f"{len(target.settings.formats)}{', and the manifest' * target.settings.write_manifest}); "
         f"prices of {prices['as_of']} in {prices['region']}."
     )
+    if cdn or target.settings.distribution:
+        out.print(f"Free in each month, and not subtracted: {costs.CDN_FREE} (CloudFront).")
     for name, paid in repaid.items():
         out.print(
             f"{name} beside {paid.instead_of}: {paid.views:.0f} views of an image pay for making "

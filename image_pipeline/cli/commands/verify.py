@@ -49,17 +49,17 @@ def verify(  # noqa: PLR0913 - options of a command
     """Prove that a stack works, step by step: events, retries, replay, backfill, alarms.
 
     Each step uses what it proves: the event route, the roles, the queues, the state machines, an
-    alarm, the KMS key. The command says first what it will touch and what that costs, and asks. It
-    costs less than one US cent in a stack with default settings, and takes about ten minutes on
-    AWS.
+    alarm, the KMS key, the CDN. The command says first what it will touch and what that costs, and
+    asks. It costs less than one US cent in a stack with default settings, and takes about ten
+    minutes on AWS.
 
     All objects are in a folder of their own under the input prefix. Failures on purpose may set
     off alarms, and one alarm is set off as a test. Everything is removed at the end, also after
     Ctrl-C, except for log lines and metrics. If a step fails, the command names it, what it proves
     and the AWS document that it rests on, cleans up, and exits with 1.
 
-    The steps: identity, upload, thumbnails, twice, overwrite, missing, key, broken, message,
-    archived, encrypted, logs, attempts, replay, backfill, alarm, metrics, deletion.
+    The steps: identity, upload, thumbnails, url, twice, overwrite, fresh, missing, key, broken,
+    message, archived, encrypted, logs, attempts, replay, backfill, alarm, metrics, deletion.
     docs/operations.md explains each. Repeat --only and --skip for more than one.
 
     **Examples**
