@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
+from botocore.signers import CloudFrontSigner
 from pictures import encoded, jpeg, quadrants
 from serving import QUICK_AND_STRICT, until
+from test_cloudfront_patches import PUBLIC_KEY, sign
 from test_negotiation import CLIENTS
 from test_updates import Updated
 from web import Answer, at_distribution
@@ -247,18 +250,39 @@ def test_a_format_that_is_not_made_is_refused(updated: Updated) -> None:
         updated.update(ThumbnailFormats="webp", CdnFormats="avif,webp")
 
 
+def test_with_a_public_key_only_signed_urls_are_served(
+    updated: Updated, fetch: Fetch, paths: dict[str, str]
+) -> None:
+    """Exact and negotiated URLs alike. Without the key everybody is served again."""
+    stack = updated.stack
+    assert updated.effect(CdnPublicKey=PUBLIC_KEY) == "in place"
+    resource = stack.aws.cloudformation.describe_stack_resource(
+        StackName=stack.name, LogicalResourceId="DistributionKey"
+    )
+    key = resource["StackResourceDetail"]["PhysicalResourceId"]
+    signer, soon = CloudFrontSigner(key, sign), datetime.now(UTC) + timedelta(minutes=1)
+    base = str(stack.thumbnails_url)
+    for path in (paths[""], paths["avif"]):
+        assert fetch("GET", path, Accept="image/avif").status == 403
+        signed = signer.generate_presigned_url(base + path, date_less_than=soon)
+        answer = fetch("GET", signed.removeprefix(base), Accept="image/avif")
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/avif")
+    assert updated.effect(CdnPublicKey="") == "in place"
+    assert fetch("GET", paths[""]).status == 200
+
+
 def test_a_cdn_that_is_turned_off_serves_nothing(
     updated: Updated, fetch: Fetch, paths: dict[str, str]
 ) -> None:
     """The URL ends and the thumbnails stay; turned on again, they are served under another."""
     stack = updated.stack
-    assert updated.effect(Cdn="false") == "in place"
+    assert updated.effect(Cdn="false") == "new version"
     assert fetch("GET", paths["webp"]).status == 403  # the gate: there is no such distribution
     found = Stack.find(stack.aws, stack.name)
     assert found.thumbnails_url is None
     policy = str(stack.aws.s3.get_bucket_policy(Bucket=stack.settings.output_bucket)["Policy"])
     assert "cloudfront" not in policy
-    assert updated.effect(Cdn="true") == "in place"
+    assert updated.effect(Cdn="true") == "new version"
     domain = Stack.find(stack.aws, stack.name).output("DistributionDomain")
     answer = at_distribution(stack.aws, domain, "GET", paths[""], Accept="image/webp")
     assert (answer.status, answer.headers["content-type"]) == (200, "image/webp")

@@ -473,7 +473,13 @@ def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> Non
     At one URL each browser gets the format that it shows. The output fits into 80 columns.
     """
     out = tmp_path / "out"
-    done = deployed.run("demo", "--out", out, COLUMNS="80")
+    done = subprocess.run(  # noqa: S603 - the command under test
+        [COMMAND, "demo", "--out", str(out)],
+        env=deployed.environment | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     browsers = re.findall(r"✓ (\S+) .*AVIF [\d,]+ .*WebP [\d,]+ .*JPEG [\d,]+", done.stdout)
     assert browsers == [
@@ -482,9 +488,7 @@ def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> Non
         for width in (128, 512)
     ]
     lines = done.stdout.splitlines()
-    assert (
-        max(len(line) for line in lines if "/" not in line) == 80
-    )  # paths are as long as they are
+    assert all(len(line) <= 80 for line in lines if "│" in line)
     assert len(lines) < 45
     assert f"A page:     {out / 'index.html'}" in done.stdout
     assert f"Thumbnails: {out}" in done.stdout
