@@ -1,6 +1,6 @@
 """The stack or the AWS that a command works on, as its options say."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -79,13 +79,20 @@ def input_prefix(stack: Stack, prefix: str | None) -> str:
     return within
 
 
-def start(local: "LocalStack", port: int, *, detach: bool) -> None:
-    """Start the local stack and show what it is doing, in one line or as a log."""
+@contextmanager
+def reporting() -> Iterator[Callable[[str], None]]:
+    """Give what shows a few words about each step: in one line of a terminal, else as a log."""
     if not err.is_terminal:
-        local.start(port, detach=detach, report=lambda doing: err.print(f"{doing} …"))
+        yield lambda doing: err.print(f"{doing} …")
         return
     with err.status("") as spinner:
-        local.start(port, detach=detach, report=lambda doing: spinner.update(f"{doing} …"))
+        yield lambda doing: spinner.update(f"{doing} …")
+
+
+def start(local: "LocalStack", port: int, *, detach: bool) -> None:
+    """Start the local stack and show what it is doing."""
+    with reporting() as report:
+        local.start(port, detach=detach, report=report)
 
 
 @contextmanager

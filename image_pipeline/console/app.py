@@ -58,16 +58,16 @@ MIDDLE: Final = "0.5,0.5"
 
 
 class Console:
-    """The pages of one stack."""
+    """The pages of one stack; `site` is the URL of a site that shows its thumbnails, if any."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, site: str | None = None) -> None:
         self._stack = stack
         self._gallery = Gallery(stack)
         self._dead_letters = DeadLetters(stack)
         self._metrics = Metrics(stack)
         self._replays = Replays(stack, self._dead_letters)
         self._templates = Jinja2Templates(HERE / "pages")
-        self._templates.env.globals |= {"stack": stack, "explain": explanation}
+        self._templates.env.globals |= {"stack": stack, "site": site, "explain": explanation}
         self._templates.env.filters |= {
             "filesize": filesize,
             "ago": ago,
@@ -265,12 +265,13 @@ class Console:
         return self._templates.get_template(name).render(context)
 
 
-def application(stack: Stack, port: int, key: str) -> ASGIApp:
+def application(stack: Stack, port: int, key: str, site: str | None = None) -> ASGIApp:
     """Return the web application of `stack`, to be served on `port` of 127.0.0.1.
 
-    Whoever has an address that is signed with `key` acts with the user's AWS credentials.
+    Its pages link to `site`, which shows thumbnails of the stack, if there is one. Whoever has an
+    address that is signed with `key` acts with the user's AWS credentials.
     """
-    console = Console(stack)
+    console = Console(stack, site)
     s3_urls = (
         presigned_url(stack, bucket, "x")
         for bucket in (stack.input_bucket, stack.settings.output_bucket)

@@ -13,11 +13,20 @@ STOP_SECONDS: Final = 2
 """Time for requests under way when the console is stopped."""
 
 
-def serve(stack: Stack, listener: socket.socket, key: str, ended: threading.Event) -> None:
-    """Serve the pages of `stack` until a signal or until `ended`; `key` signs addresses."""
+def serve(
+    stack: Stack,
+    listener: socket.socket,
+    key: str,
+    ended: threading.Event,
+    site: str | None = None,
+) -> None:
+    """Serve the pages of `stack` until a signal or until `ended`; `key` signs addresses.
+
+    The pages link to `site`, which shows thumbnails of the stack, if there is one.
+    """
     server = uvicorn.Server(
         uvicorn.Config(
-            application(stack, listener.getsockname()[1], key),
+            application(stack, listener.getsockname()[1], key, site),
             log_level="warning",
             access_log=False,
             lifespan="off",

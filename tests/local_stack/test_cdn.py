@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
+from botocore.signers import CloudFrontSigner
 from pictures import encoded, jpeg, quadrants
 from serving import QUICK_AND_STRICT, client, until
-from template import PUBLIC_KEY
+from test_cloudfront_patches import PUBLIC_KEY, sign
 from test_negotiation import CLIENTS
 from test_updates import Updated
 from web import Answer, at_distribution
@@ -313,6 +315,27 @@ def test_a_format_that_is_not_made_is_refused(updated: Updated) -> None:
     """By a rule of the template, before anything changes."""
     with pytest.raises(Exception, match="CdnFormats has avif, so ThumbnailFormats must have it"):
         updated.update(ThumbnailFormats="webp", CdnFormats="avif,webp")
+
+
+def test_with_a_public_key_only_signed_urls_are_served(
+    updated: Updated, fetch: Fetch, paths: dict[str, str]
+) -> None:
+    """Exact and negotiated URLs alike. Without the key everybody is served again."""
+    stack = updated.stack
+    assert updated.effect(CdnPublicKey=PUBLIC_KEY) == "in place"
+    resource = stack.aws.cloudformation.describe_stack_resource(
+        StackName=stack.name, LogicalResourceId="DistributionKey"
+    )
+    key = resource["StackResourceDetail"]["PhysicalResourceId"]
+    signer, soon = CloudFrontSigner(key, sign), datetime.now(UTC) + timedelta(minutes=1)
+    base = str(stack.thumbnails_url)
+    for path in (paths[""], paths["avif"]):
+        assert fetch("GET", path, Accept="image/avif").status == 403
+        signed = signer.generate_presigned_url(base + path, date_less_than=soon)
+        answer = fetch("GET", signed.removeprefix(base), Accept="image/avif")
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/avif")
+    assert updated.effect(CdnPublicKey="") == "in place"
+    assert fetch("GET", paths[""]).status == 200
 
 
 def test_a_cdn_that_is_turned_off_serves_nothing(

@@ -30,6 +30,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.local import samples, tools
 from image_pipeline.local.stack import LocalStack, Server
 from image_pipeline.ports import HOST, free_port
+from image_pipeline.stack import cdn
 
 pytestmark = pytest.mark.local_stack
 
@@ -41,6 +42,7 @@ local_stack.LocalStack.build = lambda self: None
 local_stack.LocalStack.deploy = lambda self, server: None
 local_stack.LocalStack.stack = lambda self: None
 up.ConsoleProcess.start = lambda self, port: None
+up.show_samples = lambda stack, directory: "http://site/"
 up.show = lambda *_, **__: print("up", flush=True)
 main()
 """
@@ -69,6 +71,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         assert f"on http://127.0.0.1:{home.port}" in done.stdout
         assert "s3://image-pipeline-input/uploads/" in done.stdout
         home.printed_by_up = done.stdout
+        wait_for_samples(home)
         with home.console() as console:
             yield home
             assert home.run("down").stdout == "Stopped the local stack.\n"
@@ -81,6 +84,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         assert processes_of(home.directory) == []
         assert not (home.directory / "state.json").exists()
         assert not (home.directory / "tmp").exists()
+
+
+def wait_for_samples(home: Home) -> None:
+    """Wait for what is made of the samples: of each of three, six thumbnails and a manifest."""
+    until(lambda: home.json("status")["output"]["objects"] == 3 * (2 * 3 + 1), 60)
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -250,6 +258,24 @@ def test_up_serves_the_console(deployed: Home) -> None:
     assert mode & 0o077 == 0, "no other user can read its secret"
 
 
+def test_up_names_a_page_that_shows_the_samples(deployed: Home) -> None:
+    """Anybody on this machine may open it, and the console links to it. Its pictures are there."""
+    (address,) = re.findall(
+        r"samples +(http://\w+\.cloudfront\.localhost:\d+/)", deployed.printed_by_up
+    )
+    page = cdn.fetch(address)
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    manifests = re.findall(r'data-manifest="([^"]+)"', page.body.decode())
+    assert [url.rpartition("/")[2] for url in manifests] == [
+        "rotated-photo.json",
+        "balloon.json",
+        "moonrise.json",
+    ]
+    for url in manifests:
+        until(lambda url=url: cdn.fetch(url).status == 200)
+    assert f'href="{address}"' in page_of(deployed.json("status")["console"])
+
+
 def test_a_console_on_a_chosen_port(deployed: Home) -> None:
     """A port that is taken is named in the error; 0 takes any that is free."""
     own = deployed.json("status")["console"]
@@ -291,9 +317,11 @@ def test_upload_prints_the_outcome_of_each_file(deployed: Home, tmp_path: Path) 
         [1000, 500],
         len(picture),
     )
-    assert [each["width"] for each in good["thumbnails"]] == [128, 512]
+    assert [(each["width"], each["format"]) for each in good["thumbnails"]] == [
+        (width, name) for width in (128, 512) for name in ("webp", "avif", "jpeg")
+    ]
     for thumbnail in good["thumbnails"]:
-        path = out / "trip" / "day 1" / f"p+1_{thumbnail['width']}w.webp"
+        path = out / "trip" / "day 1" / f"p+1_{thumbnail['width']}w.{thumbnail['format']}"
         assert path == Path(thumbnail["path"])
         assert path.stat().st_size == thumbnail["bytes"]
     assert (bad["key"], bad["state"], bad["thumbnails"]) == ("uploads/trip/text.jpg", "failed", [])
@@ -440,14 +468,33 @@ def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path:
 
 
 def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> None:
-    """Three samples get upright thumbnails, the text fails, and the stack stays up."""
+    """Three samples get upright thumbnails, the text fails, and the stack stays up.
+
+    At one URL each browser gets the format that it shows. The output fits into 80 columns.
+    """
     out = tmp_path / "out"
-    done = deployed.run("demo", "--out", out)
+    done = subprocess.run(  # noqa: S603 - the command under test
+        [COMMAND, "demo", "--out", str(out)],
+        env=deployed.environment | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
+    browsers = re.findall(r"✓ (\S+) .*AVIF [\d,]+ .*WebP [\d,]+ .*JPEG [\d,]+", done.stdout)
+    assert browsers == [
+        f"{name}_{width}w"
+        for name in ("rotated-photo", "balloon", "moonrise")
+        for width in (128, 512)
+    ]
+    lines = done.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if "│" in line)
+    assert len(lines) < 45
+    assert f"A page:     {out / 'index.html'}" in done.stdout
     assert f"Thumbnails: {out}" in done.stdout
     assert samples.CORRUPT in done.stdout
     assert "dead-letter queue" in done.stdout
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.glob("*_*w.*"))) == 18
     with Image.open(out / "rotated-photo_512w.webp") as photo:
         assert photo.size == (512, 341)
         red, _, blue = photo.convert("RGB").getpixel((256, 2))

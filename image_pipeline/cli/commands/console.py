@@ -15,6 +15,7 @@ from image_pipeline.cli.output import err, out
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.console.process import KEY_VARIABLE, ConsoleProcess
 from image_pipeline.console.session import new_address, new_key
+from image_pipeline.local import site
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import listening, preferred_port
 
@@ -83,7 +84,7 @@ def console(  # noqa: PLR0913 - options of a command
         if not stack:
             threading.Thread(target=_watch_local_stack, args=(ended,), daemon=True).start()
         try:
-            serve(target, listener, key, ended)
+            serve(target, listener, key, ended, None if stack else site.find(target.aws))
             err.print("The local stack has ended, and its console with it.")
         except KeyboardInterrupt:
             err.print("\nStopped.")
