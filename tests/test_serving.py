@@ -686,3 +686,9 @@ def test_the_values_of_cache_control_are_accepted() -> None:
     assert "public, max-age=31536000, immutable" in values
     assert SETTINGS.cache_control in values
     assert all(template.accepts("CacheControl", value) for value in values)
+
+
+def test_the_distribution_of_the_page_is_accepted() -> None:
+    """The ARN in the command has the form that the parameter asks for."""
+    (arn,) = re.findall(r"ExistingDistribution=([^\"]+)\"", PAGE)
+    assert template.accepts("ExistingDistribution", arn)
