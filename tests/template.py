@@ -259,6 +259,7 @@ SWITCHES = {
 }
 """Parameters on which conditions depend, with a value other than the default."""
 
+DISTRIBUTION = "arn:aws:cloudfront::123456789012:distribution/EDFDVBD6EXAMPLE"
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/1234abcd-12ab"
 PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfRCfm5sEOZy3mVB5Jw2yMhqvCVjE
@@ -268,7 +269,8 @@ mZNeyXtm3eNrXPFGjVAXdNaOhnRXYmvTV6Xn9XPr2Gv2ZpEtwP1lRFmQlQ==
 
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
-    "everything": SWITCHES | {"LambdaProvisionedConcurrency": "1"},
+    "everything": SWITCHES
+    | {"LambdaProvisionedConcurrency": "1", "ExistingDistribution": DISTRIBUTION},
     "own-key": {
         "KmsKeyArn": KEY,
         "ExistingInputBucket": "true",

@@ -1,5 +1,6 @@
 """The template with Cdn=true: what the CDN may read, what it answers, and where nothing changes."""
 
+import json
 import re
 from typing import Any
 
@@ -197,6 +198,34 @@ def test_the_distribution_may_use_the_key_of_the_stack() -> None:
     (found,) = (each for each in policy if each["Sid"] == "CdnDecrypts")
     assert found["Action"] == "kms:Decrypt"
     assert found["Condition"] == {"StringEquals": {"aws:SourceArn": DISTRIBUTION}}
+
+
+def test_a_distribution_of_ones_own_may_do_what_the_stacks_may() -> None:
+    """The same statements with its ARN, in the bucket's policy and the key's, and nothing else."""
+    own = {"ExistingDistribution": template.DISTRIBUTION}
+
+    def with_own_arn(node: Any) -> Any:
+        return json.loads(json.dumps(node).replace(DISTRIBUTION, template.DISTRIBUTION))
+
+    assert statements(**own) == with_own_arn(statements(Cdn="true"))
+    keys = [
+        Deployed(CreateKmsKey="true", **each).properties("Key")["KeyPolicy"]["Statement"]
+        for each in (own, {"Cdn": "true"})
+    ]
+    assert keys[0] == with_own_arn(keys[1])
+    before, after = (Deployed(CreateKmsKey="true", **each) for each in ({}, own))
+    changed = {name for name, each in before.resources.items() if after.resources[name] != each}
+    assert changed == {"OutputBucketPolicy", "Key"}
+    assert before.resources.keys() == after.resources.keys()
+    assert before.outputs == after.outputs
+
+
+def test_one_distribution_serves_the_thumbnails() -> None:
+    """The stack's own or another: both together are refused."""
+    own = {"ExistingDistribution": template.DISTRIBUTION}
+    assert Deployed(**own).broken_rules() == []
+    (broken,) = Deployed(Cdn="true", **own).broken_rules()
+    assert broken == "Set either Cdn=true or ExistingDistribution, not both"
 
 
 def test_only_urls_without_a_format_run_the_function_and_vary() -> None:

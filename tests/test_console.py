@@ -1021,6 +1021,76 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
     assert src == stack.settings.thumbnail_key(f"uploads/{key}.jpg", Size.of_width(512), "webp")
 
 
+HOSTILE_SIZES = [
+    '"><script>alert(1)</script>',
+    "' onerror='alert(1)",
+    '" onload="alert(1)" x="',
+    "&quot; onerror=alert(1)",
+    "</pre><img src=//evil.example/x>",
+    "100vw\r\n\tand more",
+    "a" * 5000,
+    "日本語 \u202e 🎈",
+]
+
+
+@pytest.mark.parametrize("sizes", HOSTILE_SIZES)
+def test_any_sizes_stay_one_attribute(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, sizes: str
+) -> None:
+    """In the HTML to copy and in the form, the text is a value and no markup."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    upload_with_thumbnails(stack, "uploads/p.jpg", jpeg())
+    plain, tags = (
+        Tags(pages.get("/image", params={"key": "uploads/p.jpg", "sizes": value}).text)
+        for value in ("", sizes)
+    )
+    assert [tag for tag, _ in tags.found] == [tag for tag, _ in plain.found]
+    assert keys_of(tags.markup) == keys_of(plain.markup)  # which has no other attribute
+    ((_, attributes),) = Tags(tags.markup).found
+    assert attributes["sizes"] == sizes
+    (entry,) = (each for tag, each in tags.found if tag == "input" and each["name"] == "sizes")
+    assert entry["value"] == sizes
+    assert not [name for name in entry if name.startswith("on")]
+
+
+def test_the_sizes_of_the_html_can_be_chosen(shaped: Pages) -> None:
+    """The field's text is in each group's HTML; without it, each has its own default."""
+    key = {"key": "uploads/p.jpg"}
+    for empty in ("", "  "):
+        text = html.unescape(shaped.get("/image", params=key | {"sizes": empty}).text)
+        assert 'placeholder="(max-width: 512px) 100vw, 512px"' in text
+        for width in (512, 256, 300):
+            assert f'sizes="(max-width: {width}px) 100vw, {width}px"' in text
+    text = html.unescape(shaped.get("/image", params=key | {"sizes": " 50vw "}).text)
+    assert text.count('sizes="50vw"') == 3 * 3  # three groups, of two sources and an image each
+
+
+def test_with_a_cdn_each_thumbnail_has_a_url_to_copy(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the HTML, with the version; without a CDN there is none."""
+    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    base = "https://img.example.com"
+    served = stack.settings._replace(thumbnails_url=base, formats=("webp", "avif"))
+    served_stack = replace(stack, settings=served)
+    upload_with_thumbnails(served_stack, "uploads/<p>.jpg", jpeg())
+    etag = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/<p>.jpg")["ETag"].strip('"')
+    path = f"/image?{urlencode({'key': 'uploads/<p>.jpg'})}"
+    with serving(served_stack) as url:
+        text = Pages(url).get(path).text
+    shown = re.findall(r'<code id="(url-[^"]*)">(.*?)</code>', text)
+    version = served.picture_version(etag, "")
+    assert dict(shown) == {
+        f"url-{size}-{name}": f"{base}/%3Cp%3E_{size}.{name}?v={version}"
+        for size in ("128w", "512w")
+        for name in ("webp", "avif")
+    }
+    assert [identifier for identifier, _ in shown] == re.findall(r'data-copy="(url-[^"]*)"', text)
+    assert f"{base}/%3Cp%3E_128w.avif?v={version} 128w" in text
+    with serving(stack) as url:
+        assert "Copy URL" not in Pages(url).get(path).text
+
+
 # --- metrics ------------------------------------------------------------------------------------
 def _turned() -> bytes:
     from PIL import Image  # noqa: PLC0415

@@ -88,6 +88,16 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "CdnInvalidate": (["true", "false"], ["", "1"]),
+    "ExistingDistribution": (
+        ["", template.DISTRIBUTION, "arn:aws-cn:cloudfront::123456789012:distribution/E1"],
+        [
+            "EDFDVBD6EXAMPLE",
+            "arn:aws:cloudfront::123456789012:distribution/",
+            "arn:aws:cloudfront::123456789012:distribution/*",
+            "arn:aws:cloudfront::*:distribution/EDFDVBD6EXAMPLE",
+            template.KEY,
+        ],
+    ),
     "CdnPriceClass": (["PriceClass_100", "PriceClass_200", "PriceClass_All"], ["", "100"]),
     "CdnAllowedOrigins": (
         ["*", "https://a.example", "https://*.a.example,http://localhost:*"],

@@ -113,16 +113,17 @@ class Console:
         )
 
     def image(self, request: Request) -> Response:
-        """Show the details of the image `key`."""
+        """Show the details of the image `key`, with `sizes` in the HTML for web pages, if any."""
         key = request.query_params.get("key", "")
-        found = detail(self._stack, key, self._dead_letters.read)
+        sizes = request.query_params.get("sizes", "").strip()
+        found = detail(self._stack, key, self._dead_letters.read, sizes)
         if found is None:
             raise HTTPException(
                 404, f"{key} is not in {self._stack.input_bucket}. It may have been deleted."
             )
         focus = parse_focus(found.upload.focus or MIDDLE)
         percent = [round(100 * part, 1) for part in focus]
-        return self._page(request, "image.html", detail=found, focus=percent)
+        return self._page(request, "image.html", detail=found, focus=percent, sizes=sizes)
 
     def dead_letters(self, request: Request) -> Response:
         """Show the page of failed uploads. Their list is loaded by the page: reading it is slow."""

@@ -19,7 +19,14 @@ from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome
 from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, Size, identify, upright_size
-from thumbnailer.srcset import MOST_SHOWN_FIRST, Candidate, picture, shows_everything, views
+from thumbnailer.srcset import (
+    MOST_SHOWN_FIRST,
+    Candidate,
+    default_sizes,
+    picture,
+    shows_everything,
+    views,
+)
 
 PAGE_SIZE: Final = 48
 """Images on a page. Divisible by 2, 3, 4 and 6, so that most grids end with a full row."""
@@ -95,13 +102,17 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A thumbnail in one format; `saving` is that of uploads.Outcome, and `url` is presigned."""
+    """A thumbnail in one format; `saving` is that of uploads.Outcome, and `url` is presigned.
+
+    `served` is its URL for web pages, if there is a CDN.
+    """
 
     format: str
     key: str
     bytes: int
     saving: int
     url: str
+    served: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +133,14 @@ class Thumbnail:
 
 
 class Markup(NamedTuple):
-    """HTML for web pages, of the thumbnails of some sizes that show the same."""
+    """HTML for web pages, of the thumbnails of some sizes that show the same.
+
+    `default_sizes` is what its attribute `sizes` has unless a value is given.
+    """
 
     sizes: tuple[str, ...]
     html: str
+    default_sizes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +288,7 @@ def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thum
     by_size: dict[Size, list[File]] = {}
     for each in upload.thumbnails:
         url, saving = presigned_url(stack, bucket, each.key), upload.saving(each)
-        file = File(each.spec.format, each.key, each.bytes, saving, url)
+        file = File(each.spec.format, each.key, each.bytes, saving, url, each.url)
         by_size.setdefault(each.spec.size, []).append(file)
     found = [Thumbnail(size, None, files) for size, files in by_size.items()]
     return [_measured(stack, each) for each in found] if measured else found
@@ -294,10 +309,13 @@ def whole_picture(thumbnails: Sequence[Thumbnail], original: str) -> str:
     return whole[card_size([*whole])].shown.url if whole else original
 
 
-def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Detail | None:
+def detail(
+    stack: Stack, key: str, failures: Callable[[], list[Failure]], sizes: str = ""
+) -> Detail | None:
     """Return the details of the image `key`, or None if it is not in the input bucket.
 
-    `failures` reads the failed uploads. Raises CommandError if AWS refuses to read the image.
+    `failures` reads the failed uploads. `sizes` is that of `markup`. Raises CommandError
+    if AWS refuses to read the image.
     """
     with aws_errors_explained():
         stored = uploads.describe(stack, key)
@@ -327,7 +345,7 @@ def detail(stack: Stack, key: str, failures: Callable[[], list[Failure]]) -> Det
             whole_picture(thumbnails, original),
             thumbnails,
             _manifest(stack, key),
-            markup(thumbnails, partial(_url, stack, stored)),
+            markup(thumbnails, partial(_url, stack, stored), sizes),
             log,
             errors,
         )
@@ -343,10 +361,12 @@ def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> 
         return default
 
 
-def markup(thumbnails: Sequence[Thumbnail], url: Callable[[str], str]) -> list[Markup]:
+def markup(
+    thumbnails: Sequence[Thumbnail], url: Callable[[str], str], sizes: str = ""
+) -> list[Markup]:
     """Return HTML for each group of thumbnails that show the same, without those of unknown pixels.
 
-    `url` gives the URL of a key.
+    `url` gives the URL of a key. `sizes` is the value of that attribute; empty for the default.
     """
     return [
         Markup(
@@ -357,8 +377,10 @@ def markup(thumbnails: Sequence[Thumbnail], url: Callable[[str], str]) -> list[M
                     for each in view
                     if each.pixels
                     for file in each.files
-                ]
+                ],
+                sizes,
             ),
+            default_sizes(each.pixels[0] for each in view if each.pixels),
         )
         for view in views([each for each in thumbnails if each.pixels], lambda each: each.size)
     ]

@@ -72,8 +72,7 @@ def picture(thumbnails: Sequence[Candidate], sizes: str = "", colour: str = "") 
     if not by_format:
         return ""
     *others, last = by_format
-    widest = max(each.width for each in thumbnails)
-    sizes = _escaped(sizes or f"(max-width: {widest}px) 100vw, {widest}px")
+    sizes = _escaped(sizes or default_sizes(each.width for each in thumbnails))
     img = _img(by_format[last], sizes, colour)
     if not others:
         return img
@@ -82,6 +81,15 @@ def picture(thumbnails: Sequence[Candidate], sizes: str = "", colour: str = "") 
         for name in others
     )
     return f"<picture>\n{''.join(sources)}  {img}\n</picture>"
+
+
+def default_sizes(widths: Iterable[int]) -> str:
+    """Return the value of `sizes` for a picture that is as wide as the screen allows.
+
+    `widths` are those of its thumbnails in pixels, at least one.
+    """
+    widest = max(widths)
+    return f"(max-width: {widest}px) 100vw, {widest}px"
 
 
 def _img(thumbnails: Sequence[Candidate], sizes: str, colour: str) -> str:

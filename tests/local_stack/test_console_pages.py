@@ -215,6 +215,10 @@ def test_the_page_of_an_image_has_log_and_html(page: Page, tmp_path: Path) -> No
     assert actions.all_inner_texts()[-2:] == ["start", "complete"]
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name=re.compile("Copied|to copy"))).to_be_visible()
+    page.get_by_label("Width of the picture on the page").fill("50vw")
+    page.get_by_role("button", name="Update HTML").click()
+    expect(page.locator("#markup-1")).to_contain_text('sizes="50vw"')
+    expect(page.get_by_role("heading", name="HTML")).to_be_in_viewport()
 
 
 def test_open_metrics_are_updated(page: Page, console: str, tmp_path: Path) -> None:

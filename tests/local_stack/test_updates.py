@@ -112,6 +112,15 @@ def sends_events(stack: Stack) -> bool:
     return "EventBridgeConfiguration" in found
 
 
+def bucket_reader(stack: Stack) -> str | None:
+    """ARN of the distribution that may read the output bucket."""
+    policy = stack.aws.s3.get_bucket_policy(Bucket=output("OutputBucket")(stack))["Policy"]
+    statements = {each["Sid"]: each for each in json.loads(policy)["Statement"]}
+    reads = statements.get("CdnReads", {"Condition": {"StringEquals": {}}})
+    found: str | None = reads["Condition"]["StringEquals"].get("aws:SourceArn")
+    return found
+
+
 def subscribers(stack: Stack) -> list[str]:
     """The endpoints that receive alarms."""
     topic = output("AlarmTopicArn")(stack)
@@ -189,6 +198,9 @@ OTHERS: Final[dict[str, Change]] = {
     ),
     "OutputEvents": Change({"OutputEvents": "true"}, sends_events, expected=True),
     "AlarmEmail": Change({"AlarmEmail": "a@b.example"}, subscribers, ["a@b.example"]),
+    "ExistingDistribution": Change(
+        {"ExistingDistribution": template.DISTRIBUTION}, bucket_reader, template.DISTRIBUTION
+    ),
     "BackfillMaximum": Change({"BackfillMaximum": "7"}, output("BackfillMaximum"), "7"),
     "LogRetentionDays": Change({"LogRetentionDays": "7"}, log_retention, 7),
     "UploadOrigins": Change(

@@ -76,17 +76,17 @@ for (const image of document.querySelectorAll("img[data-fallback]")) {
   if (image.complete && !image.naturalWidth) showFallback(image); // failed before this script ran
 }
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(byId(button.dataset.copy).textContent);
-      button.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(byId(button.dataset.copy));
-      button.textContent = "Press Ctrl+C or ⌘C to copy";
-    }
-  });
-}
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copy]"); // a refresh of the page replaces buttons
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(byId(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(byId(button.dataset.copy));
+    button.textContent = "Press Ctrl+C or ⌘C to copy";
+  }
+});
 
 // --- the focus of an image's crops ---------------------------------------------------------------
 const MAX_CROPS_MS = 120_000; // to wait for new crops

@@ -45,6 +45,7 @@ async function showPage() {
   document.title = page.title;
   document.body.replaceWith(page.body);
   scrollTo(0, history.state?.scroll ?? 0);
+  if (!history.state) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showRefusal(message) {
