@@ -1,16 +1,13 @@
 """What the CDN of a stack serves, asked for as browsers ask."""
 
-import http.client
 import json
 import time
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from image_pipeline.errors import CommandError
-from image_pipeline.ports import HOST
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.distribution import Answer, send
 from image_pipeline.stack.uploads import Outcome
 from thumbnailer.imaging import Size
 from thumbnailer.urls import thumbnail_url
@@ -23,22 +20,11 @@ CLIENTS: Final = {
 """The Accept header of each kind of browser: with AVIF, with WebP, and with neither.
 https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/Content_negotiation/List_of_default_Accept_values"""
 
-TIMEOUT_SECONDS: Final = 10.0
-"""For a connection and each read. CloudFront answers within tens of ms."""
-
 MANIFEST_SECONDS: Final = 20.0
 """The function writes the manifest right after the last thumbnail, and a CDN that was asked too
 early keeps its answer of 403 for a second."""
 
 POLL_SECONDS: Final = 0.2
-
-
-class Answer(NamedTuple):
-    """A response of the CDN; header names are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Served(NamedTuple):
@@ -47,29 +33,6 @@ class Served(NamedTuple):
     status: int
     format: str
     bytes: int
-
-
-def fetch(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-    """Request `url` once, whatever the status. Raises CommandError if nobody answers.
-
-    A browser connects names below `localhost` to loopback. The system's resolver need not, so the
-    host of a local stack's URL is in the Host header only.
-    """
-    parts = urlsplit(url)
-    name = str(parts.hostname)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    server = HOST if name.endswith(".localhost") else name
-    connection = kind(server, parts.port, timeout=TIMEOUT_SECONDS)
-    path = url.removeprefix(f"{parts.scheme}://{parts.netloc}")
-    try:
-        connection.request(method, path, headers={"Host": parts.netloc, **(headers or {})})
-        answer = connection.getresponse()
-        found = {header.lower(): value for header, value in answer.getheaders()}
-        return Answer(answer.status, found, answer.read())
-    except (OSError, http.client.HTTPException) as error:
-        raise CommandError(f"{parts.netloc} does not answer: {error}. Is the CDN up?") from error
-    finally:
-        connection.close()
 
 
 def negotiated_url(stack: Stack, upload: Outcome, size: Size) -> str:
@@ -87,7 +50,7 @@ def negotiated_key(stack: Stack, upload: Outcome, size: Size) -> str:
 
 def for_each_client(url: str) -> dict[str, Served]:
     """Request `url` once as each of CLIENTS; what each got, by its name."""
-    return {name: _served(fetch(url, headers={"Accept": each})) for name, each in CLIENTS.items()}
+    return {name: _served(send("GET", url, Accept=each)) for name, each in CLIENTS.items()}
 
 
 def manifest(stack: Stack, upload: Outcome) -> dict[str, Any]:
@@ -97,7 +60,7 @@ def manifest(stack: Stack, upload: Outcome) -> dict[str, Any]:
     """
     url = thumbnail_url(str(stack.thumbnails_url), stack.settings.manifest_key(upload.key))
     deadline = time.monotonic() + MANIFEST_SECONDS
-    while (answer := fetch(url)).status != HTTPStatus.OK:
+    while (answer := send("GET", url)).status != HTTPStatus.OK:
         if time.monotonic() > deadline:
             raise CommandError(f"{url} has status {answer.status}.")
         time.sleep(POLL_SECONDS)

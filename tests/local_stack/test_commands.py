@@ -30,7 +30,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.local import samples, tools
 from image_pipeline.local.stack import LocalStack, Server
 from image_pipeline.ports import HOST, free_port
-from image_pipeline.stack import cdn
+from image_pipeline.stack import distribution
 
 pytestmark = pytest.mark.local_stack
 
@@ -263,7 +263,7 @@ def test_up_names_a_page_that_shows_the_samples(deployed: Home) -> None:
     (address,) = re.findall(
         r"samples +(http://\w+\.cloudfront\.localhost:\d+/)", deployed.printed_by_up
     )
-    page = cdn.fetch(address)
+    page = distribution.send("GET", address)
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     manifests = re.findall(r'data-manifest="([^"]+)"', page.body.decode())
     assert [url.rpartition("/")[2] for url in manifests] == [
@@ -272,7 +272,7 @@ def test_up_names_a_page_that_shows_the_samples(deployed: Home) -> None:
         "moonrise.json",
     ]
     for url in manifests:
-        until(lambda url=url: cdn.fetch(url).status == 200)
+        until(lambda url=url: distribution.send("GET", url).status == 200)
     assert f'href="{address}"' in page_of(deployed.json("status")["console"])
 
 

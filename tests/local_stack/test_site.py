@@ -22,7 +22,7 @@ from image_pipeline.files import File
 from image_pipeline.local import site
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_port
-from image_pipeline.stack import cdn, uploads
+from image_pipeline.stack import cdn, distribution, uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
 from tools import browser as chromium
@@ -66,7 +66,7 @@ def stack(local: LocalStack) -> Stack:
 def sample_page(local: LocalStack, stack: Stack) -> tuple[str, bytes]:
     """The address of the page with the samples, which `up` prints, and the page."""
     url = show_samples(stack, local.directory / "samples")
-    return url, cdn.fetch(url).body
+    return url, distribution.send("GET", url).body
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from image_pipeline.stack import cdn
 from image_pipeline.stack.aws import Aws
+from image_pipeline.stack.distribution import send
 from thumbnailer.urls import base_url
 
 
@@ -20,5 +20,4 @@ class Answer(NamedTuple):
 def at_distribution(aws: Aws, domain: str, method: str, path: str, **headers: str) -> Answer:
     """Ask the distribution `domain`, with headers by names with underscores."""
     base = base_url(f"https://{domain}", aws.endpoint_url)
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(urlsplit(base).netloc, *cdn.fetch(f"{base}{path}", method, given))
+    return Answer(urlsplit(base).netloc, *send(method, f"{base}{path}", **headers))
