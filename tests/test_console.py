@@ -998,6 +998,15 @@ def test_without_thumbnails_there_is_no_img_tag() -> None:
     assert gallery.markup([unread], url_path) == []
 
 
+def test_the_html_of_an_animation_has_the_format_that_is_animated() -> None:
+    """A browser takes the first source that it shows, and AVIF has the first frame only."""
+    files = [gallery.File(name, f"a.{name}", 1, 0, "") for name in ("webp", "avif", "jpeg")]
+    made = gallery.Thumbnail(Size.of_width(128), (9, 9), files, animated=True)
+    [found] = gallery.markup([made], url_path)
+    assert found.html.startswith('<img src="a.webp"')
+    assert "avif" not in found.html
+
+
 # moto cannot store a key with a line break.
 @pytest.mark.parametrize("key", [key for key in HOSTILE_KEYS if "\n" not in key])
 def test_no_page_of_a_hostile_key_leads_to_another_host(

@@ -139,16 +139,17 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> Stubber:
 
 
 def test_paths_are_the_urls_of_the_keys(stubbed: Stubber) -> None:
-    """Each once, encoded as in a URL: an asterisk in a key is no wildcard."""
-    keys = ["a/b c.webp", "a/*.webp", "/x.webp", "é.webp", "a/b c.webp"]
+    """Each once, in the spellings that pages use: an asterisk in a key is no wildcard."""
+    keys = ["a/b c.webp", "a/*.webp", "/x.webp", "é.webp", "a/b c.webp", "a (1)~.webp"]
     paths = ["/a/b%20c.webp", "/a/%2A.webp", "/%2Fx.webp", "/%C3%A9.webp"]
+    paths += ["/a%20%281%29%7E.webp", "/a%20(1)%7E.webp"]
     stubbed.add_response(
         "create_invalidation",
         {},
         {
             "DistributionId": "E1",
             "InvalidationBatch": {
-                "Paths": {"Quantity": 4, "Items": paths},
+                "Paths": {"Quantity": 6, "Items": paths},
                 "CallerReference": ANY,
             },
         },

@@ -385,6 +385,15 @@ def test_the_html_of_any_key_is_one_picture(name: str) -> None:
     assert all(url.endswith(f"?v={content['v']}") for url in urls)
 
 
+@pytest.mark.parametrize("name", ["a/../b", "./a", "a/./b", "../../a"])
+def test_a_key_that_no_url_can_name_has_no_url_and_no_html(name: str) -> None:
+    """Browsers resolve dots between slashes, so a URL would show the picture of another key."""
+    settings = shaped("64", thumbnails_url=CDN)
+    content = version_2(settings, jpeg((80, 60)), key=f"uploads/{name}.jpg")
+    assert "html" not in content
+    assert "url" not in content["thumbnails"][0]
+
+
 def test_the_html_of_an_animation_leaves_out_still_formats() -> None:
     """A browser takes the first source that it shows, which would be AVIF without the animation."""
     frames = [Image.new("RGB", (80, 60), colour) for colour in (RED, BLUE)]

@@ -437,6 +437,15 @@ def test_the_version_of_a_picture_changes_with_whatever_shapes_a_thumbnail(
     assert manifests[0] != manifests[1]
 
 
+def test_the_version_of_a_picture_changes_when_two_names_change_places() -> None:
+    """The URL of each then shows what the other one showed."""
+    one, other = (
+        settings(THUMB_SIZES=sizes).picture_version("e", "")
+        for sizes in ("small=128x128,big=512x512", "small=512x512,big=128x128")
+    )
+    assert one != other
+
+
 def test_the_version_of_a_picture_changes_with_its_bytes_and_its_focus_and_nothing_else() -> None:
     """Neither the order of sizes and formats nor a header or a name makes caches read again."""
     shaped = settings(**SHAPED)

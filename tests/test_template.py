@@ -75,7 +75,10 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "JpegQuality": (["1", "86", "100"], ["0", "101", "high", ""]),
     "BackgroundColor": (["#ffffff", "#1A2b3c"], ["", "white", "#fff", "ffffff", "#ffffff "]),
     "Cdn": (["true", "false"], ["", "1"]),
-    "CdnFormats": (["", "webp", "webp,avif", "jpeg,webp,avif"], ["webp,", "png", "auto", "jpg"]),
+    "CdnFormats": (
+        ["", "webp", "webp,avif", "jpeg,webp,avif"],
+        ["webp,", "png", "auto", "jpg", "avif,avif"],
+    ),
     "CdnDomain": (
         ["", "img.example.com", "a-1.b.c"],
         ["localhost", "https://a.example", "A.example", "*.a.example", "a..b", "-a.b", "a.b/"],

@@ -247,6 +247,17 @@ def test_a_sample_of_which_nothing_can_be_read_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_told_before_the_work(
+    on_stack: Home, tmp_path: Path
+) -> None:
+    """The bucket is not even listed."""
+    (tmp_path / "out").write_text("")
+    done = on_stack.run("try", "--out", tmp_path / "out", "--quality", "50")
+    assert done.returncode == 1
+    assert "is a file. Name a folder for the page with --out." in done.stderr
+    assert "originals" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

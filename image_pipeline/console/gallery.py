@@ -49,6 +49,9 @@ MAX_CARD_WIDTH: Final = 1024
 THUMBNAIL_RANGE: Final = f"bytes=0-{HEAD_BYTES - 1}"
 """The HTTP range from which a thumbnail's size is read."""
 
+ANIMATION: Final = 0x02
+"""Flag in a WebP's header (VP8X) of an animation (RFC 9649, 2.7)."""
+
 SOURCE_RANGE: Final = "bytes=0-262143"
 """The HTTP range from which an original's format and size are read: 256 KiB, because a JPEG's EXIF
 data and ICC profile, segments of up to 64 KiB each, come before its size (ITU-T T.81, B.1.1.4)."""
@@ -119,12 +122,14 @@ class File:
 class Thumbnail:
     """A thumbnail in all its formats, which have the same pixels.
 
-    `size` is the configured one, `pixels` the real (width, height), if read.
+    `size` is the configured one, `pixels` the real (width, height), if read. `animated` says
+    whether the WebP is an animation, of which the others show the first frame.
     """
 
     size: Size
     pixels: PixelSize | None
     files: Sequence[File]
+    animated: bool = False
 
     @property
     def shown(self) -> File:
@@ -297,7 +302,8 @@ def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thum
 def _measured(stack: Stack, thumbnail: Thumbnail) -> Thumbnail:
     shown = thumbnail.shown
     head = _read_range(stack, stack.settings.output_bucket, shown.key, THUMBNAIL_RANGE)
-    return replace(thumbnail, pixels=ENCODERS[shown.format].size_of(head))
+    animated = shown.format == "webp" and head[12:16] == b"VP8X" and bool(head[20] & ANIMATION)
+    return replace(thumbnail, pixels=ENCODERS[shown.format].size_of(head), animated=animated)
 
 
 def whole_picture(thumbnails: Sequence[Thumbnail], original: str) -> str:
@@ -377,6 +383,7 @@ def markup(
                     for each in view
                     if each.pixels
                     for file in each.files
+                    if not each.animated or file.format == "webp"
                 ],
                 sizes,
             ),

@@ -78,7 +78,8 @@ def check_name(stack: str, parameters: Mapping[str, str]) -> None:
         raise CommandError(
             f"The stack's name has {len(stack)} characters, and at most {longest} are possible"
             f"{suffixes[suffix]}: AWS limits a function's name to {MAX_FUNCTION_NAME}, and the "
-            f"stack has a function {stack}{suffix}. Choose a shorter name."
+            f"stack has a function {stack}{'-REGION' if suffix == REGION else suffix}. Choose a "
+            "shorter name."
         )
 
 

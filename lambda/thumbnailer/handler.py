@@ -170,9 +170,12 @@ class Function:
 
     def _invalidate(self, keys: list[str], request_id: str, seconds: float) -> None:
         """Invalidate objects in the CDN. They are right in the bucket: a failure is only logged."""
-        from thumbnailer import cdn  # noqa: PLC0415 - few stacks use it
+        try:
+            from thumbnailer import cdn  # noqa: PLC0415 - few stacks use it
 
-        fault = cdn.invalidate(self.settings.distribution, keys, request_id, seconds)
+            fault = cdn.invalidate(self.settings.distribution, keys, request_id, seconds)
+        except Exception as error:  # noqa: BLE001 - the messages of this event must be sent
+            fault = f"The CDN may show {len(keys)} objects as they were until they expire: {error}"
         if fault:
             self.telemetry.degraded(self.settings.output_bucket, keys[0], fault)
 

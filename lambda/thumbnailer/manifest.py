@@ -13,6 +13,7 @@ from thumbnailer.provenance import Provenance
 from thumbnailer.settings import PLAIN_MANIFEST, Settings
 from thumbnailer.srcset import Candidate, srcset, url_path, views
 from thumbnailer.srcset import picture as html
+from thumbnailer.urls import is_addressable
 
 type Stored = Mapping[ThumbnailSpec, tuple[str, int]]
 """Key and bytes of each thumbnail's object."""
@@ -82,7 +83,7 @@ def _any_shape(
             "size": each.spec.size.name,
             "format": each.spec.format,
             **_file(each, stored),
-            **({"url": urls[each.spec]} if settings.thumbnails_url else {}),
+            **({"url": urls[each.spec]} if _is_served(settings, stored[each.spec][0]) else {}),
             "frames": each.frames,
             **({"focus": [round(part, 4) for part in each.focus]} if each.focus else {}),
             **({"reduced": True} if _is_reduced(each, made) else {}),
@@ -112,7 +113,7 @@ def _html(
     A format whose thumbnails are still is left out of it if another one has the animation. The
     colour is not behind a picture with transparency, where it would stay visible.
     """
-    if not settings.thumbnails_url:
+    if not all(_is_served(settings, key) for key, _ in stored.values()):
         return {}
     version = settings.picture_version(source.etag, source.focus)
     shown = _alike(made.thumbnails)
@@ -124,6 +125,10 @@ def _html(
     ]
     opaque = picture.getchannel("A").getextrema()[0] == OPAQUE_EVERYWHERE
     return {"html": html(candidates, colour=dominant_colour(picture) if opaque else "")}
+
+
+def _is_served(settings: Settings, key: str) -> bool:
+    return bool(settings.thumbnails_url) and is_addressable(key)
 
 
 def _file(thumbnail: Thumbnail, stored: Stored) -> dict[str, object]:

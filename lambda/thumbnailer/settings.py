@@ -26,7 +26,8 @@ from thumbnailer.provenance import Provenance
 PLAIN_MANIFEST: Final = 1
 MANIFEST: Final = 2
 """Versions of the manifest's format. The first is kept as long as all thumbnails are WebP of plain
-widths, so that an update writes nothing again. A greater number writes all manifests again."""
+widths, without a CDN, so that an update writes nothing again. A greater number writes all manifests
+again."""
 
 DEFAULT_SIZES: Final = "128,512"
 DEFAULT_QUALITY: Final = 85
@@ -213,9 +214,8 @@ class Settings(NamedTuple):
         `focus` is that of the source (`Provenance.focus`). The order of sizes and formats changes
         nothing.
         """
-        fingerprints = sorted({fingerprint(spec) for spec in self.specs})
-        shaping = {"etag": etag, "focus": focus, "thumbnails": fingerprints}
-        return digest(shaping)[:8]
+        named = sorted({(spec.size.name, spec.format, fingerprint(spec)) for spec in self.specs})
+        return digest({"etag": etag, "focus": focus, "thumbnails": named})[:8]
 
     def is_image_key(self, key: str) -> bool:
         """Whether the object `key` of the input bucket is processed: no folder marker is."""

@@ -21,6 +21,11 @@ def base_url(thumbnails_url: str, endpoint_url: str | None = None) -> str:
     return url
 
 
+def is_addressable(key: str) -> bool:
+    """Whether a URL can name a key: browsers resolve the segments `.` and `..` of a path."""
+    return not {".", ".."} & set(key.split("/"))
+
+
 def thumbnail_url(base: str, key: str) -> str:
     """Return the URL of an object of the output bucket; `base` is what `base_url` returns.
 

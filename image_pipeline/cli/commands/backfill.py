@@ -146,7 +146,10 @@ def follow(stack: Stack, execution: Execution) -> Execution:
 def estimate(stack: Stack, survey: Survey, *, remake: bool) -> float:
     """Dollars for a backfill of what was counted."""
     rates = costs.Rates.of(stack)
-    return costs.of_backfill(rates, survey.objects, survey.to_make, remake=remake)
+    dollars = costs.of_backfill(rates, survey.objects, survey.to_make, remake=remake)
+    if stack.settings.distribution:  # at most: what is missing has nothing to invalidate
+        dollars += costs.of_invalidations(rates, survey.to_make)
+    return dollars
 
 
 def show_survey(

@@ -26,7 +26,7 @@ from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.originals import Listing, Sampler
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging import parse_colour, parse_sizes
-from thumbnailer.settings import Settings, check_extension, check_keys_differ, parse_formats
+from thumbnailer.settings import Settings, check_keys, parse_formats
 
 if TYPE_CHECKING:
     from image_pipeline.files import File
@@ -186,6 +186,7 @@ def try_(  # noqa: PLR0913 - options of a command
         seconds=float(target.timeout if target else DEFAULT_TIMEOUT),
         scored=score,
     )
+    refuse_file(directory)  # before the work, not after it
     with stopped_by_signals():
         if target:
             source, chosen = from_stack(target, prefix, sample, seed)
@@ -293,12 +294,17 @@ def default_rates() -> costs.Rates:
     return costs.Rates(memory_mb, DEFAULT_ARCHITECTURE, len(DEFAULTS.specs), 0.0)
 
 
+def refuse_file(directory: Path) -> None:
+    """Raise CommandError where a file has the place of the page's folder."""
+    if directory.exists() and not directory.is_dir():
+        raise CommandError(f"{directory} is a file. Name a folder for the page with --out.")
+
+
 def key_notes(proposed: Settings) -> tuple[str, ...]:
     """Say why the keys of thumbnails do not allow the proposed settings, if they do not."""
     template = proposed.output_key_template
     try:
-        check_keys_differ(template, proposed.sizes, proposed.formats)
-        check_extension(template, proposed.formats)
+        check_keys(template, proposed.sizes, proposed.formats)
     except ValueError as error:
         return (f"To deploy the proposed settings, change OutputKeyTemplate too: it {error}.",)
     return ()
@@ -356,7 +362,8 @@ def show(trial: Trial, page: Path, *, wants_score: bool) -> None:
         out.print(
             f"{name} saves no transfer beside {contact_sheet.FORMATS[each.instead_of]}."
             if each.views is None
-            else f"{name} pays for itself after about {each.views:,} views of an image."
+            else f"{name} pays for itself "
+            + (f"after about {each.views:,} views of an image." if each.views else "at once.")
         )
     for note in trial.all_notes:
         out.print(f"[yellow]![/] {foreign(note)}", soft_wrap=True)

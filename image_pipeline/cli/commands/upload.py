@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
+from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, parsed
 from image_pipeline.cli.outcomes import WAIT_SECONDS, show_outcomes, upload_and_wait
 from image_pipeline.cli.output import print_json
 from image_pipeline.stack.uploads import State
@@ -17,10 +17,7 @@ def _focus(text: str) -> str:
     """Check a focus, and return it as it is stored. Raises BadParameter."""
     if not text:
         return ""
-    try:
-        return focus_text(parse_focus(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    return focus_text(parsed("--focus", parse_focus, text))
 
 
 def upload(  # noqa: PLR0913 - options of a command

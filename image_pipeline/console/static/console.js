@@ -131,6 +131,10 @@ if (byId("focus-form")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const removes = event.submitter?.value === "remove";
+    if (!removes && inputs.some((input) => input.value === "")) {
+      Object.assign(byId("focus-status"), { textContent: "Enter both numbers.", className: "error-text" });
+      return;
+    }
     saveFocus(form, removes ? null : place().map((each) => each / 100));
   });
   showMarker();
