@@ -481,6 +481,7 @@ def test_any_other_parameter_takes_effect(updated: Updated, parameter: str) -> N
 
 def test_the_cdn_is_added_to_a_stack(updated: Updated) -> None:
     """Nothing is replaced."""
+    updated.update(ExistingDistribution="")  # the other way to have one
     change = Change(
         {"Cdn": "true"}, lambda stack: "Distribution" in resources(stack), expected=True
     )
