@@ -293,6 +293,10 @@ def test_an_account_is_not_taken_for_the_local_stack(option: str) -> None:
 
 def test_every_command_with_a_stack_has_a_profile() -> None:
     """Whoever names a stack in an account can say with which credentials."""
-    for command in COMMANDS:
-        text = run(COMMAND, command, "--help").stdout
-        assert ("--stack" in text) == ("--profile" in text), command
+    with_stack = []
+    for name, summary in COMMANDS.items():
+        params = LazyCommand(name, summary).load().params
+        options = {option for each in params for option in each.opts}
+        assert ("--stack" in options) == ("--profile" in options), name
+        with_stack += [name] if "--stack" in options else []
+    assert len(with_stack) > 10

@@ -126,8 +126,7 @@ def save(tab: Page, button: str = "Save focus") -> None:
 
 
 @in_a_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_a_click_moves_the_crops(
     page: Page, stack: Stack, scheme: str, width: int  # noqa: F811 - the fixture
 ) -> None:
