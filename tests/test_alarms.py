@@ -245,13 +245,23 @@ def test_the_dashboard_shows_the_cdn_where_there_is_one() -> None:
     assert more[: len(plain)] == plain
     added = [each["properties"] for each in more[len(plain) :]]
     assert {each["region"] for each in added} == {"us-east-1"}
-    shown = [(row[:-1], row[-1]["stat"]) for each in added for row in each["metrics"]]
+    first, second, spent = added
+    shown = [(row[:-1], row[-1]["stat"]) for each in (first, second) for row in each["metrics"]]
     of = ["Region", "Global", "DistributionId", "Distribution"]
     assert shown == [
         (["AWS/CloudFront", "Requests", *of], "Sum"),
         (["AWS/CloudFront", "BytesDownloaded", *of], "Sum"),
         (["AWS/CloudFront", "4xxErrorRate", *of], "Average"),
     ]
+    function = ["FunctionName", "my-image-pipeline-us-east-1", "Region", "Global"]
+    assert spent["metrics"][1][:-1] == ["AWS/CloudFront", "FunctionInvocations", *function]
+    used = {"requests": 10_000, "runs": 20_000, "bytes": 3 * 10**9}
+    dollars = eval(spent["metrics"][0][0]["expression"], used)  # noqa: S307 - our own arithmetic
+    assert dollars == pytest.approx(
+        10_000 * costs.PRICES["cloudfront_request"]
+        + 20_000 * costs.PRICES["cloudfront_function_invocation"]
+        + costs.of_transfer(3 * 10**9)
+    )
 
 
 @pytest.mark.parametrize("cdn", ["false", "true"])
