@@ -224,7 +224,7 @@ def test_stored_bytes_are_counted_by_format() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"sizes": "512"}, {"memory_mb": 1024}])
 def test_a_format_has_paid_for_itself_at_its_break_even(settings: dict[str, Any]) -> None:
-    """So many views save what its thumbnails cost: PUTs, time, and a year of storage.
+    """The views that save what its thumbnails cost: PUTs, time, and a year of storage.
 
     A view loads one size of AVIF instead of WebP, or of WebP instead of JPEG.
     """

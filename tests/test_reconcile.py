@@ -938,7 +938,7 @@ def test_a_focus_replaces_the_rules_of_all_crops(pipeline: Pipeline) -> None:
 def test_a_focus_changes_nothing_where_nothing_is_cropped(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, sizes: str
 ) -> None:
-    """Neither thumbnails nor manifests, of either version; and nobody is told about a wrong one."""
+    """No thumbnail and no manifest changes, in either version, and a wrong focus is not logged."""
     reasons = degradations(monkeypatch)
     pipeline.settings = SETTINGS._replace(sizes=parse_sizes(sizes), write_manifest=True)
     pipeline.input.tick = timedelta(0)

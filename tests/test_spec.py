@@ -223,7 +223,7 @@ def test_any_text_is_sizes_or_a_value_error(text: str) -> None:
 
 
 def test_every_faulty_item_is_named() -> None:
-    """One deploy is enough to mend all of them."""
+    """So a user can correct all of them before the next deploy."""
     with pytest.raises(ValueError, match="example") as raised:
         parse_sizes("128,0,a=9x9:fill,128,b/c=5")
     message = str(raised.value)

@@ -14,6 +14,7 @@ from image_pipeline.folders.score import SCALED_SIDE
 from image_pipeline.stack import costs
 from image_pipeline.stack.backfill import DEFAULT_CONCURRENCY
 from image_pipeline.stack.costs import STORED_MONTHS
+from image_pipeline.stack.thumbnails import format_name
 from image_pipeline.stack.trials import NEW_IMAGES
 from thumbnailer.imaging import ENCODERS, FULL_CPU_MB
 
@@ -31,9 +32,6 @@ LABELS: Final = {
 
 SHOWN_WITH: Final = {"quality": "webp", "avif_quality": "avif", "jpeg_quality": "jpeg"}
 """Settings that matter only where this format is made."""
-
-FORMATS: Final = {"webp": "WebP", "avif": "AVIF", "jpeg": "JPEG"}
-"""Names of formats in a text."""
 
 
 def write(trial: Trial, folder: Path) -> Path:
@@ -65,12 +63,12 @@ def html(trial: Trial) -> str:
         "change": change,
         "hours": hours,
         "data_url": data_url,
+        "format_name": format_name,
     }
     return environment.get_template(NAME).render(
         trial=trial,
         settings=_settings(trial),
         pairs=_pairs,
-        formats=FORMATS,
         prices=costs.PRICES,
         wait_ms=costs.WAIT_MS,
         share=min(1.0, trial.rates.memory_mb / FULL_CPU_MB),

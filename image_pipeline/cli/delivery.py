@@ -11,13 +11,13 @@ from typing import Final
 from rich.table import Table
 
 from image_pipeline.cli.output import foreign, out, tracked
-from image_pipeline.console.app import format_name
 from image_pipeline.errors import CommandError
 from image_pipeline.local import site
 from image_pipeline.stack import cdn
 from image_pipeline.stack.aws import CONNECTIONS
 from image_pipeline.stack.cdn import Served
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.thumbnails import format_name
 from image_pipeline.stack.uploads import Outcome
 
 INTRODUCTION: Final = (
@@ -63,7 +63,7 @@ def _delivery(stack: Stack, outcome: Outcome) -> Delivery:
         return Delivery(outcome, {})
     sizes = dict.fromkeys(each.spec.size for each in outcome.thumbnails)
     served = {
-        cdn.negotiated_key(stack, outcome, size): cdn.for_each_client(
+        cdn.negotiated_key(stack, outcome.key, size): cdn.for_each_client(
             cdn.negotiated_url(stack, outcome, size)
         )
         for size in sizes

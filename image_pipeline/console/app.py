@@ -44,6 +44,7 @@ from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
 from image_pipeline.stack.dead_letters import Failure, count_messages
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.focus import set_focus
+from image_pipeline.stack.thumbnails import format_name
 from thumbnailer import errors
 from thumbnailer.imaging import Size, parse_focus
 from thumbnailer.settings import MAX_KEY_BYTES
@@ -353,11 +354,6 @@ def shape(size: Size) -> str:
         return f"{size.width} pixels wide"
     fits = {"cover": "cropped to", "contain": "fitted into", "pad": "padded to"}
     return f"{fits[size.fit]} {size.width} × {size.height}"
-
-
-def format_name(name: str) -> str:
-    """Write an output format as people do."""
-    return {"webp": "WebP"}.get(name, name.upper())
 
 
 def saving(percent: int) -> str:

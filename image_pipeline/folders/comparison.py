@@ -31,7 +31,7 @@ ROUNDS: Final = 3
 imports modules, and what else the machine does."""
 
 ROUND_SECONDS: Final = 2.0
-"""Seconds after which no further round begins: what takes so long is measured well by one."""
+"""Seconds after which no further round begins: work that takes this long needs one round only."""
 
 MARK: Final = bytes(8)
 """Stands for the provenance mark, so that files have the size that they have in the bucket."""

@@ -39,13 +39,13 @@ def negotiated_url(stack: Stack, upload: Outcome, size: Size) -> str:
     """Return the URL of a thumbnail at which each client gets the best format that it shows."""
     settings = stack.settings
     version = settings.picture_version(upload.etag, upload.focus)
-    return settings.url(negotiated_key(stack, upload, size), version)
+    return settings.url(negotiated_key(stack, upload.key, size), version)
 
 
-def negotiated_key(stack: Stack, upload: Outcome, size: Size) -> str:
-    """Return the key of a thumbnail without its format."""
+def negotiated_key(stack: Stack, source_key: str, size: Size) -> str:
+    """Return the key of a thumbnail of `source_key` without its format."""
     name = stack.settings.formats[0]
-    return stack.settings.thumbnail_key(upload.key, size, name).removesuffix(f".{name}")
+    return stack.settings.thumbnail_key(source_key, size, name).removesuffix(f".{name}")
 
 
 def for_each_client(url: str) -> dict[str, Served]:

@@ -23,8 +23,10 @@ from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack.aws import aws_errors_explained, head_object, is_missing
+from image_pipeline.stack.backfill import ARCHIVES
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.imaging import Point, focus_text
+from thumbnailer.s3_codes import CHANGED_CODES
 from thumbnailer.settings import FOCUS
 
 if TYPE_CHECKING:
@@ -33,11 +35,6 @@ if TYPE_CHECKING:
 MAX_COPY_BYTES: Final = 5 * 1024**3
 """What S3 copies in one request
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/copy-object.html)."""
-
-ARCHIVE_CLASSES: Final = ("GLACIER", "DEEP_ARCHIVE")
-"""Storage classes whose objects must be restored before they are read. A copy would make a restored
-object permanent, or archive it again
-(https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html)."""
 
 KEPT: Final = (
     "CacheControl",
@@ -54,7 +51,8 @@ KEPT: Final = (
 )
 """What a copy must name to keep it, by the names of both HeadObject and CopyObject."""
 
-CHANGED_CODES: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+COPY_REFUSED: Final = CHANGED_CODES | {"412", "409"}
+"""With the status of an answer that has no code."""
 
 CHANGED: Final = "The image has changed since this page was loaded. Reload the page and try again."
 
@@ -85,7 +83,9 @@ def set_focus(stack: Stack, key: str, etag: str, focus: Point | None) -> str:
 
 def _loss(head: "HeadObjectOutputTypeDef") -> str | None:
     """Return why a copy in place would fail or lose something, by the object's headers."""
-    if head.get("StorageClass") in ARCHIVE_CLASSES or head.get("ArchiveStatus"):
+    # A copy would make a restored object permanent, or archive it again.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
+    if head.get("StorageClass") in ARCHIVES or head.get("ArchiveStatus"):
         return "the image is archived. Restore it, and copy it to another storage class first"
     if head["ContentLength"] > MAX_COPY_BYTES:
         return "the image has more than 5 GB, and S3 copies no larger object in one request"
@@ -134,7 +134,7 @@ def _copy_in_place(
             **{name: headers[name] for name in KEPT if name in headers},
         )
     except ClientError as error:
-        if is_missing(error) or error.response["Error"]["Code"] in CHANGED_CODES:
+        if is_missing(error) or error.response["Error"]["Code"] in COPY_REFUSED:
             raise CommandError(CHANGED) from error
         raise
     return copied["CopyObjectResult"]["ETag"].strip('"')

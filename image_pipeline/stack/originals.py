@@ -33,7 +33,7 @@ class Sampler[T]:
 
     The stream is divided into blocks of equal length, and a block keeps one of its items at random.
     When there are `2 * number` blocks, each two neighbours become one, which keeps the item of
-    either. So items have the same chance, and only so many of them are in memory.
+    either. So all items have the same chance, and at most `2 * number` are in memory.
     """
 
     def __init__(self, number: int, seed: int) -> None:

@@ -27,3 +27,8 @@ def describe(stack: Stack, key: str, wanted: Provenance) -> Stored:
     found = Provenance.of(head["Metadata"])
     owner = found.key if found else None
     return Stored(standing(head["Metadata"], wanted), head["ContentLength"], owner)
+
+
+def format_name(name: str) -> str:
+    """Write an output format as people do."""
+    return {"webp": "WebP"}.get(name, name.upper())

@@ -13,7 +13,7 @@ from thumbnailer.settings import Settings
 from thumbnailer.srcset import SMALLEST_FIRST
 
 NEW_IMAGES: Final = 10_000
-"""Uploads whose cost is told, as in `image-pipeline cost`."""
+"""Number of uploads for which costs are shown, as in `image-pipeline cost`."""
 
 SAMPLE_KEY: Final = "photo.jpg"
 """Name of an original whose thumbnails' keys are compared, below the input prefix."""

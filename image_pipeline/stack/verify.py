@@ -20,6 +20,7 @@ from PIL import Image
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import (
     backfill,
+    cdn,
     costs,
     dead_letters,
     distribution,
@@ -181,8 +182,9 @@ def _fetch(run: Run) -> str:
         return "a URL without a signature is refused"
     _expect_picture(run, exact, first.format, Accept="*/*")
     negotiated = run.stack.negotiated_formats
+    key = cdn.negotiated_key(run.stack, run.key(PHOTO), first.size)
+    url = thumbnail_url(run.stack.thumbnails_url or "", key)
     for name in negotiated:
-        url = exact.removesuffix(f".{first.format}")
         answer = _expect_picture(run, url, name, Accept=ENCODERS[name].content_type)
         if "accept" not in answer.headers.get("vary", "").lower():
             raise CommandError(f"{url} depends on Accept, but the answer's Vary does not say so")

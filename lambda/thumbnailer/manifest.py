@@ -53,9 +53,8 @@ def manifest(
         **(
             _plain(made, stored)
             if settings.manifest_version == PLAIN_MANIFEST
-            else _any_shape(settings, source, made, stored)
+            else _any_shape(settings, source, made, stored, picture)
         ),
-        **_html(settings, source, made, stored, picture),
         "dominant_colour": dominant_colour(picture),
         "thumbhash": thumb_hash(picture),
     }
@@ -73,17 +72,18 @@ def _plain(made: Made, stored: Stored) -> dict[str, object]:
 
 
 def _any_shape(
-    settings: Settings, source: Provenance, made: Made, stored: Stored
+    settings: Settings, source: Provenance, made: Made, stored: Stored, picture: Image.Image
 ) -> dict[str, object]:
     """Return the thumbnails as in version 2."""
     version = settings.picture_version(source.etag, source.focus)
     urls = {each.spec: settings.url(stored[each.spec][0], version) for each in made.thumbnails}
+    served = {spec for spec, (key, _) in stored.items() if _is_served(settings, key)}
     thumbnails = [
         {
             "size": each.spec.size.name,
             "format": each.spec.format,
             **_file(each, stored),
-            **({"url": urls[each.spec]} if _is_served(settings, stored[each.spec][0]) else {}),
+            **({"url": urls[each.spec]} if each.spec in served else {}),
             "frames": each.frames,
             **({"focus": [round(part, 4) for part in each.focus]} if each.focus else {}),
             **({"reduced": True} if _is_reduced(each, made) else {}),
@@ -102,29 +102,26 @@ def _any_shape(
             )
             for name in settings.formats
         },
+        **({"html": _html(shown, urls, picture)} if len(served) == len(stored) else {}),
     }
 
 
 def _html(
-    settings: Settings, source: Provenance, made: Made, stored: Stored, picture: Image.Image
-) -> dict[str, object]:
-    """Return the HTML that shows the image, where its thumbnails have a URL.
+    shown: Sequence[Thumbnail], urls: Mapping[ThumbnailSpec, str], picture: Image.Image
+) -> str:
+    """Return the HTML that shows the image.
 
     A format whose thumbnails are still is left out of it if another one has the animation. The
     colour is not behind a picture with transparency, where it would stay visible.
     """
-    if not all(_is_served(settings, key) for key, _ in stored.values()):
-        return {}
-    version = settings.picture_version(source.etag, source.focus)
-    shown = _alike(made.thumbnails)
     frames = max(each.frames for each in shown)
     candidates = [
-        Candidate(each.spec.format, settings.url(stored[each.spec][0], version), *each.size)
+        Candidate(each.spec.format, urls[each.spec], *each.size)
         for each in shown
         if each.frames == frames
     ]
     opaque = picture.getchannel("A").getextrema()[0] == OPAQUE_EVERYWHERE
-    return {"html": html(candidates, colour=dominant_colour(picture) if opaque else "")}
+    return html(candidates, colour=dominant_colour(picture) if opaque else "")
 
 
 def _is_served(settings: Settings, key: str) -> bool:

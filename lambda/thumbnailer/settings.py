@@ -21,7 +21,7 @@ from thumbnailer.imaging import (
     parse_sizes,
     thumbnail_spec,
 )
-from thumbnailer.provenance import Provenance
+from thumbnailer.provenance import LONG_AGO, Provenance
 
 PLAIN_MANIFEST: Final = 1
 MANIFEST: Final = 2
@@ -244,13 +244,8 @@ class Settings(NamedTuple):
 
     def outputs(self, source_key: str) -> dict[str, str]:
         """Return the key and fingerprint of each output of a source, in the order of writing."""
-        outputs = {
-            self.thumbnail_key(source_key, spec.size, spec.format): fingerprint(spec)
-            for spec in self.specs
-        }
-        if self.write_manifest:
-            outputs[self.manifest_key(source_key)] = self.manifest_fingerprint
-        return outputs
+        provenances = self.provenances(source_key, "", LONG_AGO, "")
+        return {key: each.fingerprint for key, each in provenances.items()}
 
     def provenances(
         self, source_key: str, etag: str, modified: datetime, focus: str
@@ -259,16 +254,18 @@ class Settings(NamedTuple):
 
         `focus` is the source's. It is part of the provenance of what it shapes.
         """
-        cropped = {
-            self.thumbnail_key(source_key, spec.size, spec.format): spec.size.crops
+        source = Provenance(source_key, etag, modified, "")
+        provenances = {
+            self.thumbnail_key(source_key, spec.size, spec.format): source._replace(
+                fingerprint=fingerprint(spec), focus=focus if spec.size.crops else ""
+            )
             for spec in self.specs
         }
-        return {
-            key: Provenance(
-                source_key, etag, modified, made_with, focus if cropped.get(key, self.crops) else ""
+        if self.write_manifest:
+            provenances[self.manifest_key(source_key)] = source._replace(
+                fingerprint=self.manifest_fingerprint, focus=focus if self.crops else ""
             )
-            for key, made_with in self.outputs(source_key).items()
-        }
+        return provenances
 
     def stem(self, source_key: str) -> str:
         """Return what every key contains that any template can give for this source."""

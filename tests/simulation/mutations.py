@@ -275,14 +275,14 @@ MUTATIONS: Final = (
     Mutation(
         "the provenance of a manifest has no focus",
         "thumbnailer.settings",
-        "cropped.get(key, self.crops)",
-        "cropped.get(key)",
+        'focus=focus if self.crops else ""',
+        'focus=""',
     ),
     Mutation(
         "the provenance of a plain width has the focus",
         "thumbnailer.settings",
-        "focus if cropped.get(key, self.crops) else",
-        "focus if self.crops else",
+        "focus=focus if spec.size.crops else",
+        "focus=focus if self.crops else",
     ),
     Mutation(
         "a crop does not show the focus that it names",

@@ -24,6 +24,7 @@ from image_pipeline.folders.workers import in_processes
 from image_pipeline.stack import costs, originals
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.originals import Listing, Sampler
+from image_pipeline.stack.thumbnails import format_name
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging import parse_colour, parse_sizes
 from thumbnailer.settings import Settings, check_keys, parse_formats
@@ -358,9 +359,9 @@ def show(trial: Trial, page: Path, *, wants_score: bool) -> None:
         f"{contact_sheet.hours(backfill.hours)}."
     )
     for each in trial.paybacks:
-        name = contact_sheet.FORMATS[each.format]
+        name = format_name(each.format)
         out.print(
-            f"{name} saves no transfer beside {contact_sheet.FORMATS[each.instead_of]}."
+            f"{name} saves no transfer beside {format_name(each.instead_of)}."
             if each.views is None
             else f"{name} pays for itself "
             + (f"after about {each.views:,} views of an image." if each.views else "at once.")
