@@ -2,7 +2,7 @@
 
 Pages are rendered on the server, whole or as fragments. Scripts load them with the session's token
 and insert them: pages into the shell that a browser gets without one (static/session.js), and
-fragments into pages (static/console.js).
+fragments into pages (static/page.js).
 Every name and message is escaped by the templates, or sent as JSON that the script shows as text.
 """
 
@@ -52,7 +52,7 @@ from thumbnailer.settings import MAX_KEY_BYTES
 HERE: Final = Path(__file__).parent
 
 MAX_LIST_LENGTH: Final = 100
-"""Maximum keys or message ids in one request. static/console.js sends up to 50."""
+"""Maximum keys or message ids in one request. static/page.js sends up to 50 (BATCH_SIZE)."""
 
 MIDDLE: Final = "0.5,0.5"
 """Where the marker of an image without a focus is."""
