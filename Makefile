@@ -39,8 +39,9 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
+# Tests of the local stack, which take longest, are the first that are collected.
 test: $(TEST_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
-	pytest -n auto --dist loadscope $(PYTEST)
+	pytest -n auto --dist loadscope --no-loadscope-reorder $(PYTEST)
 
 lint: $(DEV) ## Check formatting, style, types and imports
 	black --check .
