@@ -39,7 +39,7 @@ def commands(text: str = TEXT) -> list[str]:
     found |= dict.fromkeys(
         each
         for each in _INLINE.findall(_BLOCK.sub("", text))
-        if len(each.split()) > 2 or each.startswith("make ")  # noqa: PLR2004 - else the name of a command
+        if len(each.split()) > 2  # noqa: PLR2004 - else the name of a command
     )
     return list(found)
 
