@@ -9,7 +9,7 @@ from typing import Final
 PATH = Path(__file__).parent.parent / "docs" / "operations.md"
 TEXT = PATH.read_text()
 
-PLACEHOLDERS: Final = re.compile(r"\b(NAME|REGION|[A-Z]+_ARN|QUEUE_URL|(?:IN|OUT)PUT-BUCKET|KEY)\b")
+PLACEHOLDERS: Final = re.compile(r"\b(NAME|REGION|[A-Z_]+_ARN|QUEUE_URL|(?:IN|OUT)PUT-BUCKET|KEY)\b")
 """Words of commands that the reader replaces."""
 
 _BLOCK = re.compile(r"^( *)```bash\n(.*?)\n\1```$", re.MULTILINE | re.DOTALL)

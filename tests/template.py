@@ -279,6 +279,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "ExistingInputBucket": "true",
         "LambdaArchitecture": "x86_64",
         "OutputEvents": "true",
+        "BackfillConcurrency": "100",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
     },
     "cdn": {"Cdn": "true", "CdnInvalidate": "true"},

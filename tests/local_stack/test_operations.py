@@ -620,6 +620,7 @@ def as_an_account(
         "BACKFILL_ARN": stack.output("BackfillStateMachineArn"),
         "ROLE_ARN": stack.output("FunctionRoleArn"),
         "EXECUTION_ARN": ended.arn,
+        "MAP_RUN_ARN": next(executions.map_runs(stack.aws.states, ended.arn))["mapRunArn"],
     }
 
 
