@@ -12,15 +12,15 @@ from typing import Any
 import boto3
 import botocore.session
 import jmespath
+from botocore import xform_name
 from botocore.model import OperationModel, Shape
 from botocore.validate import validate_parameters
-from botocore import xform_name
 
 GLOBAL_OPTIONS = {"--region", "--output", "--query", "--profile"}
 """Options of every operation: https://docs.aws.amazon.com/cli/latest/reference/index.html#options"""
 
 
-class Refused(Exception):  # noqa: N818 - what the AWS CLI does with such a command
+class Refused(Exception):
     """A command line that the AWS CLI does not accept."""
 
 
@@ -45,14 +45,15 @@ def run(words: Sequence[str], *, dry: bool = False) -> Any:
         validate_parameters(parameters, model.input_shape)
     if dry:
         return None
-    answer = getattr(boto3.Session().client({"s3api": "s3"}.get(service, service)), operation.replace("-", "_"))(**parameters)  # type: ignore[call-overload]  # any service
+    client: Any = boto3.Session().client(_name(service))  # type: ignore[call-overload]  # any
+    answer = getattr(client, operation.replace("-", "_"))(**parameters)
     return query.search(json.loads(json.dumps(answer, default=str)))
 
 
 def _operation(service: str, operation: str) -> OperationModel:
-    """The model of an operation by the names of the CLI; `s3api` is that of S3's requests."""
+    """The model of an operation by the names of the CLI."""
     session = botocore.session.get_session()
-    name = {"s3api": "s3"}.get(service, service)
+    name = _name(service)
     if name not in session.get_available_services():
         raise Refused(f"there is no service {service}")
     model = session.get_service_model(name)
@@ -60,6 +61,11 @@ def _operation(service: str, operation: str) -> OperationModel:
         if xform_name(each, "-") == operation:
             return model.operation_model(each)
     raise Refused(f"{service} has no operation {operation}")
+
+
+def _name(service: str) -> str:
+    """The name of a service for botocore. The CLI's `s3` is made of several requests of `s3api`."""
+    return {"s3api": "s3"}.get(service, service)
 
 
 def _options(words: Sequence[str]) -> dict[str, list[str]]:
@@ -108,7 +114,7 @@ def _value(shape: Shape, values: list[str]) -> Any:
 
 def _remove(operation: str, words: Sequence[str], *, dry: bool) -> None:
     """`aws s3 rm --recursive s3://BUCKET/PREFIX`, the only high-level command of the runbook."""
-    if operation != "rm" or words[:1] != ["--recursive"] or len(words) != 2:  # noqa: PLR2004 - the option, and where
+    if operation != "rm" or words[:1] != ["--recursive"] or len(words) != 2:
         raise Refused(f"aws s3 {operation} {' '.join(words)}")
     bucket, _, prefix = words[1].removeprefix("s3://").partition("/")
     if not dry:
@@ -116,4 +122,4 @@ def _remove(operation: str, words: Sequence[str], *, dry: bool) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(["aws", *sys.argv[1:]])))
+    sys.stdout.write(json.dumps(run(["aws", *sys.argv[1:]])) + "\n")

@@ -9,7 +9,9 @@ from typing import Final
 PATH = Path(__file__).parent.parent / "docs" / "operations.md"
 TEXT = PATH.read_text()
 
-PLACEHOLDERS: Final = re.compile(r"\b(NAME|REGION|[A-Z_]+_ARN|QUEUE_URL|(?:IN|OUT)PUT-BUCKET|KEY)\b")
+PLACEHOLDERS: Final = re.compile(
+    r"\b(NAME|REGION|[A-Z_]+_ARN|QUEUE_URL|(?:IN|OUT)PUT-BUCKET|KEY)\b"
+)
 """Words of commands that the reader replaces."""
 
 _BLOCK = re.compile(r"^( *)```bash\n(.*?)\n\1```$", re.MULTILINE | re.DOTALL)
@@ -39,7 +41,7 @@ def commands(text: str = TEXT) -> list[str]:
     found |= dict.fromkeys(
         each
         for each in _INLINE.findall(_BLOCK.sub("", text))
-        if len(each.split()) > 2  # noqa: PLR2004 - else the name of a command
+        if len(each.split()) > 2  # else the name of a command
     )
     return list(found)
 

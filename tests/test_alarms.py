@@ -176,7 +176,10 @@ def test_the_text_of_an_alarm_fits() -> None:
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
     """
     regions = boto3.session.Session().get_available_regions("lambda")
-    longest = {"AWS::StackName": "s" * 128, "AWS::Region": max([*regions, "us-gov-west-1"], key=len)}
+    longest = {
+        "AWS::StackName": "s" * 128,
+        "AWS::Region": max([*regions, "us-gov-west-1"], key=len),
+    }
     for name, text in described(**longest).items():
         assert len(text) <= 1024, name
 
@@ -184,7 +187,7 @@ def test_the_text_of_an_alarm_fits() -> None:
 def test_the_address_of_the_documentation_is_written_once() -> None:
     """In the template. pyproject.toml, whose metadata cannot refer to it, has the same."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert URL == f"{project['urls']['Documentation']}/operations.md"
+    assert f"{project['urls']['Documentation']}/operations.md" == URL
     assert template.PATH.read_text().count(URL.partition("/docs")[0]) == 1
     assert runbook.PATH.relative_to(ROOT) == Path("docs/operations.md")
 

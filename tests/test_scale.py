@@ -34,9 +34,7 @@ def stack(region: str = "us-east-1", **parameters: str) -> Stack:
     given = DEFAULTS | parameters
     outputs = {"BackfillMaximum": given["BackfillMaximum"]}
     settings = Settings("output", "https://sqs.example/1/dead-letters")
-    return Stack(
-        cast("Any", aws), "s", "input", "f", settings, "arm64", outputs, parameters=given
-    )
+    return Stack(cast("Any", aws), "s", "input", "f", settings, "arm64", outputs, parameters=given)
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_a_limit_that_is_exceeded_is_told_with_what_moves_it(home: Home) -> None
 
 
 def test_the_cost_is_that_of_a_backfill_with_its_time_and_logs() -> None:
-    """It is the estimate of `image-pipeline backfill`, and in addition what only many objects show."""
+    """It is the estimate of `image-pipeline backfill`, with the time of checks and the logs."""
     rates = Rates.of(stack())
     found = Scale(rates, 10**6, 5)
     for way, to_make in ((found.current(), 0), (found.missing(), 10**6)):

@@ -347,7 +347,9 @@ def test_a_stack_without_its_function_says_what_to_do() -> None:
     with Stubber(account.cloudformation) as stacks, Stubber(account.functions) as functions:
         stacks.add_response("describe_stacks", {"Stacks": [described]})
         functions.add_client_error("get_function_configuration", "ResourceNotFoundException")
-        with pytest.raises(CommandError, match=r"function gone .* does not exist\. Deploy the stack"):
+        with pytest.raises(
+            CommandError, match=r"function gone .* does not exist\. Deploy the stack"
+        ):
             Stack.find(account, "broken")
 
 

@@ -31,8 +31,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
 DEFAULT_CONCURRENCY: Final = 5
-"""Batches of a backfill at a time, each of which processes one image after the other: the default of
-the parameter BackfillConcurrency, and what earlier templates have."""
+"""Batches of a backfill at a time, each of which processes one image after the other: the default
+of the parameter BackfillConcurrency, and what earlier templates have."""
 
 MAX_CONCURRENCY: Final = 10_000
 """Batches that a Distributed Map runs at a time.

@@ -59,7 +59,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 IMAGE_EVENTS: Final = 85
 """Events of an image that gets invocations of its own and a message, with every retry used
-(iac/backfill.asl.json): 5 for each task, 3 for each of 12 and 11 retries, 2 for each other state."""
+(iac/backfill.asl.json): 2 for each state, and 3 for each attempt of a task."""
 
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 """Input or output of a state.

@@ -36,6 +36,10 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.htm
 LOCAL_FIRST_RETRY_SECONDS: Final = 1.0
 """The same in the local stack (image_pipeline/local/patches/asynchronous.py)."""
 
+LOCAL_ATTEMPT_SECONDS: Final = 0.3
+"""Seconds of an attempt in the local stack, where a small file is all that a verification sends. An
+assumption."""
+
 INTERRUPTED: Final = "it was interrupted"
 """The error of a step that Ctrl-C ended."""
 
@@ -166,10 +170,11 @@ class Run:
                     time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             names = ", ".join(sorted(self.unsettled))
-            return [
+            later = (
                 f"thumbnails or messages of {names}, which Lambda may still make within "
                 f"{window:.0f} s (image-pipeline replay deletes such messages)"
-            ]
+            )
+            return [later]
         if self.stack.settings.delete_with_original and (failing or self.unsettled):
             self.traces.late_seconds = window  # the events of the deletions fail too
         return []
@@ -327,14 +332,14 @@ def verify(run: Run, steps: Sequence[Step]) -> Generator[Result]:
     raised again. If the iterator is closed instead, raises CommandError if the clean-up fails.
     """
     skipped: set[str] = set()
-    interruption: BaseException | None = None
+    interruption: KeyboardInterrupt | SystemExit | None = None
     try:
         for step in steps:
             run.begin(step.name)
             try:
                 result = _timed(step, run, skipped)
-            except (KeyboardInterrupt, SystemExit) as error:  # Ctrl-C, or SIGTERM
-                interruption = error
+            except (KeyboardInterrupt, SystemExit) as signalled:  # Ctrl-C, or SIGTERM
+                interruption = signalled
                 result = Result(step.option, step.name, 0.0, error=INTERRUPTED)
             yield result
             if result.error:
@@ -370,14 +375,12 @@ def _timed(step: Step, run: Run, skipped_before: Collection[str] = ()) -> Result
 
 
 def retry_seconds(stack: Stack) -> float:
-    """Seconds after which Lambda has ended its last attempt at an event of a stack.
-
-    In the local stack an attempt counts as a second: it has the function's real time-out.
-    """
+    """Seconds after which Lambda has ended its last attempt at an event of a stack."""
     retries = int(stack.parameters.get("MaximumRetryAttempts", "2"))
+    first, attempt = FIRST_RETRY_SECONDS, float(stack.timeout)
     if stack.aws.endpoint_url:
-        return LOCAL_FIRST_RETRY_SECONDS * (2**retries - 1) + 1
-    return FIRST_RETRY_SECONDS * (2**retries - 1) + (retries + 1) * stack.timeout
+        first, attempt = LOCAL_FIRST_RETRY_SECONDS, LOCAL_ATTEMPT_SECONDS
+    return sum(first * 2.0**retry for retry in range(retries)) + attempt * (retries + 1)
 
 
 def _clean_up(run: Run) -> str:

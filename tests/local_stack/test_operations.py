@@ -604,9 +604,7 @@ ASKING = {
 
 
 @pytest.fixture
-def as_an_account(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> dict[str, str]:
+def as_an_account(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """`--stack NAME` means the local stack, in an empty folder; values of the placeholders."""
     for name, value in stack.aws.environment.items():
         monkeypatch.setenv(name, value)

@@ -156,6 +156,11 @@ def cost(  # noqa: PLR0913 - options of a command
     )
     if cdn or target.settings.distribution:
         out.print(f"Free in each month, and not subtracted: {costs.CDN_FREE} (CloudFront).")
+    show_break_evens(repaid)
+
+
+def show_break_evens(repaid: dict[str, costs.BreakEven]) -> None:
+    """Print after how many views each format has paid for itself."""
     for name, paid in repaid.items():
         out.print(
             f"{name} beside {paid.instead_of}: {paid.views:.0f} views of an image pay for making "
@@ -207,9 +212,7 @@ def show_backfill(stack: Stack, found: Scale, *, as_json: bool) -> None:
         column.justify = "right"
     for each in limits:
         colour = "[red]" if each.exceeded else ""
-        shown.add_row(
-            f"{colour}{each.name}", f"{each.allowed:,.0f}", f"{colour}{each.needed:,.0f}"
-        )
+        shown.add_row(f"{colour}{each.name}", f"{each.allowed:,.0f}", f"{colour}{each.needed:,.0f}")
     out.print(shown)
     for each in limits:
         if each.exceeded:
