@@ -130,7 +130,7 @@ class Deployed:
             for name, each in self._template["Parameters"].items()
             if f'"{name}"' in used or f"${{{name}}}" in used
         }
-        return {"Parameters": defined} | sections
+        return {"Parameters": defined, "Mappings": self._template["Mappings"]} | sections
 
     def _decided(self, node: Any) -> Any:
         if isinstance(node, list):
@@ -210,6 +210,9 @@ class Deployed:
             case "Fn::Select":
                 index, values = map(self._resolve, argument)
                 return values[int(index)]
+            case "Fn::FindInMap":
+                name, first, second = map(self._resolve, argument)
+                return self._template["Mappings"][name][first][second]
         raise NotImplementedError(function)
 
     def _substituted(self, name: str) -> Any:
@@ -276,6 +279,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "ExistingInputBucket": "true",
         "LambdaArchitecture": "x86_64",
         "OutputEvents": "true",
+        "BackfillConcurrency": "100",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/limit",
     },
     "cdn": {"Cdn": "true", "CdnInvalidate": "true"},

@@ -2,10 +2,15 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import boto3
 import pytest
+import runbook
+import template
 from template import Deployed
 
 from image_pipeline.stack import costs
@@ -42,6 +47,10 @@ DIMENSIONS = {
     "AWS/States": ["StateMachineArn"],
 }
 """The first dimension of the metrics of each namespace."""
+
+
+URL = template.source()["Mappings"]["Documentation"]["Runbook"]["Url"]
+"""Where the runbook is."""
 
 
 def exists(namespace: str, metric: str) -> bool:
@@ -104,33 +113,83 @@ def test_an_alarm_uses_existing_metrics_and_notifies_the_topic(name: str) -> Non
     assert alarm["AlarmActions"] == alarm["OKActions"] == ["AlarmTopic"]
 
 
+def described(**pseudo: str) -> dict[str, str]:
+    """The texts of the alarms, by logical id, with these pseudo parameters."""
+    with patch.dict(template.PSEUDO_PARAMETERS, pseudo):
+        found = alarms(ExistingInputBucket="true", MaximumEventAge=21600)
+    return {name: each["AlarmDescription"] for name, each in found.items()}
+
+
+def commands(text: str) -> list[str]:
+    """The commands in the text of an alarm, each in a line of its own."""
+    return re.findall(r"^(?:image-pipeline|aws) .*$", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_links_to_its_section_of_the_runbook(name: str) -> None:
-    """Its description ends with the section that has the alarm's name, and the section exists."""
-    description = ALARMS[name]["AlarmDescription"]
-    match = re.search(r"Runbook: docs/operations\.md#([a-z-]+)$", description)
+    """Its text ends with the address of a section that exists, and the list of alarms agrees."""
+    match = re.search(rf"\nRunbook: {re.escape(URL)}#([a-z-]+)$", ALARMS[name]["AlarmDescription"])
     assert match
-    anchor = match[1]
-    assert ALARMS[name]["AlarmName"] == f"my-image-pipeline-{anchor}"
-    runbook = (ROOT / "docs" / "operations.md").read_text()
-    headings = [
-        line.strip("# ").lower().replace(" ", "-")
-        for line in runbook.splitlines()
-        if line.startswith("#")
-    ]
-    assert anchor in headings
+    assert match[1] in runbook.sections()
+    alarm = ALARMS[name]["AlarmName"].replace("my-image-pipeline", "NAME")
+    assert re.search(rf"^\| `{alarm}` \| \[[^]]+\]\(#{match[1]}\) \|$", runbook.TEXT, re.MULTILINE)
 
 
-def test_the_commands_in_an_alarm_name_its_stack() -> None:
-    """Each can be copied from the notification into a terminal."""
-    commands = [
-        command
-        for alarm in ALARMS.values()
-        for command in re.findall(r'"image-pipeline [^"]+"', alarm["AlarmDescription"])
+@pytest.mark.parametrize("name", ALARMS)
+def test_a_section_is_a_checklist_with_the_commands_of_its_alarm(name: str) -> None:
+    """Symptom, check, fix and verification, numbered; each command of the alarm is there too."""
+    text = ALARMS[name]["AlarmDescription"]
+    section = runbook.sections()[text.rpartition("#")[2]]
+    assert re.findall(r"^(\d)\. \*\*(\w+)\.\*\*", section, re.MULTILINE) == [
+        ("1", "Symptom"),
+        ("2", "Check"),
+        ("3", "Fix"),
+        ("4", "Verify"),
     ]
-    assert commands
-    for command in commands:
-        assert "--stack my-image-pipeline" in command
+    for part in re.split(r"^\d\. ", section, flags=re.MULTILINE)[2:]:
+        assert runbook.commands(part), part
+    shown = [set(each.split()) for each in runbook.commands(section)]
+    for command in commands(text):
+        plain = command.replace(" --region us-east-1", "").replace("my-image-pipeline", "NAME")
+        assert any(set(plain.split()) <= each for each in shown), command
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_says_what_it_means_and_what_to_run(name: str) -> None:
+    """What happened, what users see, then numbered steps with commands for this very stack."""
+    text = described(**{"AWS::StackName": "photos", "AWS::Region": "eu-west-3"})[name]
+    first, *_ = text.splitlines()
+    assert "sers " in first, "what it means for users"
+    assert re.findall(r"^(\d)\.", text, re.MULTILINE) == [
+        str(number + 1) for number in range(len(re.findall(r"^\d\.", text, re.MULTILINE)))
+    ]
+    assert commands(text)
+    for command in commands(text):
+        assert "--region eu-west-3" in command
+        if command.startswith("image-pipeline"):
+            assert "--stack photos" in command
+
+
+def test_the_text_of_an_alarm_fits() -> None:
+    """1,024 characters, by CloudWatch's limit, with the longest names of stack and region.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    """
+    regions = boto3.session.Session().get_available_regions("lambda")
+    longest = {
+        "AWS::StackName": "s" * 128,
+        "AWS::Region": max([*regions, "us-gov-west-1"], key=len),
+    }
+    for name, text in described(**longest).items():
+        assert len(text) <= 1024, name
+
+
+def test_the_address_of_the_documentation_is_written_once() -> None:
+    """In the template. pyproject.toml, whose metadata cannot refer to it, has the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"{project['urls']['Documentation']}/operations.md" == URL
+    assert template.PATH.read_text().count(URL.partition("/docs")[0]) == 1
+    assert runbook.PATH.relative_to(ROOT) == Path("docs/operations.md")
 
 
 @pytest.mark.parametrize("timeout", [10, 900])

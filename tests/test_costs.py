@@ -479,7 +479,7 @@ def test_transitions_are_those_of_the_state_machines(
 ) -> None:
     """Of a message that is settled, and of a batch, whose start is one more."""
     text = (ROOT / "iac" / f"{name}.asl.json").read_text()
-    machine = json.loads(re.sub(r"\$\{(Maximum|LambdaTimeout)\}", "1", text))
+    machine = json.loads(re.sub(r"\$\{(Maximum|Concurrency|LambdaTimeout)\}", "1", text))
     (inner,) = (
         each["ItemProcessor"]["States"]
         for title, each in machine["States"].items()

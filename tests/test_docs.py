@@ -4,10 +4,16 @@ import re
 import tomllib
 from pathlib import Path
 
+import aws_command_line
 import pytest
+import runbook
 import template
+from botocore.exceptions import ParamValidationError
+from home import Home
+from jmespath.exceptions import JMESPathError
 from test_template import environment
 
+from image_pipeline.cli.app import COMMANDS
 from thumbnailer import errors
 from tools import command_docs
 
@@ -174,6 +180,54 @@ def test_the_runbook_has_every_error() -> None:
         if each.__name__ not in abstract:
             permanent = "yes" if issubclass(each, errors.PermanentError) else "no"
             assert documented[each.__name__] == permanent
+
+
+def test_what_the_runbook_cannot_run_is_listed_and_exists(tmp_path: Path) -> None:
+    """The listed commands are on the page, as many as it says, and have the options shown.
+
+    tests/local_stack/test_operations.py runs all the others.
+    """
+    listed = runbook.exceptions()
+    section = runbook.sections(level=2)["commands-that-need-aws"]
+    assert f"Of these {len(listed)} " in section
+    above = runbook.commands(runbook.TEXT.replace(section, ""))
+    assert set(listed) <= set(above)
+    for command in listed:
+        program, name, *rest = runbook.words(command)
+        match program:
+            case "aws":
+                aws_command_line.run([program, name, *rest], dry=True)
+            case "make":
+                assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            case _:
+                done = Home(tmp_path, 1).run(name, *rest, "--help")
+                assert done.returncode == 0, done.stderr
+
+
+def test_every_command_that_the_runbook_mentions_exists() -> None:
+    """Also those that it only names, without options."""
+    makefile = (ROOT / "Makefile").read_text()
+    for program, name in re.findall(r"`(image-pipeline|make) ([a-z-]+)", runbook.TEXT):
+        exists = name in COMMANDS or re.search(rf"^{name}:", makefile, re.MULTILINE)
+        assert exists, f"{program} {name}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "aws lambda get-policy --function-nam x",
+        "aws lambda get-polcy --function-name x",
+        "aws lamda get-policy --function-name x",
+        "aws sqs get-queue-attributes --queue-url x --attribute-names KmsKey",
+        "aws lambda get-policy --function-name x --query MetricAlarms[",
+        "aws lambda get-policy --qualifier live",
+        "aws s3 rm s3://bucket --recursiv",
+    ],
+)
+def test_a_wrong_aws_command_would_be_found(wrong: str) -> None:
+    """Service, operation, option, value, missing option and --query are checked by the models."""
+    with pytest.raises((aws_command_line.Refused, ParamValidationError, JMESPathError)):
+        aws_command_line.run(wrong.split(), dry=True)
 
 
 def test_every_test_that_a_document_names_exists() -> None:

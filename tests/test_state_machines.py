@@ -103,7 +103,7 @@ def test_no_text_of_a_parameter_is_within_an_expression(name: str) -> None:
     """
     expressions = re.findall(r"\{%(.*?)%\}", (IAC / f"{name}.asl.json").read_text())
     within = {each for text in expressions for each in re.findall(r"\$\{(\w+)\}", text)}
-    assert within <= {"Maximum", "LambdaTimeout", "QueueUrl"}
+    assert within <= {"Maximum", "Concurrency", "LambdaTimeout", "QueueUrl"}
 
 
 ACTIONS = {
@@ -318,6 +318,15 @@ def test_backfill_maximum_limits_every_backfill() -> None:
     assert plan["max"] == "{% $states.input.max > 0 ? $min([$states.input.max, 7]) : 7 %}"
     reader = definition("backfill")["States"]["Images"]["ItemReader"]
     assert reader["ReaderConfig"] == {"MaxItems": "{% $states.input.max %}"}
+
+
+def test_backfill_concurrency_is_the_default_of_every_backfill() -> None:
+    """The number of batches at a time is the execution's own, or else the stack's parameter."""
+    machine = definition("backfill", BackfillConcurrency=40)["States"]
+    chosen = "{% $exists($states.input.concurrency) ? $states.input.concurrency : 40 %}"
+    assert machine["Plan"]["Output"]["concurrency"] == chosen
+    assert machine["Images"]["MaxConcurrency"] == "{% $states.input.concurrency %}"
+    assert "? $states.input.concurrency : 5 %}" in str(definition("backfill"))
 
 
 def test_a_backfill_and_its_preview_leave_out_the_same_storage_classes() -> None:

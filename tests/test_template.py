@@ -131,6 +131,7 @@ GOOD_AND_BAD: dict[str, tuple[list[str], list[str]]] = {
     "GradualDeploymentType": (["Canary10Percent5Minutes"], ["", "AllAtOnce"]),
     "AlarmEmail": (["", "a@b.example"], ["a", "a@b", "a b@c.de", "@b.example"]),
     "BackfillMaximum": (["1", "100000", "100000000"], ["0", "100000001", "all"]),
+    "BackfillConcurrency": (["1", "5", "10000"], ["0", "10001", "all"]),
     "CacheControl": (["", "no-store", "public, max-age=86400"], ["a\nb", "é", "x" * 257]),
     "LambdaMemorySize": (["256", "512", "10240"], ["128", "10241", "lots"]),
     "LambdaTimeout": (["10", "900"], ["9", "901"]),

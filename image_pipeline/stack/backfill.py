@@ -31,7 +31,12 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
 
 DEFAULT_CONCURRENCY: Final = 5
-"""Batches of a backfill at a time, each of which processes one image after the other."""
+"""Batches of a backfill at a time, each of which processes one image after the other: the default
+of the parameter BackfillConcurrency, and what earlier templates have."""
+
+MAX_CONCURRENCY: Final = 10_000
+"""Batches that a Distributed Map runs at a time.
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects S3 does not return before they are restored, as in
@@ -170,9 +175,9 @@ def running(stack: Stack, *, remake: bool) -> Execution | None:
 
 
 def start(
-    stack: Stack, prefix: str, maximum: int | None, concurrency: int, *, remake: bool
+    stack: Stack, prefix: str, maximum: int | None, concurrency: int | None, *, remake: bool
 ) -> Execution:
-    """Start a backfill.
+    """Start a backfill, without `concurrency` by the stack's parameter BackfillConcurrency.
 
     Raises CommandError if AWS refuses, and for a remake that the stack's state machine is too old
     for.

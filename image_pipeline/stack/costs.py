@@ -273,19 +273,23 @@ def of_backfill(rates: Rates, objects: int, to_make: int, *, remake: bool = Fals
 
     With `remake`, these exist: each costs a PUT that is refused, and a HEAD of its source.
     """
-    batches = math.ceil(objects / BATCH)
-    checking = (
-        objects * (rates.writes + rates.focus) * PRICES["s3_get_or_head"]
-        + math.ceil(objects / LISTED) * PRICES["s3_put_or_list"]
-        + batches * BATCH_TRANSITIONS * PRICES["step_functions_transition"]
-        + batches * PRICES["lambda_request"]
-    )
-    making = of_images(replace(rates, input_events=False), to_make)
-    del making["Lambda, requests"]  # one request for a batch is in `checking`
-    total: float = checking + sum(making.values())
+    total = sum(of_backfill_by_service(rates, objects, to_make).values())
     if remake:
         total += to_make * rates.writes * (PRICES["s3_put_or_list"] + PRICES["s3_get_or_head"])
     return total
+
+
+def of_backfill_by_service(rates: Rates, objects: int, to_make: int) -> dict[str, float]:
+    """Dollars as those of `of_backfill`, by service; the images of a batch share one request."""
+    batches = math.ceil(objects / BATCH)
+    heads = objects * (rates.writes + rates.focus)
+    making = of_images(replace(rates, input_events=False), to_make)
+    return making | {
+        "Lambda, requests": batches * PRICES["lambda_request"],
+        "S3, reads": making["S3, reads"] + heads * PRICES["s3_get_or_head"],
+        "S3, listing": math.ceil(objects / LISTED) * PRICES["s3_put_or_list"],
+        "Step Functions": batches * BATCH_TRANSITIONS * PRICES["step_functions_transition"],
+    }
 
 
 def of_prune(survey: Survey) -> float:

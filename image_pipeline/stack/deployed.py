@@ -108,6 +108,11 @@ class Stack:
                     configuration["Timeout"],
                     _parameters(found),
                 )
+            except aws.functions.exceptions.ResourceNotFoundException as error:
+                raise CommandError(
+                    f"The function {function} of stack {name!r} does not exist. Deploy the stack "
+                    "again, then make what is missing: image-pipeline backfill"
+                ) from error
             except (KeyError, InvalidSettings) as error:
                 raise CommandError(
                     f"Stack {name!r} ({found['StackStatus']}) is not a working stack of this "

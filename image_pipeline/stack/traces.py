@@ -1,9 +1,12 @@
 """What a verification makes in a stack, and how all of it is removed again."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters
@@ -14,28 +17,40 @@ from image_pipeline.stack.deployed import Stack
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
+POLL_SECONDS: Final = 1.0
+"""Seconds between two looks at what is waited for."""
+
+GONE: Final = frozenset(
+    {"NoSuchBucket", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+)
+"""Codes of S3 and SQS for a bucket or queue that does not exist: nothing is left in it.
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html"""
+
 
 @dataclass(slots=True)
 class Traces:
     """Everything that a verification of `stack` has made so far.
 
     All of its `keys` in the input bucket are under `folder`. `others` pairs what else there is, in
-    words, with what removes it.
+    words, with what removes it. For `late_seconds`, more messages about the keys may arrive.
     """
 
     stack: Stack
     folder: str
     keys: set[str] = field(default_factory=set)
     others: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    late_seconds: float = 0.0
 
     def add(self, what: str, remove: Callable[[], object]) -> None:
         """Note something that `remove` removes; `what` names it where that fails."""
         self.others.append((what, remove))
 
-    def remove(self) -> None:
+    def remove(self, later: Iterable[str] = ()) -> None:
         """Remove everything, the newest first; what fails does not stop the rest.
 
-        Raises CommandError that says what is left and why. After Ctrl-C it says what may be left.
+        Nothing is left in a bucket or queue that does not exist. Raises CommandError that says what
+        is left and why, with `later`, what may still come. After Ctrl-C it says what may be left.
         """
         stack, queues = self.stack, ", ".join(self.stack.queues)
         left: list[tuple[str, Callable[[], object]]] = [
@@ -44,7 +59,7 @@ class Traces:
             (f"s3://{stack.input_bucket}/{self.folder}*", self._remove_uploads),
             *self.others,
         ]
-        faults = []
+        faults = [*later]
         try:
             while left:
                 what, action = left[-1]
@@ -52,7 +67,8 @@ class Traces:
                     with aws_errors_explained():
                         action()
                 except CommandError as error:
-                    faults.append(f"{what} ({error})")
+                    if not _is_gone(error):
+                        faults.append(f"{what} ({error})")
                 left.pop()
         except KeyboardInterrupt:
             names = [*faults, *(what for what, _ in reversed(left))]
@@ -82,9 +98,29 @@ class Traces:
         self.remove_objects(self.stack.settings.output_bucket, self.made_of(self.keys))
 
     def _discard_messages(self) -> None:
-        sqs = self.stack.aws.sqs
+        deadline = time.monotonic() + self.late_seconds
+        refused = self._discard_once()
+        while time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            refused = self._discard_once()
+        if refused:
+            raise CommandError("; ".join(refused))
+
+    def _discard_once(self) -> list[str]:
+        """Delete the messages that are on the queues now; why a queue could not be read."""
+        refused = []
         for queue in self.stack.queues:
-            dead_letters.discard(sqs, queue, lambda failure: failure.key.startswith(self.folder))
+            try:
+                with aws_errors_explained():
+                    dead_letters.discard(
+                        self.stack.aws.sqs,
+                        queue,
+                        lambda failure: failure.key.startswith(self.folder),
+                    )
+            except CommandError as error:
+                if not _is_gone(error):
+                    refused.append(str(error))
+        return refused
 
     def _versions(self, bucket: str, key: str) -> list["ObjectIdentifierTypeDef"]:
         found = self.stack.aws.s3.list_object_versions(Bucket=bucket, Prefix=key)
@@ -99,3 +135,9 @@ class Traces:
             reason = f"{error.get('Code')}: {error.get('Message')}"
             raise CommandError(f"{error.get('Key')} was not deleted: {reason}")
         return answer
+
+
+def _is_gone(error: CommandError) -> bool:
+    """Whether AWS refused because the bucket or queue does not exist."""
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and cause.response["Error"]["Code"] in GONE

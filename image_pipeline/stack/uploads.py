@@ -152,18 +152,26 @@ def describe(stack: Stack, key: str) -> Outcome | None:
     )
 
 
-def wait(stack: Stack, uploaded: Sequence[Outcome], seconds: float) -> Iterator[Outcome]:
+def wait(
+    stack: Stack,
+    uploaded: Sequence[Outcome],
+    seconds: float,
+    read_failures: Callable[[], list[Failure]] | None = None,
+) -> Iterator[Outcome]:
     """Wait up to `seconds` for the outcome of each upload; yields each as soon as it is known.
 
     At the end it yields those whose outcome is still UNKNOWN. Raises CommandError if AWS refuses.
+    `read_failures` replaces the reading of the dead-letter queue.
     """
+    read = read_failures or partial(
+        dead_letters.read, stack.aws.sqs, stack.settings.dead_letter_queue_url
+    )
     pending = list(uploaded)
     deadline = time.monotonic() + seconds
     pause = FIRST_POLL_SECONDS
     with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
         while pending:
-            failures = dead_letters.read(stack.aws.sqs, stack.settings.dead_letter_queue_url)
-            check = partial(outcome_of, stack, failures=partial(list, failures))
+            check = partial(outcome_of, stack, failures=partial(list, read()))
             outcomes = list(pool.map(check, pending))
             yield from (each for each in outcomes if each.state is not State.UNKNOWN)
             pending = [each for each in outcomes if each.state is State.UNKNOWN]

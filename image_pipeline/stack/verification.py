@@ -18,19 +18,30 @@ from image_pipeline.stack import dead_letters, executions, thumbnails, uploads
 from image_pipeline.stack.aws import aws_errors_explained, head_object
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import ALIAS, Stack
-from image_pipeline.stack.traces import Traces
+from image_pipeline.stack.traces import POLL_SECONDS, Traces
 from image_pipeline.stack.uploads import Outcome, State
 from thumbnailer.provenance import Standing
 
 if TYPE_CHECKING:
     from image_pipeline.stack.executions import Execution
 
-POLL_SECONDS: Final = 1.0
-"""Seconds between two looks at what a step waits for."""
-
 MAX_WAIT: Final = 400.0
 """Default seconds to wait in a step. S3 needs about five minutes to begin with EventBridge:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html"""
+
+FIRST_RETRY_SECONDS: Final = 60.0
+"""Seconds until Lambda retries an event that failed; until the second retry it waits twice as long.
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html"""
+
+LOCAL_FIRST_RETRY_SECONDS: Final = 1.0
+"""The same in the local stack (image_pipeline/local/patches/asynchronous.py)."""
+
+LOCAL_ATTEMPT_SECONDS: Final = 0.3
+"""Seconds of an attempt in the local stack, where a small file is all that a verification sends. An
+assumption."""
+
+INTERRUPTED: Final = "it was interrupted"
+"""The error of a step that Ctrl-C ended."""
 
 DOCUMENTS: Final = "https://docs.aws.amazon.com"
 
@@ -88,7 +99,11 @@ class Run:
         self.began = datetime.now(UTC)
         self.sent: dict[str, Outcome] = {}
         """The uploads so far, by key."""
+        self.unsettled: dict[str, float] = {}
+        """Uploads whose outcome is not known yet, with the time.monotonic() of their last event."""
         self._doing = ""
+        self._unread = ""
+        """Why the dead-letter queue could not be read last, if so."""
 
     def begin(self, name: str) -> None:
         """Say that a step begins."""
@@ -105,7 +120,7 @@ class Run:
 
     def upload(self, bodies: dict[str, bytes]) -> None:
         """Upload files by their keys."""
-        self.traces.keys.update(bodies)
+        self.expect_event(*bodies)
         with tempfile.TemporaryDirectory() as folder:
             files = []
             for number, (key, body) in enumerate(bodies.items()):
@@ -115,13 +130,84 @@ class Run:
             for outcome in uploads.upload(self.stack, files):
                 self.sent[outcome.key] = outcome
 
+    def expect_event(self, *keys: str) -> None:
+        """Note that there will be an event for each of these uploads from now on."""
+        self.traces.keys.update(keys)
+        self.unsettled.update(dict.fromkeys(keys, time.monotonic()))
+
     def expect(self, keys: Iterable[str], state: State) -> list[Outcome]:
-        """Wait for the outcome of uploads. Raises CommandError unless each is `state`."""
+        """Wait for the outcome of uploads. Raises CommandError unless each is `state`.
+
+        Thumbnails are found whether or not the dead-letter queue can be read.
+        """
         wanted = [self.sent[key] for key in keys]
-        return [
-            self._checked(outcome, state)
-            for outcome in uploads.wait(self.stack, wanted, self.seconds)
-        ]
+        read = partial(self._failures, needed=state is State.FAILED)
+        found = []
+        for outcome in uploads.wait(self.stack, wanted, self.seconds, read):
+            found.append(self._checked(outcome, state))
+            self.unsettled.pop(outcome.key, None)
+        return found
+
+    def settle(self) -> list[str]:
+        """Wait until the function is done with every upload; what may still come, in words.
+
+        What it makes or sends after the clean-up would stay. The wait ends when Lambda has retried
+        the events for the last time, or after Ctrl-C.
+        """
+        window = retry_seconds(self.stack)
+        failing = False
+        try:
+            while waiting := [
+                key for key, at in self.unsettled.items() if time.monotonic() < at + window
+            ]:
+                for key in waiting:
+                    outcome = self._settled(key)
+                    failing |= outcome is State.FAILED
+                    if outcome is not State.UNKNOWN:
+                        del self.unsettled[key]
+                if self.unsettled:
+                    self.say(f"{self._doing}: waiting for Lambda's retries; Ctrl-C ends the wait")
+                    time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            names = ", ".join(sorted(self.unsettled))
+            later = (
+                f"thumbnails or messages of {names}, which Lambda may still make within "
+                f"{window:.0f} s (image-pipeline replay deletes such messages)"
+            )
+            return [later]
+        if self.stack.settings.delete_with_original and (failing or self.unsettled):
+            self.traces.late_seconds = window  # the events of the deletions fail too
+        return []
+
+    def _settled(self, key: str) -> State:
+        """UNKNOWN, FAILED if Lambda gave up on the event, or DONE with all that will come of it."""
+        try:
+            with aws_errors_explained():
+                sent = self.sent.get(key) or uploads.describe(self.stack, key)
+                if sent is None:
+                    return State.DONE
+                self.sent[key] = sent
+                if self.current(key):
+                    return State.DONE
+                found = self.messages(key)
+        except CommandError:  # the removal of what cannot be read says so
+            return State.UNKNOWN
+        if not found:
+            return State.UNKNOWN
+        return State.FAILED if any(each.permanent is None for each in found) else State.DONE
+
+    def _failures(self, *, needed: bool) -> list[Failure]:
+        """The failures on the dead-letter queue; none if they are not needed and cannot be read."""
+        self._unread = ""
+        try:
+            with aws_errors_explained():
+                queue = self.stack.settings.dead_letter_queue_url
+                return dead_letters.read(self.stack.aws.sqs, queue)
+        except CommandError as error:
+            if needed:
+                raise
+            self._unread = str(error)
+            return []
 
     def expect_all_outputs(self, keys: Sequence[str]) -> None:
         """Wait for everything that the stack makes of uploads, manifests included."""
@@ -214,6 +300,11 @@ class Run:
             return outcome
         if outcome.state is State.DONE:
             raise CommandError("the broken file has thumbnails")
+        if self._unread:
+            raise CommandError(
+                f"nothing happened within {self.seconds:.0f} s, and the dead-letter queue cannot "
+                f"be read: {self._unread}"
+            )
         for undelivered in self.messages(outcome.key):
             raise CommandError(f"{undelivered.error_type}: {undelivered.error_message}")
         raise CommandError(
@@ -236,26 +327,34 @@ class Run:
 def verify(run: Run, steps: Sequence[Step]) -> Generator[Result]:
     """Run the steps; yields what became of each, and at last of the clean-up.
 
-    The first step that fails is the last one. What was made is removed in any case, also if the
-    iterator is closed or a step is interrupted; raises CommandError if that clean-up fails.
+    The first step that fails or is interrupted is the last one. What was made is removed in any
+    case. After an interruption, both results are yielded and KeyboardInterrupt or SystemExit is
+    raised again. If the iterator is closed instead, raises CommandError if the clean-up fails.
     """
     skipped: set[str] = set()
+    interruption: KeyboardInterrupt | SystemExit | None = None
     try:
         for step in steps:
             run.begin(step.name)
-            result = _timed(step, run, skipped)
+            try:
+                result = _timed(step, run, skipped)
+            except (KeyboardInterrupt, SystemExit) as signalled:  # Ctrl-C, or SIGTERM
+                interruption = signalled
+                result = Result(step.option, step.name, 0.0, error=INTERRUPTED)
             yield result
             if result.error:
                 break
             if result.skipped:
                 skipped.add(step.option)
-    except BaseException as interruption:  # Ctrl-C, or nobody wants the next result
+    except BaseException as closed:  # nobody wants the next result
         run.begin(CLEAN_UP.name)
         if error := _timed(CLEAN_UP, run).error:
-            raise CommandError(f"Interrupted, and the clean-up failed. {error}") from interruption
+            raise CommandError(f"Interrupted, and the clean-up failed. {error}") from closed
         raise
     run.begin(CLEAN_UP.name)
     yield _timed(CLEAN_UP, run)
+    if interruption:
+        raise interruption
 
 
 def _timed(step: Step, run: Run, skipped_before: Collection[str] = ()) -> Result:
@@ -275,8 +374,17 @@ def _timed(step: Step, run: Run, skipped_before: Collection[str] = ()) -> Result
     )
 
 
+def retry_seconds(stack: Stack) -> float:
+    """Seconds after which Lambda has ended its last attempt at an event of a stack."""
+    retries = int(stack.parameters.get("MaximumRetryAttempts", "2"))
+    first, attempt = FIRST_RETRY_SECONDS, float(stack.timeout)
+    if stack.aws.endpoint_url:
+        first, attempt = LOCAL_FIRST_RETRY_SECONDS, LOCAL_ATTEMPT_SECONDS
+    return sum(first * 2.0**retry for retry in range(retries)) + attempt * (retries + 1)
+
+
 def _clean_up(run: Run) -> str:
-    run.traces.remove()
+    run.traces.remove(run.settle())
     return "everything is removed"
 
 

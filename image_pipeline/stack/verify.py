@@ -275,9 +275,10 @@ def _upload_encrypted(run: Run) -> str:
 def _expect_refusal(run: Run, key: str, expected: type[PermanentError], **more: Any) -> str:
     """Upload an image that S3 does not return, and wait for the message that says so."""
     body = _picture((90, 10, 120))
-    run.traces.keys.add(key)
+    run.expect_event(key)
     run.stack.aws.s3.put_object(Bucket=run.stack.input_bucket, Key=key, Body=body, **more)
     message = run.until(f"There is no message about {key}", partial(run.messages, key))[0]
+    run.unsettled.pop(key)
     if message.error_type != expected.__name__:
         raise CommandError(f"{message.error_type}: {message.error_message}")
     return message.error_type
@@ -352,6 +353,7 @@ def _fail_every_attempt(run: Run) -> str:
     run.expect_all_outputs([key])
     run.traces.remove_objects(run.stack.settings.output_bucket, run.traces.made_of([key]))
     body = json.dumps(run.event(key, run.sent[key].etag))
+    run.expect_event(key)
     run.stack.aws.functions.invoke(
         FunctionName=run.stack.function_name,
         Qualifier=ALIAS,
@@ -361,6 +363,7 @@ def _fail_every_attempt(run: Run) -> str:
     record, *_ = run.until(
         "Lambda left no OnFailure record on the dead-letter queue", lambda: run.messages(key)
     )
+    run.unsettled.pop(key)
     if record.error_type != InvalidEvent.__name__ or record.permanent is not None:
         raise CommandError(f"{record.error_type}: {record.error_message}")
     return f"{record.attempts} attempts"

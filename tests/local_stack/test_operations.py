@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aws_command_line
 import pytest
+import runbook
 from home import COMMAND, Home
 from pictures import jpeg
 from serving import QUICK_AND_STRICT, client, until
@@ -587,6 +591,118 @@ def test_a_running_backfill_is_followed(stack: Stack, home: Home) -> None:
     assert "has been running since" in done.stderr
     assert json.loads(done.stdout)["execution"] == started.arn
     assert json.loads(done.stdout)["made"] == 60
+
+
+# --- the runbook --------------------------------------------------------------------------------
+ASKING = {
+    "backfill": ("--dry-run",),
+    "prune": ("--dry-run",),
+    "verify": ("--yes", "--only", "identity"),
+    "try": ("--no-browser", "--no-score"),
+}
+"""What is added to commands that would ask, open a browser, or take long."""
+
+
+@pytest.fixture
+def as_an_account(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """`--stack NAME` means the local stack, in an empty folder; values of the placeholders."""
+    for name, value in stack.aws.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    ended = run(stack, stack.output("BackfillStateMachineArn"))
+    return {
+        "NAME": stack.name,
+        "QUEUE_URL": stack.settings.dead_letter_queue_url,
+        "OUTPUT-BUCKET": stack.settings.output_bucket,
+        "REPLAY_ARN": stack.output("ReplayStateMachineArn"),
+        "BACKFILL_ARN": stack.output("BackfillStateMachineArn"),
+        "ROLE_ARN": stack.output("FunctionRoleArn"),
+        "EXECUTION_ARN": ended.arn,
+        "MAP_RUN_ARN": next(executions.map_runs(stack.aws.states, ended.arn))["mapRunArn"],
+    }
+
+
+def test_every_command_of_the_runbook_runs(
+    stack: Stack, home: Home, as_an_account: dict[str, str], tmp_path: Path
+) -> None:
+    """Each succeeds as it is printed, but for what needs AWS, which the runbook lists.
+
+    There is a message about an image that can be made now, so that the first replay has work.
+    """
+    put(stack, {"mended": CORRUPT})
+    until(lambda: messages_on_the_queue(stack) == 1)
+    (failure,) = failures(stack)
+    put(stack, {"mended": PHOTO})
+    until(lambda: count(stack) == PER_IMAGE)
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.jpg").write_bytes(PHOTO)
+    listed = set(runbook.exceptions())
+    queue = stack.settings.dead_letter_queue_url
+    for command in runbook.commands():
+        if command in listed:
+            continue
+        if command.endswith("--max 100000"):  # what it exports, the next command sends again
+            stack.aws.sqs.send_message(QueueUrl=queue, MessageBody=failure.body)
+        filled = runbook.PLACEHOLDERS.sub(lambda found: as_an_account[found[0]], command)
+        run_as_printed(home, filled, tmp_path)
+        if runbook.is_shell(command):
+            assert [each.body for each in failures(stack)] == [failure.body] * 2
+            stack.aws.sqs.purge_queue(QueueUrl=queue)
+    assert messages_on_the_queue(stack) == 0
+
+
+def run_as_printed(home: Home, command: str, folder: Path) -> None:
+    """Run a command of the runbook; a pipe by a shell that has `aws`."""
+    if runbook.is_shell(command):
+        script = folder / "aws"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {aws_command_line.__file__} "$@"\n')
+        script.chmod(0o755)
+        subprocess.run(  # noqa: S603 - a line of the runbook
+            ["/bin/bash", "-o", "pipefail", "-c", command],
+            env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
+            check=True,
+        )
+        return
+    words = runbook.words(command)
+    if words[0] == "aws":
+        aws_command_line.run(words)
+        return
+    program, name, *rest = words
+    assert program == "image-pipeline", command
+    done = home.run(name, *rest, *ASKING.get(name, ()))
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+def test_from_the_text_of_an_alarm_to_a_verified_fix(
+    stack: Stack, home: Home, as_an_account: dict[str, str]
+) -> None:
+    """The dead-letter alarm, with nothing but its text: its commands, and the section it links.
+
+    S3 denies two images. The first command says so, the linked page says what to do about that
+    error, and after the fix the replay makes them, the queue is empty and the stack works.
+    """
+    del as_an_account  # `--stack` and `--region` are in the text
+    (alarm,) = stack.aws.cloudwatch.describe_alarms(AlarmNames=[f"{stack.name}-letters-waiting"])[
+        "MetricAlarms"
+    ]
+    text = alarm["AlarmDescription"]
+    see, replay, check = (
+        command.split() for command in re.findall(r"^image-pipeline (.+)$", text, re.MULTILINE)
+    )
+    section = runbook.sections()[re.search(r"^Runbook: \S+#(\S+)$", text, re.MULTILINE)[1]]  # type: ignore[index]  # it is there
+    with failing(stack, "down"):
+        put(stack, {"down1": PHOTO, "down2": PHOTO})
+        until(lambda: messages_on_the_queue(stack) == 2)
+        found = home.json(*see)["failures"]
+        assert {each["error_type"] for each in found} == {"StorageDenied"}
+        assert "(#what-each-error-means)" in section
+        assert re.search(r"^\| `StorageDenied` \|.*FunctionRoleArn", runbook.TEXT, re.MULTILINE)
+    assert home.json(*replay)["done"] == 2
+    assert home.json(*check)["dead_letters"] == 0
+    assert count(stack) == 2 * PER_IMAGE
+    smoke = next(each for each in runbook.commands(section) if "smoke" in each)
+    _, name, *_ = smoke.split()
+    assert home.json(name, *check[1:])["ok"] is True
 
 
 # --- the rest -----------------------------------------------------------------------------------

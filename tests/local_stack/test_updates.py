@@ -121,6 +121,15 @@ def bucket_reader(stack: Stack) -> str | None:
     return found
 
 
+def batches_at_a_time(stack: Stack) -> str:
+    """The concurrency of a backfill that is started without one."""
+    machine = stack.aws.states.describe_state_machine(
+        stateMachineArn=output("BackfillStateMachineArn")(stack)
+    )
+    plan = json.loads(machine["definition"])["States"]["Plan"]["Output"]["concurrency"]
+    return str(plan).removesuffix(" %}").rpartition(": ")[2]
+
+
 def subscribers(stack: Stack) -> list[str]:
     """The endpoints that receive alarms."""
     topic = output("AlarmTopicArn")(stack)
@@ -202,6 +211,7 @@ OTHERS: Final[dict[str, Change]] = {
         {"ExistingDistribution": template.DISTRIBUTION}, bucket_reader, template.DISTRIBUTION
     ),
     "BackfillMaximum": Change({"BackfillMaximum": "7"}, output("BackfillMaximum"), "7"),
+    "BackfillConcurrency": Change({"BackfillConcurrency": "9"}, batches_at_a_time, "9"),
     "LogRetentionDays": Change({"LogRetentionDays": "7"}, log_retention, 7),
     "UploadOrigins": Change(
         {"UploadOrigins": "https://a.example"}, upload_origins, ["https://a.example"]

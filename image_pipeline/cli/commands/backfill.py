@@ -34,8 +34,15 @@ def backfill(  # noqa: PLR0913 - options of a command
         typer.Option("--max", metavar="N", min=1, help="Maximum number of objects."),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=1000, help="Number of batches at a time, of 25 images each.")
-    ] = backfills.DEFAULT_CONCURRENCY,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=backfills.MAX_CONCURRENCY,
+            help="Number of batches at a time, of 25 images each.  "
+            "[default: the stack's BackfillConcurrency]",
+        ),
+    ] = None,
     remake: Annotated[
         bool, typer.Option("--remake", help="Also make thumbnails again that are up to date.")
     ] = False,
@@ -59,7 +66,9 @@ def backfill(  # noqa: PLR0913 - options of a command
     prefix at a time: a remake that stopped begins again at the start of its prefix. Archived
     objects (S3 Glacier Flexible Retrieval and Deep Archive) are counted and left out.
 
-    The stack's parameter BackfillMaximum limits the number of objects. The exit code is 1 if an
+    The stack's parameter BackfillMaximum limits the number of objects, and BackfillConcurrency is
+    the number of batches at a time. `image-pipeline cost --backfill N` estimates cost and time of a
+    large backfill, with --yes this command does not count first. The exit code is 1 if an
     image failed. `image-pipeline dead-letters` shows why. If the function itself fails, the
     backfill ends early, without a message for each image, and says what to do.
 

@@ -8,7 +8,7 @@ import typer
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Wait, Yes
 from image_pipeline.cli.output import confirm, err, foreign, print_json
-from image_pipeline.cli.steps import failure_of, progress, run_steps
+from image_pipeline.cli.steps import progress, run_steps
 from image_pipeline.stack import costs
 from image_pipeline.stack.verification import MAX_WAIT, Run
 from image_pipeline.stack.verify import STEPS, choose, estimate, intended_effects
@@ -86,17 +86,15 @@ def verify(  # noqa: PLR0913 - options of a command
     if not yes:
         confirm("Start?")
     with progress() as run.say:
-        results = run_steps(run, steps, quiet=as_json)
-    failure = failure_of(results, "verification")
+        ended = run_steps(run, steps, quiet=as_json)
     if as_json:
         print_json(
             {
                 "stack": target.name,
-                "ok": not failure,
                 "estimated_dollars": round(dollars, 4),
-                "steps": [asdict(each) for each in results],
-                "error": failure or None,
+                "steps": [asdict(each) for each in ended.results],
+                **ended.to_json("verification"),
             }
         )
-    if failure:
-        raise typer.Exit(1)
+    if ended.code:
+        raise typer.Exit(ended.code)
