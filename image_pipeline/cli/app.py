@@ -5,6 +5,7 @@
 
 import importlib
 import keyword
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from image_pipeline.errors import CommandError
+from image_pipeline.errors import CommandError, PartFailed
 
 PURPOSE: Final = (
     "Make thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
@@ -27,7 +28,7 @@ COMMANDS: Final = {
     "up": "Start a local AWS, build the function, deploy the stack, and open its console.",
     "down": "Stop the local stack and delete everything in it, its buckets included.",
     "upload": "Upload images, wait for the results, and show the thumbnails or the errors.",
-    "status": "Show the buckets, the depth of the dead-letter queue, and the latest failures.",
+    "status": "Show the state of every part of a stack, and the latest failures.",
     "console": "Open the web console of a stack: uploads, images, failures, metrics.",
     "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
@@ -54,6 +55,32 @@ def python_name(command: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
+class StackCommand(TyperCommand):
+    """A command that names `status`, with its own options, where a part of the stack failed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises CommandError."""
+        try:
+            return super().invoke(ctx)
+        except PartFailed as error:
+            if self.name == "status":
+                raise
+            options = stack_options(ctx.params.get("stack"), **_place(ctx.params))
+            raise CommandError(
+                f"{error} See the state of every part: image-pipeline status{options}"
+            ) from error
+
+
+def stack_options(stack: str | None, *, region: str | None, profile: str | None) -> str:
+    """The options that name a stack, each after a space; empty for the local stack."""
+    given = {"stack": stack, "region": region, "profile": profile}
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
+
+
+def _place(params: dict[str, Any]) -> dict[str, str | None]:
+    return {name: params.get(name) for name in ("region", "profile")}
+
+
 class LazyCommand(TyperCommand):
     """A command of COMMANDS that is imported when it is invoked, or asked for its own help."""
 
@@ -71,7 +98,7 @@ class LazyCommand(TyperCommand):
         name = python_name(self.name)
         module = importlib.import_module(f"image_pipeline.cli.commands.{name}")
         app = new_app()
-        app.command(self.name, short_help=self._summary)(getattr(module, name))
+        app.command(self.name, short_help=self._summary, cls=StackCommand)(getattr(module, name))
         command = get_command(app)
         assert isinstance(command, TyperCommand)  # noqa: S101 - an app of one command is that one
         return command
