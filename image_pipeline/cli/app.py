@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command, get_group
+from typer.main import get_command
 
+from image_pipeline.cli import streams
 from image_pipeline.errors import CommandError, PartFailed
 
 PURPOSE: Final = (
@@ -106,20 +107,24 @@ class LazyCommand(TyperCommand):
 
 def command_line() -> TyperGroup:
     """Make the group `image-pipeline`, none of whose commands is imported yet."""
-    app = new_app(PURPOSE)
+    app = new_app(PURPOSE, completion=True)
     app.callback()(_group_options)
-    group = get_group(app)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101 - an app with a callback is one
     for name, summary in COMMANDS.items():
         group.add_command(LazyCommand(name, summary))
     return group
 
 
-def new_app(purpose: str | None = None) -> typer.Typer:
-    """Make an empty command line with the settings that all programs of this project share."""
+def new_app(purpose: str | None = None, *, completion: bool = False) -> typer.Typer:
+    """Make an empty command line with the settings that all programs of this project share.
+
+    With `completion` it has the options that complete it in a shell.
+    """
     return typer.Typer(
         help=purpose,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -129,16 +134,24 @@ def new_app(purpose: str | None = None) -> typer.Typer:
 def run_app(app: Callable[[], object]) -> None:
     """Run a command line on `sys.argv`, and exit with its exit code.
 
-    A CommandError or an error of the file system is printed as one message, with exit code 1.
+    A CommandError or an error of the file system is printed as one message, with exit code 1. If
+    the reader of a pipe ends early, as in `| head`, the command ends quietly with 0.
     """
+    streams.prepare()
     # The command reads no more than an image's header. By its text, for Pillow is not imported yet.
     warnings.filterwarnings("ignore", r"Image size .* decompression bomb", RuntimeWarning)
     try:
         app()
     except CommandError as error:
         _fail(str(error))
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # Typer, or Rich, exits with 1
+            raise SystemExit(0) from None
+        raise
     except OSError as error:  # a file or folder of the user's: AWS's errors are CommandErrors
         _fail(f"{error.strerror}: {error.filename}")
+    finally:
+        streams.flush()
 
 
 def _fail(message: str) -> NoReturn:

@@ -4,6 +4,7 @@ Each part is read by itself and in parallel, and from the outputs of the stack a
 function or a queue that is gone, or a permission that is missing, hides nothing but itself.
 """
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,9 @@ ALARMS: Final = (
 
 ALARM_OF_UNDELIVERED: Final = "undelivered-events"
 """End of the name of the alarm that only a stack with an existing input bucket has."""
+
+QUEUE_ATTRIBUTES: Final = "MessageRetentionPeriod=1209600,MaximumMessageSize=61440"
+"""Attributes of the queues in iac/template.yaml, but for the key."""
 
 CLIENTS: Final = ("s3", "sqs", "functions", "cloudwatch", "states", "cloudfront", "kms")
 """Clients that the parts use. They are made one after another: boto3's sessions allow no more."""
@@ -246,9 +250,8 @@ def stack_state(subject: Subject) -> Part:
 
 def input_bucket(subject: Subject) -> Part:
     """The bucket of the originals, and how many there are under the prefix."""
-    prefix = subject.outputs.get("InputPrefix") or subject.parameters.get("InputPrefix", "")
-    again = "Upload the originals again"
-    return _bucket(subject, subject.output("InputBucket"), prefix, "originals", again)
+    bucket, again = subject.output("InputBucket"), "Upload the originals again"
+    return _bucket(subject, bucket, _prefix(subject), "originals", again)
 
 
 def output_bucket(subject: Subject) -> Part:
@@ -273,6 +276,11 @@ def _bucket(subject: Subject, bucket: str, prefix: str, what: str, again: str) -
     more = " or more" * (objects >= MAX_COUNTED)
     summary = f"{objects:,}{more} {what}"
     return Part(Level.HEALTHY, summary, (address,), details=details | {"objects": objects})
+
+
+def _prefix(subject: Subject) -> str:
+    """The prefix of the originals; empty if neither an output nor a parameter has it."""
+    return subject.outputs.get("InputPrefix") or subject.parameters.get("InputPrefix", "")
 
 
 def _count(aws: Aws, bucket: str, prefix: str) -> int | None:
@@ -316,11 +324,26 @@ def upload_events(subject: Subject) -> Part:
     sent = found.get("LambdaFunctionConfigurations", [])
     if any(each["LambdaFunctionArn"] == alias for each in sent):
         return Part(Level.HEALTHY, "the input bucket sends them to the function")
+    events = ["s3:ObjectCreated:*"]
+    if subject.parameters.get("DeleteWithOriginal") == "true":
+        events += ["s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"]
+    rules = [{"Name": "prefix", "Value": _prefix(subject)}]
+    added = {
+        "LambdaFunctionArn": alias,
+        "Events": events,
+        "Filter": {"Key": {"FilterRules": rules}},
+    }
+    kept = {name: value for name, value in found.items() if name != "ResponseMetadata"}
+    restored = json.dumps(kept | {"LambdaFunctionConfigurations": [*sent, added]})
+    restore = subject.aws_command(
+        f"s3api put-bucket-notification-configuration --bucket {bucket} "
+        f"--notification-configuration {shlex.quote(restored)}"
+    )
     return Part(
         Level.BROKEN,
         "the input bucket does not send them to the function, so uploads are not processed",
         next_steps=(
-            f"Restore the notification: {RUNBOOK}#a-part-of-the-stack-was-deleted",
+            f"Restore the notification: {restore}",
             f"Process what was uploaded meanwhile: {subject.command('backfill')}",
         ),
     )
@@ -343,8 +366,10 @@ def _queue(subject: Subject, url: str) -> Part:
     try:
         depth = dead_letters.depth(subject.aws.sqs, url)
     except subject.aws.sqs.exceptions.QueueDoesNotExist:
+        used = subject.outputs.get("KeyArn", "alias/aws/sqs")
+        attributes = f"{QUEUE_ATTRIBUTES},KmsMasterKeyId={used}"
         create = subject.aws_command(
-            f"sqs create-queue --queue-name {name} --attributes MessageRetentionPeriod=1209600"
+            f"sqs create-queue --queue-name {name} --attributes {attributes}"
         )
         again = f"Find uploads that failed meanwhile: {subject.command('backfill')}"
         steps = _made_again(subject, "queue", create, again)
@@ -580,7 +605,13 @@ def key(subject: Subject) -> Part | None:
         state = kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
     except kms.exceptions.NotFoundException:
         lost = "the key does not exist, so nothing that it encrypts can be read"
-        return Part(Level.BROKEN, lost, (arn,), (f"Replace it: {RUNBOOK}#kms-key",), details)
+        return Part(
+            Level.BROKEN,
+            lost,
+            (arn,),
+            (f"Change the key: {RUNBOOK}#a-part-of-the-stack-was-deleted",),
+            details,
+        )
     details["state"] = state
     if state == "Enabled":
         return Part(Level.HEALTHY, "enabled", (arn,), details=details)

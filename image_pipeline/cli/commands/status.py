@@ -62,7 +62,7 @@ def status(  # noqa: PLR0913 - options of a command
     `image-pipeline status --stack my-pipeline --failures 50 --json`
     """
     if env:
-        if stack:
+        if stack or region or profile:
             raise CommandError("--env is for the local stack: --stack uses your own credentials.")
         show_environment(as_json=as_json)
         return
