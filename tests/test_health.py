@@ -165,7 +165,7 @@ def steps(found: Health, part: str) -> str:
 
 # --- a healthy stack ----------------------------------------------------------------------------
 def test_a_healthy_stack_fits_one_screen(subject: Subject) -> None:
-    """24 lines of 80 columns, with those of the console and of undelivered events; nothing is cut."""
+    """24 lines of 80 columns, with those for the console and undelivered events; none is cut."""
     found = health.examine(subject)
     assert bad(found) == {}
     assert found.level is Level.HEALTHY

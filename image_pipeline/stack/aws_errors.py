@@ -234,4 +234,4 @@ def _denial(error: ClientError, message: str) -> str:
         who = f" to {found['who']}" if found["who"] else ""
         resource = f" on {found['resource'].rstrip('.')}" if found["resource"] else ""
         return f"AWS denies {found['action']}{resource}{who}. {ask}"
-    return f"AWS denies {error.operation_name}: {message} {ask}"
+    return f"AWS denies {error.operation_name}: {message.rstrip('.')}. {ask}"
