@@ -7,3 +7,7 @@ class CommandError(Exception):
 
 class NotPermitted(CommandError):
     """AWS accepts the credentials but denies the request."""
+
+
+class PartFailed(CommandError):
+    """A part of a deployed stack is missing, disabled or paused; `status` says which, and why."""

@@ -26,6 +26,7 @@ from image_pipeline.cli.output import foreign, json_text, print_error, print_jso
 from image_pipeline.folders.thumbnails import Result
 from image_pipeline.folders.thumbnails import State as FileState
 from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.health import Health, Level, Part
 from image_pipeline.stack.uploads import Outcome, State, Thumbnail
 from thumbnailer.settings import Settings
 
@@ -197,11 +198,15 @@ def show_dead_letters(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) ->
 
 
 def show_status(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:
-    """Run `status` with one failure."""
-    patch.setattr(status.dead_letters, "depth", lambda *_: 1)
-    patch.setattr(status.dead_letters, "read", lambda *_: [failure(text, text)])
-    patch.setattr(status.targets, "find_stack", lambda **_: fake_stack())
-    status.status(limit=10, stack="test", as_json=as_json)
+    """Run `status` with one failure, and a part all of whose texts are from outside."""
+    s3 = SimpleNamespace(meta=SimpleNamespace(region_name="here"))
+    aws = SimpleNamespace(s3=s3, location="here", endpoint_url=None)
+    part = Part(Level.ATTENTION, text, (text,), (text,), {"text": text}, (failure(text, text),))
+    found = Health(SimpleNamespace(name="test", aws=aws), {"alarms": part})
+    patch.setattr(status.targets, "find_subject", lambda **_: None)
+    patch.setattr(status.health, "examine", lambda _: found)
+    with pytest.raises(typer.Exit):
+        status.status(limit=10, stack="test", as_json=as_json)
 
 
 def show_upload(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:

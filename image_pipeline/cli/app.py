@@ -5,6 +5,7 @@
 
 import importlib
 import keyword
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command, get_group
+from typer.main import get_command
 
-from image_pipeline.errors import CommandError
+from image_pipeline.cli import streams
+from image_pipeline.errors import CommandError, PartFailed
 
 PURPOSE: Final = (
     "Make thumbnails of the images in an S3 bucket. Try it on this machine, or use a deployed "
@@ -27,7 +29,7 @@ COMMANDS: Final = {
     "up": "Start a local AWS, build the function, deploy the stack, and open its console.",
     "down": "Stop the local stack and delete everything in it, its buckets included.",
     "upload": "Upload images, wait for the results, and show the thumbnails or the errors.",
-    "status": "Show the buckets, the depth of the dead-letter queue, and the latest failures.",
+    "status": "Show the state of every part of a stack, and the latest failures.",
     "console": "Open the web console of a stack: uploads, images, failures, metrics.",
     "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
@@ -54,6 +56,32 @@ def python_name(command: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
+class StackCommand(TyperCommand):
+    """A command that names `status`, with its own options, where a part of the stack failed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises CommandError."""
+        try:
+            return super().invoke(ctx)
+        except PartFailed as error:
+            if self.name == "status":
+                raise
+            options = stack_options(ctx.params.get("stack"), **_place(ctx.params))
+            raise CommandError(
+                f"{error} See the state of every part: image-pipeline status{options}"
+            ) from error
+
+
+def stack_options(stack: str | None, *, region: str | None, profile: str | None) -> str:
+    """The options that name a stack, each after a space; empty for the local stack."""
+    given = {"stack": stack, "region": region, "profile": profile}
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
+
+
+def _place(params: dict[str, Any]) -> dict[str, str | None]:
+    return {name: params.get(name) for name in ("region", "profile")}
+
+
 class LazyCommand(TyperCommand):
     """A command of COMMANDS that is imported when it is invoked, or asked for its own help."""
 
@@ -71,7 +99,7 @@ class LazyCommand(TyperCommand):
         name = python_name(self.name)
         module = importlib.import_module(f"image_pipeline.cli.commands.{name}")
         app = new_app()
-        app.command(self.name, short_help=self._summary)(getattr(module, name))
+        app.command(self.name, short_help=self._summary, cls=StackCommand)(getattr(module, name))
         command = get_command(app)
         assert isinstance(command, TyperCommand)  # noqa: S101 - an app of one command is that one
         return command
@@ -79,20 +107,24 @@ class LazyCommand(TyperCommand):
 
 def command_line() -> TyperGroup:
     """Make the group `image-pipeline`, none of whose commands is imported yet."""
-    app = new_app(PURPOSE)
+    app = new_app(PURPOSE, completion=True)
     app.callback()(_group_options)
-    group = get_group(app)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101 - an app with a callback is one
     for name, summary in COMMANDS.items():
         group.add_command(LazyCommand(name, summary))
     return group
 
 
-def new_app(purpose: str | None = None) -> typer.Typer:
-    """Make an empty command line with the settings that all programs of this project share."""
+def new_app(purpose: str | None = None, *, completion: bool = False) -> typer.Typer:
+    """Make an empty command line with the settings that all programs of this project share.
+
+    With `completion` it has the options that complete it in a shell.
+    """
     return typer.Typer(
         help=purpose,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -102,16 +134,24 @@ def new_app(purpose: str | None = None) -> typer.Typer:
 def run_app(app: Callable[[], object]) -> None:
     """Run a command line on `sys.argv`, and exit with its exit code.
 
-    A CommandError or an error of the file system is printed as one message, with exit code 1.
+    A CommandError or an error of the file system is printed as one message, with exit code 1. If
+    the reader of a pipe ends early, as in `| head`, the command ends quietly with 0.
     """
+    streams.prepare()
     # The command reads no more than an image's header. By its text, for Pillow is not imported yet.
     warnings.filterwarnings("ignore", r"Image size .* decompression bomb", RuntimeWarning)
     try:
         app()
     except CommandError as error:
         _fail(str(error))
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # Typer, or Rich, exits with 1
+            raise SystemExit(0) from None
+        raise
     except OSError as error:  # a file or folder of the user's: AWS's errors are CommandErrors
         _fail(f"{error.strerror}: {error.filename}")
+    finally:
+        streams.flush()
 
 
 def _fail(message: str) -> NoReturn:

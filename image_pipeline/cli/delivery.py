@@ -8,9 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from rich.table import Table
-
 from image_pipeline.cli.output import foreign, out, tracked
+from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 from image_pipeline.local import site
 from image_pipeline.stack import cdn
@@ -75,7 +74,6 @@ def _delivery(stack: Stack, outcome: Outcome) -> Delivery:
 def show_deliveries(found: Sequence[Delivery]) -> None:
     """Print a section for each image: the original, then the format and bytes each browser got."""
     table = Table("image", "bytes", *cdn.CLIENTS)
-    table.columns[0].overflow = "fold"  # a key that is cut short is of no use
     for column in table.columns[1:]:
         column.justify = "right"
     for each in found:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.table import Table
-
 from image_pipeline import files
 from image_pipeline.cli.output import error_markup, foreign, out, tracked
+from image_pipeline.cli.tables import Table
 from image_pipeline.stack import uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
@@ -43,7 +42,6 @@ def upload_and_wait(
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print a section for each image: the original, then its thumbnails or why there are none."""
     table = Table("image", "pixels", "bytes", "saved")
-    table.columns[0].overflow = "fold"  # a key that is cut short is of no use
     for column in table.columns[1:]:
         column.justify = "right"
     for outcome in outcomes:

@@ -28,9 +28,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
+from image_pipeline.cli import streams
+from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class SafeConsole(Console):
         """Turn anything that can be printed into safe segments."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=_safe(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """End quietly if the reader of the results has ended; go on without one of messages."""
+        streams.drop(sys.stderr if self.stderr else sys.stdout)
+        del self._buffer[:]
+        if not self.stderr:
+            raise SystemExit(0)
 
 
 out = SafeConsole(highlight=False, emoji=False)
@@ -87,18 +95,32 @@ def _escape(match: re.Match[str]) -> str:
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `data` on standard output, for scripts."""
-    print(json_text(data, indent=2))
+    _print(json_text(data, indent=2))
 
 
 def print_exports(variables: Mapping[str, str]) -> None:
     """Print environment variables on standard output, as commands of a shell."""
     for name, value in variables.items():
-        print(f"export {name}={shlex.quote(value)}")
+        _print(f"export {name}={shlex.quote(value)}")
 
 
 def print_json_line(data: dict[str, Any]) -> None:
     """Print `data` in one line on standard output, for scripts that read it while it grows."""
-    print(json_text(data), flush=True)
+    _print(json_text(data), flush=True)
+
+
+def _print(text: str, *, flush: bool = False) -> None:
+    """Print a line; characters that the stream's encoding does not have are escaped as in JSON."""
+    if not streams.encodes(sys.stdout, text):
+        text = "".join(map(_ascii, text))
+    try:
+        print(text, flush=flush)
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def _ascii(character: str) -> str:
+    return character if character.isascii() else json.dumps(character)[1:-1]
 
 
 def json_text(data: dict[str, Any] | list[dict[str, Any]], indent: int | None = None) -> str:
@@ -170,7 +192,6 @@ def tracked[T](steps: Iterable[T], description: str, total: int) -> Iterator[T]:
 def show_failures(failures: Sequence["Failure"]) -> None:
     """Print a table of failed uploads."""
     table = Table("failed upload", "attempts", "when (UTC)")
-    table.columns[0].overflow = "fold"
     for failure in failures:
         table.add_row(
             f"[bold]{foreign(failure.key)}[/]\n{error_markup(failure)}",

@@ -11,6 +11,7 @@ from image_pipeline.stack.deployed import Stack
 
 if TYPE_CHECKING:
     from image_pipeline.local.stack import LocalStack
+    from image_pipeline.stack.health import Subject
 
 
 def find_stack(*, local: bool, name: str | None, region: str | None, profile: str | None) -> Stack:
@@ -18,9 +19,32 @@ def find_stack(*, local: bool, name: str | None, region: str | None, profile: st
 
     Raises CommandError if there is none, or if a region or a profile is given for the local stack.
     """
-    _exclude_each_other(local, name)
     if name:
+        _exclude_each_other(local, name)
         return Stack.find(Aws.account(region, profile), name)
+    return Stack.find(*_find_local(local=local, region=region, profile=profile))
+
+
+def find_subject(
+    *, local: bool, name: str | None, region: str | None, profile: str | None
+) -> "Subject":
+    """Find the stack that the options mean, whatever of it is broken; the same options and errors.
+
+    Only CloudFormation is asked.
+    """
+    from image_pipeline.stack.health import Subject  # noqa: PLC0415 - only `status` needs it
+
+    if name:
+        _exclude_each_other(local, name)
+        return Subject.find(Aws.account(region, profile), name, profile)
+    return Subject.find(*_find_local(local=local, region=region, profile=profile))
+
+
+def _find_local(*, local: bool, region: str | None, profile: str | None) -> tuple[Aws, str]:
+    """Find the local AWS and the name of its stack.
+
+    Raises CommandError if it is not there or not ready, or if a region or a profile is given.
+    """
     if region or profile:
         raise CommandError(
             "--region and --profile are for a stack in your AWS account: name it with --stack NAME."
@@ -31,7 +55,7 @@ def find_stack(*, local: bool, name: str | None, region: str | None, profile: st
             "No local stack is running. Start one with `image-pipeline up`, or name a deployed one "
             "with --stack NAME."
         )
-    return running.stack()
+    return running.deployed()
 
 
 def find_aws(*, local: bool, name: str | None, region: str | None, profile: str | None) -> Aws:
@@ -61,8 +85,7 @@ def find_name(
     """
     if name:
         return find_aws(local=local, name=name, region=region, profile=profile), name
-    stack = find_stack(local=local, name=name, region=region, profile=profile)
-    return stack.aws, stack.name
+    return _find_local(local=local, region=region, profile=profile)
 
 
 def input_prefix(stack: Stack, prefix: str | None) -> str:

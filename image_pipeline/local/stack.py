@@ -114,12 +114,16 @@ class LocalStack:
 
     def stack(self) -> Stack:
         """The deployed stack. Raises CommandError if none is running, or if it is not ready."""
+        return Stack.find(*self.deployed())
+
+    def deployed(self) -> tuple[Aws, str]:
+        """Where the stack is deployed, and its name. Raises CommandError as `stack` does."""
         server = self.server()
         if server is None:
             raise CommandError("No local stack is running. Start one with `image-pipeline up`.")
         if not server.ready:
             raise CommandError("The local stack is still being deployed. Try again in a moment.")
-        return Stack.find(server.aws, NAME)
+        return server.aws, NAME
 
     def start(self, port: int, *, detach: bool, report: Callable[[str], None]) -> Server:
         """Start a local AWS on `port` of loopback, and deploy the stack to it.

@@ -1,7 +1,6 @@
 """Clients of the AWS services, for an account or for the local AWS, and what their errors mean."""
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,16 +13,10 @@ import boto3
 import botocore.session
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    NoRegionError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.utils import parse_timestamp
 
-from image_pipeline.errors import CommandError, NotPermitted
+from image_pipeline.stack.aws_errors import explain
 from thumbnailer.s3_codes import MISSING_CODES
 
 if TYPE_CHECKING:
@@ -48,10 +41,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
 
 CONNECTIONS: Final = 32
 """Connections that one client keeps open, and so the useful number of parallel requests."""
-
-DENIED_CODES: Final = re.compile(r"AccessDenied|AuthorizationError|Unauthorized|Forbidden|^403$")
-"""Error codes of S3, SQS, KMS, SNS and others for a request that a policy denies.
-https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +105,19 @@ class Aws:
     def account(cls, region: str | None = None, profile: str | None = None) -> "Aws":
         """The account of boto3's usual credentials, in `region` or in the configured one.
 
-        With `profile`, its credentials are taken, and not those of the environment.
+        With `profile`, its credentials are taken, and not those of the environment. Raises
+        CommandError if there is no such profile, or there are no credentials or expired ones.
         """
-        with aws_errors_explained():
-            session = _with_fast_timestamps(botocore.session.Session(profile=profile))
+        session = botocore.session.Session(profile=profile)
+        try:
+            named = session.get_config_variable("profile")
+            credentials = _with_fast_timestamps(session).get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            credentials.get_frozen_credentials()  # signs in where they come from AWS
             return cls(boto3.Session(region_name=region, botocore_session=session))
+        except BotoCoreError as error:
+            raise explain(error, named) from error
 
     @property
     def location(self) -> str:
@@ -150,6 +147,15 @@ class Aws:
         """Metrics and alarms."""
         return self._session.client(
             "cloudwatch",
+            endpoint_url=self.endpoint_url,
+            config=self._config,
+        )
+
+    @cached_property
+    def cloudfront(self) -> Any:
+        """Distributions."""
+        return self._session.client(
+            "cloudfront",
             endpoint_url=self.endpoint_url,
             config=self._config,
         )
@@ -252,19 +258,8 @@ def aws_errors_explained() -> Iterator[None]:
     """Turn the errors of boto3 in the block into a CommandError that says what to do."""
     try:
         yield
-    except (NoCredentialsError, NoRegionError) as error:
-        raise CommandError(
-            f"{error} To use your account run `aws configure`, set AWS_PROFILE, or pass --profile "
-            "or --region."
-        ) from error
-    except EndpointConnectionError as error:
-        raise CommandError(f"{error} Check the network, and that the endpoint is up.") from error
-    except ClientError as error:
-        if DENIED_CODES.search(error.response["Error"]["Code"]):
-            raise NotPermitted(f"AWS denied the request: {error}") from error
-        raise CommandError(f"AWS refused the request: {error}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise CommandError(f"The request to AWS failed: {error}") from error
+    except (BotoCoreError, Boto3Error, ClientError) as error:
+        raise explain(error) from error
 
 
 def _with_fast_timestamps(session: botocore.session.Session) -> botocore.session.Session:

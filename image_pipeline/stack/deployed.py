@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from image_pipeline.errors import CommandError
+from image_pipeline.errors import CommandError, PartFailed
 from image_pipeline.stack.aws import Aws, aws_errors_explained
+from image_pipeline.stack.aws_errors import similar
 from thumbnailer.errors import InvalidSettings
 from thumbnailer.settings import Settings, key_template_meaning
 from thumbnailer.urls import base_url
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 ALIAS: Final = "live"
 """Alias of the function that every event source invokes (iac/template.yaml)."""
@@ -84,14 +86,15 @@ class Stack:
     def find(cls, aws: Aws, name: str) -> "Stack":
         """Describe the stack `name`.
 
-        Raises CommandError if it does not exist, is not a stack of this pipeline, or AWS refuses.
+        Raises CommandError if it does not exist, is not a stack of this pipeline, or AWS refuses;
+        PartFailed if its function does not exist.
         """
         found = describe(aws, name)
+        outputs = outputs_of(found)
         with aws_errors_explained():
-            outputs = {out["OutputKey"]: out["OutputValue"] for out in found.get("Outputs", [])}
             try:
                 function = outputs["FunctionName"]
-                configuration = aws.functions.get_function_configuration(FunctionName=function)
+                configuration = function_configuration(aws, name, function)
                 settings = Settings.from_environment(
                     configuration["Environment"]["Variables"]
                     | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration["MemorySize"])}
@@ -106,7 +109,7 @@ class Stack:
                     configuration["Architectures"][0],
                     outputs,
                     configuration["Timeout"],
-                    _parameters(found),
+                    given_parameters(found),
                 )
             except aws.functions.exceptions.ResourceNotFoundException as error:
                 raise CommandError(
@@ -114,10 +117,7 @@ class Stack:
                     "again, then make what is missing: image-pipeline backfill"
                 ) from error
             except (KeyError, InvalidSettings) as error:
-                raise CommandError(
-                    f"Stack {name!r} ({found['StackStatus']}) is not a working stack of this "
-                    f"pipeline: {error}. Deploy iac/template.yaml, or name another stack."
-                ) from error
+                raise _incomplete(found, error) from error
 
 
 def describe(aws: Aws, name: str) -> "StackTypeDef":
@@ -129,23 +129,68 @@ def describe(aws: Aws, name: str) -> "StackTypeDef":
             if "does not exist" not in str(error):
                 raise
             raise CommandError(
-                f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}. Pass "
-                "--region if it is in another region, or wait until it is deployed."
+                f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}."
+                f"{similar(name, _stack_names(aws))} Pass --region if it is in another region, or "
+                "wait until it is deployed."
             ) from error
+
+
+def function_configuration(
+    aws: Aws, stack: str, function: str
+) -> "FunctionConfigurationResponseTypeDef":
+    """Return what Lambda says of a stack's function. Raises PartFailed if it does not exist."""
+    try:
+        return aws.functions.get_function_configuration(FunctionName=function)
+    except aws.functions.exceptions.ResourceNotFoundException as error:
+        raise PartFailed(f"The function {function} of stack {stack} does not exist.") from error
+
+
+def outputs_of(found: "StackTypeDef") -> dict[str, str]:
+    """Return the outputs of a stack that `describe` returned."""
+    return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
 
 
 def parameters_of(aws: Aws, name: str) -> dict[str, str]:
     """Return the parameters of the stack `name`; none if there is no such stack."""
     with aws_errors_explained():
         try:
-            return _parameters(aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0])
+            return given_parameters(aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0])
         except ClientError as error:
             if "does not exist" in str(error):
                 return {}
             raise
 
 
-def _parameters(found: "StackTypeDef") -> dict[str, str]:
+def given_parameters(found: "StackTypeDef") -> dict[str, str]:
+    """Return the parameters of a stack that `describe` returned."""
     return {
         each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])
     }
+
+
+def _incomplete(found: "StackTypeDef", error: Exception) -> CommandError:
+    """Say why a stack cannot be used, by what happens to it."""
+    name, status = found["StackName"], found["StackStatus"]
+    if status == "DELETE_IN_PROGRESS":
+        return CommandError(f"Stack {name!r} is being deleted.")
+    if status.endswith("_IN_PROGRESS"):
+        return CommandError(f"Stack {name!r} is being deployed ({status}). Try again when it is.")
+    lacks = f"it has no output {error}" if isinstance(error, KeyError) else str(error)
+    return CommandError(
+        f"Stack {name!r} ({status}) is not a working stack of this pipeline: {lacks}. Deploy "
+        "iac/template.yaml, or name another stack."
+    )
+
+
+def _stack_names(aws: Aws) -> list[str]:
+    """The stacks of the account in this region; none if AWS does not let these credentials see."""
+    try:
+        pages = aws.cloudformation.get_paginator("list_stacks").paginate()
+        return [
+            each["StackName"]
+            for page in pages
+            for each in page["StackSummaries"]
+            if each["StackStatus"] != "DELETE_COMPLETE"
+        ]
+    except (BotoCoreError, ClientError):
+        return []

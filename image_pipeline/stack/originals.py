@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from image_pipeline.stack.aws import DENIED_CODES, aws_errors_explained, is_missing, list_objects
+from image_pipeline.stack.aws import aws_errors_explained, is_missing, list_objects
+from image_pipeline.stack.aws_errors import DENIED_CODES
 from image_pipeline.stack.backfill import ARCHIVES
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.content_encoding import decoded

@@ -5,12 +5,12 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
 from image_pipeline.cli.output import confirm, err, foreign, out, print_json, progress_bar
 from image_pipeline.cli.signals import leave_or_stop
+from image_pipeline.cli.tables import Table
 from image_pipeline.stack import backfill as backfills
 from image_pipeline.stack import costs, executions
 from image_pipeline.stack.backfill import Survey

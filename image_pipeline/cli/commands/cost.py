@@ -5,11 +5,11 @@ from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import out, print_json
+from image_pipeline.cli.tables import Table
 from image_pipeline.stack import costs, scale
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.scale import Scale

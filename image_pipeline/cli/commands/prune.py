@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, Yes
@@ -17,6 +16,7 @@ from image_pipeline.cli.output import (
     progress_bar,
     tracked,
 )
+from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import costs
 from image_pipeline.stack import prune as prunes

@@ -1,23 +1,31 @@
 """`image-pipeline status`."""
 
-from itertools import islice
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
-from image_pipeline.cli.output import out, print_exports, print_json, show_failures
+from image_pipeline.cli.output import err, foreign, out, print_exports, print_json, show_failures
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import LocalStack
-from image_pipeline.stack import dead_letters
-from image_pipeline.stack.aws import aws_errors_explained, list_objects
-from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack import health
+from image_pipeline.stack.health import Health, Level, Part
 
-MAX_COUNTED: Final = 10_000
-"""Objects that are counted in a bucket: S3 lists 1,000 a request, and this is a quick overview."""
+EXIT_CODES: Final = {Level.HEALTHY: 0, Level.ATTENTION: 1, Level.BROKEN: 2}
+"""Level of a stack → exit code."""
+
+MARKS: Final = {
+    Level.HEALTHY: "[green]✓[/]",
+    Level.UNKNOWN: "[yellow]?[/]",
+    Level.ATTENTION: "[yellow]![/]",
+    Level.BROKEN: "[bold red]✗[/]",
+}
+"""What stands before a part of each level."""
+
+TITLES: Final = {"cdn": "CDN", "key": "KMS key"}
+"""Titles of the parts whose name is not their title."""
 
 
 def status(  # noqa: PLR0913 - options of a command
@@ -32,7 +40,15 @@ def status(  # noqa: PLR0913 - options of a command
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """Show the buckets, the depth of the dead-letter queue, and the latest failures.
+    """Show the state of every part of a stack, and the latest failures.
+
+    Each part is read by itself: the buckets, the queues, the function, the alarms, the errors and
+    throttles of the last hour, the last replay and backfill, the CDN, the KMS key. A part that
+    cannot be read says why, and the others are shown. A part that is not well says what to do next.
+
+    The exit code is 0 if all is well. It is 1 if something needs attention, for example failed
+    uploads that wait or an alarm that has gone off, or if a part cannot be read. It is 2 if a part
+    is broken, for example if a bucket, a queue or the function does not exist.
 
     With --env, other AWS tools can use the local stack, whose key is secret and changes with each
     start.
@@ -46,7 +62,7 @@ def status(  # noqa: PLR0913 - options of a command
     `image-pipeline status --stack my-pipeline --failures 50 --json`
     """
     if env:
-        if stack:
+        if stack or region or profile:
             raise CommandError("--env is for the local stack: --stack uses your own credentials.")
         show_environment(as_json=as_json)
         return
@@ -56,48 +72,59 @@ def status(  # noqa: PLR0913 - options of a command
         else:
             out.print("No local stack is running. Start one: image-pipeline up")
         return
-    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
+    subject = targets.find_subject(local=local, name=stack, region=region, profile=profile)
+    with err.status("Reading every part"):
+        found = health.examine(subject)
     console = None if stack else ConsoleProcess(LocalStack().directory).url
-    settings = target.settings
-    with aws_errors_explained():
-        depth = dead_letters.depth(target.aws.sqs, settings.dead_letter_queue_url)
-        failures = dead_letters.read(target.aws.sqs, settings.dead_letter_queue_url)
-        version = target.live_version()
-        uploads = count_objects(target, target.input_bucket, settings.input_prefix)
-        thumbnails = count_objects(target, settings.output_bucket, "")
-    last = failures[::-1][:limit]
+    failures = found.failures[:limit]
     if as_json:
-        print_json(
-            {
-                "running": True,
-                "stack": target.name,
-                "version": version,
-                "endpoint_url": target.aws.endpoint_url,
-                "console": console,
-                "input": {
-                    "bucket": target.input_bucket,
-                    "prefix": settings.input_prefix,
-                    "objects": uploads,
-                },
-                "output": {"bucket": settings.output_bucket, "objects": thumbnails},
-                "dead_letters": depth,
-                "failures": [failure.to_json() for failure in last],
-            }
-        )
-        return
-    table = Table("", "where", "objects", title=f"{target.name} {target.aws.location}")
-    for title, address, count in (
-        ("uploads", f"s3://{target.input_bucket}/{settings.input_prefix}", uploads),
-        ("thumbnails", f"s3://{settings.output_bucket}/", thumbnails),
-    ):
-        shown = f"{count:,}" + (" or more" if count >= MAX_COUNTED else "")
-        table.add_row(title, address, shown)
-    table.add_row("failures", settings.dead_letter_queue_url.rsplit("/", 1)[-1], f"{depth:,}")
-    out.print(table)
-    if console:  # outside the table, which would break it into lines
-        out.print(f"console: {console}", soft_wrap=True)
-    if last:
-        show_failures(last)
+        print_json(report(found, console) | {"failures": [each.to_json() for each in failures]})
+    else:
+        show(found)
+        if not stack:
+            shown = console or "not running; open one: image-pipeline console"
+            out.print(f"console: {shown}", soft_wrap=True)
+        if failures:
+            show_failures(failures)
+    raise typer.Exit(EXIT_CODES[found.level])
+
+
+def report(found: Health, console: str | None) -> dict[str, Any]:
+    """As JSON for scripts; what could not be read is null."""
+    aws = found.subject.aws
+    return {
+        "running": True,
+        "stack": found.subject.name,
+        "health": found.level,
+        "version": found.detail("function", "version"),
+        "endpoint_url": aws.endpoint_url,
+        "region": aws.s3.meta.region_name,
+        "console": console,
+        "input": {
+            name: found.detail("input_bucket", name) for name in ("bucket", "prefix", "objects")
+        },
+        "output": {name: found.detail("output_bucket", name) for name in ("bucket", "objects")},
+        "dead_letters": found.detail("failed_uploads", "messages"),
+        "undelivered_events": found.detail("undelivered_events", "messages"),
+        "parts": {name: part.to_json() for name, part in found.parts.items()},
+    }
+
+
+def show(found: Health) -> None:
+    """Print every part: its summary, what people copy from it, and what to do next."""
+    subject = found.subject
+    out.print(f"[bold]{subject.name}[/] {subject.aws.location}: {found.level}", soft_wrap=True)
+    for name, part in found.parts.items():
+        show_part(TITLES.get(name, name.replace("_", " ")), part)
+
+
+def show_part(title: str, part: Part) -> None:
+    """Print one part. Lines that people copy are not broken: the terminal wraps them."""
+    out.print(f"{MARKS[part.level]} {title}: {foreign(part.summary)}", soft_wrap=True)
+    for line in part.copied:
+        out.print(f"    {foreign(line)}", soft_wrap=True)
+    for step in part.next_steps:
+        out.print(f"  [bold]→[/] {foreign(step)}", soft_wrap=True)
 
 
 def show_environment(*, as_json: bool) -> None:
@@ -110,8 +137,3 @@ def show_environment(*, as_json: bool) -> None:
         print_json(dict(variables))
         return
     print_exports(variables)
-
-
-def count_objects(stack: Stack, bucket: str, prefix: str) -> int:
-    """Count the objects under `prefix`, up to MAX_COUNTED."""
-    return sum(1 for _ in islice(list_objects(stack.aws.s3, bucket, prefix), MAX_COUNTED))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli.options import Json, parsed
 from image_pipeline.cli.output import (
@@ -22,6 +21,7 @@ from image_pipeline.cli.output import (
     tracked,
 )
 from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.thumbnails import Job, Result, State

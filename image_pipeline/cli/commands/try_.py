@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from image_pipeline.cli import contact_sheet, targets
 from image_pipeline.cli.browser import open_file
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName, parsed
 from image_pipeline.cli.output import err, foreign, out, print_json, progress_bar, tracked
 from image_pipeline.cli.signals import stopped_by_signals
+from image_pipeline.cli.tables import Table
 from image_pipeline.cli.trial import Source, Trial
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import originals as local_originals
