@@ -48,6 +48,10 @@ UNUSABLE_KEY: Final = re.compile(r"kms\W?(disabled|invalidstate|notfound)", re.I
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html#API_ReceiveMessage_Errors
 """
 
+BYTES: Final = re.compile(r"""\bb(["'])((?:\\.|(?!\1)[^\\])*)\1""")
+ESCAPE: Final = r"\\(?:x[0-9a-f]{2}|.)"
+"""Bytes as Python writes them, and those of them that are no printable ASCII."""
+
 MAX_EMPTY_ANSWERS: Final = 3
 """Empty answers in a row after which a message that is searched for is considered gone. An
 assumption: the queue is asked with long polling, so one empty answer is already unlikely."""
@@ -352,6 +356,11 @@ def _in_batches(
         yield from pool.map(request, batches)
 
 
+def readable(text: str) -> str:
+    """Return an error's text with bytes as people write them; earlier versions wrote `b'...'`."""
+    return BYTES.sub(lambda match: f"“{re.sub(ESCAPE, '·', match[2]).strip('·')}”", text)
+
+
 def parse(message: "MessageTypeDef") -> Iterator[Failure]:
     """One failure for each upload that the message names; an OnFailure record may name several."""
     sent_at = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
@@ -371,7 +380,7 @@ def parse(message: "MessageTypeDef") -> Iterator[Failure]:
             upload.key,
             upload.etag,
             parsed.error_type,
-            parsed.error_message,
+            readable(parsed.error_message),
             parsed.permanent,
             parsed.attempts,
             sent_at,
