@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,23 @@ def test_a_slow_queue_is_read_for_a_limited_time(
     assert "0 of about 20 messages were read. Reading stops" in home.run("dead-letters").stdout
     monkeypatch.undo()
     assert len(queued(stack)) == 20
+
+
+def test_many_messages_are_received_in_parallel(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests are under way at the same time, because one returns ten messages at most."""
+    fail(stack, *map(str, range(20)))
+    receive, both = stack.aws.sqs.receive_message, threading.Barrier(2, timeout=10)
+    first_two = iter("12")
+
+    def together(**request: Any) -> Any:
+        if next(first_two, None):
+            both.wait()
+        return receive(**request)
+
+    monkeypatch.setattr(stack.aws.sqs, "receive_message", together)
+    assert read_all(stack).messages == 20
 
 
 def test_a_message_that_sqs_delivers_twice_is_one(

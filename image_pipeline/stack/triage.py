@@ -54,7 +54,7 @@ def duration(text: str) -> timedelta:
 @lru_cache(maxsize=1 << 15)
 def _normalised(message: str, key: str, bucket: str) -> str:
     for name in (key, bucket):
-        if name:
+        if name and name in message:  # to compile a pattern takes long
             message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", message)
     message = message[: 4 * MAX_CAUSE]  # what a pattern may have to search
     for pattern, shown in DETAILS:
