@@ -67,7 +67,14 @@ def put(stack: Stack, key: str, body: bytes = b"x") -> str:
 
 
 # --- who may use it -----------------------------------------------------------------------------
-POST_ROUTES = ["/uploads", "/outcomes", "/replays", "/focus"]
+POST_ROUTES = [
+    "/uploads",
+    "/outcomes",
+    "/replays",
+    "/focus",
+    "/discards",
+    "/dead-letters/export",
+]
 
 
 @pytest.mark.parametrize(
@@ -666,7 +673,7 @@ def test_a_missing_permission_hides_only_what_it_protects(
         raise NotPermitted("AWS denies logs and queues")
 
     monkeypatch.setattr(gallery, "read_log", refuse)
-    monkeypatch.setattr(dead_letters, "failures", refuse)
+    monkeypatch.setattr(dead_letters, "read_all", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
     assert "AWS denies" in text
@@ -721,7 +728,10 @@ def test_every_error_type_is_explained(name: str) -> None:
 
 
 def test_failed_uploads_are_listed_with_error_attempts_and_time(pages: Pages, stack: Stack) -> None:
-    """Each row has key, explanation, error, attempts and time; the newest comes first."""
+    """Each row has key, explanation, error, attempts and time; the newest comes first.
+
+    Above them is the cause that they share, with their number.
+    """
     for name in ("one", "two"):
         send_dead_letter(
             stack, f"uploads/{name}.jpg", put(stack, f"uploads/{name}.jpg", name.encode())
@@ -729,10 +739,100 @@ def test_failed_uploads_are_listed_with_error_attempts_and_time(pages: Pages, st
         time.sleep(0.01)
     text = pages.get("/dead-letters/list").text
     assert re.findall(r"image\?key=uploads/(\w+)", text) == ["two", "one"]
+    assert '"Failures">2<' in text
     assert "cannot be decoded to the end" in text
     assert "CorruptImage: damaged" in text
     assert '"Attempts">1<' in text
     assert "just now" in text
+
+
+def many_failures(number: int) -> list[dead_letters.Failure]:
+    """Failures of two causes, of which one is every tenth; a message each, a minute apart."""
+    now = datetime.now(UTC)
+    return [
+        dead_letters.Failure(
+            f"id-{n}",
+            INPUT,
+            f"uploads/Trip/IMG_{n}.jpg",
+            "e",
+            *(("StorageDenied", "denied") if n % 10 == 0 else ("CorruptImage", f"{n} bytes")),
+            permanent=n % 10 != 0,
+            attempts=1,
+            sent_at=now - timedelta(minutes=number - n - 0.5),
+            body="{}",
+        )
+        for n in range(number)
+    ]
+
+
+def test_ten_thousand_failures_are_a_short_page(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list has groups with their counts and 50 rows, and says what was not read."""
+    found = many_failures(10_000)
+    monkeypatch.setattr(
+        dead_letters, "read_all", lambda _: dead_letters.Reading(found, 10_000, 12_000, "limit")
+    )
+    text = pages.get("/dead-letters/list").text
+    assert len(text) < 80_000
+    assert text.count("data-message=") == 50
+    assert re.findall(r'"Failures">([\d,]+)<', text) == ["9,000", "1,000"]
+    assert "1 to 50 of 10,000 failed uploads." in text
+    assert "Only 10,000 of about 12,000 messages were read." in text
+    last = pages.get("/dead-letters/list?page=999").text
+    assert "Page 200 of 200" in last
+    assert "IMG_0.jpg" in last
+
+
+def test_failed_uploads_are_filtered_by_name_error_age_and_group(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filters are in the URL, and a group's link shows its uploads only; a wrong one is refused."""
+    found = many_failures(120)
+    monkeypatch.setattr(dead_letters, "read_all", lambda _: dead_letters.Reading(found, 120, 120))
+
+    def rows(query: str) -> int:
+        text = pages.get(f"/dead-letters/list?{query}").text
+        return int(re.findall(r"(\d+) failed uploads?(?: of 120)?\.", text)[0])
+
+    assert rows("name=img_11") == 11
+    assert rows("error=StorageDenied") == 12
+    assert rows("age=1h") == 60
+    assert rows("age=older-1d&name=trip") == 0
+    groups = re.findall(r'href="/dead-letters\?group=(\w+)"', pages.get("/dead-letters/list").text)
+    assert [rows(f"group={each}") for each in groups] == [108, 12]
+    assert pages.get("/dead-letters/list?page=2&error=CorruptImage").text.count("Newer") == 1
+    for wrong in ("page=0", "page=x", "age=1y", "before=soon"):
+        assert pages.get(f"/dead-letters/list?{wrong}").status_code == 400
+
+
+def test_a_group_is_exported_and_then_discarded(pages: Pages, stack: Stack) -> None:
+    """The export has the messages of the group, which are then deleted, and no later ones."""
+    send_dead_letter(stack, "uploads/a.jpg", "e")
+    send_dead_letter(stack, "uploads/b.jpg", "e", errors.StorageDenied("denied"))
+    text = pages.get("/dead-letters/list").text
+    matching = html.unescape(re.findall(r'data-matching="([^"]*)"', text)[0])
+    chosen = {"matching": f"{matching}&error=CorruptImage"}
+    (line,) = pages.post("/dead-letters/export", json=chosen).text.splitlines()
+    assert json.loads(json.loads(line)["body"])["key"] == "uploads/a.jpg"
+    time.sleep(0.01)
+    send_dead_letter(stack, "uploads/later.jpg", "e")
+    assert pages.post("/discards", json=chosen).json() == {"deleted": 1, "kept": 0}
+    left = dead_letters.read_all(stack).failures
+    assert {each.key for each in left} == {"uploads/b.jpg", "uploads/later.jpg"}
+    ids = [each.message_id for each in left]
+    assert pages.post("/discards", json={"messages": [*ids, "x"]}).json() == {
+        "deleted": 2,
+        "kept": 1,
+    }
+    for wrong in ({"matching": 1}, {"matching": "age=1y"}, {"messages": None}, {}):
+        assert pages.post("/discards", json=wrong).status_code == 400
+
+
+def test_bytes_in_an_error_are_shown_as_text(pages: Pages, stack: Stack) -> None:
+    """Messages of an earlier version have bytes as Python writes them; nobody is shown those."""
+    send_dead_letter(stack, "uploads/a.jpg", "e", errors.CorruptImage(r"begins b'hel\x00lo\n'"))
+    assert "CorruptImage: begins “hel·lo”" in pages.get("/dead-letters/list").text
 
 
 # --- what requests do ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from image_pipeline.cli.commands import backfill, dead_letters, replay, status, 
 from image_pipeline.cli.output import foreign, json_text, print_error, print_json, visible
 from image_pipeline.folders.thumbnails import Result
 from image_pipeline.folders.thumbnails import State as FileState
-from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.stack.dead_letters import Failure, Reading
 from image_pipeline.stack.health import Health, Level, Part
 from image_pipeline.stack.uploads import Outcome, State, Thumbnail
 from thumbnailer.settings import Settings
@@ -191,10 +191,11 @@ def fake_stack() -> Any:
 
 def show_dead_letters(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:
     """Run `dead-letters` with one message."""
-    patch.setattr(dead_letters, "failures", lambda *_: [failure(text, text)])
-    patch.setattr(dead_letters, "count_messages", lambda _: 1)
+    reading = Reading([failure(text, text)], 1, 1)
+    patch.setattr(dead_letters, "read_with_progress", lambda *_: reading)
     patch.setattr(dead_letters.targets, "find_stack", lambda **_: fake_stack())
     dead_letters.dead_letters(as_json=as_json, maximum=10)
+    dead_letters.dead_letters(as_json=as_json, maximum=10, every=True)
 
 
 def show_status(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:
@@ -270,8 +271,8 @@ def test_an_exported_failure_is_its_message(tmp_path: Path) -> None:
     text = "".join(HOSTILE)
     file = tmp_path / "failures.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dead_letters, "failures", lambda *_: [failure(text, text)])
-        patch.setattr(dead_letters, "count_messages", lambda _: 1)
+        reading = Reading([failure(text, text)], 1, 1)
+        patch.setattr(dead_letters, "read_with_progress", lambda *_: reading)
         patch.setattr(dead_letters.targets, "find_stack", lambda **_: fake_stack())
         printed(lambda: dead_letters.dead_letters(export=file, maximum=10))
     (line,) = file.read_text().splitlines()

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "status": "Show the state of every part of a stack, and the latest failures.",
     "console": "Open the web console of a stack: uploads, images, failures, metrics.",
     "dead-letters": "Show the uploads that failed, and why. The messages stay on the queue.",
+    "discard": "Delete dead-letter messages that no replay can help, after a copy of them.",
     "replay": "Process failed uploads again, and delete the messages of those that succeed.",
     "backfill": "Make the thumbnails that are missing or were made with other settings.",
     "try": "Compare other sizes, formats and qualities with the current ones, on your own images.",

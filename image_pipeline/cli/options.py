@@ -27,6 +27,23 @@ Wait = Annotated[
 ErrorType = Annotated[
     str | None, typer.Option("--error", metavar="TYPE", help="Only failures with this error type.")
 ]
+KeyPrefix = Annotated[
+    str, typer.Option("--prefix", metavar="PREFIX", help="Only keys that begin with this prefix.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="DURATION",
+        help="Only failures of the last minutes, hours or days, such as 90m, 2h or 3d.",
+    ),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        "--older-than", metavar="DURATION", help="Only failures that are older, such as 2h or 3d."
+    ),
+]
 
 
 def parsed[T](name: str, parse: Callable[[str], T], text: str) -> T:

@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeGuard
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
-from image_pipeline.console.dead_letters import MAX_FAILURES, DeadLetters
+from image_pipeline.console.dead_letters import AGES, MAX_GROUPS, DeadLetters
 from image_pipeline.console.gallery import (
     URL_SECONDS,
     Gallery,
@@ -41,7 +41,7 @@ from image_pipeline.console.session import Session
 from image_pipeline.errors import CommandError, NotPermitted
 from image_pipeline.stack import uploads
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
-from image_pipeline.stack.dead_letters import Failure, count_messages
+from image_pipeline.stack.dead_letters import MAX_READ_SECONDS, Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.focus import set_focus
 from image_pipeline.stack.thumbnails import format_name
@@ -83,6 +83,8 @@ class Console:
             Route("/image", self.image),
             Route("/dead-letters", self.dead_letters),
             Route("/dead-letters/list", self.dead_letters_list),
+            Route("/dead-letters/export", self.export_dead_letters, methods=["POST"]),
+            Route("/discards", self.discard, methods=["POST"]),
             Route("/metrics", self.metrics),
             Route("/metrics/current", self.metrics_current),
             Route("/uploads", self.start_upload, methods=["POST"]),
@@ -131,16 +133,27 @@ class Console:
         return self._page(request, "dead_letters.html")
 
     def dead_letters_list(self, request: Request) -> Response:
-        """Return the list of failed uploads, newest first."""
-        failures = self._dead_letters.read()[::-1]
-        unread = max(count_messages(self._stack) - len({each.message_id for each in failures}), 0)
-        limited = len(failures) >= MAX_FAILURES  # then they are unread, not in flight
+        """Return the failed uploads that the query chooses: their groups, and a page of them."""
+        query = dict(request.query_params)
+        number = query.pop("page", "1")
+        if not (number.isascii() and number.isdigit() and int(number[:9]) > 0):
+            raise HTTPException(400, "This URL has an invalid page number. Go to Failed uploads.")
+        page = wrong_query_refused(lambda: self._dead_letters.page(query, int(number[:9])))
+        filters = {name: text for name, text in query.items() if text}
+
+        def url(**changed: str) -> str:
+            chosen = {name: text for name, text in (filters | changed).items() if text}
+            return f"/dead-letters?{urlencode(chosen)}" if chosen else "/dead-letters"
+
         return self._page(
             request,
             "dead_letters_list.html",
-            failures=failures,
-            total=len(failures) + unread if limited else None,
-            in_flight=0 if limited else unread,
+            page=page,
+            filters=filters,
+            url=url,
+            ages=AGES,
+            max_groups=MAX_GROUPS,
+            seconds=MAX_READ_SECONDS,
         )
 
     def metrics(self, request: Request) -> Response:
@@ -205,12 +218,41 @@ class Console:
         }
 
     async def start_replay(self, request: Request) -> Response:
-        """`{"messages": [id, ...]}`, or null for all messages → the state of the new replay."""
+        """`{"messages": [id, ...]}` or `{"matching": QUERY}` → the state of the new replay.
+
+        QUERY is one of `/dead-letters/list`. A null instead of ids means all messages.
+        """
         body = await json_object(request)
         everything = "messages" in body and body["messages"] is None
-        messages = None if everything else await string_list(request, "messages")
+        messages = None if everything else await self._chosen(request, whole=False)
         started = await run_in_threadpool(self._replays.start, messages)
         return JSONResponse(started.to_json())
+
+    async def export_dead_letters(self, request: Request) -> Response:
+        """`{"messages": [id, ...]}` or `{"matching": QUERY}` → these messages as JSON lines."""
+        messages = await self._chosen(request, whole=True)
+        lines = await run_in_threadpool(self._dead_letters.export, messages)
+        return Response(lines, media_type="application/x-ndjson")
+
+    async def discard(self, request: Request) -> Response:
+        """`{"messages": [id, ...]}` or `{"matching": QUERY}` → `{"deleted", "kept"}`.
+
+        A message of several uploads is chosen by QUERY only if all of them match. `kept` counts
+        messages that another reader has, or that are gone.
+        """
+        messages = await self._chosen(request, whole=True)
+        found = await run_in_threadpool(self._dead_letters.discard, messages)
+        return JSONResponse({"deleted": found.deleted, "kept": found.kept})
+
+    async def _chosen(self, request: Request, *, whole: bool) -> list[str]:
+        matching = (await json_object(request)).get("matching")
+        if matching is None:
+            return await string_list(request, "messages")
+        if not is_text(matching):
+            raise HTTPException(400, '"matching" must be a string.')
+        query = dict(parse_qsl(matching))
+        choose = partial(self._dead_letters.chosen, query, whole=whole)
+        return await run_in_threadpool(wrong_query_refused, choose)
 
     async def set_focus(self, request: Request) -> Response:
         """`{"key", "etag", "focus": "0.5,0.3"}` → `{"etag"}`, that of the image now.
@@ -289,6 +331,14 @@ def application(stack: Stack, port: int, key: str, site: str | None = None) -> A
         shell=console.shell(),
         sources=origins(s3_urls),
     )
+
+
+def wrong_query_refused[T](read: Callable[[], T]) -> T:
+    """Return what `read` returns. Raises HTTPException for a ValueError."""
+    try:
+        return read()
+    except ValueError as error:
+        raise HTTPException(400, f"{error} Go to Failed uploads, and filter again.") from None
 
 
 async def json_object(request: Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.errors import CommandError
@@ -13,6 +13,9 @@ from image_pipeline.stack import executions
 from image_pipeline.stack.dead_letters import count_messages
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.replay import OUTCOMES, replay_all, replay_each
+
+MAX_OUTCOMES: Final = 100
+"""Outcomes of single messages that a page is sent; of more it shows the counts only."""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Replay:
             "total": self.total,
             "ended": self.ended,
             "counts": self.counts,
-            "outcomes": self.outcomes,
+            "outcomes": self.outcomes if len(self.outcomes) <= MAX_OUTCOMES else {},
             "waiting": self.waiting,
             "error": self.error,
         }

@@ -1,12 +1,19 @@
 """Failed uploads, read from the dead-letter queues without taking a message off them."""
 
+import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import batched
 from typing import TYPE_CHECKING, Any, Final
 
+from botocore.exceptions import ClientError
+
+from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import dead_letters, events
@@ -26,6 +33,24 @@ received twice in one read. They are made visible again at once; this is for a k
 
 MAX_READ_SECONDS: Final = 15
 """Time that reading a queue may take."""
+
+MAX_READ: Final = 10_000
+"""Messages that a command or the console reads unless told otherwise: 1,000 requests."""
+
+MAX_READERS: Final = 16
+"""Threads that receive, hide or delete messages; half of the connections of a client
+(aws.CONNECTIONS). A standard queue has no limit of requests that they could reach.
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
+
+MISSING_QUEUE: Final = re.compile(r"NonExistentQueue|QueueDoesNotExist")
+UNUSABLE_KEY: Final = re.compile(r"kms\W?(disabled|invalidstate|notfound)", re.IGNORECASE)
+"""Error codes of SQS, in its two protocols.
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html#API_ReceiveMessage_Errors
+"""
+
+BYTES: Final = re.compile(r"""\bb(["'])((?:\\.|(?!\1)[^\\])*)\1""")
+ESCAPE: Final = r"\\(?:x[0-9a-f]{2}|.)"
+"""Bytes as Python writes them, and those of them that are no printable ASCII."""
 
 MAX_EMPTY_ANSWERS: Final = 3
 """Empty answers in a row after which a message that is searched for is considered gone. An
@@ -63,22 +88,98 @@ class Failure:
         return fields
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read from all queues of a stack.
+
+    `failures` are ordered by the time of their messages, oldest first. `messages` were read, of
+    about `total` on the queues. `stopped` says why there are fewer: "limit", "time" or, if the
+    others are in flight (another reader or a replay has them), "".
+    """
+
+    failures: list[Failure]
+    messages: int
+    total: int
+    stopped: str = ""
+
+    @property
+    def unread(self) -> int:
+        """About how many messages are on the queues that were not read."""
+        return self.total - self.messages
+
+
+def read_all(
+    stack: Stack, maximum: int = MAX_READ, report: Callable[[int], None] = lambda _: None
+) -> Reading:
+    """Read up to `maximum` messages from all queues, and leave them there.
+
+    `report` is called with the number of messages so far, from several threads. Raises CommandError
+    if AWS refuses.
+    """
+    found: list[Failure] = []
+    messages, total, stopped = 0, 0, ""
+    for queue in stack.queues:
+        with queue_errors_explained(queue):
+            waiting = depth(stack.aws.sqs, queue)
+            began = time.monotonic()
+            with received(
+                stack.aws.sqs, queue, limit=maximum - messages, report=report
+            ) as received_now:
+                if time.monotonic() - began > MAX_READ_SECONDS:
+                    stopped = "time"
+                found += [each for one in received_now.values() for each in parse(one)]
+                messages += len(received_now)
+                total += max(waiting, len(received_now))
+    stopped = "limit" if messages >= maximum else stopped
+    found.sort(key=lambda failure: failure.sent_at)
+    return Reading(found, messages, total, stopped if total > messages else "")
+
+
 def failures(stack: Stack, maximum: int, error_type: str | None = None) -> list[Failure]:
-    """Read up to `maximum` failures from all queues, oldest first, of one error type if given."""
+    """Read the failures of up to `maximum` messages, oldest first, of one error type if given."""
+    found = read_all(stack, maximum).failures
+    return [each for each in found if error_type in (None, each.error_type)][:maximum]
+
+
+@contextmanager
+def queue_errors_explained(queue_url: str) -> Iterator[None]:
+    """Turn the errors of boto3 in the block into a CommandError that says what to do.
+
+    It adds to `aws_errors_explained` what it means for failed uploads that a queue or its key is
+    gone.
+    """
+    name = queue_url.rpartition("/")[2]
     with aws_errors_explained():
-        found = [
-            failure
-            for queue in stack.queues
-            for failure in read(stack.aws.sqs, queue, maximum)
-            if error_type in (None, failure.error_type)
-        ]
-    return sorted(found, key=lambda failure: failure.sent_at)[:maximum]
+        try:
+            yield
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if MISSING_QUEUE.search(code):
+                raise CommandError(
+                    f"The dead-letter queue {name} does not exist any more, and the messages on it "
+                    "are lost. Lambda cannot store new failures until you create a queue with the "
+                    f"same name: aws sqs create-queue --queue-name {name} --attributes "
+                    "MessageRetentionPeriod=1209600"
+                ) from error
+            if UNUSABLE_KEY.search(code):
+                raise CommandError(
+                    f"The KMS key of the dead-letter queue {name} is disabled, or its deletion is "
+                    "scheduled, so the messages cannot be read. They are still on the queue. "
+                    "Enable the key: `aws kms enable-key --key-id KEY`, after `aws kms "
+                    "cancel-key-deletion --key-id KEY` if it is to be deleted. To find the key: "
+                    f"aws sqs get-queue-attributes --attribute-names KmsMasterKeyId --queue-url "
+                    f"{queue_url}"
+                ) from error
+            raise
 
 
 def count_messages(stack: Stack) -> int:
     """Count the messages on all queues, hidden ones included; SQS's numbers are approximate."""
-    with aws_errors_explained():
-        return sum(depth(stack.aws.sqs, queue) for queue in stack.queues)
+    total = 0
+    for queue in stack.queues:
+        with queue_errors_explained(queue):
+            total += depth(stack.aws.sqs, queue)
+    return total
 
 
 def depth(sqs: "SQSClient", queue_url: str) -> int:
@@ -97,58 +198,108 @@ def read(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
     or no more come.
     """
     with received(sqs, queue_url, limit=limit) as messages:
-        found = [failure for message in messages.values() for failure in _parse(message)]
+        found = [failure for message in messages.values() for failure in parse(message)]
     return sorted(found, key=lambda failure: failure.sent_at)
 
 
 def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool]) -> int:
     """Delete the messages all of whose failures are unwanted; the number of deleted messages."""
     with received(sqs, queue_url) as messages:
-        deleted = [
-            message for message in messages.values() if all(map(unwanted, list(_parse(message))))
-        ]
-        for message in deleted:
-            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-            del messages[message["MessageId"]]
+        chosen = [each for each in messages.values() if all(map(unwanted, list(parse(each))))]
+        deleted = delete(sqs, queue_url, chosen)
+        for message_id in deleted:
+            del messages[message_id]
     return len(deleted)
 
 
 @contextmanager
 def received(
-    sqs: "SQSClient", queue_url: str, wanted: set[str] | None = None, limit: int = 1000
+    sqs: "SQSClient",
+    queue_url: str,
+    wanted: Collection[str] | None = None,
+    limit: int = 1000,
+    report: Callable[[int], None] = lambda _: None,
 ) -> Iterator[dict[str, "MessageTypeDef"]]:
     """Receive up to `limit` messages, or those with the ids `wanted`; keyed by message id.
 
     Messages are hidden from other readers during the block. Those that are still in the dictionary
-    at its end become visible again, and those that are not wanted do so before it begins.
+    at its end become visible again, and those that are not wanted do so before it begins. `report`
+    is called with the number of messages so far, from several threads.
     """
-    expected = depth(sqs, queue_url) if wanted else min(depth(sqs, queue_url), limit)
-    empty, patience = 0, MAX_EMPTY_ANSWERS if wanted else 1
-    deadline = time.monotonic() + MAX_READ_SECONDS
-    seen: dict[str, MessageTypeDef] = {}
+    total = depth(sqs, queue_url)
+    reception = _Reception(sqs, queue_url, total if wanted else min(total, limit), wanted, report)
+    seen = reception.messages
     try:
-        while (
-            len(seen) < expected
-            and empty < patience
-            and time.monotonic() < deadline
-            and not (wanted and wanted <= seen.keys())
-        ):
-            messages = sqs.receive_message(
-                QueueUrl=queue_url,
+        reception.run()
+        kept = [name for name in seen if wanted is None or name in wanted]
+        kept = kept if wanted else kept[:limit]
+        others = [seen.pop(name) for name in seen.keys() - set(kept)]
+        hide(sqs, queue_url, others, 0)
+        yield seen
+    finally:
+        hide(sqs, queue_url, list(seen.values()), 0)
+
+
+class _Reception:
+    """Receives messages in several threads, because one request returns ten at most."""
+
+    def __init__(
+        self,
+        sqs: "SQSClient",
+        queue_url: str,
+        expected: int,
+        wanted: Collection[str] | None,
+        report: Callable[[int], None],
+    ) -> None:
+        self.messages: dict[str, MessageTypeDef] = {}
+        """By id: SQS may deliver a message twice, and the latest receipt handle is the valid one.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html
+        """
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._expected = expected
+        self._missing = None if wanted is None else set(wanted)
+        self._patience = MAX_EMPTY_ANSWERS if wanted else 1
+        self._report = report
+        self._deadline = time.monotonic() + MAX_READ_SECONDS
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Receive until all are there, no more come, or MAX_READ_SECONDS are over."""
+        readers = min(MAX_READERS, -(-self._expected // MAX_BATCH))
+        if not readers or self._done():
+            return
+        with ThreadPoolExecutor(readers) as pool:
+            try:
+                for each in [pool.submit(self._receive) for _ in range(readers)]:
+                    each.result()
+            finally:
+                self._deadline = 0  # after an error or Ctrl-C the other threads end too
+
+    def _done(self) -> bool:
+        return (
+            len(self.messages) >= self._expected
+            or self._missing == set()
+            or time.monotonic() >= self._deadline
+        )
+
+    def _receive(self) -> None:
+        empty = 0
+        while empty < self._patience and not self._done():
+            found = self._sqs.receive_message(
+                QueueUrl=self._queue_url,
                 MaxNumberOfMessages=MAX_BATCH,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,  # long polling: all of SQS's servers are asked, not a sample
                 MessageSystemAttributeNames=["SentTimestamp"],
             ).get("Messages", [])
-            empty = 0 if messages else empty + 1
-            seen |= {message["MessageId"]: message for message in messages}
-        if wanted is not None:
-            others = [message for name, message in seen.items() if name not in wanted]
-            seen = {name: message for name, message in seen.items() if name in wanted}
-            hide(sqs, queue_url, others, 0)
-        yield seen
-    finally:
-        hide(sqs, queue_url, list(seen.values()), 0)
+            empty = 0 if found else empty + 1
+            with self._lock:
+                self.messages |= {each["MessageId"]: each for each in found}
+                if self._missing:
+                    self._missing -= {each["MessageId"] for each in found}
+                count = len(self.messages)
+            self._report(count)
 
 
 def hide(
@@ -158,9 +309,8 @@ def hide(
 
     Returns the ids of messages whose time had run out: another reader may have them.
     """
-    lost = set()
-    for start in range(0, len(messages), MAX_BATCH):
-        batch = messages[start : start + MAX_BATCH]
+
+    def change(batch: Sequence["MessageTypeDef"]) -> set[str]:
         answer = sqs.change_message_visibility_batch(
             QueueUrl=queue_url,
             Entries=[
@@ -172,11 +322,46 @@ def hide(
                 for index, message in enumerate(batch)
             ],
         )
-        lost |= {batch[int(entry["Id"])]["MessageId"] for entry in answer.get("Failed", [])}
-    return lost
+        return {batch[int(entry["Id"])]["MessageId"] for entry in answer.get("Failed", [])}
+
+    return set().union(*_in_batches(change, messages))
 
 
-def _parse(message: "MessageTypeDef") -> Iterator[Failure]:
+def delete(sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"]) -> set[str]:
+    """Delete received messages. Returns the ids of those that SQS has deleted."""
+
+    def remove(batch: Sequence["MessageTypeDef"]) -> set[str]:
+        answer = sqs.delete_message_batch(
+            QueueUrl=queue_url,
+            Entries=[
+                {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+                for index, message in enumerate(batch)
+            ],
+        )
+        return {batch[int(entry["Id"])]["MessageId"] for entry in answer.get("Successful", [])}
+
+    return set().union(*_in_batches(remove, messages))
+
+
+def _in_batches(
+    request: Callable[[Sequence["MessageTypeDef"]], set[str]],
+    messages: Sequence["MessageTypeDef"],
+) -> Iterator[set[str]]:
+    """Send a request for each MAX_BATCH messages, in several threads if there are many."""
+    batches = list(batched(messages, MAX_BATCH, strict=False))
+    if len(batches) <= 1:
+        yield from map(request, batches)
+        return
+    with ThreadPoolExecutor(min(MAX_READERS, len(batches))) as pool:
+        yield from pool.map(request, batches)
+
+
+def readable(text: str) -> str:
+    """Return an error's text with bytes as people write them; earlier versions wrote `b'...'`."""
+    return BYTES.sub(lambda match: f"“{re.sub(ESCAPE, '·', match[2]).strip('·')}”", text)
+
+
+def parse(message: "MessageTypeDef") -> Iterator[Failure]:
     """One failure for each upload that the message names; an OnFailure record may name several."""
     sent_at = datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
     try:
@@ -195,7 +380,7 @@ def _parse(message: "MessageTypeDef") -> Iterator[Failure]:
             upload.key,
             upload.etag,
             parsed.error_type,
-            parsed.error_message,
+            readable(parsed.error_message),
             parsed.permanent,
             parsed.attempts,
             sent_at,

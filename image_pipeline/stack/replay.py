@@ -1,7 +1,10 @@
 """Replay failed uploads: all of them by the state machine, or chosen messages one by one."""
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_pipeline.stack import dead_letters, executions
-from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.executions import Execution
 from thumbnailer.dead_letters import UNREADABLE
@@ -24,9 +26,15 @@ GONE: Final = "The message was deleted, or another reader or replay has it at th
 """Why a chosen message was not replayed."""
 
 MARGIN_SECONDS: Final = 30
-"""Time beyond the function's time-out for which messages are hidden while one is replayed. If the
-console is killed, they stay hidden for no longer. An assumption: requests to SQS are done by then.
-"""
+"""Time beyond the function's time-out for which a message is hidden at least when its replay
+begins. An assumption: requests to SQS are done by then."""
+
+RENEWAL_SECONDS: Final = 60
+"""Time after which the messages that still wait are hidden for longer. If the process is killed,
+they stay hidden for this, the function's time-out and MARGIN_SECONDS."""
+
+LANES: Final = 5
+"""Messages that are replayed at the same time, as many as in the state machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ def replay_all(
     states, machine = stack.aws.states, stack.output("ReplayStateMachineArn")
     for queue in stack.queues:
         before: str | None = None
-        with aws_errors_explained():
+        with dead_letters.queue_errors_explained(queue):
             more = bool(dead_letters.depth(stack.aws.sqs, queue))
         while more and maximum != 0:
             given = {
@@ -72,44 +80,74 @@ def replay_all(
 
 
 def replay_each(
-    stack: Stack, message_ids: Sequence[str], searching: AbstractContextManager[object]
+    stack: Stack, message_ids: Collection[str], searching: AbstractContextManager[object]
 ) -> Iterator[Replayed]:
-    """Replay the messages `message_ids` one by one; yields each outcome as it is known.
+    """Replay the messages `message_ids`, LANES at a time; yields each outcome as it is known.
 
     As in the state machine (iac/replay.asl.json) a message is deleted once its upload has
     thumbnails or a new message, else it becomes visible again. `searching` is held while the
-    messages are received: another read by the same process would hide them.
+    messages are received: another read by the same process would hide them. Raises CommandError if
+    AWS refuses a request to a queue.
     """
     wanted = set(message_ids)
     for queue in stack.queues:
         if not wanted:
-            return
-        with aws_errors_explained(), ExitStack() as block:
+            break
+        with dead_letters.queue_errors_explained(queue), ExitStack() as block:
             with searching:
                 found = block.enter_context(dead_letters.received(stack.aws.sqs, queue, wanted))
-                _hide_longer(stack, queue, found)
-            for message_id in list(found):
-                wanted.discard(message_id)
-                _hide_longer(stack, queue, found)
-                if message_id not in found:
-                    yield Replayed(message_id, "gone", GONE)
-                    continue
-                message = found[message_id]
-                replayed = _invoke(stack, message_id, message["Body"])
-                if replayed.outcome in ("done", "failed_again"):
-                    receipt = message["ReceiptHandle"]
-                    stack.aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)
-                    del found[message_id]
-                yield replayed
+                wanted -= found.keys()
+                hidden = _Hidden(stack, queue, found)
+            yield from _replay(stack, queue, hidden)
     for message_id in sorted(wanted):
         yield Replayed(message_id, "gone", GONE)
 
 
-def _hide_longer(stack: Stack, queue: str, messages: dict[str, "MessageTypeDef"]) -> None:
-    """Hide messages for one more invocation, and drop those that another reader may have."""
-    seconds = stack.timeout + MARGIN_SECONDS
-    for message_id in dead_letters.hide(stack.aws.sqs, queue, list(messages.values()), seconds):
-        del messages[message_id]
+class _Hidden:
+    """Keeps received messages hidden for as long as they wait for their replay."""
+
+    def __init__(self, stack: Stack, queue: str, messages: "dict[str, MessageTypeDef]") -> None:
+        self.messages = messages
+        """By id. Those that another reader may have are taken out."""
+        self._stack = stack
+        self._queue = queue
+        self._renew_at = 0.0
+        self.renew()
+
+    def renew(self) -> None:
+        """Hide them for one more invocation, if they would not be hidden for as long."""
+        if time.monotonic() < self._renew_at:
+            return
+        self._renew_at = time.monotonic() + RENEWAL_SECONDS
+        seconds = self._stack.timeout + MARGIN_SECONDS + RENEWAL_SECONDS
+        messages = list(self.messages.values())
+        for message_id in dead_letters.hide(self._stack.aws.sqs, self._queue, messages, seconds):
+            del self.messages[message_id]
+
+
+def _replay(stack: Stack, queue: str, hidden: _Hidden) -> Iterator[Replayed]:
+    """Replay received messages, and delete those that are settled."""
+    messages, waiting = hidden.messages, deque(hidden.messages)
+    running: set[Future[Replayed]] = set()
+    with ThreadPoolExecutor(LANES) as pool:
+        while waiting or running:
+            while waiting and len(running) < LANES:
+                hidden.renew()
+                message_id = waiting.popleft()
+                if message_id in messages:
+                    body = messages[message_id]["Body"]
+                    running.add(pool.submit(_invoke, stack, message_id, body))
+                else:
+                    yield Replayed(message_id, "gone", GONE)
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in ended:
+                replayed = each.result()
+                message = messages.get(replayed.message_id)
+                if message and replayed.outcome in ("done", "failed_again"):
+                    receipt = message["ReceiptHandle"]
+                    stack.aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)
+                    del messages[replayed.message_id]
+                yield replayed
 
 
 def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:

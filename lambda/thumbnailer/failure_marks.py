@@ -72,7 +72,7 @@ class FailureMarks:
             self._write(bucket, key, json.dumps(cleared), {})
 
     def _look(self, bucket: str, key: str) -> State | None:
-        name = _mark(bucket, key)
+        name = mark_key(bucket, key)
         if name not in self._found:
             self._found[name] = None
             with suppress(PipelineError):
@@ -81,15 +81,15 @@ class FailureMarks:
 
     def _write(self, bucket: str, key: str, body: str, metadata: dict[str, str]) -> None:
         """Write a mark; overwriting needs no permission to delete, which the function lacks."""
-        name = _mark(bucket, key)
+        name = mark_key(bucket, key)
         found = self._look(bucket, key)
         new = Object(name, body.encode(), Headers("application/json", "no-store", metadata))
         with suppress(PipelineError):
             self._output.put(new, replacing=found.etag if found else None)
 
 
-def _mark(bucket: str, key: str) -> str:
-    """Return the key of the mark of an upload."""
+def mark_key(bucket: str, key: str) -> str:
+    """Return the key of the mark of an upload in the output bucket."""
     digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
     return f"{PREFIX}{digest[:32]}.json"
 

@@ -1,21 +1,35 @@
 """`image-pipeline replay`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Final
 
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.options import ErrorType, Json, Local, Profile, Region, StackName
-from image_pipeline.cli.output import err, foreign, out, print_json
+from image_pipeline.cli.failures import parse_filter, read_with_progress, unread_note
+from image_pipeline.cli.options import (
+    ErrorType,
+    Json,
+    KeyPrefix,
+    Local,
+    OlderThan,
+    Profile,
+    Region,
+    Since,
+    StackName,
+)
+from image_pipeline.cli.output import err, foreign, out, print_json, tracked
 from image_pipeline.cli.signals import leave_or_stop
+from image_pipeline.errors import CommandError
 from image_pipeline.stack import executions
-from image_pipeline.stack.dead_letters import Failure, count_messages, failures
+from image_pipeline.stack.dead_letters import MAX_READ, Failure, count_messages
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
-from image_pipeline.stack.replay import OUTCOMES, replay_all
+from image_pipeline.stack.replay import OUTCOMES, replay_all, replay_each
+from image_pipeline.stack.triage import Filter, messages_of
 
 MAX_LISTED: Final = 1000
 """Messages that are read to say what a replay will retry; reading more takes long."""
@@ -24,6 +38,9 @@ MAX_LISTED: Final = 1000
 def replay(  # noqa: PLR0913 - options of a command
     *,
     error: ErrorType = None,
+    prefix: KeyPrefix = "",
+    since: Since = None,
+    older_than: OlderThan = None,
     maximum: Annotated[
         int | None,
         typer.Option("--max", metavar="N", min=1, help="Maximum number of messages to replay."),
@@ -41,41 +58,83 @@ def replay(  # noqa: PLR0913 - options of a command
     arrive while it runs. The exit code is 1 if an upload failed again or a message could not be
     processed.
 
+    A replay runs in AWS, and goes on if you leave the command. With --prefix, --since or
+    --older-than, the command chooses the messages and sends them to the function itself, so it must
+    stay open. After Ctrl-C, run it again to continue.
+
     **Examples**
 
     `image-pipeline replay`
 
     `image-pipeline replay --error StorageUnavailable --max 100 --stack my-pipeline`
+
+    `image-pipeline replay --since 2h --prefix uploads/2026/ --stack my-pipeline`
     """
+    chosen = parse_filter(error, prefix, since, older_than)
     target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
-    running = executions.find_running(target.aws.states, target.output("ReplayStateMachineArn"))
+    states = target.aws.states
+    running = executions.find_running(states, target.output("ReplayStateMachineArn"))
+    here = chosen != Filter(error_type=error)
+    if running and here:
+        raise CommandError(
+            f"A replay has been running since {running.started_at:%H:%M:%S}, and has messages that "
+            "this one may need. To follow it, run image-pipeline replay without a filter."
+        )
+    counts = dict.fromkeys(OUTCOMES, 0)
+    arns: list[str] = []
     if running:
         err.print(f"A replay has been running since {running.started_at:%H:%M:%S}: following it.")
     else:
-        planned = failures(target, MAX_LISTED, error)
-        depth = count_messages(target)
-        if not depth:
+        reading = read_with_progress(target, MAX_READ if here else MAX_LISTED)
+        planned = chosen.matching(reading.failures)
+        if not (planned if here else reading.total):
             if as_json:
-                print_json({"stack": target.name, **dict.fromkeys(OUTCOMES, 0), "waiting": 0})
+                print_json({"stack": target.name, **counts, "waiting": reading.total})
             else:
-                out.print("No failed uploads.")
+                out.print("No failed upload matches." if reading.total else "No failed uploads.")
             return
         if not as_json:
-            show_plan(planned, depth, maximum, target)
-    ended = follow(target, running, error, maximum)
-    totals = {name: sum(each.output[name] for each in ended) for name in OUTCOMES}
-    depth = count_messages(target)
-    if as_json:
-        arns = [each.arn for each in ended]
-        print_json({"stack": target.name, **totals, "waiting": depth, "executions": arns})
+            show_plan(planned, reading.total, maximum, target)
+            if here and (note := unread_note(reading)):
+                err.print(note)
+    if here:
+        counts = replay_messages(target, messages_of(planned, chosen, whole=False)[:maximum])
     else:
-        out.print(
-            f"{totals['done']:,} done, {totals['failed_again']:,} failed again, "
-            f"{totals['left']:,} left, {totals['unreadable']:,} unreadable; "
-            f"{depth:,} on the queue: image-pipeline dead-letters"
-        )
-    if totals["failed_again"] or totals["left"] or totals["unreadable"]:
+        ended = follow(target, running, error, maximum)
+        counts = {name: sum(each.output[name] for each in ended) for name in OUTCOMES}
+        arns = [each.arn for each in ended]
+    show_result(target, counts, arns, as_json=as_json)
+    if counts["failed_again"] or counts["left"] or counts["unreadable"]:
         raise typer.Exit(1)
+
+
+def show_result(
+    stack: Stack, counts: Mapping[str, int], arns: Sequence[str], *, as_json: bool
+) -> None:
+    """Print how many messages had each outcome, and how many are on the queue now."""
+    depth = count_messages(stack)
+    if as_json:
+        print_json({"stack": stack.name, **counts, "waiting": depth, "executions": list(arns)})
+        return
+    out.print(
+        f"{counts['done']:,} done, {counts['failed_again']:,} failed again, "
+        f"{counts['left']:,} left, {counts['unreadable']:,} unreadable; "
+        f"{depth:,} on the queue: image-pipeline dead-letters"
+    )
+
+
+def replay_messages(stack: Stack, message_ids: Sequence[str]) -> dict[str, int]:
+    """Replay these messages from this process, and say how many had each of OUTCOMES.
+
+    A message that another reader has counts as left.
+    """
+    outcomes = replay_each(stack, message_ids, nullcontext())
+    counts = Counter(dict.fromkeys(OUTCOMES, 0))
+    for each in tracked(outcomes, "Replaying", len(message_ids)):
+        counts["left" if each.outcome == "gone" else each.outcome] += 1
+        if each.why:
+            err.print(f"{foreign(each.message_id)}: {foreign(each.why)}", soft_wrap=True)
+    return counts
 
 
 def follow(
