@@ -167,7 +167,7 @@ def test_a_name_that_is_markup_stays_a_name(page: Page, tmp_path: Path) -> None:
     page.goto("/")
     expect(page.locator(".gallery .name").get_by_text(MARKUP)).to_be_visible()
     page.locator(".gallery a").filter(has_text=MARKUP).click()
-    expect(page.get_by_role("heading", name=MARKUP)).to_be_visible()
+    expect(page.get_by_role("heading", name=MARKUP, level=1)).to_be_visible()
     page.goto("/dead-letters")
     row(page, MARKUP).get_by_role("button", name="Replay").click()
     expect(page.locator("#replay-status")).to_contain_text("1 failed again", timeout=FUNCTION_MS)

@@ -254,18 +254,19 @@ function showButtons(counts) {
     retry: retried > 1,
     failures: failures && model.uploads.size > failures,
   };
-  for (const [name, isShown] of Object.entries(shown)) hide(button(name), !isShown);
+  for (const [name, isShown] of Object.entries(shown)) if (isShown) button(name).hidden = false;
+  for (const [name, isShown] of Object.entries(shown)) if (!isShown) hide(button(name));
   setText(button("retry"), `Retry all ${number(retried)}`);
   button("failures").setAttribute("aria-pressed", onlyFailures);
-  hide(byId("uploads-close"), counts.waiting + counts["in progress"] > 0);
+  byId("uploads-close").hidden = counts.waiting + counts["in progress"] > 0;
 }
 
 const button = (name) => tray.querySelector(`[data-all=${name}]`);
 
 // Hides a control, and moves the focus on if it has it.
-function hide(control, isHidden) {
-  const hadFocus = isHidden && control === document.activeElement;
-  control.hidden = isHidden;
+function hide(control) {
+  const hadFocus = control === document.activeElement;
+  control.hidden = true;
   if (hadFocus) (focusable(control.parentElement) ?? byId("uploads-toggle")).focus();
 }
 

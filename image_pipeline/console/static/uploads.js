@@ -79,7 +79,7 @@ export function addFiles(found, unsentOnly = false) {
     }
     const upload = create(name, file);
     if (previous && !same && ["waiting", "in progress", "done"].includes(GROUPS[previous.state])) {
-      fail(upload, "Another file with this name is already in this list.", "conflict");
+      fail(upload, "Another file with this name is already in this list.", { state: "conflict" });
       continue;
     }
     takeName(upload, previous);
@@ -95,7 +95,7 @@ function create(name, file) {
   const upload = {
     id: String(lastId += 1), name, batch, file, size: file?.size ?? 0, modified: file?.lastModified,
     state: "waiting", reason: "", key: null, html: null, permanent: false, replaced: false,
-    sent: 0, run: 0, version: 0, abort: () => {},
+    sent: 0, run: 0, version: 0, rechecks: 0, abort: () => {},
   };
   uploads.set(upload.id, upload);
   return upload;
@@ -114,33 +114,37 @@ function startBatch() {
 function enqueue(upload) {
   const { file } = upload;
   upload.batch = batch;
-  if (!file.size) return fail(upload, "The file is empty (0 bytes).");
+  if (!file.size) return fail(upload, "The file is empty (0 bytes).", { permanent: true });
   if (file.size > MAX_BYTES) {
-    return fail(upload, "The file is larger than 5 GiB, which is the most that S3 accepts in one request.");
+    const reason = "The file is larger than 5 GiB, which is the most that S3 accepts in one request.";
+    return fail(upload, reason, { permanent: true });
   }
-  set(upload, "waiting");
+  set(upload, "waiting", { permanent: false });
   queue.push(upload);
 }
 
-// Sends the file of an upload again or, for a conflict, instead of the other one of its name.
-export function retry(upload) {
-  const other = byName.get(upload.name);
-  if (!upload.file) return;
-  takeName(upload, other ?? upload);
-  if (other && other !== upload) drop(other);
+// Sends files of uploads again or, for a conflict, instead of the other one of its name.
+export function retry(...retried) {
   startBatch();
-  enqueue(upload);
+  for (const upload of retried) if (upload.file) sendAgain(upload);
+  if (sending.paused && sending.notice) resume(); // it was paused because S3 refused uploads
   startUploads();
 }
 
-export function retryAll() {
-  for (const upload of [...uploads.values()]) if (canRetry(upload)) retry(upload);
+function sendAgain(upload) {
+  const other = byName.get(upload.name);
+  takeName(upload, other ?? upload);
+  if (other && other !== upload) drop(other);
+  enqueue(upload);
 }
 
-// Whether the same file may succeed: not where the function has refused it for good.
-export const canRetry = (upload) => Boolean(upload.file)
-  && (["upload-failed", "cancelled"].includes(upload.state)
-    || (upload.state === "failed" && !upload.permanent));
+export function retryAll() {
+  retry(...[...uploads.values()].filter(canRetry));
+}
+
+// Whether the same file may succeed if it is sent again.
+export const canRetry = (upload) => Boolean(upload.file) && !upload.permanent
+  && ["upload-failed", "cancelled", "failed"].includes(upload.state);
 
 // Uploads another file under the name of an upload that failed.
 export function replaceFile(upload, file) {
@@ -208,8 +212,8 @@ function set(upload, state, changes = {}) {
   changed();
 }
 
-function fail(upload, reason, state = "upload-failed") {
-  set(upload, state, { reason, sent: 0 });
+function fail(upload, reason, { state = "upload-failed", permanent = false } = {}) {
+  set(upload, state, { reason, permanent, sent: 0 });
 }
 
 // --- sending --------------------------------------------------------------------------------------
@@ -332,7 +336,7 @@ async function isReadable(file) {
 // Sends nothing until the console or S3 responds, which is tried again and again. Without a session
 // that is no use: the user has to open a new one.
 function hold(upload, { reason, consoleIsDown, session }) {
-  notify(reason, consoleIsDown);
+  notify(session ? "" : reason, consoleIsDown);
   sendLater(upload);
   if (session) sending.needsSession = true;
   if (held) return;
@@ -347,8 +351,8 @@ function hold(upload, { reason, consoleIsDown, session }) {
 }
 
 // If S3 refuses one upload after the other, the rest waits: it would be refused as well.
-function refuse(upload, { reason, denied }) {
-  fail(upload, reason);
+function refuse(upload, { reason, permanent, denied }) {
+  fail(upload, reason, { permanent });
   refusals = denied ? refusals + 1 : 0;
   if (refusals < MAX_CONCURRENT_UPLOADS || sending.paused || !hasUnsent()) return;
   notify(`Paused, because S3 refuses the uploads. ${reason}`);
@@ -391,7 +395,7 @@ async function updateOutcomes(due) {
   try {
     const keys = due.map((upload) => upload.key);
     const { outcomes, error } = await (await request("/outcomes", { keys })).json();
-    if (error || !(held || sending.paused)) notify(error ?? "");
+    if (error || sending.consoleIsDown || !(held || sending.paused)) notify(error ?? "");
     const settled = [];
     outcomes.forEach((outcome, index) => {
       const upload = due[index];
@@ -405,7 +409,7 @@ async function updateOutcomes(due) {
     if (settled.length) document.dispatchEvent(new CustomEvent("outcomes", { detail: settled }));
   } catch (error) {
     if (error.status === 401) sending.needsSession = true;
-    notify(error.message, error.status === undefined);
+    notify(sending.needsSession ? "" : error.message, error.status === undefined);
     for (const upload of due) postpone(upload, Math.max(upload.pollDelay * 1.5, MAX_DELAY_MS / 4));
   }
   changed();
