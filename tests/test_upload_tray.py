@@ -56,9 +56,7 @@ class Bucket:
         elif self.answer == "unreachable":
             route.abort()
         elif self.answer == "denied":
-            route.fulfill(
-                status=403, headers=ALLOWED, content_type="application/xml", body=DENIED
-            )
+            route.fulfill(status=403, headers=ALLOWED, content_type="application/xml", body=DENIED)
         # else it does not respond
 
     def names(self) -> list[str]:
@@ -122,7 +120,9 @@ def row(page: Page, name: str) -> Locator:
 def test_a_failure_comes_first_and_is_replaced(page: Page, stack: Stack, tmp_path: Path) -> None:
     """A broken file is on top, with why and what to do; another file takes its name and is done."""
     files = written(tmp_path, "a.jpg", "b.jpg", "c.jpg")
-    page.set_input_files("#files", [*files, *written(tmp_path, "broken.jpg", body=b"This is text.")])
+    page.set_input_files(
+        "#files", [*files, *written(tmp_path, "broken.jpg", body=b"This is text.")]
+    )
     summary(page, "0 done, 0 failed, 4 in progress")
     for name in ("a", "b", "c"):
         process(stack, f"uploads/{name}.jpg")

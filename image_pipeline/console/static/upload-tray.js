@@ -46,6 +46,7 @@ function addFiles(found) {
   omitted = "";
   model.addFiles(found);
   expand(true);
+  showNow();
 }
 
 if (byId("dropzone")) {
@@ -208,7 +209,7 @@ function showProgress({ counts, bytes, sent, seconds }) {
   const pending = counts.waiting + counts["in progress"];
   const optional = ["not sent", "cancelled"].filter((group) => counts[group]);
   const shown = ["done", "failed", ...optional, "in progress", ...(counts.waiting ? ["waiting"] : [])];
-  const summary = shown.map((group) => `${number(counts[group])} ${group}`).join(", ");
+  const summary = !model.uploads.size ? "" : shown.map((group) => `${number(counts[group])} ${group}`).join(", ");
   setText(byId("uploads-summary"), summary);
   const unsent = [...model.uploads.values()].some(model.isUnsent);
   const percent = Math.floor(bytes ? 100 * sent / bytes : 100);

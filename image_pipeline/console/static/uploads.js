@@ -6,7 +6,7 @@ import { request } from "./session.js";
 
 const MAX_CONCURRENT_UPLOADS = 4;
 const MAX_ATTEMPTS = 3; // per upload
-const MAX_BYTES = 5 * 1024 ** 3; // of a PUT request (https://docs.aws.amazon.com/general/latest/gr/s3.html)
+const MAX_BYTES = 5 * 1024 ** 3; // of a PUT request to S3
 const MAX_STALL_MS = 60_000; // without a byte sent or an answer
 const RATE_MS = 20_000; // the time left follows from the bytes sent in this time
 const SAVE_MS = 2000;
