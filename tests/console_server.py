@@ -18,10 +18,13 @@ KEY = "console-key"
 
 
 @contextmanager
-def serving(stack: Stack) -> Iterator[str]:
-    """Serve the console of `stack` for the block, and yield its URL; `address` opens it."""
+def serving(stack: Stack, port: int = 0) -> Iterator[str]:
+    """Serve the console of `stack` for the block, and yield its URL; `address` opens it.
+
+    `port` 0 is a free one.
+    """
     ended = threading.Event()
-    with listening(0) as listener:
+    with listening(port) as listener:
         thread = threading.Thread(target=serve, args=(stack, listener, KEY, ended))
         thread.start()
         try:

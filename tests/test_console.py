@@ -302,11 +302,14 @@ def test_a_console_process_has_its_key_in_no_argument_or_readable_file(
 # --- headers ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", ["/", "/image?key=none", "/static/console.js", "/nothing"])
 def test_every_response_has_a_strict_security_policy(pages: Pages, path: str) -> None:
-    """The policy allows the console's files, and S3 for images and uploads; no inline script."""
+    """The policy allows the console's files, and S3 for images and uploads; no inline script.
+
+    Only the console's own pages may be framed, and only by the console's own pages.
+    """
     headers = pages.get(path).headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
-    assert "frame-ancestors 'none'" in policy
+    assert policy.endswith("frame-src 'self'; frame-ancestors 'self'")
     assert "unsafe" not in policy
     assert "*" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -888,6 +891,9 @@ def test_outcomes_have_the_state_of_each_upload(pages: Pages, stack: Stack) -> N
     assert [each["state"] for each in outcomes] == ["done", "failed", "unknown", "gone"]
     assert "_512w.webp" in outcomes[0]["html"]
     assert "CorruptImage: damaged" in outcomes[1]["html"]
+    assert [each["permanent"] for each in outcomes] == [False, True, False, False]
+    assert outcomes[1]["reason"] == f"{app.explanation('CorruptImage')} CorruptImage: damaged"
+    assert [each["reason"] for each in outcomes if each is not outcomes[1]] == [""] * 3
 
 
 def test_an_unknown_replay_is_an_error(pages: Pages) -> None:

@@ -190,9 +190,10 @@ class Console:
         return {"key": key, "url": url, "content_type": content_type}
 
     async def outcomes(self, request: Request) -> Response:
-        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html"}], "error"}`.
+        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html", "reason", "permanent"}], "error"}`.
 
-        `outcomes` are in the order of `keys`. `error` is a string if the failed uploads cannot be
+        `outcomes` are in the order of `keys`. `reason` says in words why an upload failed, and
+        `permanent` whether the same file would fail again. `error` is a string if the failed uploads cannot be
         read, else null.
         """
         keys = await string_list(request, "keys")
@@ -205,16 +206,19 @@ class Console:
             outcomes = list(pool.map(lambda key: self._outcome(key, failures), keys))
         return {"outcomes": outcomes, "error": found[0] if found else None}
 
-    def _outcome(self, key: str, failures: Callable[[], list[Failure]]) -> dict[str, str]:
+    def _outcome(self, key: str, failures: Callable[[], list[Failure]]) -> dict[str, str | bool]:
         stored = uploads.describe(self._stack, key)
         if stored is None:
-            return {"key": key, "state": "gone", "html": self._render("outcome.html", upload=None)}
+            html = self._render("outcome.html", upload=None)
+            return {"key": key, "state": "gone", "html": html, "reason": "", "permanent": False}
         upload = uploads.outcome_of(self._stack, stored, failures)
         thumbnails = thumbnails_of(self._stack, upload, measured=False)
         return {
             "key": key,
             "state": upload.state,
             "html": self._render("outcome.html", upload=upload, thumbnails=thumbnails),
+            "reason": failure_text(upload.failure) if upload.failure else "",
+            "permanent": bool(upload.failure and upload.failure.permanent),
         }
 
     async def start_replay(self, request: Request) -> Response:
@@ -368,6 +372,12 @@ def explanation(error_type: str) -> str:
     if isinstance(found, type) and issubclass(found, errors.PipelineError):
         return str(found.__doc__).partition("\n")[0]
     return ""
+
+
+def failure_text(failure: Failure) -> str:
+    """Say in words why an upload failed."""
+    cause = f"{failure.error_type}: {failure.error_message}"
+    return " ".join(filter(None, (explanation(failure.error_type), cause)))
 
 
 def filesize(size: float) -> str:

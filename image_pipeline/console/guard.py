@@ -59,7 +59,8 @@ class Guard:
             "Content-Security-Policy": (
                 "default-src 'none'; script-src 'self'; style-src 'self'; "
                 f"img-src 'self' blob: {allowed}; connect-src 'self' {allowed}; "
-                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+                # A page opens others in a frame while it sends files (static/upload-frame.js).
+                "form-action 'self'; base-uri 'none'; frame-src 'self'; frame-ancestors 'self'"
             ),
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",  # keep presigned URLs and keys from other sites

@@ -2,6 +2,7 @@
 
 import "./session.js"; // shows the page; those below run once it is there
 import "./page.js";
-import "./uploads.js";
+import "./upload-tray.js";
+import "./upload-frame.js";
 import "./focus.js";
 import "./dead-letters.js";

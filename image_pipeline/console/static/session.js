@@ -32,9 +32,9 @@ export async function request(path, body, accept = "application/json") {
   throw Object.assign(new Error(text), { status: response.status });
 }
 
-async function openSession() {
-  const secret = location.hash.slice(SECRET.length);
-  history.replaceState(null, "", "/"); // the secret leaves the address bar and the history
+// Exchanges the secret of an address's fragment for a session.
+export async function openSession(fragment) {
+  const secret = fragment.slice(SECRET.length);
   const { token } = await (await request("/session", { secret })).json();
   sessionStorage.setItem(TOKEN, token);
 }
@@ -57,7 +57,7 @@ function showRefusal(message) {
 
 // The browser restores the scroll position of the shell, which is empty: so this does it.
 history.scrollRestoration = "manual";
-addEventListener("pagehide", () => history.replaceState({ scroll: scrollY }, ""));
+addEventListener("pagehide", () => history.replaceState({ ...history.state, scroll: scrollY }, ""));
 
 // An address that is pasted into a tab of the console changes only the fragment.
 addEventListener("hashchange", () => {
@@ -66,7 +66,11 @@ addEventListener("hashchange", () => {
 
 document.getElementById("loading").hidden = false;
 try {
-  if (location.hash.startsWith(SECRET)) await openSession();
+  const fragment = location.hash;
+  if (fragment.startsWith(SECRET)) {
+    history.replaceState(null, "", "/"); // the secret leaves the address bar and the history
+    await openSession(fragment);
+  }
   await showPage();
 } catch (error) {
   showRefusal(error.message);
