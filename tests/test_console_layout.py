@@ -1,4 +1,4 @@
-"""How the console's pages look, in a real browser: WCAG 2.2 AA, no sideways scrolling, whole labels.
+"""How the console's pages look in a real browser: WCAG 2.2 AA, the width of pages and of buttons.
 
 The pages are those of a stack in moto. To have another view checked, add a function to VIEWS.
 """

@@ -5,3 +5,4 @@ import "./page.js";
 import "./uploads.js";
 import "./focus.js";
 import "./dead-letters.js";
+import "./metrics.js";
