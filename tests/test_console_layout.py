@@ -3,19 +3,28 @@
 The pages are those of a stack in moto. To have another view checked, add a function to VIEWS.
 """
 
-import json
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import pytest
 from aws_names import INPUT
+from axe_playwright_python.base import AxeResults
 from axe_playwright_python.sync_playwright import Axe
 from console_server import address, serving
-from moto_stack import moto_stack, send_dead_letter, upload_with_thumbnails
+from moto_stack import (
+    let_moto_have_percentiles,
+    moto_stack,
+    put_failed,
+    put_log,
+    put_processed,
+    send_dead_letter,
+    upload_with_thumbnails,
+)
 from pictures import jpeg
 from playwright.sync_api import Browser, Page, expect
 
+from image_pipeline.console.metrics import SPANS
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.errors import ImageTooLarge, UnsupportedImage
 from tools import browser as chromium
@@ -25,13 +34,16 @@ pytestmark = pytest.mark.skipif(
     reason="no Chromium: apt install chromium, or set the variable CHROMIUM to its path",
 )
 
-SCHEMES = ("light", "dark")
 WIDTHS = (1280, 360)
 """CSS pixels of a desktop's window, and of a small phone's screen."""
 
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"]
-"""Tags of axe's rules: WCAG 2.0, 2.1 and 2.2, levels A and AA.
-https://github.com/dequelabs/axe-core/blob/develop/doc/API.md#axe-core-tags"""
+RULES: dict[Literal["light", "dark"], list[str]] = {
+    "light": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
+    "dark": ["color-contrast", "link-in-text-block"],
+}
+"""axe's rules by colour scheme: in the light one all of WCAG 2.0, 2.1 and 2.2, levels A and AA, and
+in the dark one those that depend on colours.
+https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md"""
 
 LONG_NAME = "w" * 200
 LOG_TIME = "2026-01-01 12:00:00,000+0000"
@@ -58,6 +70,17 @@ def show_uploads(page: Page) -> None:
     expect(page.locator("#uploads")).to_contain_text("Waiting for thumbnails")
 
 
+def show_metrics(span: str) -> Callable[[Page], None]:
+    """Return a function that opens the metrics of a range, with a chart's value and the table."""
+
+    def show(page: Page) -> None:
+        go(f"/metrics?range={span}")(page)
+        page.locator("#images").focus()
+        page.locator("#numbers summary").click()
+
+    return show
+
+
 VIEWS: dict[str, Callable[[Page], None]] = {
     "images": go("/"),
     "no images": go("/?prefix=none"),
@@ -66,7 +89,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "failed image": go(f"/image?key=uploads/{LONG_NAME}.jpg"),
     "image that does not exist": go("/image?key=none"),
     "failed uploads": go("/dead-letters"),
-    "metrics": go("/metrics"),
+    **{f"metrics of {name}": show_metrics(name) for name in SPANS},
 }
 """How to get to each view, by name. The functions run in this order in one tab."""
 
@@ -79,16 +102,12 @@ def fill(stack: Stack) -> None:
     send_dead_letter(stack, f"uploads/{LONG_NAME}.jpg", "0", UnsupportedImage("t" * 300))
     send_dead_letter(stack, "uploads/large.jpg", "0", ImageTooLarge("20,000 × 20,000 pixels"))
     send_dead_letter(stack, "uploads/text.jpg", "0")
-    group = f"/aws/lambda/{stack.function_name}"
-    stack.aws.logs.create_log_group(logGroupName=group)
-    stack.aws.logs.create_log_stream(logGroupName=group, logStreamName="s")
+    now = datetime.now(UTC)
+    for minutes_ago in range(3, 40, 6):
+        put_processed(stack, now - timedelta(minutes=minutes_ago), 10 * minutes_ago)
+    put_failed(stack, now - timedelta(minutes=5), bucket=INPUT, key="uploads/text.jpg")
     entry = {"timestamp": LOG_TIME, "action": "complete", "key": "uploads/a/done.jpg"}
-    message = json.dumps(entry | {"thumbnails": [128, 512], "duration_ms": 161.4})
-    stack.aws.logs.put_log_events(
-        logGroupName=group,
-        logStreamName="s",
-        logEvents=[{"timestamp": int(time.time() * 1000), "message": message}],
-    )
+    put_log(stack, now, entry | {"thumbnails": [128, 512], "duration_ms": 161.4})
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +118,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, s3: Any, aws: str) -> Iterator[Page]:
+def page(browser: Browser, s3: Any, aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     """A tab with the console of a stack that has images, failed uploads and a log."""
     del s3  # it has created the buckets
+    let_moto_have_percentiles(monkeypatch)
     stack = moto_stack(aws)
     fill(stack)
     with serving(stack) as url:
@@ -121,6 +141,7 @@ def test_every_view_is_accessible_and_fits(page: Page) -> None:
     for name, show in VIEWS.items():
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         show(page)
+        page.evaluate(Axe().axe_script)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -128,9 +149,9 @@ def test_every_view_is_accessible_and_fits(page: Page) -> None:
                 problems.append(f"{name}, {width} px: {overflow} px too wide")
             cut = page.evaluate(CUT_BUTTONS)
             problems += [f"{name}, {width} px: the text of {each} is cut" for each in cut]
-            for scheme in SCHEMES:
-                page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-                found = Axe().run(page, options={"runOnly": WCAG})
+            for scheme, rules in RULES.items():
+                page.emulate_media(color_scheme=scheme)
+                found = AxeResults(page.evaluate("rules => axe.run({ runOnly: rules })", rules))
                 if found.violations_count:
                     problems.append(f"{name}, {width} px, {scheme}: {found.generate_report()}")
     assert not problems, "\n".join(problems)

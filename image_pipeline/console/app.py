@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
+from image_pipeline.console.charts import charts, dollars, duration
 from image_pipeline.console.dead_letters import MAX_FAILURES, DeadLetters
 from image_pipeline.console.gallery import (
     URL_SECONDS,
@@ -35,7 +36,6 @@ from image_pipeline.console.gallery import (
     thumbnails_of,
 )
 from image_pipeline.console.guard import Guard, origins
-from image_pipeline.console.charts import charts, dollars, duration
 from image_pipeline.console.metrics import SPANS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.console.session import Session
@@ -154,9 +154,7 @@ class Console:
     def metrics_current(self, request: Request) -> Response:
         """Return the metrics of the requested range."""
         summary = self._metrics[self._span_name(request)].current()
-        return self._page(
-            request, "metrics_current.html", metrics=summary, charts=charts(summary)
-        )
+        return self._page(request, "metrics_current.html", metrics=summary, charts=charts(summary))
 
     def _span_name(self, request: Request) -> str:
         name = request.query_params.get("range", next(iter(SPANS)))

@@ -63,14 +63,24 @@ def charts(summary: Summary) -> list[Chart]:
     failed = "upload" if summary.by_upload else "attempt"
     found = [
         _bars("images", "Images processed", "image", summary.periods, lambda each: each.images),
-        _bars("failed", f"Failed {failed}s", f"failed {failed}", summary.periods, lambda each: each.failed),
+        _bars(
+            "failed",
+            f"Failed {failed}s",
+            f"failed {failed}",
+            summary.periods,
+            lambda each: each.failed,
+        ),
         _durations(summary.periods),
     ]
     return [each for each in found if each]
 
 
 def _bars(
-    name: str, title: str, noun: str, periods: Sequence[Period], count: Callable[[Period], int | None]
+    name: str,
+    title: str,
+    noun: str,
+    periods: Sequence[Period],
+    count: Callable[[Period], int | None],
 ) -> Chart | None:
     counts = [each for each in map(count, periods) if each is not None]
     if len(counts) < len(periods):
@@ -81,11 +91,7 @@ def _bars(
         title,
         periods[0].start,
         ticks,
-        [
-            Bar(x, max(HEIGHT * each / top, MIN_BAR))
-            for x, each in enumerate(counts)
-            if each
-        ],
+        [Bar(x, max(HEIGHT * each / top, MIN_BAR)) for x, each in enumerate(counts) if each],
         [],
         [f"{each:,} {noun}{'' if each == 1 else 's'}" for each in counts],
     )
@@ -107,9 +113,11 @@ def _durations(periods: Sequence[Period]) -> Chart | None:
             for name, label in series
         ],
         [
-            "no images"
-            if each.p50 is None
-            else f"median {duration(each.p50)}, 95th percentile {duration(each.p95)}"
+            (
+                "no images"
+                if each.p50 is None
+                else f"median {duration(each.p50)}, 95th percentile {duration(each.p95)}"
+            )
             for each in periods
         ],
     )

@@ -6,11 +6,11 @@ because CloudWatch counts attempts: each retry and each replay of an upload is o
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic, time
 from typing import Any, Final
 
 from image_pipeline.errors import CommandError, NotPermitted
@@ -74,8 +74,12 @@ class Span:
 
 
 SPANS: Final = {
-    "1h": Span("hour", "1 hour", "one minute", 60, 60, "minute", 60, 5, "mean of the last 5 minutes"),
-    "24h": Span("24 hours", "24 hours", "15 minutes", 900, 96, "hour", 3600, 4, "in the last full hour"),
+    "1h": Span(
+        "hour", "1 hour", "one minute", 60, 60, "minute", 60, 5, "mean of the last 5 minutes"
+    ),
+    "24h": Span(
+        "24 hours", "24 hours", "15 minutes", 900, 96, "hour", 3600, 4, "in the last full hour"
+    ),
     "7d": Span("7 days", "7 days", "two hours", 7200, 84, "day", 86400, 12, "in the last 24 hours"),
 }
 """The ranges, by name in the page's URL. CloudWatch keeps periods of 60 s for 15 days."""
@@ -144,16 +148,16 @@ class Metrics:
     def current(self) -> Summary:
         """Return the range up to now. A summary without problems is reused for a while."""
         with self._lock:
-            if self._summary is None or time.monotonic() > self._reuse_until:
+            if self._summary is None or monotonic() > self._reuse_until:
                 self._summary = self.read()
                 fresh = 0 if self._summary.problems else self.refresh_seconds
-                self._reuse_until = time.monotonic() + fresh
+                self._reuse_until = monotonic() + fresh
             return self._summary
 
     def read(self) -> Summary:
         """Read the range up to now. What cannot be read is None, and said in `problems`."""
         span = self._span
-        end = (int(time.time()) // span.period + 1) * span.period
+        end = (int(time()) // span.period + 1) * span.period
         starts = range(end - span.seconds, end, span.period)
         problems: list[str] = []
         found = _or_problem(
@@ -162,7 +166,7 @@ class Metrics:
             "cloudwatch:GetMetricData",
             lambda: self._statistics(starts),
         )
-        failures = self._failures(starts, found and found["attempts"], problems)
+        failures = self._failures(starts, found["attempts"] if found else None, problems)
         counts = found["attempts"] if failures is None and found else failures
         return Summary(
             span=span,
@@ -176,9 +180,7 @@ class Metrics:
     def _statistics(self, starts: range) -> dict[str, Series]:
         """Return each of STATISTICS by period, and PERCENTILES of the whole range as "all p50"."""
         queries = [_query(self._stack, name, starts.step) for name in STATISTICS]
-        queries += [
-            _query(self._stack, name, self._span.seconds, "all_") for name in PERCENTILES
-        ]
+        queries += [_query(self._stack, name, self._span.seconds, "all_") for name in PERCENTILES]
         found: dict[str, Series] = {query["Id"]: {} for query in queries}
         with aws_errors_explained():
             pages = self._aws.cloudwatch.get_paginator("get_metric_data").paginate(
@@ -239,7 +241,7 @@ class Metrics:
 
     def _logged_failures(self, first: int, last: int) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Yield time and upload of each failure in the log. Raises CommandError if it is long."""
-        deadline = time.monotonic() + LOG_SECONDS
+        deadline = monotonic() + LOG_SECONDS
         with aws_errors_explained():
             pages = self._aws.logs.get_paginator("filter_log_events").paginate(
                 logGroupName=f"/aws/lambda/{self._stack.function_name}",
@@ -252,7 +254,7 @@ class Metrics:
                     for event in page["events"]:
                         if upload := _failed_upload(event["message"]):
                             yield event["timestamp"] // 1000, upload
-                    if page.get("nextToken") and time.monotonic() > deadline:
+                    if page.get("nextToken") and monotonic() > deadline:
                         raise CommandError(
                             f"The log is too long to read within {LOG_SECONDS:.0f} seconds."
                         )

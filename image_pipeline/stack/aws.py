@@ -128,7 +128,7 @@ class Aws:
     def impatient(self) -> "Aws":
         """Return this AWS with time-outs for a page that somebody waits for: PAGE_SECONDS."""
         found = Aws(self._session, self.endpoint_url, self.environment)
-        found._config = self._config.merge(  # noqa: SLF001 - of the same class
+        found._config = self._config.merge(
             Config(read_timeout=PAGE_SECONDS, retries={"total_max_attempts": 2, "mode": "standard"})
         )
         return found

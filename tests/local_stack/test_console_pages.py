@@ -232,7 +232,7 @@ def test_open_metrics_are_updated(page: Page, console: str, tmp_path: Path) -> N
     other.close()
     expect(number).not_to_have_text(str(before), timeout=FUNCTION_MS)
     assert int(number.inner_text()) > before
-    expect(page.locator("svg rect.processed").first).to_be_visible()
+    expect(page.locator("svg rect.images").first).to_be_visible()
 
 
 def test_the_keyboard_reaches_every_control(page: Page, tmp_path: Path) -> None:

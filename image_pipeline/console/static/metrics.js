@@ -16,9 +16,8 @@ const moment = new Intl.DateTimeFormat(undefined, {
   weekday: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
 });
 
-// What is kept when new numbers replace the page's: the chart with the focus, the time of each
-// chart's cursor, and whether the table is open.
-let focused = null;
+// What is kept when new numbers replace the page's: the time of each chart's cursor, and whether the
+// table is open.
 const cursors = new Map();
 let tableOpen = false;
 
@@ -117,14 +116,8 @@ function prepare(plot) {
   plot.addEventListener("pointermove", (event) => show(plot, pointedAt(plot, event)));
   plot.addEventListener("pointerdown", (event) => select(plot, pointedAt(plot, event)));
   plot.addEventListener("pointerleave", () => hide(plot));
-  plot.addEventListener("focus", () => {
-    focused = plot.id;
-    show(plot, selected(plot));
-  });
-  plot.addEventListener("blur", () => {
-    if (plot.isConnected) focused = null; // otherwise new numbers replace it
-    hide(plot);
-  });
+  plot.addEventListener("focus", () => show(plot, selected(plot)));
+  plot.addEventListener("blur", () => hide(plot));
   plot.addEventListener("keydown", (event) => {
     const index = {
       Home: 0,
@@ -155,6 +148,5 @@ const plots = () => metrics.querySelectorAll(".plot");
 metrics?.addEventListener("loaded", () => {
   plots().forEach(prepare);
   metrics.querySelectorAll("table").forEach(prepareTable);
-  if (focused) byId(focused)?.focus();
 });
 if (metrics) addEventListener("resize", () => plots().forEach(labelTimes));
