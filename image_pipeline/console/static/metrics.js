@@ -7,7 +7,7 @@ const metrics = byId("metrics");
 const MINUTE = 60_000;
 const DAY = 24 * 60; // minutes
 const STEPS = [5, 10, 15, 30, 60, 120, 180, 240, 360, 720, DAY, 2 * DAY]; // minutes between labels
-const LABEL_PX = 60; // minimum distance of two labels
+const CHARACTER_PX = 8; // of a label, and what is between two labels
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -50,7 +50,8 @@ function labelTimes(plot) {
   const times = plot.querySelector(".times");
   const minutes = (end - start) / MINUTE;
   const steps = minutes > 2 * DAY ? STEPS.filter((each) => each >= DAY) : STEPS;
-  const step = steps.find((each) => area.clientWidth * each / minutes >= LABEL_PX) ?? steps.at(-1);
+  const width = CHARACTER_PX * (clock.format(start).length + 2);
+  const step = steps.find((each) => area.clientWidth * each / minutes >= width) ?? steps.at(-1);
   area.querySelectorAll(".time-grid").forEach((line) => line.remove());
   times.replaceChildren();
   for (const time of roundTimes(start, end, step)) {
