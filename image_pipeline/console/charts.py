@@ -171,7 +171,7 @@ def compact(value: float, _: float = 0) -> str:
 
 def _in_unit(milliseconds: float, top: float) -> str:
     """Write a duration in the unit of the largest one on the axis."""
-    return f"{milliseconds / 1000:g} s" if top >= 1000 else f"{milliseconds:g} ms"  # noqa: PLR2004
+    return f"{milliseconds / 1000:,g} s" if top >= 1000 else f"{milliseconds:g} ms"  # noqa: PLR2004
 
 
 def duration(milliseconds: float | None) -> str:

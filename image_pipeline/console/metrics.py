@@ -36,6 +36,10 @@ STATISTICS: Final = {
 PERCENTILES: Final = ("p50", "p95")
 """Series that are also read as one value for the whole range: they cannot be added up."""
 
+UNREAD: Final = ("InternalError", "Forbidden")
+"""Status codes of a series without its values:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDataResult.html."""
+
 LOCAL_SECONDS, AWS_SECONDS = 2.0, 60.0
 """How long a summary is reused. CloudWatch bills $0.01 for 1,000 metrics that are read, and a
 summary reads ten of them: https://aws.amazon.com/cloudwatch/pricing/."""
@@ -190,6 +194,8 @@ class Metrics:
             )
             for page in pages:
                 for result in page["MetricDataResults"]:
+                    if result["StatusCode"] in UNREAD:
+                        raise CommandError(f"CloudWatch answered {result['StatusCode']}.")
                     times = (int(each.timestamp()) for each in result["Timestamps"])
                     found[result["Id"]].update(zip(times, result["Values"], strict=True))
         return found
