@@ -123,8 +123,8 @@ export PHOTOS ?= ../shared/corpus/photos
 bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, with PHOTOS=FOLDER
 	python -m bench.thumbs "$$PHOTOS"
 
-screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the README
-	python tests/screenshots.py
+screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the documentation (all looks: ALL=FOLDER)
+	python tests/screenshots.py $${ALL:+"$$ALL"}
 
 # For the tests that need a browser. Without one they are skipped.
 chromium: ## Install Chromium for the tests of the console's pages (Debian and Ubuntu)

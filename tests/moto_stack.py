@@ -1,7 +1,11 @@
 """A stack of buckets and a queue in moto, without a function: tests play its part."""
 
+import json
+import statistics
+from datetime import datetime
 from typing import Any
 
+import pytest
 from aws_names import INPUT, OUTPUT
 from botocore.exceptions import ClientError
 
@@ -15,7 +19,7 @@ from thumbnailer.provenance import Provenance
 from thumbnailer.reconcile import Done, Reconciler, Skipped
 from thumbnailer.settings import Settings
 from thumbnailer.storage import S3Bucket
-from thumbnailer.telemetry import Telemetry
+from thumbnailer.telemetry import NAMESPACE, Telemetry
 
 
 def moto_stack(endpoint: str) -> Stack:
@@ -65,3 +69,56 @@ def send_dead_letter(stack: Stack, key: str, etag: str, error: PipelineError | N
     stack.aws.sqs.send_message(
         QueueUrl=stack.settings.dead_letter_queue_url, MessageBody=message.to_json()
     )
+
+
+def put_metrics(stack: Stack, when: datetime, **values: float) -> None:
+    """Put a value of each of these metrics, as CloudWatch makes them of the function's log."""
+    about = {"Dimensions": [{"Name": "FunctionName", "Value": stack.function_name}]}
+    stack.aws.cloudwatch.put_metric_data(
+        Namespace=NAMESPACE,
+        MetricData=[
+            about | {"MetricName": name, "Timestamp": when, "Value": value}
+            for name, value in values.items()
+        ],
+    )
+
+
+def put_processed(stack: Stack, when: datetime, milliseconds: float) -> None:
+    """Put the metrics of an image of 1,000 bytes with thumbnails of 100."""
+    sizes = {"size_in_bytes": 1000, "size_out_bytes": 100}
+    put_metrics(stack, when, duration_ms=milliseconds, **sizes)
+
+
+def put_failed(stack: Stack, when: datetime, **about: str) -> None:
+    """Put the metric and the log line of a failure: of a `bucket` and `key`, or a `message_id`."""
+    put_metrics(stack, when, failed_count=1)
+    put_log(stack, when, {"action": "failed"} | about)
+
+
+def put_log(stack: Stack, when: datetime, *lines: dict[str, Any]) -> None:
+    """Put lines into the function's log, which is created first if there is none."""
+    stream = {"logGroupName": f"/aws/lambda/{stack.function_name}", "logStreamName": "s"}
+    if not stack.aws.logs.describe_log_groups()["logGroups"]:
+        stack.aws.logs.create_log_group(logGroupName=stream["logGroupName"])
+        stack.aws.logs.create_log_stream(**stream)
+    at = int(when.timestamp() * 1000)
+    events = [{"timestamp": at, "message": json.dumps(line)} for line in lines]
+    stack.aws.logs.put_log_events(**stream, logEvents=events)  # type: ignore[arg-type]
+
+
+def let_moto_have_percentiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let moto compute percentiles, as CloudWatch does. By itself it has none."""
+    from moto.cloudwatch.models import Statistics  # noqa: PLC0415 - half a second
+
+    others = Statistics.get_statistics_for_type
+
+    def statistic(self: Statistics, name: str) -> Any:
+        if not name.startswith("p"):
+            return others(self, name)
+        values = self.metric_single_values_list
+        cuts = statistics.quantiles(
+            [*values, *values[:1]][: max(len(values), 2)], n=100, method="inclusive"
+        )
+        return cuts[int(name[1:]) - 1]
+
+    monkeypatch.setattr(Statistics, "get_statistics_for_type", statistic)

@@ -32,7 +32,6 @@ from image_pipeline.cli import browser
 from image_pipeline.console import app, gallery, process
 from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.console.guard import SESSION_PATH
-from image_pipeline.console.metrics import LATE_SECONDS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.console.session import new_address
 from image_pipeline.errors import CommandError, NotPermitted
@@ -1208,115 +1207,12 @@ def test_with_a_cdn_each_thumbnail_has_a_url_to_copy(
         assert "Copy URL" not in Pages(url).get(path).text
 
 
-# --- metrics ------------------------------------------------------------------------------------
 def _turned() -> bytes:
     from PIL import Image  # noqa: PLC0415
 
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif.tobytes()
-
-
-@dataclass
-class Log:
-    """A client of CloudWatch Logs that returns two events a page."""
-
-    events: list[dict[str, Any]] = field(default_factory=list)
-    refusing: bool = False
-
-    def add(self, when: datetime, message: str, stream: str = "s") -> None:
-        """Log a message."""
-        milliseconds = int(when.timestamp() * 1000)
-        name = f"{stream} {len(self.events)}"
-        self.events.append(
-            {"eventId": name, "logStreamName": stream}
-            | {"timestamp": milliseconds, "message": message}
-        )
-
-    def filter_log_events(self, **request: Any) -> dict[str, Any]:
-        """Return a page, and the token of the next one."""
-        if self.refusing:
-            raise ClientError({"Error": {"Code": "InvalidParameter", "Message": "token"}}, "Filter")
-        found = [each for each in self.events if each["timestamp"] >= request["startTime"]]
-        first = int(request.get("nextToken", 0))
-        token = {"nextToken": str(first + 2)} if len(found) > first + 2 else {}
-        return {"events": found[first : first + 2], **token}
-
-    class exceptions:  # noqa: N801, D106 - as boto3 has it
-        class ResourceNotFoundException(Exception):  # noqa: D106
-            pass
-
-
-def metrics_line(duration: float, *, failed: int = 0, cold: int = 0) -> str:
-    """Return a log line of one invocation, as telemetry.py writes it."""
-    line = {"_aws": {"Timestamp": 1}, "duration_ms": [duration], "size_in_bytes": [1000.0]}
-    return json.dumps(line | {"size_out_bytes": 100, "failed_count": failed, "cold_starts": cold})
-
-
-@pytest.fixture
-def log(stack: Stack) -> Log:
-    """The stack's log, which is empty."""
-    log = Log()
-    stack.aws.__dict__["logs"] = log
-    return log
-
-
-def test_metrics_count_every_line_once(stack: Stack, log: Log) -> None:
-    """Repeated reads and late events count each line once; lines without metrics are ignored."""
-    now = datetime.now(UTC)
-    metrics = Metrics(stack)
-    assert metrics.read().images == 0
-    for number in range(5):
-        log.add(now - timedelta(seconds=number), metrics_line(100 + number), str(number))
-    log.add(now, '{"message": "start"}')
-    log.add(now, "REPORT _aws")
-    for _ in range(3):
-        assert metrics.read().images == 5
-    log.add(now - timedelta(seconds=LATE_SECONDS / 2), metrics_line(500, failed=2, cold=1))
-    log.add(now - timedelta(hours=2), metrics_line(9000))
-    found = metrics.read()
-    assert (found.images, found.failed, found.cold_starts) == (6, 2, 1)
-    assert found.p50 == pytest.approx(102.5)
-    assert found.saved == 6 * 900
-    assert found.images_per_minute == pytest.approx(6 / 5)
-    assert found.cost > 0
-
-
-def test_a_long_log_is_read_in_parts(stack: Stack, log: Log) -> None:
-    """One read covers a limited number of pages and says so; further reads cover the rest."""
-    for number in range(30):
-        log.add(datetime.now(UTC), metrics_line(100), str(number))
-    metrics = Metrics(stack)
-    first = metrics.read()
-    assert first.incomplete
-    assert first.images == 10
-    while (found := metrics.read()).incomplete:
-        pass
-    assert found.images == 30
-
-
-def test_reading_the_log_starts_again_after_an_error(stack: Stack, log: Log) -> None:
-    """An expired page token is dropped, so that the next read succeeds."""
-    for number in range(30):
-        log.add(datetime.now(UTC), metrics_line(100), str(number))
-    metrics = Metrics(stack)
-    assert metrics.read().incomplete
-    log.refusing = True
-    with pytest.raises(CommandError):
-        metrics.read()
-    log.refusing = False
-    while (found := metrics.read()).incomplete:
-        pass
-    assert found.images == 30
-
-
-def test_open_pages_share_one_read_of_the_log(stack: Stack, log: Log) -> None:
-    """Current metrics that were read less than two seconds ago are reused."""
-    metrics = Metrics(stack)
-    assert metrics.current().images == 0
-    log.add(datetime.now(UTC), metrics_line(100))
-    assert metrics.current().images == 0
-    assert metrics.read().images == 1
 
 
 # --- limits and formats -------------------------------------------------------------------------

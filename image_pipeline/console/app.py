@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
+from image_pipeline.console.charts import charts, dollars, duration
 from image_pipeline.console.dead_letters import AGES, MAX_GROUPS, DeadLetters
 from image_pipeline.console.gallery import (
     URL_SECONDS,
@@ -35,7 +36,7 @@ from image_pipeline.console.gallery import (
     thumbnails_of,
 )
 from image_pipeline.console.guard import Guard, origins
-from image_pipeline.console.metrics import Metrics
+from image_pipeline.console.metrics import SPANS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.console.session import Session
 from image_pipeline.errors import CommandError, NotPermitted
@@ -65,13 +66,14 @@ class Console:
         self._stack = stack
         self._gallery = Gallery(stack)
         self._dead_letters = DeadLetters(stack)
-        self._metrics = Metrics(stack)
+        self._metrics = {name: Metrics(stack, span) for name, span in SPANS.items()}
         self._replays = Replays(stack, self._dead_letters)
         self._templates = Jinja2Templates(HERE / "pages")
         self._templates.env.globals |= {"stack": stack, "site": site, "explain": explanation}
         self._templates.env.filters |= {
             "filesize": filesize,
             "ago": ago,
+            "dollars": dollars,
             "duration": duration,
             "shape": shape,
             "format_name": format_name,
@@ -158,11 +160,20 @@ class Console:
 
     def metrics(self, request: Request) -> Response:
         """Show the page of metrics, which loads the current ones again and again."""
-        return self._page(request, "metrics.html")
+        name = self._span_name(request)
+        every = self._metrics[name].refresh_seconds
+        return self._page(request, "metrics.html", spans=SPANS, current=name, every=every)
 
     def metrics_current(self, request: Request) -> Response:
-        """Return the metrics of the last hour."""
-        return self._page(request, "metrics_current.html", metrics=self._metrics.current())
+        """Return the metrics of the requested range."""
+        summary = self._metrics[self._span_name(request)].current()
+        return self._page(request, "metrics_current.html", metrics=summary, charts=charts(summary))
+
+    def _span_name(self, request: Request) -> str:
+        name = request.query_params.get("range", next(iter(SPANS)))
+        if name not in SPANS:
+            raise HTTPException(400, f"Unknown range. The ranges are {listed(list(SPANS))}.")
+        return name
 
     # --- what the script asks for ---------------------------------------------------------------
     async def start_upload(self, request: Request) -> Response:
@@ -397,15 +408,6 @@ def ago(then: datetime) -> str:
             count = int(seconds // size)
             return f"{count} {unit}{'s' * (count > 1)} ago"
     return "just now"
-
-
-def duration(milliseconds: float | None) -> str:
-    """Format milliseconds as ms or s; None is an en dash."""
-    if milliseconds is None:
-        return "–"
-    if milliseconds < 1000:  # noqa: PLR2004
-        return f"{milliseconds:.0f} ms"
-    return f"{milliseconds / 1000:.1f} s"
 
 
 def shape(size: Size) -> str:

@@ -39,6 +39,9 @@ BAD_REQUEST: Final = "400"
 """Code in boto3's error of a HEAD of an object with SSE-C: the answer has no body to say more.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
 
+PAGE_SECONDS: Final = 10
+"""Read timeout of a request that a page waits for. It is tried twice."""
+
 CONNECTIONS: Final = 32
 """Connections that one client keeps open, and so the useful number of parallel requests."""
 
@@ -118,6 +121,14 @@ class Aws:
             return cls(boto3.Session(region_name=region, botocore_session=session))
         except BotoCoreError as error:
             raise explain(error, named) from error
+
+    def impatient(self) -> "Aws":
+        """Return this AWS with time-outs for a page that somebody waits for: PAGE_SECONDS."""
+        found = Aws(self._session, self.endpoint_url, self.environment)
+        found._config = self._config.merge(
+            Config(read_timeout=PAGE_SECONDS, retries={"total_max_attempts": 2, "mode": "standard"})
+        )
+        return found
 
     @property
     def location(self) -> str:

@@ -227,6 +227,38 @@ def test_unpatched_a_log_line_is_no_metric(start: Callable[..., Aws]) -> None:
     assert measured(start("make_metrics_of_log_lines")) == []
 
 
+# --- let_a_period_be_the_whole_range --------------------------------------------------------------
+def medians_of_an_hour(aws: Aws) -> list[float]:
+    """The median of three values around a full hour, asked for as one period of an hour."""
+    dimension = {"Name": "FunctionName", "Value": "f"}
+    metric = {"MetricName": "ms", "Dimensions": [dimension]}
+    full_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    for minutes, value in ((-20, 1.0), (-10, 2.0), (10, 9.0)):
+        at = full_hour + timedelta(minutes=minutes)
+        aws.cloudwatch.put_metric_data(
+            Namespace="test", MetricData=[metric | {"Timestamp": at, "Value": value}]
+        )
+    statistic = {"Metric": {"Namespace": "test"} | metric, "Period": 3600, "Stat": "p50"}
+    answer = aws.cloudwatch.get_metric_data(
+        MetricDataQueries=[{"Id": "median", "MetricStat": statistic}],
+        StartTime=full_hour - timedelta(minutes=30),
+        EndTime=full_hour + timedelta(minutes=30),
+    )
+    (found,) = answer["MetricDataResults"]
+    assert found["Timestamps"][0] <= full_hour - timedelta(minutes=30)
+    return list(found["Values"])
+
+
+def test_a_period_as_long_as_the_range_has_one_value(patched: Aws) -> None:
+    """A median over an hour that begins at half past is that of all its values."""
+    assert medians_of_an_hour(patched) == [2.0]
+
+
+def test_unpatched_such_a_period_is_cut_at_the_full_hour(start: Callable[..., Aws]) -> None:
+    """Plain ministack answers with one median before the full hour, and one after it."""
+    assert medians_of_an_hour(start("let_a_period_be_the_whole_range")) == [1.5, 9.0]
+
+
 # --- give_functions_the_environment_of_lambda -----------------------------------------------------
 def test_a_function_has_the_environment_of_lambda(patched: Aws) -> None:
     """All variables of Lambda and of the function, and none of ministack's environment."""

@@ -6,3 +6,4 @@ import "./upload-tray.js";
 import "./upload-frame.js";
 import "./focus.js";
 import "./dead-letters.js";
+import "./metrics.js";

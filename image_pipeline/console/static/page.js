@@ -19,8 +19,10 @@ export async function load(fragment) {
     const html = await (await request(fragment.dataset.load)).text();
     if (html === content.get(fragment)) return; // keeps focus and selection
     content.set(fragment, html);
+    const focused = fragment.contains(document.activeElement) && document.activeElement.id;
     fragment.innerHTML = html;
     fragment.dispatchEvent(new Event("loaded"));
+    if (focused) byId(focused)?.focus();
   } catch (error) {
     if (error.message === content.get(fragment)) return;
     content.set(fragment, error.message);

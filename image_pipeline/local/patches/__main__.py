@@ -30,6 +30,7 @@ PATCHES: Final[tuple[Callable[[], None], ...]] = (
     functions.give_functions_the_environment_of_lambda,
     functions.give_functions_secret_keys,
     functions.make_metrics_of_log_lines,
+    functions.let_a_period_be_the_whole_range,
     asynchronous.use_the_event_settings_of_aliases,
     asynchronous.keep_the_request_id_through_retries,
     asynchronous.let_throttled_events_wait,

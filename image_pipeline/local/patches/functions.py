@@ -276,3 +276,24 @@ def make_metrics_of_log_lines() -> None:
             _record_metrics(line)
 
     lambda_svc._emit_lambda_logs = emit_logs
+
+
+def let_a_period_be_the_whole_range() -> None:
+    """A period of GetMetricData that is as long as the requested range gives one value.
+
+    CloudWatch's periods begin at StartTime
+    (https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html).
+    ministack's begin at multiples of the period since 1970, so such a range has parts of two.
+    """
+    read = cloudwatch._get_metric_data
+
+    def get_metric_data(parameters: Any, request: dict[str, Any], *given: Any) -> Any:
+        for query in request.get("MetricDataQueries", []):
+            start, end = (cloudwatch._parse_ts(request[name]) for name in ("StartTime", "EndTime"))
+            statistic = query.get("MetricStat", {})
+            if statistic.get("Period", 0) >= end - start:
+                # Its only multiple within the range is StartTime itself.
+                statistic["Period"] = int(start)
+        return read(parameters, request, *given)
+
+    cloudwatch._get_metric_data = get_metric_data
