@@ -1,16 +1,16 @@
 """Replay failed uploads: all of them by the state machine, or chosen messages one by one."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters, executions
 from image_pipeline.stack.aws import aws_errors_explained
-from image_pipeline.stack.deployed import ALIAS, Stack
+from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
 from thumbnailer.dead_letters import UNREADABLE
 
@@ -114,17 +114,9 @@ def _hide_longer(stack: Stack, queue: str, messages: dict[str, "MessageTypeDef"]
 
 def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:
     try:
-        answer = stack.aws.invocations.invoke(
-            FunctionName=stack.function_name,
-            Qualifier=ALIAS,
-            Payload=json.dumps({"letter": body}).encode(),
-        )
-    except (BotoCoreError, ClientError) as error:
+        result = stack.invoke({"letter": body})
+    except (BotoCoreError, ClientError, CommandError) as error:
         return Replayed(message_id, "left", str(error))
-    result: dict[str, Any] = json.loads(answer["Payload"].read())
-    if answer.get("FunctionError"):
-        why = f"{result.get('errorType')}: {result.get('errorMessage')}"
-        return Replayed(message_id, "left", why)
     if left := result.get("left"):
         return Replayed(message_id, UNREADABLE if left == UNREADABLE else "left", str(left))
     return Replayed(message_id, "failed_again" if result["failed"] else "done")

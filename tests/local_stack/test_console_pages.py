@@ -244,7 +244,7 @@ def test_every_page_is_accessible(page: Page, tmp_path: Path, scheme: str, width
     page.set_viewport_size({"width": width, "height": 800})
     upload(page, picture(tmp_path, "axe.jpg"), picture(tmp_path, "axe-broken.jpg", b"text"))
     views = [None, *PAGES, "/image?key=uploads/axe.jpg", "/image?key=uploads/axe-broken.jpg"]
-    for view in [*views, "/image?key=none", "/?prefix=none"]:
+    for view in [*views, "/image?key=none", "/?find=none"]:
         if view:  # None is the page after the upload
             visit(page, view)
             if page.locator("[data-load]").count():
@@ -391,7 +391,7 @@ def test_the_back_button_returns_to_the_same_place(page: Page, stack: Stack) -> 
         stack.aws.s3.put_object(
             Bucket=stack.input_bucket, Key=f"uploads/scroll/{number}.txt", Body=b"x"
         )
-    visit(page, "/?prefix=scroll/")
+    visit(page, "/?folder=scroll/")
     cards = page.locator(".gallery a")
     cards.last.scroll_into_view_if_needed()
     before = page.evaluate("scrollY")

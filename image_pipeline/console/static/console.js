@@ -4,4 +4,6 @@ import "./session.js"; // shows the page; those below run once it is there
 import "./page.js";
 import "./uploads.js";
 import "./focus.js";
+import "./gallery.js";
+import "./details.js";
 import "./dead-letters.js";
