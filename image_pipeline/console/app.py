@@ -258,7 +258,9 @@ class Console:
         keys, etags = await string_list(request, "keys"), await string_list(request, "etags")
         if len(keys) != len(etags):
             raise HTTPException(400, 'There must be as many "etags" as "keys".')
-        return await self._each(partial(images.delete, self._stack), keys, etags)
+        answer = await self._each(partial(images.delete, self._stack), keys, etags)
+        self._gallery.forget()
+        return answer
 
     async def remake(self, request: Request) -> Response:
         """`{"keys": [...]}` → `{"failures": [reason or null, ...]}`, in this order.

@@ -23,9 +23,13 @@ from thumbnailer.srcset import MOST_SHOWN_FIRST
 PAGE_SIZE: Final = 48
 """Images on a page. Divisible by 2, 3, 4 and 6, so that most grids end with a full row."""
 
-MAX_SORTED: Final = 4000
-"""Maximum images and folders in a folder whose images are sorted by time: five requests. S3 answers
-one in 100 to 200 ms (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html).
+LISTED: Final = 1000
+"""Names in one answer of S3."""
+
+MAX_SORTED: Final = 3 * LISTED - 2
+"""Maximum images and folders in a folder whose images are sorted by time. With one more, and the
+marker of the folder, that is three requests, so that a page opens within a second. S3 answers one in
+100 to 200 ms (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html).
 """
 
 MAX_SEARCHED: Final = 10_000
@@ -33,9 +37,6 @@ MAX_SEARCHED: Final = 10_000
 
 MAX_FOLDERS: Final = 96
 """Maximum folders above the images. The page sorted by name has all."""
-
-LISTED: Final = 1000
-"""Names in one answer of S3."""
 
 LISTING_SECONDS: Final = 60.0
 """How long a listing is reused for the next pages, and for other searches of the same folder."""
@@ -124,11 +125,15 @@ class Page:
 
 
 class Listing(NamedTuple):
-    """What S3 listed at `time`, of a monotonic clock; `more` says that there is more of it."""
+    """What S3 listed at `time`, of a monotonic clock; `more` says that there is more of it.
+
+    `objects` are sorted newest first. `first` are the first entries by name, for one page.
+    """
 
     time: float
     folders: list[str]
     objects: list[Object]
+    first: list[Entry]
     more: bool
 
 
@@ -147,12 +152,17 @@ class Gallery:
                 return self._found(view)
             if not (view.sort or view.after):
                 listing = self._listing(self._prefix(view), MAX_SORTED, refresh=not view.skip)
-                if not listing.more:
-                    return self._sorted(view, listing.folders, listing.objects)
-            return self._by_name(view)
+                if listing.more:
+                    return self._by_name(view, listing.first, more=True)
+                return self._sorted(view, listing.folders, listing.objects)
+            entries, more = self._list(self._prefix(view), PAGE_SIZE, view.after)
+            return self._by_name(view, entries, more=more)
 
-    def _by_name(self, view: View) -> Page:
-        entries, more = self._list(self._prefix(view), PAGE_SIZE, view.after)
+    def forget(self) -> None:
+        """List everything again, because images have been deleted."""
+        self._listings = {}
+
+    def _by_name(self, view: View, entries: Sequence[Entry], *, more: bool) -> Page:
         last = entries[-1] if entries else ""
         after = f"{last}{LAST_CHARACTER}" if isinstance(last, str) else last.key
         return Page(
@@ -199,9 +209,9 @@ class Gallery:
     def _listing(
         self, prefix: str, limit: int, *, everything: bool = False, refresh: bool = False
     ) -> Listing:
-        """Return up to `limit` entries of a folder, or with `everything` all images under it.
+        """Return up to `limit` entries of a folder, or with `everything` images below it too.
 
-        Images are sorted newest first. A recent listing is reused unless `refresh`.
+        A recent listing is reused unless `refresh`.
         """
         now, name = time.monotonic(), (prefix, everything)
         recent = {
@@ -213,7 +223,7 @@ class Gallery:
             entries, more = self._list(prefix, limit, everything=everything)
             folders = [each for each in entries if isinstance(each, str)]
             objects = sorted((each for each in entries if isinstance(each, Object)), reverse=True)
-            recent[name] = Listing(now, folders, objects, more)
+            recent[name] = Listing(now, folders, objects, entries[:PAGE_SIZE], more)
         self._listings = recent
         return recent[name]
 

@@ -32,6 +32,7 @@ if (gallery) {
   });
   // What this page has changed itself is shown at once.
   document.addEventListener("images-changed", () => wake("own"));
+  document.addEventListener("images-uploaded", () => wake("uploaded"));
   document.addEventListener("visibilitychange", () => document.hidden || wake("visible"));
   newest = newestOf(cards());
   if (gallery.hasAttribute("data-live")) poll();
