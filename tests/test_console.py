@@ -29,7 +29,7 @@ from rich.console import Console
 from starlette.routing import Route
 
 from image_pipeline.cli import browser
-from image_pipeline.console import app, gallery, process
+from image_pipeline.console import app, details, gallery, process
 from image_pipeline.console.dead_letters import DeadLetters
 from image_pipeline.console.guard import SESSION_PATH
 from image_pipeline.console.replays import Replays
@@ -73,6 +73,9 @@ POST_ROUTES = [
     "/focus",
     "/discards",
     "/dead-letters/export",
+    "/links",
+    "/deletions",
+    "/remakes",
 ]
 
 
@@ -131,7 +134,9 @@ def test_every_route_that_changes_something_is_tested(stack: Stack) -> None:
     assert found == POST_ROUTES
 
 
-@pytest.mark.parametrize("path", ["/", "/image?key=a", "/dead-letters/list", "/replays/1"])
+@pytest.mark.parametrize(
+    "path", ["/", "/image?key=a", "/view?key=a", "/dead-letters/list", "/replays/1"]
+)
 @pytest.mark.parametrize("headers", TOKENS)
 def test_nothing_is_shown_without_the_token(
     pages: Pages, path: str, headers: dict[str, str]
@@ -333,8 +338,10 @@ def test_names_are_shown_as_text(pages: Pages, stack: Stack) -> None:
     send_dead_letter(stack, MARKUP, etag)
     parts = [
         pages.get("/").text,
-        pages.get("/", params={"prefix": "<img src=x"}).text,
-        pages.get("/", params={"prefix": "<img none"}).text,
+        pages.get("/", params={"find": "<img src=x"}).text,
+        pages.get("/", params={"find": "<img none"}).text,
+        pages.get("/", params={"folder": "<img none"}).text,
+        pages.get("/view", params={"key": MARKUP}).text,
         pages.get("/image", params={"key": MARKUP}).text,
         pages.get("/image", params={"key": MARKUP + "none"}).text,
         pages.get("/dead-letters/list").text,
@@ -356,7 +363,7 @@ def test_paging_shows_every_image_once(
     keys = [f"uploads/{n:02d} & more.jpg" for n in range(number)]
     for key in keys:
         put(stack, key)
-    put(stack, "uploads/folder/")  # a folder marker is not an image
+    put(stack, "uploads/")  # a folder marker is not an image
     shown: list[str] = []
     page = "/"
     while True:
@@ -382,21 +389,112 @@ def test_the_newest_image_comes_first(pages: Pages, stack: Stack) -> None:
     ]
 
 
-def test_search_is_by_prefix_and_survives_paging(
+def names_in(text: str) -> list[str]:
+    """The names of the images on a page of the gallery."""
+    return re.findall(r'class="name" title=".*?">(.*?)<', text)
+
+
+def folders_in(text: str) -> list[tuple[str, str]]:
+    """The URLs and names of the folders on a page of the gallery."""
+    found = re.findall(r'<li><a href="([^"]*)"><svg.*?"folder-name">(.*?)<', text)
+    return [(html.unescape(url), name) for url, name in found]
+
+
+def test_search_finds_any_part_of_a_name_and_survives_paging(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every page shows only names with the prefix; a search without results says so."""
+    """A text finds images and folders by any part of a name, in any case, below the folder."""
     monkeypatch.setattr(gallery, "PAGE_SIZE", 2)
-    for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg"):
+    keys = ("A/IMG_1.jpg", "a/img_2.jpg", "img_3/x.jpg", "b/1.jpg", "u\u0308.jpg")
+    for name in keys:
         put(stack, f"uploads/{name}")
-    first = pages.get("/", params={"prefix": "a/"}).text
-    assert "b/1.jpg" not in first
+    first = pages.get("/", params={"find": " Img_ "}).text
+    assert "3 images found" in first
+    assert folders_in(first) == [("/?folder=img_3%2F#gallery", "img_3")]
     next_page = re.search(r'rel="next" href="(.*?)"', first)
     assert next_page
-    second = pages.get(next_page[1].replace("&amp;", "&")).text
-    assert "a/" in second
-    assert "b/1.jpg" not in second
-    assert "No image's name starts with" in pages.get("/", params={"prefix": "zzz"}).text
+    second = pages.get(html.unescape(next_page[1])).text
+    assert sorted(names_in(first) + names_in(second)) == [*keys[:3]]
+    assert names_in(pages.get("/", params={"find": "\u00dc"}).text) == ["u\u0308.jpg"]
+    inside = pages.get("/", params={"find": "img", "folder": "a"}).text
+    assert names_in(inside) == ["img_2.jpg"]
+    assert "No name contains" in pages.get("/", params={"find": "zzz"}).text
+
+
+def test_a_search_of_a_part_says_so(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of too many names the first are searched, and the beginnings of all; the page says so."""
+    monkeypatch.setattr(gallery, "MAX_SEARCHED", 3)
+    monkeypatch.setattr(app, "MAX_SEARCHED", 3)
+    for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "z2/4.jpg", "z2.jpg", "zz2.jpg"):
+        put(stack, f"uploads/{name}")
+    text = pages.get("/", params={"find": "z2"}).text
+    assert names_in(text) == ["z2.jpg"]
+    assert [name for _, name in folders_in(text)] == ["z2"]
+    assert "Searched the first 3 images of more" in text
+    assert names_in(pages.get("/", params={"find": "2"}).text) == ["a/2.jpg"]
+    assert "Searched the first" in pages.get("/", params={"find": "none"}).text
+    assert "Searched" not in pages.get("/", params={"find": "4", "folder": "z2/"}).text
+
+
+def test_folders_are_opened_one_by_one(pages: Pages, stack: Stack) -> None:
+    """Each folder shows its own images and folders, and has links to the folders that it is in."""
+    for name in ("trip/day 1/a&b.jpg", "trip/cover.jpg", "trip//odd.jpg", "top.jpg"):
+        put(stack, f"uploads/{name}")
+    top = pages.get("/").text
+    assert names_in(top) == ["top.jpg"]
+    ((trip, name),) = folders_in(top)
+    assert name == "trip"
+    text = pages.get(trip).text
+    assert names_in(text) == ["cover.jpg"]
+    assert [name for _, name in folders_in(text)] == ["(no name)", "day 1"]
+    odd, day = (pages.get(url).text for url, _ in folders_in(text))
+    assert names_in(odd) == ["odd.jpg"]
+    assert names_in(day) == ["a&amp;b.jpg"]
+    (above,) = re.findall(r'aria-label="Folders">(.*?)</nav>', day, re.DOTALL)
+    assert re.findall(r'href="([^"]*)">(.*?)<', above) == [("/", "All images"), (trip, "trip")]
+
+
+def test_a_folder_of_many_folders_shows_all_by_name(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page has some of them, and a link to pages that have each one once."""
+    monkeypatch.setattr(gallery, "MAX_FOLDERS", 2)
+    monkeypatch.setattr(gallery, "PAGE_SIZE", 2)
+    for number in range(5):
+        put(stack, f"uploads/{number}/x.jpg")
+    text = pages.get("/").text
+    assert "These are 2 of 5 folders" in text
+    found = re.search(r'href="([^"]*)">Show all by name', text)
+    shown: list[str] = []
+    while found:
+        text = pages.get(html.unescape(found[1])).text
+        shown += [name for _, name in folders_in(text)]
+        found = re.search(r'rel="next" href="(.*?)"', text)
+    assert shown == [str(number) for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("query", "limit"), [("", 3), ("?sort=name", 1), ("?find=0042", 4), ("?folder=a/", 1)]
+)
+def test_a_page_of_any_bucket_takes_a_limited_number_of_requests(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, query: str, limit: int
+) -> None:
+    """The number of listings does not grow with the bucket; each returns up to LISTED names."""
+    for name, value in (("LISTED", 10), ("MAX_SORTED", 20), ("MAX_SEARCHED", 20)):
+        monkeypatch.setattr(gallery, name, value)
+    monkeypatch.setattr(gallery, "PAGE_SIZE", 6)
+    put(stack, "uploads/a/b.jpg")
+    for number in range(60):
+        put(stack, f"uploads/{number:04d}.jpg")
+    requested: list[Any] = []
+    stack.aws.s3.meta.events.register(
+        "before-parameter-build.s3.*", lambda params, **_: requested.append(params)
+    )
+    assert pages.get(f"/{query}").status_code == 200
+    assert len(requested) <= limit
+    assert {each["Bucket"] for each in requested} == {INPUT}
 
 
 @pytest.mark.parametrize("skip", ["-1", "x", "9" * 30, "²"])
@@ -411,7 +509,7 @@ def test_the_page_of_an_image_has_its_details(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page shows the original, every thumbnail and an `<img>`; EXIF orientation is applied."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     picture = jpeg((900, 600), exif=_turned())
     upload_with_thumbnails(stack, "uploads/trip/p+1.jpg", picture)
     text = pages.get("/image", params={"key": "uploads/trip/p+1.jpg"}).text
@@ -427,7 +525,7 @@ def test_the_page_of_an_image_shows_the_manifest(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The manifest is shown, escaped, if there is one, even if it is not JSON."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     with_manifests = replace(stack, settings=replace(stack.settings, write_manifest=True))
     put(stack, "uploads/a/p.jpg", jpeg())
     with serving(with_manifests) as url:
@@ -449,7 +547,7 @@ SHAPES = "128,512,avatar=256x256:cover:attention,card=300x200:pad"
 @pytest.fixture
 def shaped(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
     """The console of a stack with four sizes in three formats, and one image, `uploads/p.jpg`."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     shapes = stack.settings._replace(
         sizes=parse_sizes(SHAPES), formats=("avif", "jpeg", "webp"), background="#000000"
     )
@@ -516,7 +614,7 @@ def test_a_card_shows_a_thumbnail_that_is_large_enough_and_not_too_large(
     sizes: str, shown: str
 ) -> None:
     """It is the smallest width from 256 to 1,024 pixels, or else the next best size."""
-    assert gallery.card_size(parse_sizes(sizes)).name == shown
+    assert details.card_size(parse_sizes(sizes)).name == shown
 
 
 def test_the_images_page_names_sizes_and_formats(shaped: Pages, pages: Pages) -> None:
@@ -549,10 +647,10 @@ def test_without_a_thumbnail_of_the_whole_picture_the_original_is_shown() -> Non
     """The form then has the original's URL."""
     crop, padded = parse_sizes("9x9,p=9x9:pad")
     made = [
-        gallery.Thumbnail(size, (9, 9), [gallery.File("webp", "a", 1, 0, "thumbnail")])
+        details.Thumbnail(size, (9, 9), [details.File("webp", "a", 1, 0, "thumbnail")])
         for size in (crop, padded)
     ]
-    assert gallery.whole_picture(made, "original") == "original"
+    assert details.whole_picture(made, "original") == "original"
 
 
 def test_a_focus_is_set_and_removed(shaped: Pages, stack: Stack) -> None:
@@ -613,7 +711,7 @@ def test_a_file_that_is_no_image_has_a_page(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     """Empty, damaged and unsupported files have a page like any other file."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     put(stack, "uploads/odd.jpg", body)
     answer = pages.get("/image", params={"key": "uploads/odd.jpg"})
     assert answer.status_code == 200
@@ -624,7 +722,7 @@ def test_an_archived_image_has_a_page(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that the original is archived, and shows the thumbnails that it has."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     upload_with_thumbnails(stack, "uploads/old.jpg", jpeg())
     source = {"Bucket": INPUT, "Key": "uploads/old.jpg"}
     stack.aws.s3.copy_object(**source, CopySource=source, StorageClass="GLACIER")
@@ -674,7 +772,7 @@ def test_a_missing_permission_hides_only_what_it_protects(
     def refuse(*_: object) -> None:
         raise NotPermitted("AWS denies logs and queues")
 
-    monkeypatch.setattr(gallery, "read_log", refuse)
+    monkeypatch.setattr(details, "read_log", refuse)
     monkeypatch.setattr(dead_letters, "read_all", refuse)
     text = pages.get("/image?key=uploads/a.jpg").text
     assert "a_512w.webp" in text
@@ -895,6 +993,142 @@ def test_outcomes_have_the_state_of_each_upload(pages: Pages, stack: Stack) -> N
     assert [each["reason"] for each in outcomes if each is not outcomes[1]] == [""] * 3
 
 
+def test_links_are_renewed(pages: Pages, stack: Stack) -> None:
+    """Each object gets a URL that works, in the order of the request; other names are refused."""
+    put(stack, "uploads/a&b.jpg", b"original")
+    stack.aws.s3.put_object(Bucket=OUTPUT, Key="a&b_512w.webp", Body=b"thumbnail")
+    objects = ["output/a&b_512w.webp", "input/uploads/a&b.jpg"]
+    links = pages.post("/links", json={"objects": objects}).json()["links"]
+    assert [requests.get(each, timeout=5).content for each in links] == [b"thumbnail", b"original"]
+    for wrong in ("other/x", "input", "output/"):
+        assert pages.post("/links", json={"objects": [wrong]}).status_code == 400
+
+
+def test_only_originals_that_are_as_shown_are_deleted(pages: Pages, stack: Stack) -> None:
+    """A newer upload stays, and so does what is no image; what is gone already is no failure."""
+    names = ("a.jpg", "newer.jpg", "gone.jpg", "folder/")
+    keys = [*(f"uploads/{name}" for name in names), "elsewhere/a.jpg"]
+    etags = [put(stack, key) for key in keys]
+    put(stack, "uploads/newer.jpg", b"newer")
+    stack.aws.s3.delete_object(Bucket=INPUT, Key="uploads/gone.jpg")
+    answer = pages.post("/deletions", json={"keys": keys, "etags": etags}).json()["failures"]
+    assert [answer[0], answer[2]] == [None, None]
+    assert "A newer upload has replaced it" in answer[1]
+    assert "is not an image" in answer[3]
+    assert "is not an image" in answer[4]
+    listed = stack.aws.s3.list_objects_v2(Bucket=INPUT)["Contents"]
+    assert [each["Key"] for each in listed] == [keys[4], keys[3], keys[1]]
+    assert pages.post("/deletions", json={"keys": keys, "etags": []}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "permission"),
+    [("/deletions", "s3:DeleteObject"), ("/remakes", "lambda:InvokeFunction")],
+)
+def test_a_missing_permission_is_named(
+    pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, path: str, permission: str
+) -> None:
+    """Where AWS denies an action, the reason beside each image names what is missing."""
+
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Operation")
+
+    monkeypatch.setattr(stack.aws.s3, "delete_object", refuse)
+    monkeypatch.setattr(stack.aws.invocations, "invoke", refuse)
+    body = {"keys": ["uploads/a.jpg"], "etags": ["x"]}
+    (reason,) = pages.post(path, json=body).json()["failures"]
+    assert permission in reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"processed": [{"key": "a"}], "skipped": [], "failed": [], "not_done": []}, None),
+        ({"processed": [], "skipped": [{"reason": "it is gone"}]}, "skipped: it is gone"),
+        (
+            {"failed": [{"error": {"type": "CorruptImage", "message": "it ends"}}]},
+            "CorruptImage: it ends",
+        ),
+        (
+            {"processed": [], "skipped": [], "failed": [], "not_done": [{"key": "a"}]},
+            "LambdaTimeout",
+        ),
+        ({"errorType": "OutputDenied", "errorMessage": "no"}, "OutputDenied: no"),
+        ({"odd": 1}, "unknown answer"),
+    ],
+)
+def test_thumbnails_are_made_again_by_the_function(
+    pages: Pages, stack: Stack, answer: dict[str, Any], reason: str | None
+) -> None:
+    """The function is asked for the image even if it is up to date; a failure has its reason."""
+    requested: list[Any] = []
+
+    class Invoked:
+        """A Lambda client whose function gives that answer."""
+
+        def invoke(self, **request: Any) -> dict[str, Any]:
+            requested.append(json.loads(request["Payload"]))
+            error = {"FunctionError": "Unhandled"} if "errorType" in answer else {}
+            return {"Payload": BytesIO(json.dumps(answer).encode()), **error}
+
+    stack.aws.__dict__["invocations"] = Invoked()
+    found = pages.post("/remakes", json={"keys": ["uploads/a.jpg"]}).json()["failures"]
+    assert requested == [
+        {
+            "uploads": [{"bucket": INPUT, "key": "uploads/a.jpg"}],
+            "remake": True,
+            "report_once": True,
+        }
+    ]
+    assert found == [None] if reason is None else reason in found[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "original"),
+    [
+        ({}, "Nobody can restore the originals"),
+        ({"BucketVersioning": "true"}, "from which you can restore them"),
+        ({"ExistingInputBucket": "true"}, "If the bucket"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("with_original", "thumbnails"),
+    [(True, "Their thumbnails are deleted too"), (False, "image-pipeline prune")],
+)
+def test_the_question_before_a_deletion_says_what_happens(
+    stack: Stack,
+    parameters: dict[str, str],
+    original: str,
+    with_original: bool,  # noqa: FBT001 - a parameter of the test
+    thumbnails: str,
+) -> None:
+    """It says whether originals can be restored, and what happens to their thumbnails."""
+    settings = stack.settings._replace(delete_with_original=with_original)
+    with serving(replace(stack, parameters=parameters, settings=settings)) as url:
+        text = Pages(url).get("/").text
+    dialog = " ".join(text[text.index('id="delete-dialog"') :].split())
+    assert original in dialog
+    assert thumbnails in dialog
+
+
+def test_the_view_of_an_image_has_its_largest_thumbnail_and_bytes(
+    shaped: Pages, stack: Stack
+) -> None:
+    """It shows the widest picture that is whole, and the bytes of each format of each size."""
+    text = shaped.get("/view", params={"key": "uploads/p.jpg"}).text
+    assert re.search(
+        r'<img src="[^"]*/p_512w\.webp\?[^"]*" data-object="output/p_512w\.webp"', text
+    )
+    formats = re.findall(r">(AVIF|JPEG|WebP)</a> · [\d,]+ bytes · -?\d+% (?:smaller|larger)", text)
+    assert formats == 4 * ["AVIF", "JPEG", "WebP"]
+    assert 'href="/image?key=uploads/p.jpg"' in text
+    put(stack, "uploads/new.jpg")
+    text = shaped.get("/view", params={"key": "uploads/new.jpg"}).text
+    assert "No thumbnails yet" in text
+    assert 'data-object="input/uploads/new.jpg"' in text
+    assert shaped.get("/view", params={"key": "uploads/gone.jpg"}).status_code == 404
+
+
 def test_an_unknown_replay_is_an_error(pages: Pages) -> None:
     """A page that was loaded from an earlier console gets a 404."""
     assert pages.get("/replays/7", headers={"Accept": ""}).status_code == 404
@@ -1101,15 +1335,15 @@ def test_an_img_tag_has_each_real_width_once(made: list[tuple[int, str]]) -> Non
 def test_without_thumbnails_there_is_no_img_tag() -> None:
     """No thumbnails, or none of a known size: no markup."""
     assert picture([]) == ""
-    unread = gallery.Thumbnail(Size.of_width(128), None, [gallery.File("webp", "a", 1, 0, "")])
-    assert gallery.markup([unread], url_path) == []
+    unread = details.Thumbnail(Size.of_width(128), None, [details.File("webp", "a", 1, 0, "")])
+    assert details.markup([unread], url_path) == []
 
 
 def test_the_html_of_an_animation_has_the_format_that_is_animated() -> None:
     """A browser takes the first source that it shows, and AVIF has the first frame only."""
-    files = [gallery.File(name, f"a.{name}", 1, 0, "") for name in ("webp", "avif", "jpeg")]
-    made = gallery.Thumbnail(Size.of_width(128), (9, 9), files, animated=True)
-    [found] = gallery.markup([made], url_path)
+    files = [details.File(name, f"a.{name}", 1, 0, "") for name in ("webp", "avif", "jpeg")]
+    made = details.Thumbnail(Size.of_width(128), (9, 9), files, animated=True)
+    [found] = details.markup([made], url_path)
     assert found.html.startswith('<img src="a.webp"')
     assert "avif" not in found.html
 
@@ -1120,7 +1354,7 @@ def test_no_page_of_a_hostile_key_leads_to_another_host(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """Every link and image of the gallery and an image's page is the console's or in S3."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     upload_with_thumbnails(stack, f"uploads/{key}.jpg", jpeg())
     gallery_tags, image_tags = (
         Tags(pages.get(path).text)
@@ -1154,7 +1388,7 @@ def test_any_sizes_stay_one_attribute(
     pages: Pages, stack: Stack, monkeypatch: pytest.MonkeyPatch, sizes: str
 ) -> None:
     """In the HTML to copy and in the form, the text is a value and no markup."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     upload_with_thumbnails(stack, "uploads/p.jpg", jpeg())
     plain, tags = (
         Tags(pages.get("/image", params={"key": "uploads/p.jpg", "sizes": value}).text)
@@ -1185,7 +1419,7 @@ def test_with_a_cdn_each_thumbnail_has_a_url_to_copy(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is that of the HTML, with the version; without a CDN there is none."""
-    monkeypatch.setattr(gallery, "read_log", lambda *_: gallery.Log([]))
+    monkeypatch.setattr(details, "read_log", lambda *_: details.Log([]))
     base = "https://img.example.com"
     served = stack.settings._replace(thumbnails_url=base, formats=("webp", "avif"))
     served_stack = replace(stack, settings=served)
@@ -1219,8 +1453,8 @@ def _turned() -> bytes:
 @pytest.mark.parametrize("key", ["uploads/" + "x" * 1000, 'uploads/"' * 100, "\x01" * 1000])
 def test_a_filter_pattern_has_at_most_1024_characters(key: str) -> None:
     """The pattern for any key is one that CloudWatch accepts; short keys are matched exactly."""
-    assert len(gallery._filter_pattern(key)) <= 1024  # noqa: SLF001
-    assert gallery._filter_pattern("a*") == '{ $.key = "a*" }'  # noqa: SLF001
+    assert len(details._filter_pattern(key)) <= 1024  # noqa: SLF001
+    assert details._filter_pattern("a*") == '{ $.key = "a*" }'  # noqa: SLF001
 
 
 def test_a_thumbnail_s_size_is_read_from_its_first_bytes() -> None:

@@ -27,20 +27,15 @@ from starlette.types import ASGIApp
 
 from image_pipeline.console.charts import charts, dollars, duration
 from image_pipeline.console.dead_letters import AGES, MAX_GROUPS, DeadLetters
-from image_pipeline.console.gallery import (
-    URL_SECONDS,
-    Gallery,
-    detail,
-    presigned_url,
-    read_or_default,
-    thumbnails_of,
-)
+from image_pipeline.console.details import detail, overview, read_or_default, thumbnails_of
+from image_pipeline.console.gallery import MAX_SEARCHED, Gallery, View
 from image_pipeline.console.guard import Guard, origins
+from image_pipeline.console.links import URL_SECONDS, presigned_url, renewed
 from image_pipeline.console.metrics import SPANS, Metrics
 from image_pipeline.console.replays import Replays
 from image_pipeline.console.session import Session
 from image_pipeline.errors import CommandError, NotPermitted
-from image_pipeline.stack import uploads
+from image_pipeline.stack import images, uploads
 from image_pipeline.stack.aws import CONNECTIONS, aws_errors_explained
 from image_pipeline.stack.dead_letters import MAX_READ_SECONDS, Failure
 from image_pipeline.stack.deployed import Stack
@@ -54,6 +49,10 @@ HERE: Final = Path(__file__).parent
 
 MAX_LIST_LENGTH: Final = 100
 """Maximum keys or message ids in one request. static/page.js sends up to 50 (BATCH_SIZE)."""
+
+MAX_ACTIONS: Final = 4
+"""Maximum images that one request deletes or makes thumbnails of at a time. Uploads need the
+function too."""
 
 MIDDLE: Final = "0.5,0.5"
 """Where the marker of an image without a focus is."""
@@ -83,6 +82,7 @@ class Console:
         self.routes = [
             Route("/", self.images),
             Route("/image", self.image),
+            Route("/view", self.view),
             Route("/dead-letters", self.dead_letters),
             Route("/dead-letters/list", self.dead_letters_list),
             Route("/dead-letters/export", self.export_dead_letters, methods=["POST"]),
@@ -93,6 +93,9 @@ class Console:
             Route("/outcomes", self.outcomes, methods=["POST"]),
             Route("/replays", self.start_replay, methods=["POST"]),
             Route("/focus", self.set_focus, methods=["POST"]),
+            Route("/links", self.renew_links, methods=["POST"]),
+            Route("/deletions", self.delete, methods=["POST"]),
+            Route("/remakes", self.remake, methods=["POST"]),
             Route("/replays/{number:int}", self.replay),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ]
@@ -100,22 +103,20 @@ class Console:
     # --- pages ----------------------------------------------------------------------------------
     def images(self, request: Request) -> Response:
         """Show the upload form and the gallery."""
-        prefix = request.query_params.get("prefix", "")
-        after = request.query_params.get("after", "")
-        skip = request.query_params.get("skip", "0")
+        query = request.query_params
+        skip = query.get("skip", "0")
         if not (skip.isascii() and skip.isdigit() and len(skip) < 10):  # noqa: PLR2004
             raise HTTPException(400, "This URL has an invalid page number. Go back to Images.")
-        page = self._gallery.page(prefix, int(skip), after)
-        search = {"prefix": prefix} if prefix else {}
-        return self._page(
-            request,
-            "images.html",
-            page=page,
-            prefix=prefix,
-            is_first_page=not after and skip == "0",
-            first_page=f"/?{urlencode(search)}",
-            next_page=page.next_query and f"/?{urlencode(search | page.next_query)}",
+        folder = query.get("folder", "")
+        view = View(
+            folder if folder.endswith("/") or not folder else f"{folder}/",
+            query.get("find", "").strip(),
+            int(skip),
+            query.get("after", ""),
+            query.get("sort", ""),
         )
+        page = self._gallery.page(view)
+        return self._page(request, "images.html", page=page, view=view, max_searched=MAX_SEARCHED)
 
     def image(self, request: Request) -> Response:
         """Show the details of the image `key`, with `sizes` in the HTML for web pages, if any."""
@@ -123,12 +124,23 @@ class Console:
         sizes = request.query_params.get("sizes", "").strip()
         found = detail(self._stack, key, self._dead_letters.read, sizes)
         if found is None:
-            raise HTTPException(
-                404, f"{key} is not in {self._stack.input_bucket}. It may have been deleted."
-            )
+            raise self._missing(key)
         focus = parse_focus(found.upload.focus or MIDDLE)
         percent = [round(100 * part, 1) for part in focus]
         return self._page(request, "image.html", detail=found, focus=percent, sizes=sizes)
+
+    def view(self, request: Request) -> Response:
+        """Return what the gallery shows of the image `key` in front of the page."""
+        key = request.query_params.get("key", "")
+        found = overview(self._stack, key, self._dead_letters.read)
+        if found is None:
+            raise self._missing(key)
+        return self._page(request, "view.html", view=found)
+
+    def _missing(self, key: str) -> HTTPException:
+        return HTTPException(
+            404, f"{key} is not in {self._stack.input_bucket}. It may have been deleted."
+        )
 
     def dead_letters(self, request: Request) -> Response:
         """Show the page of failed uploads. Their list is loaded by the page: reading it is slow."""
@@ -201,11 +213,11 @@ class Console:
         return {"key": key, "url": url, "content_type": content_type}
 
     async def outcomes(self, request: Request) -> Response:
-        """`{"keys": [...]}` → `{"outcomes": [{"key", "state", "html", "reason", "permanent"}], "error"}`.
+        """`{"keys": [...]}` → `{"outcomes": [...], "error"}`.
 
-        `outcomes` are in the order of `keys`. `reason` says in words why an upload failed, and
-        `permanent` whether the same file would fail again. `error` is a string if the failed uploads cannot be
-        read, else null.
+        `outcomes` are in the order of `keys`, with `key`, `state`, `html`, `reason` and
+        `permanent`. `reason` says in words why an upload failed, and `permanent` whether the same
+        file would fail again. `error` is a string if the failed uploads cannot be read, else null.
         """
         keys = await string_list(request, "keys")
         return JSONResponse(await run_in_threadpool(self._outcomes, keys))
@@ -284,6 +296,55 @@ class Console:
             raise HTTPException(400, f"The focus {error}.") from None
         now = await run_in_threadpool(set_focus, self._stack, key, etag, place)
         return JSONResponse({"etag": now})
+
+    async def renew_links(self, request: Request) -> Response:
+        """`{"objects": [...]}` → `{"links": [url, ...]}`, new URLs in the same order.
+
+        Objects are named as in console/links.py.
+        """
+        objects = await string_list(request, "objects")
+        try:
+            return JSONResponse({"links": await run_in_threadpool(renewed, self._stack, objects)})
+        except ValueError as error:
+            raise HTTPException(400, f"{error}.") from None
+
+    async def delete(self, request: Request) -> Response:
+        """`{"keys": [...], "etags": [...]}` → `{"failures": [reason or null, ...]}`, in this order.
+
+        Deletes the originals that have the ETags.
+        """
+        keys, etags = await string_list(request, "keys"), await string_list(request, "etags")
+        if len(keys) != len(etags):
+            raise HTTPException(400, 'There must be as many "etags" as "keys".')
+        answer = await self._each(partial(images.delete, self._stack), keys, etags)
+        self._gallery.forget()
+        return answer
+
+    async def remake(self, request: Request) -> Response:
+        """`{"keys": [...]}` → `{"failures": [reason or null, ...]}`, in this order.
+
+        Waits until the function has made the thumbnails again.
+        """
+        keys = await string_list(request, "keys")
+        return await self._each(partial(images.remake, self._stack), keys)
+
+    async def _each(self, do: Callable[..., None], keys: list[str], *others: list[str]) -> Response:
+        """Call `do` for each key, and say which calls failed."""
+
+        def attempt(key: str, *more: str) -> str | None:
+            if not self._stack.settings.is_image_key(key):
+                return f"{key} is not an image in {self._stack.input_bucket}."
+            try:
+                do(key, *more)
+            except CommandError as error:
+                return str(error)
+            return None
+
+        def attempt_all() -> list[str | None]:
+            with ThreadPoolExecutor(MAX_ACTIONS) as pool:
+                return list(pool.map(attempt, keys, *others))
+
+        return JSONResponse({"failures": await run_in_threadpool(attempt_all)})
 
     def replay(self, request: Request) -> Response:
         """Return the state of a replay."""

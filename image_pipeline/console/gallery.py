@@ -1,470 +1,298 @@
-"""What the buckets contain: pages of uploaded images, and the details of one image."""
+"""The uploaded images, by folder and page: newest first, or those whose name contains a text.
 
-import json
-import threading
+S3 lists by name only, 1,000 names a request
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html). Each page is made from a
+limited number of requests, so that it opens as fast for a bucket of millions as for any other.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
-from botocore.exceptions import ClientError
-
-from image_pipeline.errors import CommandError
-from image_pipeline.stack import uploads
-from image_pipeline.stack.aws import aws_errors_explained, is_missing, list_objects
-from image_pipeline.stack.dead_letters import Failure
+from image_pipeline.console.details import card_size
+from image_pipeline.console.links import presigned_url
+from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.uploads import Outcome
-from thumbnailer.imaging import ENCODERS, HEAD_BYTES, PixelSize, Size, identify, upright_size
-from thumbnailer.srcset import (
-    MOST_SHOWN_FIRST,
-    Candidate,
-    default_sizes,
-    picture,
-    shows_everything,
-    views,
-)
+from thumbnailer.srcset import MOST_SHOWN_FIRST
 
 PAGE_SIZE: Final = 48
 """Images on a page. Divisible by 2, 3, 4 and 6, so that most grids end with a full row."""
 
-MAX_SORTED: Final = 10_000
-"""Maximum objects under a prefix to sort by time. S3 lists by name only, 1,000 objects a request
-(https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html), so this is ten requests.
+LISTED: Final = 1000
+"""Names in one answer of S3."""
+
+MAX_SORTED: Final = 3 * LISTED - 2
+"""Maximum images and folders in a folder whose images are sorted by time. With one more, and the
+marker of the folder, that is three requests, so that a page opens within a second. S3 answers one
+in 100 to 200 ms (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html).
 """
 
+MAX_SEARCHED: Final = 10_000
+"""Maximum images whose names are searched for a text: eleven requests."""
+
+MAX_FOLDERS: Final = 96
+"""Maximum folders above the images. The page sorted by name has all."""
+
 LISTING_SECONDS: Final = 60.0
-"""How long the listing behind the first page is reused for the next pages."""
+"""How long a listing is reused for the next pages, and for other searches of the same folder."""
 
-URL_SECONDS: Final = 3600
-"""How long a presigned URL is valid."""
-
-MIN_CARD_WIDTH: Final = 256
-MAX_CARD_WIDTH: Final = 1024
-"""Pixels. A card shows a thumbnail between these widths if there is one (`card_size`)."""
-
-THUMBNAIL_RANGE: Final = f"bytes=0-{HEAD_BYTES - 1}"
-"""The HTTP range from which a thumbnail's size is read."""
-
-ANIMATION: Final = 0x02
-"""Flag in a WebP's header (VP8X) of an animation (RFC 9649, 2.7)."""
-
-SOURCE_RANGE: Final = "bytes=0-262143"
-"""The HTTP range from which an original's format and size are read: 256 KiB, because a JPEG's EXIF
-data and ICC profile, segments of up to 64 KiB each, come before its size (ITU-T T.81, B.1.1.4)."""
-
-MAX_LOG_PAGES: Final = 10
-"""Maximum requests for log entries: CloudWatch may return empty pages before the last one."""
-
-MAX_QUOTED_KEY: Final = 1000
-"""Maximum characters of a quoted key in a filter pattern, which has at most 1,024
-(https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html)."""
-
-MAX_KEY_PREFIX: Final = 150
-"""Characters of a longer key that the pattern has: JSON may escape each one as six."""
+LAST_CHARACTER: Final = "\U0010ffff"
+"""The last one by UTF-8, by which S3 sorts: a listing after `a/` and this has nothing of `a/`."""
 
 
 class Object(NamedTuple):
-    """An uploaded object as S3 lists it; `size` is in bytes."""
+    """An uploaded object as S3 lists it; `size` is in bytes, `etag` without quotes."""
 
     modified: datetime
     key: str
     size: int
+    etag: str
+
+
+type Entry = Object | str
+"""An object, or the key prefix of a folder, which ends with a slash."""
+
+
+class View(NamedTuple):
+    """What a page of the gallery shows, as the parameters of its URL.
+
+    `folder` is a key without the input prefix, and is empty or ends with a slash. `find` is a text
+    that names contain. The newest images come first, without the first `skip`; with `sort` of
+    "name", or if there are too many, those whose keys are after `after`, by name.
+    """
+
+    folder: str = ""
+    find: str = ""
+    skip: int = 0
+    after: str = ""
+    sort: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL of the page, scrolled to the gallery unless it is the first page of all."""
+        query = {name: value for name, value in self._asdict().items() if value}
+        return f"/?{urlencode(query)}#gallery" if query else "/"
+
+    @property
+    def parents(self) -> list[tuple[str, "View"]]:
+        """The name and the page of the folder, after those of all folders that it is in."""
+        parts = self.folder.split("/")[:-1]
+        paths = ("/".join(parts[: end + 1]) + "/" for end in range(len(parts)))
+        return [(name, View(path)) for name, path in zip(parts, paths, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An image in the gallery; `size` is in bytes.
+    """An image in the gallery; `size` is in bytes, `etag` without quotes.
 
-    `thumbnail` is a presigned URL. It is set whether or not the thumbnail exists.
+    `name` is the key without the input prefix, `label` also without the folder that is shown.
+    `thumbnail` is a presigned URL of the object `thumbnail_key`, whether or not it exists.
     """
 
     key: str
     name: str
+    label: str
     size: int
     modified: datetime
+    etag: str
     thumbnail: str
+    thumbnail_key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page of the gallery, sorted newest first if `by_time`, else by name.
 
-    `total` is the number of images, or None if there are more than MAX_SORTED. `next_query` has
-    the query parameters of the next page, or is None on the last one.
+    `folders` are names and pages, at most MAX_FOLDERS of `total_folders`. `total` is the number of
+    images. Both totals are None if there are more than were listed. A search is `complete` if it
+    covers all that the folder contains. `following` and `previous` are the pages beside this one,
+    if there are such.
     """
 
+    folders: list[tuple[str, View]]
     cards: list[Card]
-    by_time: bool
-    total: int | None
-    next_query: dict[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A thumbnail in one format; `saving` is that of uploads.Outcome, and `url` is presigned.
-
-    `served` is its URL for web pages, if there is a CDN.
-    """
-
-    format: str
-    key: str
-    bytes: int
-    saving: int
-    url: str
-    served: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A thumbnail in all its formats, which have the same pixels.
-
-    `size` is the configured one, `pixels` the real (width, height), if read. `animated` says
-    whether the WebP is an animation, of which the others show the first frame.
-    """
-
-    size: Size
-    pixels: PixelSize | None
-    files: Sequence[File]
-    animated: bool = False
-
-    @property
-    def shown(self) -> File:
-        """The file that a page of the console shows."""
-        return min(self.files, key=lambda each: MOST_SHOWN_FIRST.index(each.format))
-
-
-class Markup(NamedTuple):
-    """HTML for web pages, of the thumbnails of some sizes that show the same.
-
-    `default_sizes` is what its attribute `sizes` has unless a value is given.
-    """
-
-    sizes: tuple[str, ...]
-    html: str
-    default_sizes: str
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Entries of the function's log, oldest first; `complete` is False if there may be more."""
-
-    entries: list[dict[str, Any]]
+    by_time: bool = True
+    total: int | None = None
+    total_folders: int | None = None
     complete: bool = True
+    following: View | None = None
+    previous: View | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """The details of one image.
+class Listing(NamedTuple):
+    """What S3 listed at `time`, of a monotonic clock; `more` says that there is more of it.
 
-    `format` is detected from the bytes and None if they are not a supported image; `content_type`
-    is the object's header. `original` is a presigned URL, and so is `whole`, of a picture that
-    shows the original upright from edge to edge. `errors` says what could not be read: a missing
-    permission hides only what it protects.
+    `objects` are sorted newest first. `first` are the first entries by name, for one page.
     """
 
-    upload: Outcome
-    format: str | None
-    content_type: str
-    original: str
-    whole: str
-    thumbnails: list[Thumbnail]
-    manifest: str | None
-    markup: list[Markup]
-    log: Log
-    errors: list[str]
+    time: float
+    folders: list[str]
+    objects: list[Object]
+    first: list[Entry]
+    more: bool
 
 
 class Gallery:
-    """The images in a stack's input bucket, by page."""
+    """The images in a stack's input bucket, by folder and page."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._lock = threading.Lock()
-        self._listings: dict[str, tuple[float, list[Object], bool]] = {}
+        self._listings: dict[tuple[str, bool], Listing] = {}
+        """By key prefix, and whether of all that is under it. Replaced, never changed."""
 
-    def page(self, prefix: str, skip: int = 0, after: str = "") -> Page:
-        """Return a page of the images whose names start with `prefix`.
-
-        The newest come first, without the first `skip`. If there are more than MAX_SORTED, they are
-        sorted by name and start after the key `after`. Raises CommandError if AWS refuses.
-        """
+    def page(self, view: View) -> Page:
+        """Return the page of `view`. Raises CommandError if AWS refuses."""
         with aws_errors_explained():
-            return self._page(self._stack.settings.input_prefix + prefix, skip, after)
+            if view.find:
+                return self._found(view)
+            if not (view.sort or view.after):
+                listing = self._listing(self._prefix(view), MAX_SORTED, refresh=not view.skip)
+                if listing.more:
+                    return self._by_name(view, listing.first, more=True)
+                return self._sorted(view, listing.folders, listing.objects)
+            entries, more = self._list(self._prefix(view), PAGE_SIZE, view.after)
+            return self._by_name(view, entries, more=more)
 
-    def _page(self, key_prefix: str, skip: int, after: str) -> Page:
-        if after:
-            objects, more = self._list(key_prefix, after, PAGE_SIZE)
-        else:
-            objects, more = self._listing(key_prefix, refresh=not skip)
-            if not more:
-                shown = objects[skip : skip + PAGE_SIZE]
-                end = skip + PAGE_SIZE
-                next_query = {"skip": str(end)} if len(objects) > end else None
-                return Page(
-                    self._cards(shown), by_time=True, total=len(objects), next_query=next_query
-                )
-        shown = objects[:PAGE_SIZE]
-        next_query = {"after": shown[-1].key} if more else None
-        return Page(self._cards(shown), by_time=False, total=None, next_query=next_query)
+    def forget(self) -> None:
+        """List everything again, because images have been deleted."""
+        self._listings = {}
 
-    def _listing(self, key_prefix: str, *, refresh: bool) -> tuple[list[Object], bool]:
-        """Return objects, newest first, or by name if there are more than MAX_SORTED.
+    def _by_name(self, view: View, entries: Sequence[Entry], *, more: bool) -> Page:
+        last = entries[-1] if entries else ""
+        after = f"{last}{LAST_CHARACTER}" if isinstance(last, str) else last.key
+        return Page(
+            self._folders(view, (each for each in entries if isinstance(each, str))),
+            self._cards(view, [each for each in entries if isinstance(each, Object)]),
+            by_time=False,
+            following=view._replace(after=after, sort="name") if more else None,
+        )
 
-        The second value says whether there are more. A recent listing is reused unless `refresh`.
+    def _found(self, view: View) -> Page:
+        """Search what was listed; and for names that begin with the text, whatever there is."""
+        prefix, wanted = self._prefix(view), _folded(view.find)
+        listing = self._listing(prefix, MAX_SEARCHED, everything=True)
+        images = {
+            each for each in listing.objects if wanted in _folded(each.key.removeprefix(prefix))
+        }
+        folders = {
+            each
+            for each in _parents(prefix, listing.objects)
+            if wanted in _folded(each.removesuffix("/").rpartition("/")[2])
+        }
+        if listing.more:
+            entries, _ = self._list(prefix + view.find, LISTED - 1)
+            images |= {each for each in entries if isinstance(each, Object)}
+            folders |= {each for each in entries if isinstance(each, str)}
+        found = self._sorted(view, sorted(folders), sorted(images, reverse=True))
+        return replace(found, complete=not listing.more)
+
+    def _sorted(self, view: View, folders: Sequence[str], objects: Sequence[Object]) -> Page:
+        """Return the page of `objects`, in their order, with the folders if it is the first one."""
+        end = view.skip + PAGE_SIZE
+        return Page(
+            self._folders(view, folders[:MAX_FOLDERS]) if not view.skip else [],
+            self._cards(view, objects[view.skip : end]),
+            total=len(objects),
+            total_folders=len(folders),
+            following=view._replace(skip=end) if len(objects) > end else None,
+            previous=view._replace(skip=max(view.skip - PAGE_SIZE, 0)) if view.skip else None,
+        )
+
+    def _prefix(self, view: View) -> str:
+        return self._stack.settings.input_prefix + view.folder
+
+    def _listing(
+        self, prefix: str, limit: int, *, everything: bool = False, refresh: bool = False
+    ) -> Listing:
+        """Return up to `limit` entries of a folder, or with `everything` images below it too.
+
+        A recent listing is reused unless `refresh`.
         """
-        with self._lock:
-            now = time.monotonic()
-            self._listings = {
-                prefix: listing
-                for prefix, listing in self._listings.items()
-                if now - listing[0] < LISTING_SECONDS
-            }
-            if refresh or key_prefix not in self._listings:
-                objects, more = self._list(key_prefix, "", MAX_SORTED)
-                if not more:
-                    objects.sort(reverse=True)
-                self._listings[key_prefix] = (now, objects, more)
-            return self._listings[key_prefix][1:]
+        now, name = time.monotonic(), (prefix, everything)
+        recent = {
+            each: listing
+            for each, listing in self._listings.items()
+            if now - listing.time < LISTING_SECONDS
+        }
+        if refresh or name not in recent:
+            entries, more = self._list(prefix, limit, everything=everything)
+            folders = [each for each in entries if isinstance(each, str)]
+            objects = sorted((each for each in entries if isinstance(each, Object)), reverse=True)
+            recent[name] = Listing(now, folders, objects, entries[:PAGE_SIZE], more)
+        self._listings = recent
+        return recent[name]
 
-    def _list(self, key_prefix: str, after: str, limit: int) -> tuple[list[Object], bool]:
-        """Return up to `limit` objects by name, and whether there are more."""
-        found = list(islice(self._objects(key_prefix, after), limit + 1))
+    def _list(
+        self, prefix: str, limit: int, after: str = "", *, everything: bool = False
+    ) -> tuple[list[Entry], bool]:
+        """Return up to `limit` entries by name, and whether there are more."""
+        found = list(islice(self._entries(prefix, limit, after, everything), limit + 1))
         return found[:limit], len(found) > limit
 
-    def _objects(self, key_prefix: str, after: str) -> Iterator[Object]:
-        """Yield objects by name, without folder markers."""
-        s3, bucket = self._stack.aws.s3, self._stack.input_bucket
-        for each in list_objects(s3, bucket, key_prefix, after):
-            if self._stack.settings.is_image_key(each["Key"]):
-                yield Object(each["LastModified"], each["Key"], each["Size"])
+    def _entries(
+        self, prefix: str, limit: int, after: str, everything: bool  # noqa: FBT001
+    ) -> Iterator[Entry]:
+        """Yield images and folders by name, without folder markers."""
+        options: dict[str, Any] = {} if everything else {"Delimiter": "/"}
+        options |= {"StartAfter": after} if after else {}
+        pages = self._stack.aws.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._stack.input_bucket,
+            Prefix=prefix,
+            # One more than the limit, and one for the marker of the folder itself.
+            PaginationConfig={"PageSize": min(limit + 2, LISTED)},
+            **options,
+        )
+        for page in pages:
+            entries: list[Entry] = [each["Prefix"] for each in page.get("CommonPrefixes", [])]
+            entries += [
+                Object(each["LastModified"], each["Key"], each["Size"], each["ETag"].strip('"'))
+                for each in page.get("Contents", [])
+                if self._stack.settings.is_image_key(each["Key"])
+            ]
+            yield from sorted(entries, key=_name)
 
-    def _cards(self, objects: Sequence[Object]) -> list[Card]:
+    def _folders(self, view: View, prefixes: Iterable[str]) -> list[tuple[str, View]]:
+        """Return the names and pages of folders, named as seen from the folder that is shown."""
+        start = self._stack.settings.input_prefix
+        paths = [each.removeprefix(start) for each in prefixes]
+        return [(path.removeprefix(view.folder).removesuffix("/"), View(path)) for path in paths]
+
+    def _cards(self, view: View, objects: Sequence[Object]) -> list[Card]:
         settings = self._stack.settings
         size = card_size(settings.sizes)
         shown = min(settings.formats, key=MOST_SHOWN_FIRST.index)
-        return [
-            Card(
-                each.key,
-                each.key.removeprefix(settings.input_prefix),
-                each.size,
-                each.modified,
-                presigned_url(
-                    self._stack,
-                    settings.output_bucket,
-                    settings.thumbnail_key(each.key, size, shown),
-                ),
+        cards = []
+        for each in objects:
+            name = each.key.removeprefix(settings.input_prefix)
+            thumbnail = settings.thumbnail_key(each.key, size, shown)
+            url = presigned_url(self._stack, settings.output_bucket, thumbnail)
+            label = name.removeprefix(view.folder)
+            cards.append(
+                Card(each.key, name, label, each.size, each.modified, each.etag, url, thumbnail)
             )
-            for each in objects
-        ]
+        return cards
 
 
-def presigned_url(stack: Stack, bucket: str, key: str) -> str:
-    """Return a URL that anyone can read the object with for URL_SECONDS."""
-    return stack.aws.s3_links.generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=URL_SECONDS
-    )
+def _name(entry: Entry) -> str:
+    return entry if isinstance(entry, str) else entry.key
 
 
-def card_size(sizes: Sequence[Size]) -> Size:
-    """Choose what cards show: the smallest size that is wide enough, one without a height first.
-
-    A size that is wider than MAX_CARD_WIDTH is taken only where all others are too narrow or too
-    wide.
-    """
-    wide_enough = [size for size in sizes if size.width >= MIN_CARD_WIDTH]
-    if not wide_enough:
-        return max(sizes, key=lambda size: (size.width, size.height is None))
-    return min(
-        wide_enough,
-        key=lambda size: (size.width > MAX_CARD_WIDTH, size.height is not None, size.width),
-    )
+def _folded(text: str) -> str:
+    """Return `text` without what a search ignores: case, and how accents are encoded."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
-def thumbnails_of(stack: Stack, upload: Outcome, *, measured: bool) -> list[Thumbnail]:
-    """Return the thumbnails of an upload that is done; none for any other.
-
-    With `measured`, the size in pixels of each is read from one of its objects: one GET for each.
-    """
-    bucket = stack.settings.output_bucket
-    by_size: dict[Size, list[File]] = {}
-    for each in upload.thumbnails:
-        url, saving = presigned_url(stack, bucket, each.key), upload.saving(each)
-        file = File(each.spec.format, each.key, each.bytes, saving, url, each.url)
-        by_size.setdefault(each.spec.size, []).append(file)
-    found = [Thumbnail(size, None, files) for size, files in by_size.items()]
-    return [_measured(stack, each) for each in found] if measured else found
-
-
-def _measured(stack: Stack, thumbnail: Thumbnail) -> Thumbnail:
-    shown = thumbnail.shown
-    head = _read_range(stack, stack.settings.output_bucket, shown.key, THUMBNAIL_RANGE)
-    animated = shown.format == "webp" and head[12:16] == b"VP8X" and bool(head[20] & ANIMATION)
-    return replace(thumbnail, pixels=ENCODERS[shown.format].size_of(head), animated=animated)
-
-
-def whole_picture(thumbnails: Sequence[Thumbnail], original: str) -> str:
-    """Return the URL of a picture that shows everything: of a thumbnail, or else `original`.
-
-    A browser shows it, upright, and it is large enough to choose a place in, if possible.
-    """
-    whole = {each.size: each for each in thumbnails if shows_everything(each.size)}
-    return whole[card_size([*whole])].shown.url if whole else original
-
-
-def detail(
-    stack: Stack, key: str, failures: Callable[[], list[Failure]], sizes: str = ""
-) -> Detail | None:
-    """Return the details of the image `key`, or None if it is not in the input bucket.
-
-    `failures` reads the failed uploads. `sizes` is that of `markup`. Raises CommandError
-    if AWS refuses to read the image.
-    """
-    with aws_errors_explained():
-        stored = uploads.describe(stack, key)
-        if stored is None:
-            return None
-        errors: list[str] = []
-        try:
-            head = _read_range(stack, stack.input_bucket, key, SOURCE_RANGE)
-        except ClientError as error:
-            if is_missing(error):
-                return None
-            if error.response["Error"]["Code"] != "InvalidObjectState":
-                raise
-            head = b""
-            errors.append("The original is archived, so its format and size in pixels are unknown.")
-        log = read_or_default(errors, partial(read_log, stack, key, stored.uploaded_at), Log([]))
-        upload = uploads.outcome_of(
-            stack, stored, partial(read_or_default, errors, failures, list[Failure]())
-        )
-        thumbnails = thumbnails_of(stack, upload, measured=True)
-        original = presigned_url(stack, stack.input_bucket, key)
-        return Detail(
-            replace(upload, pixels=upright_size(head)),
-            identify(head),
-            stored.content_type,
-            original,
-            whole_picture(thumbnails, original),
-            thumbnails,
-            _manifest(stack, key),
-            markup(thumbnails, partial(_url, stack, stored), sizes),
-            log,
-            errors,
-        )
-
-
-def read_or_default[T](errors: list[str], read: Callable[[], T], default: T) -> T:
-    """Return what `read` returns; if AWS refuses, add the reason to `errors`, return `default`."""
-    try:
-        with aws_errors_explained():
-            return read()
-    except CommandError as error:
-        errors.append(str(error))
-        return default
-
-
-def markup(
-    thumbnails: Sequence[Thumbnail], url: Callable[[str], str], sizes: str = ""
-) -> list[Markup]:
-    """Return HTML for each group of thumbnails that show the same, without those of unknown pixels.
-
-    `url` gives the URL of a key. `sizes` is the value of that attribute; empty for the default.
-    """
-    return [
-        Markup(
-            tuple(each.size.name for each in view),
-            picture(
-                [
-                    Candidate(file.format, url(file.key), *each.pixels)
-                    for each in view
-                    if each.pixels
-                    for file in each.files
-                    if not each.animated or file.format == "webp"
-                ],
-                sizes,
-            ),
-            default_sizes(each.pixels[0] for each in view if each.pixels),
-        )
-        for view in views([each for each in thumbnails if each.pixels], lambda each: each.size)
-    ]
-
-
-def _url(stack: Stack, stored: Outcome, key: str) -> str:
-    settings = stack.settings
-    return settings.url(key, settings.picture_version(stored.etag, stored.focus))
-
-
-def read_log(stack: Stack, key: str, since: datetime) -> Log:
-    """Return what the function logged about `key` since its upload.
-
-    At most MAX_LOG_PAGES pages of the log are searched: entries about an upload are near its time.
-    """
-    pages = stack.aws.logs.get_paginator("filter_log_events").paginate(
-        logGroupName=f"/aws/lambda/{stack.function_name}",
-        startTime=int((since - timedelta(minutes=1)).timestamp() * 1000),
-        filterPattern=_filter_pattern(key),
-    )
-    entries: list[dict[str, Any]] = []
-    searched = 0
-    try:
-        for page in islice(pages, MAX_LOG_PAGES):
-            searched += 1
-            entries += _entries_about(key, [event["message"] for event in page["events"]])
-    except stack.aws.logs.exceptions.ResourceNotFoundException:
-        pass  # the first invocation creates the log group
-    return Log(entries, complete=searched < MAX_LOG_PAGES)
-
-
-def _filter_pattern(key: str) -> str:
-    """Return a filter for entries about `key`, or about keys that begin like a very long one.
-
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
-    """
-    quoted = json.dumps(key, ensure_ascii=False)
-    if len(quoted) > MAX_QUOTED_KEY:
-        quoted = json.dumps(key[:MAX_KEY_PREFIX] + "*", ensure_ascii=False)
-    return f"{{ $.key = {quoted} }}"
-
-
-def _entries_about(key: str, messages: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for message in messages:
-        try:
-            entry = json.loads(message)
-        except ValueError:
-            continue
-        # The pattern may also match other keys: an asterisk in it is a wildcard.
-        if isinstance(entry, dict) and entry.get("key") == key:
-            yield entry
-
-
-def _read_range(stack: Stack, bucket: str, key: str, http_range: str) -> bytes:
-    """Return a range of an object's bytes; of an empty object, none."""
-    try:
-        return stack.aws.s3.get_object(Bucket=bucket, Key=key, Range=http_range)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "InvalidRange":  # an empty object has no range
-            return b""
-        raise
-
-
-def _manifest(stack: Stack, key: str) -> str | None:
-    """Return the manifest of the image `key`, indented, or None if there is none."""
-    if not stack.settings.write_manifest:
-        return None
-    try:
-        found = stack.aws.s3.get_object(
-            Bucket=stack.settings.output_bucket, Key=stack.settings.manifest_key(key)
-        )
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
-    text = found["Body"].read().decode(errors="replace")
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:  # not written by the pipeline
-        return text
+def _parents(prefix: str, objects: Iterable[Object]) -> set[str]:
+    """Return the key prefixes of all folders between `prefix` and the objects."""
+    found: set[str] = set()
+    for each in objects:
+        path = each.key.rpartition("/")[0] + "/"
+        while len(path) > len(prefix) and path not in found:
+            found.add(path)
+            path = path.removesuffix("/").rpartition("/")[0] + "/"
+    return found

@@ -1,8 +1,9 @@
 """A deployed stack, in an account or in the local AWS."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -53,6 +54,20 @@ class Stack:
         """The version of the function that events invoke."""
         alias = self.aws.functions.get_alias(FunctionName=self.function_name, Name=ALIAS)
         return alias["FunctionVersion"]
+
+    def invoke(self, event: object) -> dict[str, Any]:
+        """Return the function's answer to `event`.
+
+        Raises CommandError with the type and message of an error that the function raises, and
+        BotoCoreError or ClientError if it cannot be invoked.
+        """
+        answer = self.aws.invocations.invoke(
+            FunctionName=self.function_name, Qualifier=ALIAS, Payload=json.dumps(event).encode()
+        )
+        result: dict[str, Any] = json.loads(answer["Payload"].read())
+        if answer.get("FunctionError"):
+            raise CommandError(f"{result.get('errorType')}: {result.get('errorMessage')}")
+        return result
 
     @property
     def thumbnails_url(self) -> str | None:

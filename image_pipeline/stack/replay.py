@@ -1,18 +1,18 @@
 """Replay failed uploads: all of them by the state machine, or chosen messages one by one."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters, executions
-from image_pipeline.stack.deployed import ALIAS, Stack
+from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
 from thumbnailer.dead_letters import UNREADABLE
 
@@ -152,17 +152,9 @@ def _replay(stack: Stack, queue: str, hidden: _Hidden) -> Iterator[Replayed]:
 
 def _invoke(stack: Stack, message_id: str, body: str) -> Replayed:
     try:
-        answer = stack.aws.invocations.invoke(
-            FunctionName=stack.function_name,
-            Qualifier=ALIAS,
-            Payload=json.dumps({"letter": body}).encode(),
-        )
-    except (BotoCoreError, ClientError) as error:
+        result = stack.invoke({"letter": body})
+    except (BotoCoreError, ClientError, CommandError) as error:
         return Replayed(message_id, "left", str(error))
-    result: dict[str, Any] = json.loads(answer["Payload"].read())
-    if answer.get("FunctionError"):
-        why = f"{result.get('errorType')}: {result.get('errorMessage')}"
-        return Replayed(message_id, "left", why)
     if left := result.get("left"):
         return Replayed(message_id, UNREADABLE if left == UNREADABLE else "left", str(left))
     return Replayed(message_id, "failed_again" if result["failed"] else "done")

@@ -390,7 +390,7 @@ def test_the_back_button_returns_to_the_same_place(page: Page, stack: Stack) -> 
         stack.aws.s3.put_object(
             Bucket=stack.input_bucket, Key=f"uploads/scroll/{number}.txt", Body=b"x"
         )
-    visit(page, "/?prefix=scroll/")
+    visit(page, "/?folder=scroll/")
     cards = page.locator(".gallery a")
     cards.last.scroll_into_view_if_needed()
     before = page.evaluate("scrollY")

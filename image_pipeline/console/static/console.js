@@ -5,5 +5,7 @@ import "./page.js";
 import "./upload-tray.js";
 import "./upload-frame.js";
 import "./focus.js";
+import "./gallery.js";
+import "./details.js";
 import "./dead-letters.js";
 import "./metrics.js";

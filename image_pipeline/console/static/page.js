@@ -1,6 +1,7 @@
 // What every page uses: fragments that are loaded after the page, fallbacks of images, copy buttons.
 // Names and messages are inserted as text. HTML comes only from the console, which escapes it.
 
+import { retried } from "./links.js";
 import { request } from "./session.js"; // which has shown the page before this file runs
 
 export const BATCH_SIZE = 50; // keys or messages in one request
@@ -62,7 +63,8 @@ for (const fragment of document.querySelectorAll("[data-load]")) {
 }
 
 // --- images that do not exist, or that the browser cannot show ----------------------------------
-function showFallback(image) {
+export async function showFallback(image) {
+  if (await retried(image)) return;
   const text = document.createElement("span");
   text.className = "no-image";
   text.textContent = image.dataset.fallback;
