@@ -34,7 +34,7 @@ from rich.text import Text
 from image_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
-    from image_pipeline.folders.thumbnails import Result
+    from image_pipeline.folders.results import Result
     from image_pipeline.stack.dead_letters import Failure
 
 UNSAFE: Final = re.compile(
@@ -48,7 +48,8 @@ and paragraph separators, and surrogates, which have no encoding."""
 class SafeConsole(Console):
     r"""A console that shows each character of UNSAFE as an escape such as `\x1b`.
 
-    Control codes of Rich's own, such as those of a progress bar, are not text and stay.
+    So it does with a character that the terminal's encoding does not have, such as ASCII's. Control
+    codes of Rich's own, such as those of a progress bar, are not text and stay.
     """
 
     def render(
@@ -56,7 +57,10 @@ class SafeConsole(Console):
     ) -> Iterator[Segment]:
         """Turn anything that can be printed into safe segments."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=_safe(segment.text))
+            yield segment if segment.control else segment._replace(text=self._shown(segment.text))
+
+    def _shown(self, text: str) -> str:
+        return _safe(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
 
 
 out = SafeConsole(highlight=False, emoji=False)
@@ -87,7 +91,19 @@ def _escape(match: re.Match[str]) -> str:
 
 def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `data` on standard output, for scripts."""
-    print(json_text(data, indent=2))
+    print(_encodable(json_text(data, indent=2)))
+
+
+def print_json_with_list(
+    data: dict[str, Any], name: str, items: Iterable[Mapping[str, Any]]
+) -> None:
+    """Print `data` like `print_json`, and then a list `name` of any length, item by item."""
+    print(_encodable(json_text(data, indent=2).removesuffix("\n}")) + f',\n  "{name}": [', end="")
+    comma = ""
+    for item in items:
+        print(f"{comma}\n    {_encodable(json_text(dict(item)))}", end="")
+        comma = ","
+    print("\n  ]\n}")
 
 
 def print_exports(variables: Mapping[str, str]) -> None:
@@ -98,13 +114,22 @@ def print_exports(variables: Mapping[str, str]) -> None:
 
 def print_json_line(data: dict[str, Any]) -> None:
     """Print `data` in one line on standard output, for scripts that read it while it grows."""
-    print(json_text(data), flush=True)
+    print(_encodable(json_text(data)), flush=True)
 
 
 def json_text(data: dict[str, Any] | list[dict[str, Any]], indent: int | None = None) -> str:
     """Return `data` as JSON, in which each character of UNSAFE is escaped."""
     text = json.dumps(data, indent=indent, ensure_ascii=False)
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _encodable(text: str) -> str:
+    """Return JSON as it is, or in ASCII where the encoding of standard output has not all of it."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return re.sub("[^\0-\x7f]", lambda match: json.dumps(match[0])[1:-1], text)
+    return text
 
 
 def print_error(message: str) -> None:
