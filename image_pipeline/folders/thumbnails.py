@@ -14,8 +14,6 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
-import psutil  # type: ignore[import-untyped]
-
 from image_pipeline.folders.plan import Job, Plan
 from image_pipeline.folders.results import Result, State, printable
 from image_pipeline.folders.stderr import collected_stderr
@@ -48,6 +46,8 @@ HEAD_BYTES: Final = 4096
 
 def memory_of_computer() -> int:
     """Return the MB of memory that this computer has."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - 60 ms, which no worker needs
+
     machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
     return machine
 

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from image_pipeline.errors import CommandError
 
 WORK: Final = ".image-pipeline"
@@ -40,16 +38,18 @@ def writing_to(out: Path) -> Iterator[None]:
 
     Raises CommandError where another run holds the lock, or where nothing can be written.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - 60 ms, which no worker needs
+
     work = out / WORK
     lock = FileLock(out / LOCK, blocking=False)
     try:
-        with _about(out):
+        with _about(out), contextlib.suppress(Timeout):
             out.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-    except Timeout:
-        raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
     except OSError as error:
         raise CommandError(write_error(error)) from error
+    if not lock.is_locked:
+        raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.")
     try:
         shutil.rmtree(work, ignore_errors=True)
         try:
@@ -184,7 +184,7 @@ def _about(path: Path) -> Iterator[None]:
     """Let an OSError of the block name `path`, and a full disk be DiskFull."""
     try:
         yield
-    except (OutsideOutput, Timeout):
+    except OutsideOutput:
         raise
     except OSError as error:
         kind = DiskFull if error.errno in FULL else OSError  # which chooses its subclass
