@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium commands edge-function github-policies clean setup
+.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -120,8 +120,16 @@ bench-hostile: $(STACK_TOOLS) ## Upload files that hurt to the built function, a
 	python -m bench.hostile
 
 export PHOTOS ?= ../shared/corpus/photos
-bench-thumbs: $(DEV) ## Measure `image-pipeline thumbs` beside the image code alone, with PHOTOS=FOLDER
+bench-thumbs: $(DEV) .tools/bench/.ready .tools/sharp/.ready vipsthumbnail ## Measure `image-pipeline thumbs` beside vipsthumbnail and sharp-cli, with PHOTOS=FOLDER (8 minutes; Linux)
 	python -m bench.thumbs "$$PHOTOS"
+	python -m bench.page
+
+# The tool is in no wheel. Debian's has an older libvips than .tools/bench and sharp; the results name its version.
+vipsthumbnail: ## Install vipsthumbnail for `make bench-thumbs` (Debian and Ubuntu)
+	@command -v vipsthumbnail >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libvips-tools >/dev/null; } || \
+	  { echo "vipsthumbnail is missing and could not be installed. Install the package libvips-tools" >&2; exit 1; }
 
 screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the documentation (all looks: ALL=FOLDER)
 	python tests/screenshots.py $${ALL:+"$$ALL"}

@@ -13,7 +13,8 @@
 - formats: bytes, CPU and quality of the output formats beside WebP
 - format_bytes: bytes and CPU of the output formats by width, for `image-pipeline cost`
 - memory: the memory that each kind of image needs, beside the function's estimate
-- thumbs: `image-pipeline thumbs` beside the image code alone
+- thumbs: `image-pipeline thumbs` beside the image code alone, vipsthumbnail and sharp-cli, and its
+  memory
 - page: docs/performance.md, from performance.md.j2 and the results
 
 Shared: photos (the photos to upload), limits (Lambda's CPU and memory by cgroups), record (the

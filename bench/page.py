@@ -10,12 +10,24 @@ import jinja2
 
 from bench.cold_start import LAMBDA_SHARE
 from bench.record import REPOSITORY, RESULTS
+from bench.thumbs import SHARP_CLI, VIPS
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
 
 TEMPLATE: Final = Path(__file__).with_name("performance.md.j2")
 PAGE: Final = REPOSITORY / "docs" / "performance.md"
+NAMES: Final = (
+    "cold_start",
+    "function",
+    "function_formats",
+    "engine",
+    "formats",
+    "format_bytes",
+    "thumbs",
+)
+"""The results files that the page is written from."""
+
 OURS, COMPILED = "this pipeline", "usual handler, with .pyc"
 
 app = new_app()
@@ -31,7 +43,7 @@ class Target:
     met: bool
 
 
-def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
+def targets(cold: Any, function: Any, engine: Any, thumbs: Any) -> list[Target]:
     """All targets: those of bench.engine, and those of the README and the other benchmarks."""
     found = [
         Target(each["what"], each["bound"], f"{each['measured']:g}", each["met"])
@@ -58,8 +70,21 @@ def targets(cold: Any, function: Any, engine: Any) -> list[Target]:
         _at_least("images per minute at concurrency 10", function["at_concurrency_10"], 2000),
         _at_most("cost of 10,000 images, total, $", function["cheapest"]["total"], 0.13),
         _at_most("cost of 10,000 images, Lambda, $", function["cheapest"]["function"], 0.012),
+        *(
+            _at_most(
+                f"thumbs, {_widths(each)}: CPU ÷ {each['tool']}, equal quality",
+                each["ours_cpu_ratio"],
+                1,
+            )
+            for each in thumbs["tools"]
+            if each["tool"] in (VIPS, SHARP_CLI)
+        ),
     ]
     return found
+
+
+def _widths(row: Any) -> str:
+    return " and ".join(map(str, row["widths"]))
 
 
 def _ratio(ours: Any, plain: Any, name: str) -> float:
@@ -78,6 +103,7 @@ def page(results: Mapping[str, Any]) -> str:
     """Render the page in Markdown from the content of the results files, by their names."""
     cold, function, engine = (results[name] for name in ("cold_start", "function", "engine"))
     several, sizes = results["function_formats"], results["format_bytes"]
+    thumbs = results["thumbs"]
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         undefined=jinja2.StrictUndefined,
@@ -85,6 +111,7 @@ def page(results: Mapping[str, Any]) -> str:
         autoescape=False,  # noqa: S701 - Markdown from our own results
     )
     pages.filters["spread"] = _spread
+    pages.filters["widths"] = _widths
     return pages.get_template(TEMPLATE.name).render(
         cold=cold,
         function=function,
@@ -96,7 +123,9 @@ def page(results: Mapping[str, Any]) -> str:
         formats=results["formats"],
         sizes=sizes,
         webp={each["width"]: each for each in sizes["results"] if each["format"] == "webp"},
-        targets=targets(cold, function, engine),
+        thumbs=thumbs,
+        quality={each["tool"]: each for each in thumbs["quality"]},
+        targets=targets(cold, function, engine, thumbs),
     )
 
 
@@ -119,8 +148,7 @@ def write() -> None:
 
     `python -m bench.page`
     """
-    names = ("cold_start", "function", "function_formats", "engine", "formats", "format_bytes")
-    PAGE.write_text(page({name: _read(name) for name in names}))
+    PAGE.write_text(page({name: _read(name) for name in NAMES}))
     out.print(f"Wrote {PAGE}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from image_pipeline.errors import CommandError
-from image_pipeline.folders import thumbnails
+from image_pipeline.folders.writing import LOCK, WORK, writing_to
 from image_pipeline.locks import locked
 
 
@@ -43,14 +43,14 @@ def test_a_run_of_thumbs_leaves_no_lock_behind(tmp_path: Path) -> None:
     killed = f"""
 import os, signal
 from pathlib import Path
-from image_pipeline.folders import thumbnails
-with thumbnails.writing_to(Path({str(out)!r})):
+from image_pipeline.folders.writing import writing_to
+with writing_to(Path({str(out)!r})):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", killed], check=False)  # noqa: S603 - this Python
-    assert {path.name for path in out.iterdir()} == {thumbnails.WORK, thumbnails.LOCK}
-    with thumbnails.writing_to(out):
-        with pytest.raises(CommandError, match="Another run writes to"), thumbnails.writing_to(out):
+    assert {path.name for path in out.iterdir()} == {WORK, LOCK}
+    with writing_to(out):
+        with pytest.raises(CommandError, match="Another run writes to"), writing_to(out):
             pass
-        assert (out / thumbnails.WORK).is_dir()
+        assert (out / WORK).is_dir()
     assert list(out.iterdir()) == []

@@ -23,8 +23,9 @@ from rich.text import Text
 from image_pipeline.cli import output
 from image_pipeline.cli.commands import backfill, dead_letters, replay, status, thumbs, upload
 from image_pipeline.cli.output import foreign, json_text, print_error, print_json, visible
-from image_pipeline.folders.thumbnails import Result
-from image_pipeline.folders.thumbnails import State as FileState
+from image_pipeline.folders.plan import Plan
+from image_pipeline.folders.results import Result
+from image_pipeline.folders.results import State as FileState
 from image_pipeline.stack.dead_letters import Failure, Reading
 from image_pipeline.stack.health import Health, Level, Part
 from image_pipeline.stack.uploads import Outcome, State, Thumbnail
@@ -230,11 +231,12 @@ def show_thumbs(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:
     """Print what `thumbs` and `thumbs --watch` print of a file that failed and one with a note."""
     results = [
         Result(Path(text), FileState.FAILED, error_type=text, error_message=text),
-        Result(Path(text), FileState.MADE, notes=(text,)),
+        Result(Path(text), FileState.MADE, notes=(text,), stderr=(text,)),
     ]
     patch.setattr(thumbs.thumbnails, "run", lambda *_: iter(results))
     patch.setattr(thumbs.thumbnails, "record_failures", lambda *_: None)
-    thumbs._once([], Path(text), 1, as_json=as_json)  # noqa: SLF001
+    with Plan(Path(text), Settings("", ""), 512) as plan:
+        thumbs._once(plan, Path(text), 1, as_json=as_json, verbose=True)  # noqa: SLF001
     for each in results:
         thumbs._print_result(each, as_json=as_json)  # noqa: SLF001
 

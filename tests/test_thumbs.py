@@ -1,13 +1,18 @@
 """`image-pipeline thumbs`: thumbnails of local folders, without AWS."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -15,10 +20,15 @@ from home import COMMAND, Home, press_ctrl_c
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import decoded, is_upright, jpeg, near, thumbnails_of
+from PIL import Image
 
+from image_pipeline.cli.commands import thumbs
 from image_pipeline.errors import CommandError
+from image_pipeline.files import File
 from image_pipeline.folders import thumbnails
-from image_pipeline.folders.thumbnails import State
+from image_pipeline.folders.plan import Job, Plan, plan
+from image_pipeline.folders.results import Result, Results, State
+from image_pipeline.folders.writing import WORK, DiskFull, write_all, writing_to
 from thumbnailer.imaging import ENCODERS, OUTPUT_FORMATS, make_thumbnails, parse_sizes
 from thumbnailer.imaging.encoders.webp import MARK_CHUNK
 from thumbnailer.settings import Settings
@@ -131,6 +141,12 @@ def test_shapes_and_formats_are_written_under_their_names(home: Home, album: Pat
         (("--formats", "avif", "--key-template", "{stem}_{size}.webp"), "names avif files .webp"),
         (("--formats", "webp,avif", "--key-template", "{stem}_{size}"), "put {format} into it"),
         (("--sizes", "9,9x9", "--key-template", "{stem}_{width}"), "put {size} into it"),
+        (("--key-template", "{dir}{stem}_{size}.jpg"), "names webp files .jpg"),
+        (("--key-template", "{dir}{stem}_{size}.{ext}"), "end it with .{format}"),
+        (("--key-template", "../{stem}_{size}.webp"), "a path inside --out"),
+        (("--key-template", "a/../../{stem}_{size}.webp"), "a path inside --out"),
+        (("--key-template", "/{stem}_{size}.webp"), "a path inside --out"),
+        (("--watch", "--dry-run"), "excludes --dry-run and --prune"),
     ],
 )
 def test_wrong_options_are_refused_in_words(
@@ -262,7 +278,7 @@ def test_an_invalid_option_is_a_usage_error(
 def test_a_second_run_into_the_same_folder_is_refused(home: Home, album: Path) -> None:
     """Two runs at the same time would remove each other's unfinished files."""
     out = album.parent / "out"
-    with thumbnails.writing_to(out):
+    with writing_to(out):
         done = home.run("thumbs", album, "--out", out)
     assert done.returncode == 1
     assert "Another run writes to" in done.stderr
@@ -280,7 +296,7 @@ def test_a_thumbnail_that_cannot_be_written_fails_only_its_own_file(
     assert (done["counts"]["made"], done["counts"]["failed"]) == (1, 1)
     (failure,) = (each for each in done["files"] if each["state"] == "failed")
     assert failure["error"]["type"] == "IsADirectoryError"
-    assert not (out / thumbnails.WORK).exists()
+    assert not (out / WORK).exists()
 
 
 def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
@@ -291,7 +307,8 @@ def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:
         with film.open("wb") as file:
             file.write(head)
             file.truncate(20 * 1024**3)  # sparse
-        (job,) = thumbnails.plan([film.parent], tmp_path / "out", SETTINGS, 1)
+        with plan([film.parent], tmp_path / "out", SETTINGS, 512) as planned:
+            (job,) = planned
         assert thumbnails.make(job).state is state
 
 
@@ -301,18 +318,21 @@ def test_a_process_that_dies_fails_only_its_own_file(tmp_path: Path) -> None:
     album.mkdir()
     for index in range(6):
         (album / f"{index}.jpg").write_bytes(jpeg())
-    jobs = thumbnails.plan([album], tmp_path / "out", SETTINGS, 2)
-    deadly = [job for job in jobs if job.path.name == "3.jpg"]
-    with thumbnails.writing_to(tmp_path / "out"), patch.object(thumbnails, "make", die_at_3):
+    out = tmp_path / "out"
+    with (
+        plan([album], out, SETTINGS, 512) as jobs,
+        writing_to(out),
+        patch.object(thumbnails, "make", die_at_3),
+    ):
         results = list(thumbnails.run(jobs, 2))
-    assert {each.path for each in results if each.error_type == "ProcessDied"} == {deadly[0].path}
+    assert {each.path for each in results if each.error_type == "ProcessDied"} == {album / "3.jpg"}
     assert sum(each.state is State.MADE for each in results) == 5
 
 
 REAL_MAKE = thumbnails.make
 
 
-def die_at_3(job: thumbnails.Job) -> thumbnails.Result:
+def die_at_3(job: Job) -> Result:
     """Make thumbnails with a decoder that crashes on one of the files."""
     if job.path.name == "3.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -423,16 +443,21 @@ def test_ctrl_c_while_the_workers_start_leaves_no_traceback_and_no_process(
 def test_all_workers_are_used(many: Path) -> None:
     """With two workers, two processes make thumbnails."""
     out = many.parent / "out"
-    jobs = thumbnails.plan([many], out, SETTINGS, 2)[:12]
-    with thumbnails.writing_to(out), patch.object(thumbnails, "make", return_process_id):
+    for extra in sorted(many.iterdir())[12:]:
+        extra.unlink()
+    with (
+        plan([many], out, SETTINGS, 512) as jobs,
+        writing_to(out),
+        patch.object(thumbnails, "make", return_process_id),
+    ):
         processes = {each.error_message for each in thumbnails.run(jobs, 2)}
     assert len(processes) == 2
 
 
-def return_process_id(job: thumbnails.Job) -> thumbnails.Result:
+def return_process_id(job: Job) -> Result:
     """Return a result whose message is the id of the process."""
     time.sleep(0.05)
-    return thumbnails.Result(job.path, State.MADE, error_message=str(os.getpid()))
+    return Result(job.path, State.MADE, error_message=str(os.getpid()))
 
 
 @pytest.fixture
@@ -488,7 +513,7 @@ def test_thumbnails_of_any_name_are_inside_the_output_folder(parts: list[str]) -
     """The path of a thumbnail has the folders of its original, and a name with the width."""
     out = Path("/out")
     key = SETTINGS.input_prefix + "/".join(parts)
-    job = thumbnails.Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
+    job = Job(Path("/x"), key, True, out, SETTINGS, 512)  # noqa: FBT003
     assert len(job.targets) == 2
     for spec, target in job.targets.items():
         assert Path(os.path.normpath(target)).is_relative_to(out)
@@ -511,7 +536,7 @@ def test_a_name_that_is_not_utf_8_is_kept(home: Home, album: Path) -> None:
 def test_a_missing_folder_is_an_error() -> None:
     """The error says that there is no such file or folder."""
     with pytest.raises(CommandError, match="no file or folder"):
-        thumbnails.plan([Path("/nowhere")], Path("/out"), SETTINGS, 1)
+        plan([Path("/nowhere")], Path("/out"), SETTINGS, 512)
 
 
 @pytest.mark.skipif(not PHOTOS.exists(), reason="the corpus of real images is not here")
@@ -520,9 +545,10 @@ def test_thumbnails_are_those_of_the_function(tmp_path: Path) -> None:
     settings = SETTINGS._replace(
         sizes=parse_sizes("128,eye=64x32:cover:attention"), formats=OUTPUT_FORMATS
     )
-    jobs = thumbnails.plan([PHOTOS], tmp_path, settings, 2)[:2]
-    with thumbnails.writing_to(tmp_path):
-        results = {each.path: each for each in thumbnails.run(jobs, 2)}
+    out = tmp_path / "out"
+    with plan(sorted(PHOTOS.iterdir())[:2], out, settings, 512) as planned, writing_to(out):
+        jobs = list(planned)
+        results = {each.path: each for each in thumbnails.run(planned, 2)}
     assert len(jobs) == 2
     for job in jobs:
         stored = results[job.path].thumbnails
@@ -532,3 +558,360 @@ def test_thumbnails_are_those_of_the_function(tmp_path: Path) -> None:
             encoder = ENCODERS[thumbnail.spec.format]
             until_mark = -len(encoder.mark_ending(bytes(8)))
             assert body[:until_mark] == encoder.mark(thumbnail.data, bytes(8))[:until_mark]
+
+
+# --- all thumbnails of a picture, or none -------------------------------------------------------
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 128 kB, which only root can, on Linux."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False).returncode:  # noqa: S603
+        pytest.skip("no permission to mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)  # noqa: S603, S607
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_no_half_set(
+    home: Home, tmp_path: Path, small_disk: Path
+) -> None:
+    """The run stops, says which disk, what is free and what is left; a second run continues."""
+    album = tmp_path / "album"
+    album.mkdir()
+    noise = Image.effect_noise((700, 500), 90).convert("RGB")
+    for index in range(6):
+        noise.save(album / f"{index}.jpg")
+    out = small_disk / "out"
+    done = home.json("thumbs", album, "--out", out, code=1)
+    (failure,) = (each for each in done["files"] if each["state"] == "failed")
+    assert failure["error"]["type"] == "DiskFull"
+    told = rf"The disk of {out}\S* is full: \d+ \w+ free.* Free some space or choose another --out"
+    assert re.match(told, failure["error"]["message"])
+    assert done["left"] > 0
+    made = {name.partition("_")[0] for name in files(out) if name.endswith("webp")}
+    assert made
+    for each in made:
+        assert {f"{each}_128w.webp", f"{each}_512w.webp"} <= files(out)
+    assert not any(".part" in name for name in files(out))
+    again = home.run("thumbs", album, "--out", out)
+    assert again.returncode == 1
+    assert f"{done['counts']['made']} current, 1 failed" in again.stdout
+    assert re.search(r"Stopped because the disk is full: [1-5] files are left", again.stdout)
+
+
+def one_job(tmp_path: Path, settings: Settings = SETTINGS, memory_mb: int = 512) -> Job:
+    """Create a picture and the folder `out`; return the picture's job."""
+    source = tmp_path / "album" / "one.jpg"
+    source.parent.mkdir()
+    source.write_bytes(jpeg())
+    out = tmp_path / "out"
+    return Job(source, "uploads/album/one.jpg", True, out, settings, memory_mb)  # noqa: FBT003
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_set_is_written_whole_or_not_at_all(
+    tmp_path: Path, step: str, earlier: bool  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Whether the second file cannot be written or not be renamed: no new one is left.
+
+    An earlier set stays as it was.
+    """
+    out = tmp_path / "out"
+    paths = [out / "a" / "one_128w.webp", out / "a" / "one_512w.webp"]
+    real, calls = getattr(Path, step), iter(range(9))
+
+    def fail_second(self: Path, *words: Any) -> Any:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *words)
+
+    with writing_to(out):
+        if earlier:
+            write_all(out, dict.fromkeys(paths, b"earlier"))
+        with patch.object(Path, step, fail_second), pytest.raises(DiskFull) as found:
+            write_all(out, dict.fromkeys(paths, b"new"))
+    assert found.value.filename == str(paths[1])
+    assert files(out) == ({"a/one_128w.webp", "a/one_512w.webp"} if earlier else set())
+    assert all(path.read_bytes() == b"earlier" for path in paths if earlier)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free, or your quota is used up. Free some space or choose another --out"),
+        (errno.EACCES, "no permission to write to the folder"),
+        (errno.EROFS, "is read-only. Choose another --out"),
+        (errno.EIO, "could not be written: Input/output error"),
+    ],
+)
+def test_what_prevents_writing_is_told_in_words(tmp_path: Path, number: int, words: str) -> None:
+    """The message names the folder, the cause and what to do, for a picture and for the start."""
+    job = one_job(tmp_path)
+    error = OSError(number, os.strerror(number))
+    with writing_to(job.out), patch.object(Path, "write_bytes", side_effect=error):
+        result = thumbnails.make(job)
+    assert result.state is State.FAILED
+    assert words in result.error_message
+    assert str(job.out) in result.error_message
+    with (
+        patch.object(Path, "mkdir", side_effect=error),
+        pytest.raises(CommandError, match=re.escape(words)),
+        writing_to(job.out),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("key", "template"),
+    [
+        ("...jpg", "{stem}/{size}.webp"),
+        ("album/...jpg", "{dir}{stem}/{size}.{format}"),
+        ("photo", "{ext}/{stem}_{size}.{format}"),
+        ("a.jpg.x", "{size}_{stem}"),
+    ],
+)
+def test_no_name_leads_out_of_the_output_folder_or_to_a_wrong_extension(
+    tmp_path: Path, key: str, template: str
+) -> None:
+    """Whatever an original is called: it fails, and the message has the name."""
+    settings = SETTINGS._replace(output_key_template=template)
+    job = replace(one_job(tmp_path, settings), key=SETTINGS.input_prefix + key)
+    result = thumbnails.make(job)
+    assert result.error_type == "UnusableName"
+    assert "With this --key-template the thumbnail would be " in result.error_message
+    assert not job.out.exists()
+
+
+def test_a_link_inside_the_output_folder_is_not_followed_out_of_it(tmp_path: Path) -> None:
+    """The picture fails, and nothing is written where the link leads to."""
+    job = one_job(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    job.out.mkdir()
+    (job.out / "album").symlink_to(tmp_path / "elsewhere")
+    with writing_to(job.out):
+        result = thumbnails.make(job)
+    assert result.error_type == "OutsideOutput"
+    assert "outside the output folder. Remove this link" in result.error_message
+    assert not files(tmp_path / "elsewhere")
+
+
+def test_a_thumbnail_never_overwrites_an_original(home: Home, tmp_path: Path) -> None:
+    """Where --out is the folder of the originals, and one has the name of another's thumbnail."""
+    for name in ("one.jpg", "one_128w.webp"):
+        (tmp_path / name).write_bytes(jpeg())
+    done = home.run("thumbs", *sorted(tmp_path.glob("one*")), "--out", tmp_path)
+    assert done.returncode == 1
+    assert "would overwrite" in done.stderr
+    assert (tmp_path / "one_128w.webp").read_bytes() == jpeg()
+
+
+# --- originals that cannot be read --------------------------------------------------------------
+def test_a_folder_that_cannot_be_read_fails(home: Home, album: Path) -> None:
+    """It is not left out without a word: it counts as failed, and the rest is made."""
+    real = os.scandir
+
+    def denied(path: Any) -> Any:
+        if str(path) == str(album / "a"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    with patch.object(os, "scandir", denied):
+        done = home.json("thumbs", album, "--out", album.parent / "out", code=1)
+    assert (done["counts"]["made"], done["counts"]["failed"]) == (1, 1)
+    (failure,) = (each for each in done["files"] if each["state"] == "failed")
+    assert failure["path"] == str(album / "a")
+    assert "no permission to read" in failure["error"]["message"]
+
+
+def test_originals_that_change_or_vanish_meanwhile_fail(tmp_path: Path) -> None:
+    """A file that is being copied does not become thumbnails of its first half."""
+    job = one_job(tmp_path)
+
+    def grow(_: bytes) -> None:
+        with job.path.open("ab") as file:
+            file.write(b"more")
+
+    with patch.object(thumbnails, "check_supported", grow):
+        result = thumbnails.make(job)
+    assert result.error_type == "SourceUnsettled"
+    assert "changed while it was read. Run the command again" in result.error_message
+    job.path.unlink()
+    assert "was removed while the command ran" in thumbnails.make(job).error_message
+
+
+@pytest.mark.parametrize(
+    ("computer_mb", "words"), [(2000, "with --workers 15."), (100, "a computer with more memory")]
+)
+def test_too_large_an_image_is_told_by_this_computers_memory(
+    tmp_path: Path, computer_mb: int, words: str
+) -> None:
+    """The advice is the number of workers that helps, if any does."""
+    job = one_job(tmp_path, memory_mb=61)
+    with (
+        patch.object(thumbnails, "memory_of_computer", lambda: computer_mb),
+        patch.object(thumbnails, "DEFAULT_MEMORY_MB", 61),
+    ):
+        result = thumbnails.make(job)
+    assert result.error_type == "ImageTooLarge"
+    assert f"This computer has {computer_mb:,} MB" in result.error_message
+    assert words in result.error_message
+
+
+# --- what is shown ------------------------------------------------------------------------------
+def test_what_libraries_print_belongs_to_their_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """C code that writes to file descriptor 2 does not disturb the progress bar."""
+    job = one_job(tmp_path)
+
+    def noisy(*words: Any) -> Any:
+        os.write(2, b"TIFFReadDirectory: odd\xff\nsecond\n")
+        return make_thumbnails(*words)
+
+    with writing_to(job.out), patch.object(thumbnails, "make_thumbnails", noisy):
+        result = thumbnails.make(job)
+    assert result.state is State.MADE
+    assert result.to_json()["stderr"] == ("TIFFReadDirectory: odd\ufffd", "second")
+    assert capfd.readouterr().err == ""
+    for verbose, expected in ((True, "one.jpg: second"), (False, "1 files: --verbose shows them")):
+        with Results() as results:
+            results.add(result)
+            thumbs._report(  # noqa: SLF001
+                thumbs.Run(1, results, done=1), job.out, as_json=False, verbose=verbose
+            )
+        assert expected in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("ascii", ("--workers", "1")), ("latin-1", ("--dry-run", "--json"))]
+)
+def test_any_terminal_can_show_the_summary(
+    tmp_path: Path, encoding: str, words: tuple[str, ...]
+) -> None:
+    """Names that the terminal's encoding does not have are escaped, in text and in JSON."""
+    album, out = tmp_path / "album", tmp_path / "日"
+    album.mkdir()
+    (album / "one.jpg").write_bytes(jpeg())
+    (album / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"broken")
+    done = subprocess.run(  # noqa: S603 - the command under test
+        [COMMAND, "thumbs", album, "--out", out, *words],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "200"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    shown = done.stdout.decode(encoding)
+    assert r"\u65e5" in shown
+    assert "caf?.jpg" in shown
+    assert ("bytes became" in shown) == (encoding == "ascii")
+
+
+def test_a_dry_run_says_what_a_run_makes_and_writes_nothing(home: Home, album: Path) -> None:
+    """Counts and names are those of the run that follows; the exit code tells of failures."""
+    out = album.parent / "out"
+    planned = home.json("thumbs", album, "--out", out, "--dry-run")
+    assert not out.exists()
+    done = home.json("thumbs", album, "--out", out)
+    assert planned["counts"] == done["counts"]
+    assert (planned["dry_run"], done["dry_run"]) == (True, False)
+    assert planned["totals"]["made"]["thumbnails"] == 4
+    assert done["totals"]["made"]["thumbnail_bytes"] == sum(
+        path.stat().st_size for path in out.rglob("*.webp")
+    )
+
+    def paths(summary: Any) -> list[str]:
+        return [each["path"] for file in summary["files"] for each in file.get("thumbnails", [])]
+
+    assert paths(planned) == paths(done)
+    (album / "new.jpg").write_text("not a picture")
+    shown = home.run("thumbs", album, "--out", out, "--dry-run")
+    assert shown.returncode == 1
+    assert "2 current, 1 failed, 1 skipped. 0 thumbnails would be written." in shown.stdout
+    assert not (out / "failed.jsonl").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    """What is known of 400 files and their results is on disk, not in Python's memory."""
+    job = one_job(tmp_path)
+    written = {spec: (path, 1) for spec, path in job.targets.items()}
+    own = tracemalloc.Filter(inclusive=False, filename_pattern="*/pathlib/*")  # its intern table
+    tracemalloc.start()
+    with Plan(job.out, SETTINGS, 512) as planned, Results() as results:
+        before = tracemalloc.take_snapshot().filter_traces([own])
+        for index in range(400):
+            path = job.path.with_name(f"{index}.jpg")
+            planned.add(File(path, f"uploads/{index}.jpg"), named=False)
+            results.add(Result(path, State.MADE, 1, written))
+        assert sum(1 for each in planned if planned.newer_than(each) is None) == 400
+        assert sum(1 for _ in results.every()) == 400
+        grown = tracemalloc.take_snapshot().filter_traces([own]).compare_to(before, "filename")
+    tracemalloc.stop()
+    assert sum(each.size_diff for each in grown) < 100_000
+
+
+# --- thumbnails of originals that are gone ------------------------------------------------------
+def test_prune_deletes_thumbnails_of_originals_that_are_gone_and_nothing_else(
+    home: Home, tmp_path: Path
+) -> None:
+    """Not those of other folders, and no file that this pipeline did not make.
+
+    A sidecar such as `one.xmp` is no original.
+    """
+    album, other, out = tmp_path / "album", tmp_path / "other", tmp_path / "out"
+    for path in (
+        album / "a" / "one.jpg",
+        album / "one.jpg",
+        album / "one_edit.jpg",
+        other / "x.jpg",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg((300, 200)))
+    formats = ("--formats", "webp,avif,jpeg", "--sizes", "64,card=32x32")
+    home.json("thumbs", album, other, "--out", out, *formats)
+    (out / "album" / "gone_64w.webp").write_bytes(jpeg())  # without a mark
+    (out / "album" / "link_64w.webp").symlink_to(out / "album" / "one_64w.webp")
+    before = files(out)
+    assert home.json("thumbs", album, "--out", out, "--prune", *formats)["orphaned"] == 0
+    (album / "a" / "one.jpg").rename(album / "a" / "one.xmp")
+    (album / "a" / "one.xmp").write_text("<x/>")
+    (album / "one_edit.jpg").unlink()
+    (other / "x.jpg").unlink()
+    planned = home.json("thumbs", album, "--out", out, "--prune", "--dry-run", *formats)
+    assert (planned["orphaned"], planned["deleted"]) == (12, 0)
+    refused = home.run("thumbs", album, "--out", out, "--prune", *formats)
+    assert refused.returncode == 1
+    assert "pass --yes" in refused.stderr
+    assert files(out) == before
+    done = home.run("thumbs", album, "--out", out, "--prune", "--yes", *formats)
+    assert done.returncode == 0
+    assert "12 deleted" in done.stdout
+    expected = {name for name in before if "/a/" not in name and "one_edit" not in name}
+    assert files(out) == expected
+    assert not (out / "album" / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("album/one.jpg",), "--prune takes folders"),
+        (("album", "--key-template", "{stem}_{size}.webp"), "--prune needs {dir}"),
+        (("album", "--yes"), "Check that their disk is connected"),
+    ],
+)
+def test_prune_refuses_what_it_cannot_decide(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    """Files, names without folders, and folders that may be those of a disk that is missing."""
+    monkeypatch.chdir(album.parent)
+    home.json("thumbs", "album", "--out", "out")
+    before = files(album.parent / "out")
+    if "--yes" in words:
+        shutil.rmtree(album)
+        album.mkdir()
+    done = home.run("thumbs", *words, "--out", "out", "--prune")
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
+    assert files(album.parent / "out") == before

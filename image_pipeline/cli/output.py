@@ -36,7 +36,7 @@ from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
-    from image_pipeline.folders.thumbnails import Result
+    from image_pipeline.folders.results import Result
     from image_pipeline.stack.dead_letters import Failure
     from image_pipeline.stack.triage import Group
 
@@ -103,6 +103,18 @@ def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
     _print(json_text(data, indent=2))
 
 
+def print_json_with_list(
+    data: dict[str, Any], name: str, items: Iterable[Mapping[str, Any]]
+) -> None:
+    """Print `data` like `print_json`, and then a list `name` of any length, item by item."""
+    _print(json_text(data, indent=2).removesuffix("\n}") + f',\n  "{name}": [', end="")
+    comma = ""
+    for item in items:
+        _print(f"{comma}\n    {json_text(dict(item))}", end="")
+        comma = ","
+    _print("\n  ]\n}")
+
+
 def print_exports(variables: Mapping[str, str]) -> None:
     """Print environment variables on standard output, as commands of a shell."""
     for name, value in variables.items():
@@ -114,12 +126,12 @@ def print_json_line(data: dict[str, Any]) -> None:
     _print(json_text(data), flush=True)
 
 
-def _print(text: str, *, flush: bool = False) -> None:
-    """Print a line; characters that the stream's encoding does not have are escaped as in JSON."""
+def _print(text: str, *, end: str = "\n", flush: bool = False) -> None:
+    """Print text; characters that the stream's encoding does not have are escaped as in JSON."""
     if not streams.encodes(sys.stdout, text):
         text = "".join(map(_ascii, text))
     try:
-        print(text, flush=flush)
+        print(text, end=end, flush=flush)
     except BrokenPipeError:
         out.on_broken_pipe()
 

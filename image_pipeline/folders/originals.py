@@ -6,7 +6,8 @@ from pathlib import Path
 from image_pipeline import files
 from image_pipeline.files import File
 from image_pipeline.folders.comparison import Original, Unreadable
-from image_pipeline.folders.thumbnails import HEAD_BYTES, is_named_image, printable
+from image_pipeline.folders.results import printable
+from image_pipeline.folders.thumbnails import HEAD_BYTES, is_named_image
 from thumbnailer.errors import PipelineError
 from thumbnailer.imaging import check_file_size, check_supported
 
@@ -18,7 +19,7 @@ def find(paths: Sequence[Path]) -> list[File]:
     CommandError for a path that does not exist, and for a folder without files.
     """
     named = {path for path in paths if path.is_file()}
-    return [each for each in files.plan(paths, "") if each.path in named or _is_image(each.path)]
+    return [each for each in files.plan(paths, "") if each.path in named or is_image(each.path)]
 
 
 def read(file: File, memory_mb: int) -> Original | Unreadable:
@@ -33,7 +34,8 @@ def read(file: File, memory_mb: int) -> Original | Unreadable:
         return Unreadable(name, type(error).__name__, str(error.strerror))
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its name or by its content."""
     if is_named_image(path):
         return True
     try:

@@ -5,28 +5,26 @@ A thumbnail ends with the same mark as in S3: a digest of its source's key, byte
 needs no clock. A file's size and time stand for its bytes here, as in make and rsync.
 """
 
-import contextlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
-import psutil  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
-
-from image_pipeline import files
-from image_pipeline.errors import CommandError
+from image_pipeline.folders.plan import Job, Plan
+from image_pipeline.folders.results import Result, State, printable
+from image_pipeline.folders.stderr import collected_stderr
 from image_pipeline.folders.workers import in_processes
+from image_pipeline.folders.writing import DiskFull, read_error, write_all, write_error, write_lines
 from thumbnailer.errors import (
+    CorruptImage,
     ImageTooLarge,
     PermanentError,
     PipelineError,
+    SourceUnsettled,
     UnsupportedImage,
     clear_tracebacks,
 )
@@ -39,262 +37,202 @@ from thumbnailer.imaging import (
     make_thumbnails,
 )
 from thumbnailer.provenance import Provenance
-from thumbnailer.settings import DEFAULT_MEMORY_MB, MAX_MEMORY_MB, Settings
-
-WORK: Final = ".image-pipeline"
-"""Folder inside the output folder, for files that are still being written."""
-
-LOCK: Final = ".image-pipeline.lock"
-"""File in the output folder that exists while a run writes there."""
+from thumbnailer.settings import DEFAULT_MEMORY_MB
 
 FAILED: Final = "failed.jsonl"
 HEAD_BYTES: Final = 4096
 """Bytes that are enough to recognise a format: a video of many gigabytes is not read."""
 
 
-class State(StrEnum):
-    """The result for one file."""
+def memory_of_computer() -> int:
+    """Return the MB of memory that this computer has."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - 60 ms, which no worker needs
 
-    MADE = "made"
-    CURRENT = "current"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    """Not an image, by its content and by its name, in a folder that was given."""
-    SUPERSEDED = "superseded"
-    """A newer original has thumbnails with the same names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A file, its key below the output folder, and how its thumbnails are made.
-
-    `named` says that the user named the file itself. `memory_mb` limits what decoding may use.
-    """
-
-    path: Path
-    key: str
-    named: bool
-    out: Path
-    settings: Settings
-    memory_mb: int
-
-    @property
-    def targets(self) -> dict[ThumbnailSpec, Path]:
-        """Return the path of each thumbnail."""
-        return {
-            spec: self.out / self.settings.thumbnail_key(self.key, spec.size, spec.format)
-            for spec in self.settings.specs
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result for one file: the path and bytes of each thumbnail, or the error.
-
-    `error_type` is a class of `thumbnailer.errors`, or of the operating system's errors.
-    """
-
-    path: Path
-    state: State
-    size: int = 0
-    thumbnails: Mapping[ThumbnailSpec, tuple[Path, int]] | None = None
-    notes: tuple[str, ...] = ()
-    error_type: str = ""
-    error_message: str = ""
-    permanent: bool = False
-
-    @property
-    def name(self) -> str:
-        """Return the path for printing: bytes that are not UTF-8 are replaced."""
-        return printable(str(self.path))
-
-    @property
-    def size_out(self) -> int:
-        """Return the bytes of all thumbnails together."""
-        return sum(size for _, size in (self.thumbnails or {}).values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what --json prints, and what failed.jsonl contains."""
-        fields: dict[str, Any] = {"path": self.name, "state": self.state, "bytes": self.size}
-        if self.thumbnails:
-            fields["thumbnails"] = [
-                {
-                    "size": each.size.name,
-                    "format": each.format,
-                    "width": each.size.width,
-                    "path": printable(str(path)),
-                    "bytes": size,
-                }
-                for each, (path, size) in self.thumbnails.items()
-            ]
-        if self.notes:
-            fields["notes"] = self.notes
-        if self.error_type:
-            fields["error"] = {
-                "type": self.error_type,
-                "message": self.error_message,
-                "permanent": self.permanent,
-            }
-        return fields
-
-
-def printable(name: str) -> str:
-    """Convert a file name to text: bytes that are not UTF-8 become question marks."""
-    return name.encode(errors="replace").decode()
-
-
-def plan(
-    paths: Sequence[Path],
-    out: Path,
-    settings: Settings,
-    workers: int,
-    *,
-    may_be_empty: bool = False,
-) -> list[Job]:
-    """Find the files to make thumbnails of.
-
-    Folders are taken whole, without hidden files and without `out`. Raises CommandError where there
-    are no files (unless `may_be_empty`), and where a folder is inside `out`.
-    """
-    target = out.resolve()
-    for path in paths:
-        if path.is_dir() and path.resolve().is_relative_to(target):
-            raise CommandError(f"{path} is inside the output folder {out}. Choose another --out.")
-    named = {path for path in paths if path.is_file()}
-    memory_mb = memory_of_worker(workers)
-    return [
-        Job(file.path, file.key, file.path in named, out, settings, memory_mb)
-        for file in files.plan(paths, settings.input_prefix, may_be_empty=may_be_empty)
-        if file.path in named or not file.path.resolve().is_relative_to(target)
-    ]
+    machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
+    return machine
 
 
 def memory_of_worker(workers: int) -> int:
-    """Return the MB that each worker may use: its share of half of the machine's.
+    """Return the MB that each worker may use: its share of half of the computer's.
 
-    It is not less than the function has by default, and not more than it can have.
+    It is not less than the function has by default.
     """
-    machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
-    return max(DEFAULT_MEMORY_MB, min(machine // 2 // workers, MAX_MEMORY_MB))
+    return max(DEFAULT_MEMORY_MB, memory_of_computer() // 2 // workers)
 
 
-def run(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+def run(plan: Plan, workers: int) -> Iterator[Result]:
     """Make what is not up to date, in `workers` processes; yield each result when it is known.
 
-    If a process dies, only its own file fails. If the caller stops early, files that have been
-    started are finished, and the others are cancelled.
+    If a process dies, only its own file fails. If the disk is full, the other files are left out.
+    If the caller stops early, files that have been started are finished, and the others are
+    cancelled.
     """
-    taken, superseded = _newest(jobs)
-    yield from superseded
-    yield from in_processes(make, taken, workers, _died)
+    yield from _without_job(plan)
+    for result in in_processes(make, _taken(plan), workers, _died):
+        yield result
+        if result.error_type == DiskFull.__name__:
+            return
+
+
+def would_make(plan: Plan) -> Iterator[Result]:
+    """Yield the result that each file would have, as far as that shows before it is decoded.
+
+    Nothing is written.
+    """
+    yield from _without_job(plan)
+    yield from map(_would_make, _taken(plan))
 
 
 def make(job: Job) -> Result:
-    """Make the thumbnails of one file, unless they are up to date."""
+    """Make the thumbnails of one file, unless they are up to date: all of them, or none."""
+    with collected_stderr() as lines:
+        result = _make(job)
+    return replace(result, stderr=tuple(lines)) if lines else result
+
+
+def record_failures(out: Path, failures: Iterable[Mapping[str, Any]]) -> None:
+    """Write failed.jsonl, one JSON object in each line; remove it where nothing failed.
+
+    Raises OSError, which `writing.write_error` puts in words.
+    """
+    path = out / FAILED
+    write_lines(out, path, (json.dumps(each, ensure_ascii=False) for each in failures))
+    if not path.stat().st_size:
+        path.unlink()
+
+
+def is_named_image(path: Path) -> bool:
+    """Whether the extension of a file is that of an image."""
+    return (guess_type(path.name)[0] or "").startswith("image/")
+
+
+def _taken(plan: Plan) -> Iterator[Job]:
+    """Yield the files whose thumbnails are their own."""
+    return (job for job in plan if plan.newer_than(job) is None)
+
+
+def _without_job(plan: Plan) -> Iterator[Result]:
+    """Yield the results of folders that cannot be read, and of files like `a.png` beside `a.jpg`.
+
+    The latter have the same thumbnail names as a newer file.
+    """
+    for error in plan.unreadable:
+        folder = Path(error.filename)
+        yield _failed(folder, 0, type(error).__name__, read_error(error, folder))
+    for job in plan:
+        if newer := plan.newer_than(job):
+            note = f"{printable(str(newer))} is newer and has the same thumbnail names"
+            yield Result(job.path, State.SUPERSEDED, notes=(note,))
+
+
+def _make(job: Job) -> Result:
     size = 0
     try:
+        targets = job.targets
         with job.path.open("rb") as source:
             about = os.fstat(source.fileno())
             size = about.st_size
             marks = _marks(job, about)
-            if current := _current(job, marks):
+            if current := _current(targets, marks):
                 return Result(job.path, State.CURRENT, size, current)
-            head = source.read(HEAD_BYTES)
-            check_supported(head)
-            check_file_size(size, job.memory_mb)
+            head = _checked_head(job, source.read(HEAD_BYTES), size)
             data = head + source.read()
+            _check_unchanged(job, about, os.fstat(source.fileno()))
         made = make_thumbnails(data, job.settings.specs, job.memory_mb)
-        written = {}
-        for each in made.thumbnails:
-            path = job.targets[each.spec]
-            body = ENCODERS[each.spec.format].mark(each.data, marks[each.spec])
-            _write(job.out, path, body)
-            written[each.spec] = (path, len(body))
+        files = {
+            targets[each.spec]: ENCODERS[each.spec.format].mark(each.data, marks[each.spec])
+            for each in made.thumbnails
+        }
     except (PipelineError, OSError) as error:
         clear_tracebacks(error)  # they hold the picture, and the next one needs the memory
-        if isinstance(error, UnsupportedImage) and not job.named and not is_named_image(job.path):
-            return Result(job.path, State.SKIPPED, size)
-        message = str(error)
-        if isinstance(error, ImageTooLarge):
-            message += (
-                " Use fewer --workers: each of them then may use more of this machine's memory."
-            )
-        if isinstance(error, OSError):
-            message = printable(f"{error.strerror}: {error.filename}")
-        return Result(
-            job.path,
-            State.FAILED,
-            size,
-            error_type=type(error).__name__,
-            error_message=message,
-            permanent=isinstance(error, PermanentError),
-        )
+        return _unmade(job, size, error)
+    try:
+        write_all(job.out, files)
+    except OSError as error:
+        return _failed(job.path, size, type(error).__name__, write_error(error))
+    written = {
+        each.spec: (targets[each.spec], len(files[targets[each.spec]])) for each in made.thumbnails
+    }
     return Result(job.path, State.MADE, size, written, made.notes)
 
 
-@contextlib.contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """Lock `out` for the block, and remove what a killed run left half-written.
-
-    Raises CommandError where another run holds the lock.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    work = out / WORK
-    lock = FileLock(out / LOCK, blocking=False)
+def _would_make(job: Job) -> Result:
+    size = 0
     try:
-        lock.acquire()
-    except Timeout:
-        raise CommandError(f"Another run writes to {out}. Wait for it, or stop it.") from None
-    try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        yield
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(PermissionError):  # Windows: an open file; the release removes it
-            (out / LOCK).unlink()
-        lock.release()
+        targets = job.targets
+        with job.path.open("rb") as source:
+            about = os.fstat(source.fileno())
+            size = about.st_size
+            if current := _current(targets, _marks(job, about)):
+                return Result(job.path, State.CURRENT, size, current)
+            _checked_head(job, source.read(HEAD_BYTES), size)
+    except (PipelineError, OSError) as error:
+        return _unmade(job, size, error)
+    return Result(
+        job.path, State.MADE, size, {spec: (path, None) for spec, path in targets.items()}
+    )
 
 
-def record_failures(out: Path, failures: Sequence[Result]) -> None:
-    """Write failed.jsonl, one JSON object in each line; remove it where nothing failed."""
-    path = out / FAILED
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    lines = (json.dumps(each.to_json(), ensure_ascii=False) + "\n" for each in failures)
-    _write(out, path, "".join(lines).encode())
+def _checked_head(job: Job, head: bytes, size: int) -> bytes:
+    """Return the first bytes of a file. Raises PermanentError where it need not be read."""
+    check_supported(head)
+    check_file_size(size, job.memory_mb)
+    return head
 
 
-def _newest(jobs: Sequence[Job]) -> tuple[list[Job], list[Result]]:
-    """Separate the files whose thumbnails belong to a newer file: `a.png` and `a.jpg`."""
-    owners: dict[Path, tuple[int, str, Job]] = {}
-    for job in jobs:
-        try:
-            rank = (job.path.stat().st_mtime_ns, job.key)
-        except OSError:  # gone or unreadable: `make` reports it
-            rank = (0, job.key)
-        for target in job.targets.values():
-            if target not in owners or owners[target][:2] < rank:
-                owners[target] = (*rank, job)
-    taken, superseded = [], []
-    for job in jobs:
-        newer = {owners[target][2].path for target in job.targets.values()} - {job.path}
-        if newer:
-            note = (f"{printable(str(min(newer)))} is newer and has the same thumbnail names",)
-            superseded.append(Result(job.path, State.SUPERSEDED, notes=note))
-        else:
-            taken.append(job)
-    return taken, superseded
+def _check_unchanged(job: Job, before: os.stat_result, after: os.stat_result) -> None:
+    """Raise SourceUnsettled where a file was written while it was read."""
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SourceUnsettled(
+            f"{printable(str(job.path))} changed while it was read. Run the command again."
+        )
+
+
+def _unmade(job: Job, size: int, error: PipelineError | OSError) -> Result:
+    """Return the result of a file that has no thumbnails because of an error."""
+    no_image = isinstance(error, UnsupportedImage) or (not size and isinstance(error, CorruptImage))
+    if no_image and not job.named and not is_named_image(job.path):
+        return Result(job.path, State.SKIPPED, size)
+    if isinstance(error, ImageTooLarge):
+        message = f"{error} {_more_memory(error, job)}"
+    elif isinstance(error, OSError):
+        message = read_error(error, job.path)
+    else:
+        message = str(error)
+    permanent = isinstance(error, PermanentError)
+    return _failed(job.path, size, type(error).__name__, message, permanent=permanent)
+
+
+def _failed(
+    path: Path, size: int, error_type: str, message: str, *, permanent: bool = False
+) -> Result:
+    return Result(
+        path,
+        State.FAILED,
+        size,
+        error_type=error_type,
+        error_message=printable(message),
+        permanent=permanent,
+    )
+
+
+def _more_memory(error: ImageTooLarge, job: Job) -> str:
+    """Say what to do about a file that needs more memory than a worker may use."""
+    whole = memory_of_worker(1)
+    has = f"This computer has {memory_of_computer():,} MB, and all workers together use half of it."
+    workers = int(whole // max(error.need_mb or whole, 1))
+    if workers and whole > job.memory_mb:
+        return f"{has} Run the command again with --workers {workers}."
+    return f"{has} Use a computer with more memory, or make the image smaller."
 
 
 def _died(job: Job) -> Result:
     """Return the result for a file that kills its process."""
-    return Result(
+    return _failed(
         job.path,
-        State.FAILED,
-        error_type="ProcessDied",
-        error_message="The process was killed. If memory ran out, use fewer --workers.",
+        0,
+        "ProcessDied",
+        "The process was killed. If this computer ran out of memory, use fewer --workers.",
     )
 
 
@@ -309,11 +247,11 @@ def _marks(job: Job, about: os.stat_result) -> dict[ThumbnailSpec, bytes]:
 
 
 def _current(
-    job: Job, marks: Mapping[ThumbnailSpec, bytes]
+    targets: Mapping[ThumbnailSpec, Path], marks: Mapping[ThumbnailSpec, bytes]
 ) -> dict[ThumbnailSpec, tuple[Path, int]] | None:
     """Return path and bytes of each thumbnail, if all end with their mark."""
     found = {}
-    for spec, path in job.targets.items():
+    for spec, path in targets.items():
         ending = ENCODERS[spec.format].mark_ending(marks[spec])
         try:
             with path.open("rb") as file:
@@ -321,23 +259,7 @@ def _current(
                 file.seek(max(size - len(ending), 0))
                 if file.read() != ending:
                     return None
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:  # none, or none that can be read: writing it says why
             return None
         found[spec] = (path, size)
     return found
-
-
-def _write(out: Path, path: Path, data: bytes) -> None:
-    """Write a file completely or not at all."""
-    part = out / WORK / f"{os.getpid()}.part"
-    try:
-        part.write_bytes(data)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def is_named_image(path: Path) -> bool:
-    """Whether the extension of a file is that of an image."""
-    return (guess_type(path.name)[0] or "").startswith("image/")

@@ -324,7 +324,7 @@ def _decoder_errors_translated(data: bytes) -> Iterator[None]:
         raise ImageTooLarge(hard_limit.OUT_OF_MEMORY) from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(
-            f"{identify(data)}: more pixels than the function's memory allows."
+            f"{identify(data)}: more pixels than the available memory allows."
         ) from error
     except DECODER_ERRORS as error:
         if hard_limit.allocation_failed():
