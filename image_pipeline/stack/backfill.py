@@ -50,7 +50,8 @@ DENIED: Final = (
 
 FIXES: Final = {
     "Lambda.ResourceNotFoundException": (
-        "The function or its alias is missing. Deploy the stack again."
+        "The function or its alias is missing. docs/operations.md#a-part-of-the-stack-was-deleted "
+        "says how to get it back."
     ),
     "Lambda.AccessDenied": DENIED,
     "Lambda.AWSLambdaException": DENIED,
@@ -202,12 +203,15 @@ def _require_remake(stack: Stack) -> None:
 
 
 def explain(stack: Stack, failed: Execution) -> CommandError | None:
-    """Say why the batches of a backfill failed and what to do; None if no batch did."""
+    """Say why the batches of a backfill failed and what to do; None if no batch did.
+
+    A PartFailed, because so many batches fail only if the function itself does.
+    """
     batch = executions.failed_child(stack.aws.states, failed.arn)
     if batch is None:
         return None
     fix = next((fix for name, fix in FIXES.items() if batch.error.startswith(name)), DOES_NOT_START)
-    return CommandError(
+    return PartFailed(
         f"The backfill ended early, because its batches failed: {batch.error}: {batch.cause}\n"
         f"{fix} Then run this command again: it makes only what is missing."
     )
