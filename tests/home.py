@@ -56,6 +56,12 @@ class Home:
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
 
+    def status(self) -> Any:
+        """What `status --json` says of a stack; failed uploads that wait are no error here."""
+        done = self.run("status", "--json")
+        assert done.returncode in (0, 1), done.stderr + done.stdout
+        return json.loads(done.stdout)
+
     @contextmanager
     def console(self) -> Iterator[subprocess.Popen[str]]:
         """Run a console in the foreground for the block."""

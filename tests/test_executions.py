@@ -140,7 +140,10 @@ class FailedStates:
 @pytest.mark.parametrize(
     ("error", "fix"),
     [
-        ("Lambda.ResourceNotFoundException", "is missing. Deploy the stack again"),
+        (
+            "Lambda.ResourceNotFoundException",
+            "is missing. docs/operations.md#a-part-of-the-stack-was-deleted",
+        ),
         ("Lambda.AccessDeniedException", "may not invoke the function"),
         ("Lambda.AWSLambdaException", "may not invoke the function"),
         ("Lambda.TooManyRequestsException", "Lower --concurrency"),

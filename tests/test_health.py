@@ -443,7 +443,8 @@ def test_the_local_stack_says_what_it_cannot_tell(subject: Subject) -> None:
     delete_output_bucket(subject)
     pause_function(subject)
     found = health.examine(replace(subject, options=""))
-    assert "the local AWS does not report the age of events" in found.parts["last_hour"].summary
+    assert "the local AWS has no metrics of functions" in found.parts["last_hour"].summary
+    assert "in the local AWS none goes off by itself" in found.parts["alarms"].summary
     assert "image-pipeline down; image-pipeline up" in steps(found, "output_bucket")
     assert 'eval "$(image-pipeline status --env)"; aws lambda' in steps(found, "function")
 

@@ -183,6 +183,7 @@ def fake_stack() -> Any:
         input_bucket="in",
         settings=Settings("out", "queue"),
         architecture="arm64",
+        options="",
         outputs={},
         parameters={},
         aws=SimpleNamespace(s3=counts, sqs=None, location="here", endpoint_url=None),

@@ -359,7 +359,7 @@ def test_a_denied_request_names_the_permissions(stack: Stack) -> None:
 def test_a_missing_bucket_is_an_error(stack: Stack) -> None:
     """An input bucket that does not exist is not one without originals."""
     upload(stack)
-    with pytest.raises(CommandError, match="NoSuchBucket"):
+    with pytest.raises(CommandError, match="The bucket no-such-bucket does not exist"):
         look(replace(stack, input_bucket="no-such-bucket"))
 
 

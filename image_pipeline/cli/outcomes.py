@@ -7,6 +7,7 @@ from typing import Final
 from image_pipeline import files
 from image_pipeline.cli.output import error_markup, foreign, out, tracked
 from image_pipeline.cli.tables import Table
+from image_pipeline.errors import CommandError
 from image_pipeline.stack import uploads
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.uploads import Outcome, State
@@ -30,7 +31,10 @@ def upload_and_wait(
     total = len(planned)
     uploaded = list(tracked(uploads.upload(stack, planned, focus), "Uploading", total))
     waiting = tracked(uploads.wait(stack, uploaded, seconds), "Thumbnails", total)
-    found = {each.key: each for each in waiting}
+    try:
+        found = {each.key: each for each in waiting}
+    except CommandError as error:
+        raise type(error)(f"Uploaded, but the results cannot be read: {error}") from error
     outcomes = [found[each.key] for each in uploaded]
     if directory is None:
         return outcomes
@@ -39,8 +43,11 @@ def upload_and_wait(
     return list(tracked(downloads, "Downloading", total))
 
 
-def show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Print a section for each image: the original, then its thumbnails or why there are none."""
+def show_outcomes(outcomes: Sequence[Outcome], options: str = "") -> None:
+    """Print a section for each image: the original, then its thumbnails or why there are none.
+
+    `options` name the stack in a command, after a space.
+    """
     table = Table("image", "pixels", "bytes", "saved")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -54,7 +61,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
                 owner = foreign(str(outcome.superseded_by))
                 table.add_row(f"  [yellow]✗[/] {owner} is newer and has the same thumbnail names")
             case State.UNKNOWN:
-                table.add_row("  [yellow]?[/] no result yet; check later: image-pipeline status")
+                table.add_row("  [yellow]?[/] no result yet")
         for thumbnail in outcome.thumbnails:
             table.add_row(
                 f"  [green]✓[/] {foreign(thumbnail.key)}",
@@ -64,6 +71,8 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
             )
         table.add_section()
     out.print(table)
+    if any(outcome.state is State.UNKNOWN for outcome in outcomes):
+        out.print(f"Check later: image-pipeline status{options}", soft_wrap=True)
 
 
 def _shape(size: Size) -> str:

@@ -27,14 +27,18 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(getattr(signal, name), handler)
 
 
-def leave_or_stop(command: str, execution: str, stop: Callable[[], None]) -> NoReturn:
+def leave_or_stop(
+    command: str, execution: str, stop: Callable[[], None], options: str = ""
+) -> NoReturn:
     """After Ctrl-C: ask whether to `stop` the execution that `command` waits for, or leave it.
 
-    Raises typer.Exit with code 130. Where there is no terminal the execution is left running.
+    `options` name the stack, after a space. Where there is no terminal the execution is left
+    running. Raises typer.Exit with code 130.
     """
+    again = f"image-pipeline {command}{options}"
     if sys.stdin.isatty() and ask(f"\nStop the {command}?", default=True):
         stop()
-        err.print(f"Stopped {execution}; nothing is lost. To continue: image-pipeline {command}")
+        err.print(f"Stopped {execution}; nothing is lost. To continue: {again}")
     else:
-        err.print(f"The {command} continues as {execution}. To follow it: image-pipeline {command}")
+        err.print(f"The {command} continues as {execution}. To follow it: {again}")
     raise typer.Exit(130)

@@ -21,7 +21,7 @@ def find_stack(*, local: bool, name: str | None, region: str | None, profile: st
     """
     if name:
         _exclude_each_other(local, name)
-        return Stack.find(Aws.account(region, profile), name)
+        return Stack.find(Aws.account(region, profile), name, profile)
     return Stack.find(*_find_local(local=local, region=region, profile=profile))
 
 

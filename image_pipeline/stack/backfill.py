@@ -9,12 +9,15 @@ from functools import partial
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from image_pipeline.errors import CommandError
+from botocore.exceptions import ClientError
+
+from image_pipeline.errors import CommandError, PartFailed
 from image_pipeline.stack import executions, thumbnails
 from image_pipeline.stack.aws import (
     CONNECTIONS,
     aws_errors_explained,
     head_readable,
+    is_missing,
     list_objects,
 )
 from image_pipeline.stack.deployed import Stack
@@ -52,7 +55,8 @@ DENIED: Final = (
 
 FIXES: Final = {
     "Lambda.ResourceNotFoundException": (
-        "The function or its alias is missing. Deploy the stack again."
+        "The function or its alias is missing. docs/operations.md#a-part-of-the-stack-was-deleted "
+        "says how to get it back."
     ),
     "Lambda.AccessDenied": DENIED,
     "Lambda.AWSLambdaException": DENIED,
@@ -134,6 +138,7 @@ def survey(stack: Stack, prefix: str, maximum: int, *, remake: bool = False) -> 
     """
     if remake:
         _require_remake(stack)
+    _require_output_bucket(stack)
     found = Survey()
     listed = list_objects(stack.aws.s3, stack.input_bucket, prefix)
     with aws_errors_explained(), ThreadPoolExecutor(CONNECTIONS) as pool:
@@ -203,12 +208,15 @@ def _require_remake(stack: Stack) -> None:
 
 
 def explain(stack: Stack, failed: Execution) -> CommandError | None:
-    """Say why the batches of a backfill failed and what to do; None if no batch did."""
+    """Say why the batches of a backfill failed and what to do; None if no batch did.
+
+    A PartFailed, because so many batches fail only if the function itself does.
+    """
     batch = executions.failed_child(stack.aws.states, failed.arn)
     if batch is None:
         return None
     fix = next((fix for name, fix in FIXES.items() if batch.error.startswith(name)), DOES_NOT_START)
-    return CommandError(
+    return PartFailed(
         f"The backfill ended early, because its batches failed: {batch.error}: {batch.cause}\n"
         f"{fix} Then run this command again: it makes only what is missing."
     )
@@ -238,6 +246,21 @@ def result(stack: Stack, output: dict[str, Any]) -> Result:
             reason = f"{batch.get('Error', '')}: {batch.get('Cause', '')}"
             found = replace(found, unreported=(*found.unreported, reason))
     return found
+
+
+def _require_output_bucket(stack: Stack) -> None:
+    """Check that there is an output bucket: each HEAD of a thumbnail would only say that it is not.
+
+    Raises PartFailed if there is none.
+    """
+    bucket = stack.settings.output_bucket
+    with aws_errors_explained():
+        try:
+            stack.aws.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if not is_missing(error):
+                raise
+            raise PartFailed(f"The output bucket {bucket} does not exist.") from error
 
 
 def _verdict(stack: Stack, listed: "ObjectTypeDef", *, remake: bool) -> Verdict:

@@ -1,6 +1,7 @@
 """A deployed stack, in an account or in the local AWS."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +40,13 @@ class Stack:
     outputs: Mapping[str, str]
     timeout: int = 30
     parameters: Mapping[str, str] = field(default_factory=dict)
+    profile: str | None = None
+    """The profile of the credentials, if it was named."""
+
+    @property
+    def options(self) -> str:
+        """Options that name this stack in a command, after a space; none for the local stack."""
+        return naming_options(self.aws, self.name, self.profile)
 
     def output(self, name: str) -> str:
         """An output of the stack. Raises CommandError if an older template has no such output."""
@@ -98,8 +106,8 @@ class Stack:
         return [self.settings.dead_letter_queue_url, *([undelivered] if undelivered else [])]
 
     @classmethod
-    def find(cls, aws: Aws, name: str) -> "Stack":
-        """Describe the stack `name`.
+    def find(cls, aws: Aws, name: str, profile: str | None = None) -> "Stack":
+        """Describe the stack `name`, with the credentials of `profile` if it was named.
 
         Raises CommandError if it does not exist, is not a stack of this pipeline, or AWS refuses;
         PartFailed if its function does not exist.
@@ -125,6 +133,7 @@ class Stack:
                     outputs,
                     configuration["Timeout"],
                     given_parameters(found),
+                    profile,
                 )
             except aws.functions.exceptions.ResourceNotFoundException as error:
                 raise CommandError(
@@ -133,6 +142,17 @@ class Stack:
                 ) from error
             except (KeyError, InvalidSettings) as error:
                 raise _incomplete(found, error) from error
+
+
+def naming_options(aws: Aws, name: str, profile: str | None) -> str:
+    """Options that name a stack in a command, after a space; none for the local stack.
+
+    The region is always named, so that they mean the same stack in another terminal.
+    """
+    if aws.endpoint_url:
+        return ""
+    named = f" --stack {name} --region {aws.cloudformation.meta.region_name}"
+    return named + (f" --profile {shlex.quote(profile)}" if profile else "")
 
 
 def describe(aws: Aws, name: str) -> "StackTypeDef":

@@ -24,6 +24,7 @@ from image_pipeline.stack.deployed import (
     describe,
     function_configuration,
     given_parameters,
+    naming_options,
     outputs_of,
 )
 from image_pipeline.stack.rollback import SETTLED, unsettled
@@ -113,17 +114,8 @@ class Subject:
 
     @classmethod
     def find(cls, aws: Aws, name: str, profile: str | None = None) -> "Subject":
-        """Describe the stack. Raises CommandError if it does not exist, or AWS refuses.
-
-        A stack in an account is named by its region too, so that the options mean the same stack
-        in another terminal.
-        """
-        found = describe(aws, name)
-        if aws.endpoint_url:
-            return cls(aws, found)
-        region = aws.cloudformation.meta.region_name
-        options = f" --stack {name} --region {region}" + _option("--profile", profile)
-        return cls(aws, found, options, profile)
+        """Describe the stack. Raises CommandError if it does not exist, or AWS refuses."""
+        return cls(aws, describe(aws, name), naming_options(aws, name, profile), profile)
 
     @property
     def local(self) -> bool:
@@ -163,7 +155,8 @@ class Subject:
         if self.local:
             return f'eval "$(image-pipeline status --env)"; aws {words}'
         region = self.aws.cloudformation.meta.region_name
-        return f"aws {words} --region {region}" + _option("--profile", self.profile)
+        named = f" --profile {shlex.quote(self.profile)}" if self.profile else ""
+        return f"aws {words} --region {region}{named}"
 
 
 type Reader = Callable[[Subject], Part | None]
@@ -429,6 +422,8 @@ def function(subject: Subject) -> Part:
                 f"--reserved-concurrent-executions {given}"
             )
         paused = "paused: its reserved concurrency is 0, so events wait"
+        if subject.local:
+            paused = "its reserved concurrency is 0, which the local AWS does not enforce"
         return Part(Level.ATTENTION, paused, (name,), (f"Resume it: {resume}",), details)
     if state == "Failed" or update == "Failed":
         reason = live.get("StateReason") or whole.get("LastUpdateStatusReason", "")
@@ -445,9 +440,12 @@ def function(subject: Subject) -> Part:
 def last_hour(subject: Subject) -> Part:
     """Invocations, errors and throttles of the last hour, and the age of the oldest event.
 
+    The local AWS has no metrics of functions.
     The age is the newest value of AsyncEventAge, the time from an event to its invocation: Lambda
     says nothing of events that wait while it invokes nothing.
     """
+    if subject.local:
+        return Part(Level.HEALTHY, "not known: the local AWS has no metrics of functions")
     name = subject.output("FunctionName")
     wanted = {
         "invocations": ("Invocations", "Sum"),
@@ -488,8 +486,6 @@ def last_hour(subject: Subject) -> Part:
     )
     if age is not None:
         summary += f"; the oldest event was {duration(age)} old"
-    elif subject.local:
-        summary += "; the local AWS does not report the age of events"
     steps = []
     if counts["dropped"]:
         steps.append(f"See what was dropped: {subject.command('dead-letters')}")
@@ -524,7 +520,7 @@ def alarms(subject: Subject) -> Part:
     if missing:
         summary += f"; missing: {', '.join(missing)}"
     if subject.local:
-        summary += " (the local AWS has no metrics of queues)"
+        summary += "; in the local AWS none goes off by itself"
     lines = tuple(
         f"{each['AlarmName']} since "
         f"{moment(each.get('StateTransitionedTimestamp') or each['StateUpdatedTimestamp'])}"
@@ -636,7 +632,3 @@ def duration(length: timedelta) -> str:
         if seconds >= unit:
             return f"{seconds // unit} {name}"
     return f"{seconds} s"
-
-
-def _option(name: str, value: str | None) -> str:
-    return f" {name} {shlex.quote(value)}" if value else ""

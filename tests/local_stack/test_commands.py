@@ -12,8 +12,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from unittest.mock import patch
 
 import boto3
 import pytest
@@ -31,6 +33,8 @@ from image_pipeline.local import samples, tools
 from image_pipeline.local.stack import LocalStack, Server
 from image_pipeline.ports import HOST, free_port
 from image_pipeline.stack import distribution
+from image_pipeline.stack.aws import list_objects
+from image_pipeline.stack.deployed import ALIAS
 
 pytestmark = pytest.mark.local_stack
 
@@ -88,7 +92,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 def wait_for_samples(home: Home) -> None:
     """Wait for what is made of the samples: of each of three, six thumbnails and a manifest."""
-    until(lambda: home.json("status")["output"]["objects"] == 3 * (2 * 3 + 1), 60)
+    until(lambda: home.status()["output"]["objects"] == 3 * (2 * 3 + 1), 60)
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -248,11 +252,11 @@ def page_of(address: str) -> str:
 # --- with a stack -------------------------------------------------------------------------------
 def test_up_serves_the_console(deployed: Home) -> None:
     """`up` and `status` print its address, and it shows the stack that is up."""
-    url = deployed.json("status")["console"]
+    url = deployed.status()["console"]
     console, _, _ = url.partition("#")
     assert f"console     {console}#secret=" in deployed.printed_by_up
     assert f"console: {console}#secret=" in deployed.run("status").stdout
-    assert url != deployed.json("status")["console"], "each address is a new one"
+    assert url != deployed.status()["console"], "each address is a new one"
     assert "image-pipeline-input" in page_of(url)
     mode = (deployed.directory / "console.json").stat().st_mode
     assert mode & 0o077 == 0, "no other user can read its secret"
@@ -273,12 +277,12 @@ def test_up_names_a_page_that_shows_the_samples(deployed: Home) -> None:
     ]
     for url in manifests:
         until(lambda url=url: distribution.send("GET", url).status == 200)
-    assert f'href="{address}"' in page_of(deployed.json("status")["console"])
+    assert f'href="{address}"' in page_of(deployed.status()["console"])
 
 
 def test_a_console_on_a_chosen_port(deployed: Home) -> None:
     """A port that is taken is named in the error; 0 takes any that is free."""
-    own = deployed.json("status")["console"]
+    own = deployed.status()["console"]
     own, _, _ = own.partition("#")
     assert own in deployed.run("console").stdout, "without --port it is the one that runs"
     taken = re.findall(r":(\d+)/", own)[0]
@@ -298,7 +302,7 @@ def test_a_second_up_is_refused(deployed: Home) -> None:
     """It names the stack that is up, and leaves it up."""
     message = error_of(deployed.run("up", "--detach", "--port", free_port()))
     assert f"already running on http://127.0.0.1:{deployed.port}" in message
-    assert deployed.json("status")["running"]
+    assert deployed.status()["running"]
 
 
 def test_upload_prints_the_outcome_of_each_file(deployed: Home, tmp_path: Path) -> None:
@@ -347,7 +351,7 @@ def test_the_same_bad_file_uploaded_again_is_a_new_failure(deployed: Home, tmp_p
     assert first["state"] == "failed"
     time.sleep(1)  # S3 has the time of an upload in whole seconds
     deployed.json("upload", bad, code=1)
-    failures = [each for each in deployed.json("status")["failures"] if "again" in each["key"]]
+    failures = [each for each in deployed.status()["failures"] if "again" in each["key"]]
     assert len(failures) == 2
 
 
@@ -382,9 +386,9 @@ def test_status_shows_buckets_queue_and_failures(deployed: Home, tmp_path: Path)
     """Counts and the newest failure first, for scripts and for people."""
     bad = tmp_path / "status.jpg"
     bad.write_text("text")
-    before = deployed.json("status")
+    before = deployed.status()
     deployed.json("upload", bad, code=1)
-    after = deployed.json("status")
+    after = deployed.status()
     assert after["endpoint_url"] == f"http://127.0.0.1:{deployed.port}"
     assert after["input"]["objects"] == before["input"]["objects"] + 1
     assert after["output"] == before["output"]
@@ -451,7 +455,7 @@ def test_the_gate_stands_before_a_deployed_stack(deployed: Home) -> None:
     for path, body in (("/image-pipeline-input", None), ("/_ministack/reset", b"")):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(url + path, body, timeout=5)  # noqa: S310 - of loopback
-    assert deployed.json("status")["running"]
+    assert deployed.status()["running"]
 
 
 def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path: Path) -> None:
@@ -461,7 +465,8 @@ def test_a_stack_in_an_account_is_used_in_the_same_way(deployed: Home, tmp_path:
     picture = tmp_path / "account.jpg"
     picture.write_bytes(jpeg())
     assert deployed.json("upload", picture, *name, **account)["uploads"][0]["state"] == "done"
-    assert deployed.json("status", *name, **account)["stack"] == "image-pipeline"
+    found = json.loads(deployed.run("status", "--json", *name, **account).stdout)
+    assert found["stack"] == "image-pipeline"
     missing = deployed.run("status", "--stack", "no-such-stack", **account)
     assert "no stack 'no-such-stack'" in error_of(missing)
     assert "exclude each other" in error_of(deployed.run("status", "--local", *name))
@@ -503,7 +508,7 @@ def test_the_demo_uses_a_stack_that_is_up(deployed: Home, tmp_path: Path) -> Non
         assert (
             balloon.convert("RGBA").getpixel((2, 2))[3] == 0
         ), "it is transparent around the balloon"
-    assert deployed.json("status")["running"]
+    assert deployed.status()["running"]
 
 
 def test_the_demo_takes_the_user_s_own_pictures(deployed: Home, tmp_path: Path) -> None:
@@ -514,6 +519,69 @@ def test_the_demo_takes_the_user_s_own_pictures(deployed: Home, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "mine_128w.webp").exists()
     assert samples.CORRUPT not in done.stdout
+
+
+@contextmanager
+def without_output_bucket(deployed: Home) -> Iterator[None]:
+    """The output bucket is deleted during the block, with everything in it."""
+    stack = LocalStack(deployed.directory).stack()
+    s3, bucket = stack.aws.s3, stack.settings.output_bucket
+    for each in list(list_objects(s3, bucket)):
+        s3.delete_object(Bucket=bucket, Key=each["Key"])
+    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    s3.delete_bucket(Bucket=bucket)
+    try:
+        yield
+    finally:
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+@contextmanager
+def without_alias(deployed: Home) -> Iterator[None]:
+    """The alias by which everything invokes the function is deleted during the block."""
+    stack = LocalStack(deployed.directory).stack()
+    functions, named = stack.aws.functions, {"FunctionName": stack.function_name, "Name": ALIAS}
+    version = functions.get_alias(**named)["FunctionVersion"]
+    functions.delete_alias(**named)
+    try:
+        yield
+    finally:
+        functions.create_alias(**named, FunctionVersion=version)
+
+
+def test_every_command_tells_of_a_broken_stack(deployed: Home) -> None:
+    """Without output bucket and alias, `status` shows every part, and the others what they need.
+
+    None shows a traceback. Each that cannot do its work names `status`, or says what to do.
+    """
+    with without_output_bucket(deployed), without_alias(deployed):
+        found = deployed.json("status", code=2)
+        levels = {name: part["level"] for name, part in found["parts"].items()}
+        bad = {name for name, level in levels.items() if level == "broken"}
+        assert bad == {"output_bucket", "function"}
+        assert (found["health"], found["version"]) == ("broken", None)
+        assert found["output"] == {"bucket": "image-pipeline-output", "objects": None}
+        assert found["input"]["objects"] > 0
+        shown = deployed.run("status").stdout
+        assert "✗ output bucket: the bucket does not exist" in shown
+        assert "✗ function: its alias live does not exist" in shown
+        assert "image-pipeline down; image-pipeline up" in shown
+        for words in (("backfill", "--dry-run"), ("backfill", "--yes"), ("prune", "--dry-run")):
+            assert "image-pipeline status" in error_of(deployed.run(*words)), words
+        assert deployed.run("dead-letters").returncode == 0
+        assert deployed.run("cost").returncode == 0
+        smoke = deployed.run("smoke", "--wait", "1")
+        assert (smoke.returncode, "Traceback" in smoke.stderr) == (1, False)
+    assert deployed.status()["health"] != "broken"
+
+
+def test_status_tells_of_a_killed_console(deployed: Home) -> None:
+    """It says how to open another one, and everything else as before."""
+    with patch.object(ConsoleProcess, "url", None):
+        done = deployed.run("status")
+    assert "console: not running; open one: image-pipeline console" in done.stdout
+    assert "s3://image-pipeline-output/" in done.stdout
 
 
 def test_nothing_listens_beyond_loopback(deployed: Home) -> None:

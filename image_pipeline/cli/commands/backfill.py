@@ -110,7 +110,9 @@ def backfill(  # noqa: PLR0913 - options of a command
     else:
         out.print(
             f"{result.made:,} made, {result.current:,} up to date, {result.skipped:,} skipped,"
-            f" {result.failed:,} failed{': image-pipeline dead-letters' if result.failed else ''}"
+            f" {result.failed:,} failed"
+            + f": image-pipeline dead-letters{target.options}" * bool(result.failed),
+            soft_wrap=True,
         )
         if result.archived:
             err.print(f"{result.archived:,} left out: {ARCHIVED}")
@@ -148,7 +150,7 @@ def follow(stack: Stack, execution: Execution) -> Execution:
         raise backfills.explain(stack, failed.execution) or failed from failed
     except KeyboardInterrupt:
         stop = partial(executions.stop, states, execution.arn)
-        leave_or_stop("backfill", execution.name, stop)
+        leave_or_stop("backfill", execution.name, stop, stack.options)
     return latest
 
 
@@ -185,12 +187,12 @@ def show_survey(
         err.print(
             "Occupied: everything else is up to date, but objects that this pipeline did not write "
             "have the keys of thumbnails. Take them over or remove them: image-pipeline prune "
-            "--adopt"
+            f"--adopt{stack.options}"
         )
     err.print(
         f"About ${dollars:,.4f} with {stack.settings.memory_mb} MB on {stack.architecture} and "
         f"{len(stack.settings.sizes)} × {len(stack.settings.formats)} thumbnails per image "
-        "(sizes × formats; details: image-pipeline cost)."
+        f"(sizes × formats; details: image-pipeline cost{stack.options})."
     )
     if survey.beyond and maximum and maximum < cap:
         err.print(f"There are more objects: --max {maximum} stops there.")

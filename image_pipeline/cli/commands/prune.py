@@ -109,7 +109,7 @@ def prune(  # noqa: PLR0913 - options of a command
             | {"adopt": adopt, **report(survey, outcomes)}
         )
     elif outcomes:
-        show_outcomes(survey, outcomes, adopt=adopt)
+        show_outcomes(target, survey, outcomes, adopt=adopt)
 
 
 def survey_bucket(stack: Stack, prefix: str, *, adopt: bool) -> Survey:
@@ -135,7 +135,7 @@ def carry_out(stack: Stack, survey: Survey) -> dict[str, Outcome]:
     except KeyboardInterrupt:
         err.print(
             f"Stopped after {len(outcomes):,} of {len(survey.pending):,} objects. To continue: "
-            "image-pipeline prune"
+            f"image-pipeline prune{stack.options}"
         )
         raise
     return outcomes
@@ -204,12 +204,15 @@ def show(stack: Stack, prefix: str, survey: Survey) -> None:
     if Kind.EARLIER_SETTINGS in pending:
         err.print(
             "Pages and manifests may still use names of earlier settings. To make the current ones "
-            "first: image-pipeline backfill"
+            f"first: image-pipeline backfill{stack.options}"
         )
 
 
-def show_outcomes(survey: Survey, outcomes: dict[str, Outcome], *, adopt: bool) -> None:
+def show_outcomes(
+    stack: Stack, survey: Survey, outcomes: dict[str, Outcome], *, adopt: bool
+) -> None:
     """Print the counts, and what to do next."""
+    backfill = f"image-pipeline backfill{stack.options}"
     counted = Counter(outcomes.values())
     deleted = [each for each in survey.pending if outcomes.get(each.key) is Outcome.DELETED]
     taken = f"{counted[Outcome.TAKEN_OVER]:,} taken over, " if adopt else ""
@@ -219,9 +222,10 @@ def show_outcomes(survey: Survey, outcomes: dict[str, Outcome], *, adopt: bool) 
         f"{counted[Outcome.GONE]:,} already gone"
     )
     if adopt:
-        out.print("Make the thumbnails that are missing now: image-pipeline backfill")
+        out.print(f"Make the thumbnails that are missing now: {backfill}", soft_wrap=True)
     elif survey.shared:
         out.print(
             f"{survey.shared:,} of these names belong to other originals too. Make their "
-            "thumbnails: image-pipeline backfill"
+            f"thumbnails: {backfill}",
+            soft_wrap=True,
         )

@@ -63,6 +63,6 @@ def upload(  # noqa: PLR0913 - options of a command
     if as_json:
         print_json({"stack": target.name, "uploads": [each.to_json() for each in outcomes]})
     else:
-        show_outcomes(outcomes)
+        show_outcomes(outcomes, target.options)
     if any(each.state in (State.FAILED, State.UNKNOWN) for each in outcomes):
         raise typer.Exit(1)
