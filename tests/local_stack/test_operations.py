@@ -209,7 +209,7 @@ def test_a_foreign_message_is_kept_and_reported(stack: Stack, home: Home) -> Non
 
 
 def test_a_replay_is_limited_by_its_options(stack: Stack, home: Home) -> None:
-    """--error leaves messages with other errors alone; --max stops after that number."""
+    """--error, --prefix and --since leave other messages alone; --max stops after that number."""
     put(stack, {f"bad{n}": CORRUPT for n in range(4)} | {f"cut{n}": PHOTO[:300] for n in range(3)})
     until(lambda: messages_on_the_queue(stack) == 7)
     answer = home.json("replay", "--error", "CorruptImage", code=1)
@@ -220,6 +220,8 @@ def test_a_replay_is_limited_by_its_options(stack: Stack, home: Home) -> None:
     assert answer["failed_again"] == 2
     assert Counter(each.attempts for each in failures(stack))[1] in (2, 3, 4)
     assert messages_on_the_queue(stack) == 7
+    answer = home.json("replay", "--prefix", "uploads/cut1", "--since", "1h", code=1)
+    assert (answer["failed_again"], answer["waiting"]) == (1, 7)
 
 
 def test_failures_can_be_exported(stack: Stack, home: Home, tmp_path: Path) -> None:
@@ -235,6 +237,21 @@ def test_failures_can_be_exported(stack: Stack, home: Home, tmp_path: Path) -> N
     shown = home.run("dead-letters").stdout
     assert "uploads/bad1.jpg" in shown
     assert "UnsupportedImage" in shown
+
+
+def test_what_was_discarded_can_be_put_back(stack: Stack, home: Home, tmp_path: Path) -> None:
+    """The message leaves the queue for the file, and its body is a message that can be replayed."""
+    put(stack, {f"bad{n}": CORRUPT for n in range(2)})
+    until(lambda: messages_on_the_queue(stack) == 2)
+    copy = tmp_path / "copy.jsonl"
+    answer = home.json("discard", "--prefix", "uploads/bad1", "--yes", "--export", copy)
+    assert (answer["discarded"], answer["waiting"]) == (1, 1)
+    assert [each.key for each in failures(stack)] == ["uploads/bad0.jpg"]
+    body = json.loads(copy.read_text())["body"]
+    stack.aws.sqs.send_message(QueueUrl=stack.queues[0], MessageBody=body)
+    put(stack, {"bad1": PHOTO})
+    until(lambda: count(stack) == PER_IMAGE)
+    assert home.json("replay", code=1)["done"] == 1
 
 
 def test_an_empty_queue_starts_no_replay(stack: Stack, home: Home) -> None:
