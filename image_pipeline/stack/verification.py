@@ -135,6 +135,10 @@ class Run:
         self.traces.keys.update(keys)
         self.unsettled.update(dict.fromkeys(keys, time.monotonic()))
 
+    def settled(self, key: str) -> None:
+        """Note that nothing more comes of the events of an upload."""
+        self.unsettled.pop(key, None)
+
     def expect(self, keys: Iterable[str], state: State) -> list[Outcome]:
         """Wait for the outcome of uploads. Raises CommandError unless each is `state`.
 
@@ -145,7 +149,8 @@ class Run:
         found = []
         for outcome in uploads.wait(self.stack, wanted, self.seconds, read):
             found.append(self._checked(outcome, state))
-            self.unsettled.pop(outcome.key, None)
+            if state is State.FAILED:
+                self.settled(outcome.key)
         return found
 
     def settle(self) -> list[str]:
@@ -161,10 +166,10 @@ class Run:
                 key for key, at in self.unsettled.items() if time.monotonic() < at + window
             ]:
                 for key in waiting:
-                    outcome = self._settled(key)
+                    outcome = self._outcome(key)
                     failing |= outcome is State.FAILED
                     if outcome is not State.UNKNOWN:
-                        del self.unsettled[key]
+                        self.settled(key)
                 if self.unsettled:
                     self.say(f"{self._doing}: waiting for Lambda's retries; Ctrl-C ends the wait")
                     time.sleep(POLL_SECONDS)
@@ -179,7 +184,7 @@ class Run:
             self.traces.late_seconds = window  # the events of the deletions fail too
         return []
 
-    def _settled(self, key: str) -> State:
+    def _outcome(self, key: str) -> State:
         """UNKNOWN, FAILED if Lambda gave up on the event, or DONE with all that will come of it."""
         try:
             with aws_errors_explained():
@@ -214,6 +219,7 @@ class Run:
         self.expect(keys, State.DONE)
         for key in keys:  # the manifest comes last
             self.until(f"The manifest of {key} is not there", partial(self.current, key))
+            self.settled(key)
 
     def current(self, key: str) -> bool:
         """Whether all outputs of an upload agree with it."""

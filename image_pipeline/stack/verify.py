@@ -275,7 +275,7 @@ def _expect_refusal(run: Run, key: str, expected: type[PermanentError], **more: 
     run.expect_event(key)
     run.stack.aws.s3.put_object(Bucket=run.stack.input_bucket, Key=key, Body=body, **more)
     message = run.until(f"There is no message about {key}", partial(run.messages, key))[0]
-    run.unsettled.pop(key)
+    run.settled(key)
     if message.error_type != expected.__name__:
         raise CommandError(f"{message.error_type}: {message.error_message}")
     return message.error_type
@@ -360,7 +360,7 @@ def _fail_every_attempt(run: Run) -> str:
     record, *_ = run.until(
         "Lambda left no OnFailure record on the dead-letter queue", lambda: run.messages(key)
     )
-    run.unsettled.pop(key)
+    run.settled(key)
     if record.error_type != InvalidEvent.__name__ or record.permanent is not None:
         raise CommandError(f"{record.error_type}: {record.error_message}")
     return f"{record.attempts} attempts"
@@ -510,8 +510,10 @@ def _subscribers(stack: Stack) -> list[str]:
 
 def _delete_image(run: Run) -> str:
     key = run.key(PHOTO)
+    run.expect_event(key)
     run.stack.aws.s3.delete_object(Bucket=run.stack.input_bucket, Key=key)
     run.until(f"What was made of {key} was not deleted", lambda: not run.written(key))
+    run.settled(key)
     return "everything that was made of it is gone"
 
 
