@@ -134,7 +134,7 @@ def test_a_failure_comes_first_and_is_replaced(page: Page, stack: Stack, tmp_pat
     good = [f"good-{number}.jpg" for number in range(3)]
     broken_file = written(tmp_path, "broken.jpg", body=b"This is text.")
     page.set_input_files("#files", [*written(tmp_path, *good), *broken_file])
-    summary(page, "0 done, 0 failed, 4 in progress")
+    all_sent(page, "0 done, 0 failed, 4 in progress")
     for name in good:
         upload_with_thumbnails(stack, f"uploads/{name}", PHOTO)
     head = stack.aws.s3.head_object(Bucket=INPUT, Key="uploads/broken.jpg")
@@ -173,7 +173,7 @@ def test_what_was_not_sent_is_remembered(page: Page, bucket: Bucket, tmp_path: P
     What was sent before is waited for. The browser asks before it reloads.
     """
     page.set_input_files("#files", written(tmp_path, "sent.jpg"))
-    summary(page, "0 done, 0 failed, 1 in progress")
+    all_sent(page, "0 done, 0 failed, 1 in progress")
     bucket.answer = "unreachable"
     files = written(tmp_path, "a.jpg", "b.jpg", "changed.jpg")
     page.set_input_files("#files", files)
