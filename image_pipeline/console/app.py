@@ -213,11 +213,11 @@ class Console:
         return {"key": key, "url": url, "content_type": content_type}
 
     async def outcomes(self, request: Request) -> Response:
-        """`{"keys": [...]}` → `{"outcomes": [...], "error"}`.
+        """`{"keys": [...]}` → `{"outcomes": [outcome, ...], "error"}`.
 
-        `outcomes` are in the order of `keys`, with `key`, `state`, `html`, `reason` and
-        `permanent`. `reason` says in words why an upload failed, and `permanent` whether the same
-        file would fail again. `error` is a string if the failed uploads cannot be read, else null.
+        `outcomes` are in the order of `keys`: `{"key", "state", "html", "reason", "permanent"}`.
+        `reason` says in words why an upload failed, and `permanent` whether the same file would
+        fail again. `error` is a string if the failed uploads cannot be read, else null.
         """
         keys = await string_list(request, "keys")
         return JSONResponse(await run_in_threadpool(self._outcomes, keys))
