@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -166,10 +165,10 @@ def test_new_uploads_appear(page: Page, put: Any) -> None:
 
 def test_a_thumbnail_that_was_missing_appears(page: Page, stack: Stack, put: Any) -> None:
     """The card of a new upload shows its thumbnail as soon as it is made."""
-    put("a.jpg", body=jpeg((600, 400)))
+    put("a.jpg")
     open_gallery(page)
     expect(card(page, "a.jpg")).to_contain_text("No thumbnail")
-    upload_with_thumbnails(stack, "uploads/a.jpg", jpeg((600, 400)))
+    stack.aws.s3.put_object(Bucket=OUTPUT, Key="a_512w.webp", Body=jpeg((60, 40)))
     page.clock.fast_forward(POLL)
     expect(card(page, "a.jpg").locator("img")).to_be_visible()
 
@@ -228,27 +227,6 @@ def test_selected_images_are_deleted(page: Page, stack: Stack, put: Any) -> None
     page.clock.fast_forward(POLL)
     expect(card(page, "a.jpg")).to_be_visible()  # from the second page
     expect(page.locator(".gallery li")).to_have_count(2)
-
-
-def test_thumbnails_of_selected_images_are_made_again(page: Page, stack: Stack, put: Any) -> None:
-    """The function is called for each, and the result says how many succeeded."""
-    put("a.jpg", "b.jpg")
-    called: list[bytes] = []
-
-    class Function:
-        """A Lambda client whose function succeeds."""
-
-        def invoke(self, **request: Any) -> dict[str, Any]:
-            called.append(request["Payload"])
-            return {"Payload": BytesIO(b'{"processed": [{}]}')}
-
-    stack.aws.__dict__["invocations"] = Function()
-    open_gallery(page)
-    card(page, "a.jpg").get_by_role("checkbox").check()
-    page.get_by_role("button", name="Select all on this page").click()
-    page.get_by_role("button", name="Make thumbnails again").click()
-    expect(page.locator("#selection-status")).to_have_text("2 images made again")
-    assert len(called) == 2
 
 
 def test_an_upload_command_works_as_it_is(page: Page, stack: Stack, put: Any) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from pictures import jpeg
 from playwright.sync_api import Browser, Page, expect
 from serving import client, until
 
-from image_pipeline.stack.aws import LOCAL_REGION, Aws
+from image_pipeline.stack.aws import LOCAL_REGION, Aws, head_object
 from image_pipeline.stack.deployed import Stack
 from tools import browser as chromium
 
@@ -260,6 +261,28 @@ def test_the_page_of_an_image_has_log_and_html(page: Page, tmp_path: Path) -> No
     page.get_by_role("button", name="Update HTML").click()
     expect(page.locator("#markup-1")).to_contain_text('sizes="50vw"')
     expect(page.get_by_role("heading", name="HTML")).to_be_in_viewport()
+
+
+def test_selected_images_are_made_again_and_deleted(page: Page, stack: Stack) -> None:
+    """The deployed function makes thumbnails again, and deletes them with their original."""
+    stack.aws.s3.put_object(
+        Bucket=stack.input_bucket, Key="uploads/bulk/a.jpg", Body=jpeg((600, 400))
+    )
+    thumbnail = partial(head_object, stack.aws.s3, stack.settings.output_bucket, "bulk/a_512w.webp")
+    until(lambda: thumbnail() is not None)
+    visit(page, "/?folder=bulk/")
+    picture = page.locator(".gallery img")
+    until(lambda: picture.evaluate("image => image.naturalWidth") == 512)
+    page.get_by_role("checkbox", name="Select a.jpg").check()
+    page.get_by_role("button", name="Make thumbnails again").click()
+    status = page.locator("#selection-status")
+    expect(status).to_have_text("1 image made again", timeout=FUNCTION_MS)
+    page.get_by_role("checkbox", name="Select a.jpg").check()
+    page.get_by_role("button", name="Delete…").click()
+    expect(page.get_by_role("dialog")).to_contain_text("DeleteWithOriginal=true")
+    page.get_by_role("button", name="Delete 1 image").click()
+    expect(page.get_by_text("No images in this folder")).to_be_visible()
+    until(lambda: thumbnail() is None)
 
 
 def test_open_metrics_are_updated(page: Page, console: str, tmp_path: Path) -> None:
