@@ -70,6 +70,28 @@ def show_uploads(page: Page) -> None:
     expect(page.locator("#uploads")).to_contain_text("Waiting for thumbnails")
 
 
+def show_lightbox(page: Page) -> None:
+    """Open an image in front of the gallery of its folder."""
+    go("/?folder=a/")(page)
+    page.locator(".gallery button").first.click()
+    expect(page.locator("#lightbox-content img")).to_be_visible()
+
+
+def ask_to_delete(page: Page) -> None:
+    """Select an image of a folder, and open the question before its deletion."""
+    go("/?folder=a/")(page)
+    page.locator(".gallery input").first.check()
+    page.get_by_role("button", name="Delete…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def ask_to_discard(page: Page) -> None:
+    """Open the failed uploads of one cause, and the question before they are discarded."""
+    go("/dead-letters")(page)
+    page.locator(".groups").get_by_role("button", name="Discard").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
 def show_metrics(span: str) -> Callable[[Page], None]:
     """Return a function that opens the metrics of a range, with a chart's value and the table."""
 
@@ -83,12 +105,17 @@ def show_metrics(span: str) -> Callable[[Page], None]:
 
 VIEWS: dict[str, Callable[[Page], None]] = {
     "images": go("/"),
-    "no images": go("/?prefix=none"),
+    "folder": go("/?folder=a/"),
+    "no images": go("/?find=none"),
+    "lightbox": show_lightbox,
+    "deletion": ask_to_delete,
     "uploads": show_uploads,
     "image": go("/image?key=uploads/a/done.jpg"),
     "failed image": go(f"/image?key=uploads/{LONG_NAME}.jpg"),
     "image that does not exist": go("/image?key=none"),
     "failed uploads": go("/dead-letters"),
+    "failed uploads of a name": go("/dead-letters?name=none"),
+    "discard": ask_to_discard,
     **{f"metrics of {name}": show_metrics(name) for name in SPANS},
 }
 """How to get to each view, by name. The functions run in this order in one tab."""
