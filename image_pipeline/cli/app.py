@@ -64,7 +64,7 @@ class StackCommand(TyperCommand):
         try:
             return super().invoke(ctx)
         except PartFailed as error:
-            if self.name == "status":
+            if self.name == "status" or "stack" not in ctx.params:
                 raise
             options = stack_options(ctx.params.get("stack"), **_place(ctx.params))
             raise CommandError(
