@@ -302,51 +302,59 @@ def throttle(subject: Subject) -> None:
     )
 
 
+type Row = tuple[Callable[[Subject], None], str, Level, str, str]
+"""What is broken, the part that says so, its level, and parts of its summary and next steps."""
+
+GONE: list[Row] = [
+    (
+        *(delete_output_bucket, "output_bucket", Level.BROKEN, "does not exist"),
+        f"aws s3 mb s3://{OUTPUT} --region us-east-1",
+    ),
+    (
+        *(delete_queue, "failed_uploads", Level.BROKEN, "does not exist"),
+        "aws sqs create-queue --queue-name dead-letters --attributes Message",
+    ),
+    (delete_alias, "function", Level.BROKEN, "alias live does not exist", "#a-part-of-the-stack"),
+    (
+        *(silence_bucket, "upload_events", Level.BROKEN, "not processed"),
+        '"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "uploads/"}]}}',
+    ),
+    (disable_key, "key", Level.BROKEN, "disabled", "aws kms enable-key --key-id arn:"),
+    (disable_distribution, "cdn", Level.BROKEN, "disabled", "Enable distribution"),
+    (delete_machine, "backfill", Level.BROKEN, "does not exist", "#a-part-of-the-stack"),
+    (delete_alarm, "alarms", Level.ATTENTION, f"missing: {NAME}-oldest-event", "again"),
+]
+TROUBLE: list[Row] = [
+    (
+        *(pause_function, "function", Level.ATTENTION, "paused"),
+        f"delete-function-concurrency --function-name {FUNCTION} --region us-east-1",
+    ),
+    (ring, "alarms", Level.ATTENTION, "1 of 10 in ALARM", "What oldest-event means, and what"),
+    (throttle, "last_hour", Level.ATTENTION, "3 throttles; the oldest event was 20", "Raise"),
+    (fail, "failed_uploads", Level.ATTENTION, "1 waiting", f"image-pipeline replay{OPTIONS}"),
+]
+LOST: list[Row] = [
+    (delete_function, "function", Level.BROKEN, "does not exist", "#a-part-of-the-stack"),
+    (schedule_key, "key", Level.BROKEN, "about to be deleted", "aws kms cancel-key-deletion"),
+]
+
+
 @pytest.mark.parametrize(
-    ("break_it", "part", "level", "summary", "step"),
-    [
-        (
-            *(delete_output_bucket, "output_bucket", Level.BROKEN, "does not exist"),
-            f"aws s3 mb s3://{OUTPUT} --region us-east-1",
-        ),
-        (
-            *(delete_queue, "failed_uploads", Level.BROKEN, "does not exist"),
-            "aws sqs create-queue --queue-name dead-letters",
-        ),
-        (delete_function, "function", Level.BROKEN, "does not exist", "#a-part-of-the-stack"),
-        (delete_alias, "function", Level.BROKEN, "alias live does not exist", "#a-part-of-the"),
-        (
-            *(pause_function, "function", Level.ATTENTION, "paused"),
-            f"delete-function-concurrency --function-name {FUNCTION} --region us-east-1",
-        ),
-        (
-            *(silence_bucket, "upload_events", Level.BROKEN, "not processed"),
-            '"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "uploads/"}]}}',
-        ),
-        (disable_key, "key", Level.BROKEN, "disabled", "aws kms enable-key --key-id arn:"),
-        (schedule_key, "key", Level.BROKEN, "about to be deleted", "aws kms cancel-key-deletion"),
-        (disable_distribution, "cdn", Level.BROKEN, "disabled", "Enable distribution"),
-        (delete_machine, "backfill", Level.BROKEN, "does not exist", "#a-part-of-the-stack"),
-        (ring, "alarms", Level.ATTENTION, "1 of 10 in ALARM", "What oldest-event means, and what"),
-        (delete_alarm, "alarms", Level.ATTENTION, f"missing: {NAME}-oldest-event", "again"),
-        (throttle, "last_hour", Level.ATTENTION, "3 throttles; the oldest event was 20", "Raise"),
-        (fail, "failed_uploads", Level.ATTENTION, "1 waiting", f"image-pipeline replay{OPTIONS}"),
-    ],
+    ("rows", "level"),
+    [(GONE, Level.BROKEN), (TROUBLE, Level.ATTENTION), (LOST, Level.BROKEN)],
+    ids=["gone", "trouble", "lost"],
 )
-def test_a_broken_part_says_what_is_wrong_and_what_to_do(  # noqa: PLR0913, PLR0917 - one row
-    subject: Subject,
-    break_it: Callable[[Subject], None],
-    part: str,
-    level: Level,
-    summary: str,
-    step: str,
+def test_a_broken_part_says_what_is_wrong_and_what_to_do(
+    subject: Subject, rows: list[Row], level: Level
 ) -> None:
-    """The command to run is whole, and every other part is shown as before."""
-    break_it(subject)
+    """However many are broken at once: the command to run is whole, and the rest is healthy."""
+    for break_it, *_ in rows:
+        break_it(subject)
     found = health.examine(subject)
-    assert bad(found) == {part: level}, found.parts
-    assert summary in found.parts[part].summary
-    assert step in steps(found, part)
+    assert bad(found) == {part: expected for _, part, expected, *_ in rows}
+    for _, part, _, summary, step in rows:
+        assert summary in found.parts[part].summary
+        assert step in steps(found, part)
     assert found.level is level
 
 
@@ -380,25 +388,22 @@ def deny(undo: ExitStack, subject: Subject, call: str, code: str, message: str) 
     undo.callback(events.unregister, f"provide-client-params.*.{operation}", refuse)
 
 
-@pytest.mark.parametrize(
-    ("call", "part"),
-    [
-        ("s3.ListObjectsV2", "input_bucket"),
-        ("functions.GetFunctionConcurrency", "function"),
-        ("cloudwatch.GetMetricData", "last_hour"),
-    ],
-)
-def test_a_missing_permission_hides_one_part(
-    subject: Subject, undo: ExitStack, call: str, part: str
-) -> None:
+def test_a_missing_permission_hides_one_part(subject: Subject, undo: ExitStack) -> None:
     """The part names the permission and who lacks it, and the exit code is that of attention."""
-    who, action = "arn:aws:iam::111122223333:user/me", f"service:{call.partition('.')[2]}"
-    message = f"User: {who} is not authorized to perform: {action} because no policy allows it"
-    deny(undo, subject, call, "AccessDeniedException", message)
+    who = "arn:aws:iam::111122223333:user/me"
+    denied = {
+        "function": "functions.GetFunctionConcurrency",
+        "last_hour": "cloudwatch.GetMetricData",
+        "cdn": "cloudfront.GetDistribution",
+    }
+    for call in denied.values():
+        message = f"User: {who} is not authorized to perform: {call} because no policy allows it"
+        deny(undo, subject, call, "AccessDeniedException", message)
     found = health.examine(subject)
-    assert set(bad(found).values()) == {Level.UNKNOWN}
-    assert found.parts[part].summary.startswith(f"cannot be read: AWS denies {action} to {who}.")
-    assert len(bad(found)) <= 2, "one client serves both buckets, or both state machines"
+    assert bad(found) == dict.fromkeys(denied, Level.UNKNOWN)
+    for part, call in denied.items():
+        summary = found.parts[part].summary
+        assert summary.startswith(f"cannot be read: AWS denies {call} to {who}.")
     assert found.level is Level.ATTENTION
 
 
@@ -416,26 +421,36 @@ def test_messages_of_a_disabled_key_are_counted(subject: Subject, undo: ExitStac
 @pytest.mark.parametrize(
     ("status_of_stack", "outputs", "level", "words"),
     [
+        ("UPDATE_COMPLETE", True, Level.HEALTHY, "last deployed 2026-01-02 03:04 UTC"),
         ("UPDATE_IN_PROGRESS", True, Level.ATTENTION, "Wait until it is done."),
         ("DELETE_IN_PROGRESS", True, Level.BROKEN, "being deleted"),
         ("ROLLBACK_COMPLETE", False, Level.BROKEN, "Delete the stack and deploy it again."),
         ("CREATE_IN_PROGRESS", False, Level.ATTENTION, "Wait until it is done."),
     ],
 )
-def test_a_stack_that_is_not_there_yet_or_no_longer_says_so(
-    subject: Subject, status_of_stack: str, outputs: bool, level: Level, words: str  # noqa: FBT001
+def test_the_state_of_the_stack_is_a_part(
+    status_of_stack: str, outputs: bool, level: Level, words: str  # noqa: FBT001 - of a table
 ) -> None:
-    """Without outputs the buckets are known by the parameters, and the rest says why it is not."""
-    given = [{"ParameterKey": "OutputBucketName", "ParameterValue": OUTPUT}]
-    more = {} if outputs else {"Outputs": [], "Parameters": given}
-    found: Any = subject.found | {"StackStatus": status_of_stack} | more
-    result = health.examine(Subject(subject.aws, found, OPTIONS))
-    part = result.parts["stack"]
+    """Whether it is deployed, and what happens to it now."""
+    found: Any = {
+        "StackName": NAME,
+        "StackStatus": status_of_stack,
+        "CreationTime": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        "Outputs": [{"OutputKey": "any", "OutputValue": "any"}] * outputs,
+    }
+    nothing: Any = None
+    part = health.stack_state(Subject(nothing, found))
     assert part.level is level
     assert words in " ".join((part.summary, *part.next_steps))
+
+
+def test_without_outputs_the_rest_says_so(subject: Subject) -> None:
+    """The buckets are known by the parameters, and the other parts say what is not known."""
+    given = [{"ParameterKey": "OutputBucketName", "ParameterValue": OUTPUT}]
+    found: Any = subject.found | {"Outputs": [], "Parameters": given}
+    result = health.examine(replace(subject, found=found))
     assert result.parts["output_bucket"].level is Level.HEALTHY
-    if not outputs:
-        assert "the stack has no output FunctionName" in result.parts["function"].summary
+    assert "the stack has no output FunctionName" in result.parts["function"].summary
 
 
 def test_the_local_stack_says_what_it_cannot_tell(subject: Subject) -> None:

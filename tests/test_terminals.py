@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from home import COMMAND
+from home import COMMAND, Home
 from test_output import printed
 
 from image_pipeline.cli import output, streams
+from image_pipeline.cli.app import COMMANDS, MIN_BOXES
 from image_pipeline.cli.tables import Table
 
 PRINTING = """
@@ -153,6 +154,18 @@ def test_no_color_is_honoured(
     text = io.StringIO()
     output.SafeConsole(file=text, force_terminal=True).print("[red]x[/]")
     assert ("\x1b[31m" in text.getvalue()) == coloured
+
+
+@pytest.mark.parametrize("columns", [MIN_BOXES, 40])
+def test_help_shows_every_option_whole(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In boxes from MIN_BOXES columns on; in a narrower terminal as plain text."""
+    monkeypatch.setattr(Home, "environment", {"COLUMNS": str(columns)})
+    for name in COMMANDS:
+        text = Home(tmp_path, 0).run(name, "--help").stdout
+        assert ("│" in text) == (columns == MIN_BOXES)
+        assert "…" not in "".join(line for line in text.splitlines() if "--" in line), name
 
 
 # --- completion ---------------------------------------------------------------------------------

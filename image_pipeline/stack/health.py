@@ -507,9 +507,7 @@ def alarms(subject: Subject) -> Part:
         {
             "name": each["AlarmName"],
             "state": each["StateValue"],
-            "since": (
-                each.get("StateTransitionedTimestamp") or each["StateUpdatedTimestamp"]
-            ).isoformat(),
+            "since": _since(each).isoformat(),
         }
         for each in found
     ]
@@ -521,16 +519,18 @@ def alarms(subject: Subject) -> Part:
         summary += f"; missing: {', '.join(missing)}"
     if subject.local:
         summary += "; in the local AWS none goes off by itself"
-    lines = tuple(
-        f"{each['AlarmName']} since "
-        f"{moment(each.get('StateTransitionedTimestamp') or each['StateUpdatedTimestamp'])}"
-        for each in ringing
-    )
+    lines = tuple(f"{each['AlarmName']} since {moment(_since(each))}" for each in ringing)
     steps = tuple(" ".join(each.get("AlarmDescription", "").split()) for each in ringing)
     if missing:
         steps += (f"Deploy them again: {RUNBOOK}#a-part-of-the-stack-was-deleted",)
     level = Level.ATTENTION if ringing or missing else Level.HEALTHY
     return Part(level, summary, lines, steps, details)
+
+
+def _since(alarm: Mapping[str, Any]) -> datetime:
+    """Since when an alarm is in its state. Its description may have been updated later."""
+    since: datetime = alarm.get("StateTransitionedTimestamp") or alarm["StateUpdatedTimestamp"]
+    return since
 
 
 def last_execution(output: str, command: str, subject: Subject) -> Part:
