@@ -68,12 +68,12 @@ def put(stack: Stack, key: str, body: bytes = b"x") -> str:
 
 # --- who may use it -----------------------------------------------------------------------------
 POST_ROUTES = [
+    "/dead-letters/export",
+    "/discards",
     "/uploads",
     "/outcomes",
     "/replays",
     "/focus",
-    "/discards",
-    "/dead-letters/export",
     "/links",
     "/deletions",
     "/remakes",

@@ -19,8 +19,8 @@ from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters, discard
 from image_pipeline.stack.dead_letters import read_all
 from image_pipeline.stack.deployed import Stack
+from thumbnailer.dead_letters import mark_key
 from thumbnailer.errors import StorageDenied, UnsupportedImage
-from thumbnailer.failure_marks import mark_key
 
 RECORD = {
     "version": "1.0",

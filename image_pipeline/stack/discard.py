@@ -16,7 +16,7 @@ from image_pipeline.stack import dead_letters
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
-from thumbnailer.failure_marks import mark_key
+from thumbnailer.dead_letters import mark_key
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

@@ -1,11 +1,13 @@
 """The dead-letter queue: what a message contains, and how it is sent and read."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from thumbnailer.errors import InvalidEvent, PermanentError, PipelineError, QueueUnavailable
 from thumbnailer.events import Upload
+from thumbnailer.settings import RESERVED_PREFIX
 
 VERSION: Final = 1
 ATTEMPTS: Final = 2
@@ -20,6 +22,15 @@ wait between them, and the import of boto3 at a fraction of a CPU (1.2 s)."""
 UNREADABLE: Final = "unreadable"
 """Why a replay leaves a message on the queue that is neither a dead-letter message nor an OnFailure
 record. Replays count such messages by this word (iac/replay.asl.json)."""
+
+MARKS_PREFIX: Final = f"{RESERVED_PREFIX}failed/"
+"""Keys in the output bucket of the marks of failures that have a message (failure_marks.py)."""
+
+
+def mark_key(bucket: str, key: str) -> str:
+    """Return the key of the mark of an upload in the output bucket."""
+    digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
+    return f"{MARKS_PREFIX}{digest[:32]}.json"
 
 
 class DeadLetter(NamedTuple):

@@ -13,12 +13,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from thumbnailer.dead_letters import DeadLetter
+from thumbnailer.dead_letters import MARKS_PREFIX, DeadLetter, mark_key
 from thumbnailer.errors import PipelineError
-from thumbnailer.settings import RESERVED_PREFIX
 from thumbnailer.storage import Bucket, Headers, Object, State
 
-PREFIX: Final = f"{RESERVED_PREFIX}failed/"
+PREFIX: Final = MARKS_PREFIX
 """Keys of marks in the output bucket. The bucket's lifecycle rule (iac/template.yaml) deletes them.
 """
 
@@ -86,12 +85,6 @@ class FailureMarks:
         new = Object(name, body.encode(), Headers("application/json", "no-store", metadata))
         with suppress(PipelineError):
             self._output.put(new, replacing=found.etag if found else None)
-
-
-def mark_key(bucket: str, key: str) -> str:
-    """Return the key of the mark of an upload in the output bucket."""
-    digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
-    return f"{PREFIX}{digest[:32]}.json"
 
 
 def _digest(etag: str | None, error: dict[str, object]) -> str:

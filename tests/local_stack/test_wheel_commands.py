@@ -57,8 +57,8 @@ def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> No
         if not name.startswith("-") and "--stack" in installed.run(name, "--help").stdout
     }
     assert names == {
-        *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "deploy", "prune"),
-        *("record", "replay", "smoke", "status", "try", "upload", "verify"),
+        *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "deploy"),
+        *("discard", "prune", "record", "replay", "smoke", "status", "try", "upload", "verify"),
     }
 
 
@@ -86,13 +86,14 @@ def test_an_upload_becomes_thumbnails(command: Command) -> None:
 
 
 def test_a_failed_upload_is_listed_and_replayed(command: Command) -> None:
-    """`dead-letters` shows it, `replay` tries it again, and it fails again."""
+    """`dead-letters` shows it, `replay` tries it again, and `discard` would delete it."""
     command("upload", "text.jpg", code=1)
     failures = command("dead-letters")["failures"]
     assert ("uploads/text.jpg", "UnsupportedImage") in [
         (each["key"], each["error_type"]) for each in failures
     ]
     assert command("replay", code=1)["failed_again"] >= 1
+    assert command("discard", "--all", "--dry-run")["matching"] >= 1
 
 
 def test_a_backfill_is_planned(command: Command) -> None:
