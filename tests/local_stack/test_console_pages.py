@@ -31,8 +31,8 @@ PAGES = ["/", "/dead-letters", "/metrics"]
 FUNCTION_MS = 30_000
 """Maximum time to wait for the function."""
 PHOTOS: Final = 24
-"""Photos to upload at once: more than the tray shows at first. 200 pass as well, in 48 s on two busy
-cores, most of them the function's."""
+"""Photos to upload at once: more than the tray shows at first. 200 pass as well, in 48 s on two
+busy cores, most of them the function's."""
 
 
 @pytest.fixture(scope="module")
