@@ -10,6 +10,7 @@ const MAX_BYTES = 5 * 1024 ** 3; // of a PUT request to S3
 const MAX_STALL_MS = 60_000; // without a byte sent or an answer
 const RATE_MS = 20_000; // the time left follows from the bytes sent in this time
 const SAVE_MS = 2000;
+const GOES_ON = "Uploads go on when it responds.";
 
 // state → what the tray counts it as. The console's own are unknown (uploaded; there is no outcome
 // yet), done, failed, superseded and gone.
@@ -289,7 +290,7 @@ function putObject(upload, { url, content_type }, run) {
     const watch = () => {
       clearTimeout(stalled);
       stalled = setTimeout(() => {
-        finish({ reason: "S3 does not respond.", unreachable: true });
+        finish({ reason: `S3 does not respond. ${GOES_ON}`, unreachable: true });
         put.abort();
       }, MAX_STALL_MS);
     };
@@ -315,7 +316,7 @@ function putObject(upload, { url, content_type }, run) {
     put.addEventListener("abort", () => finish(null)); // the caller sees that the run has ended
     put.addEventListener("error", () => finish({
       reason: "Cannot reach S3 from this page. Check the network, and that the bucket's CORS "
-        + "configuration allows this page (parameter UploadOrigins).",
+        + `configuration allows this page (parameter UploadOrigins). ${GOES_ON}`,
       unreachable: true,
     }));
     upload.abort = () => put.abort();
