@@ -21,8 +21,8 @@ const moment = new Intl.DateTimeFormat(undefined, {
 const cursors = new Map();
 let tableOpen = false;
 
-const svg = (name, attributes, text = "") => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+const createIn = (svg, name, attributes, text = "") => {
+  const element = document.createElementNS(svg.namespaceURI, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.textContent = text;
   return element;
@@ -56,11 +56,11 @@ function labelTimes(plot) {
   times.replaceChildren();
   for (const time of roundTimes(start, end, step)) {
     const x = `${100 * (time - start) / (end - start)}%`;
-    area.prepend(svg("line", { class: "grid time-grid", x1: x, x2: x, y2: "100%" }));
+    area.prepend(createIn(area, "line", { class: "grid time-grid", x1: x, x2: x, y2: "100%" }));
     // A label at the end would be wider than the page.
     if (time < end - (end - start) * 0.04) {
       const format = minutes >= DAY && new Date(time).getHours() === 0 ? day : clock;
-      times.append(svg("text", { x, y: "1.2em" }, format.format(time)));
+      times.append(createIn(times, "text", { x, y: "1.2em" }, format.format(time)));
     }
   }
 }
