@@ -28,7 +28,7 @@ LISTED: Final = 1000
 
 MAX_SORTED: Final = 3 * LISTED - 2
 """Maximum images and folders in a folder whose images are sorted by time. With one more, and the
-marker of the folder, that is three requests, so that a page opens within a second. S3 answers one
+marker of the folder, that is three requests, so that a page opens within a second. S3 answers each
 in 100 to 200 ms (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html).
 """
 
