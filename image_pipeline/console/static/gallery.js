@@ -15,7 +15,8 @@ export const PLACE = "image-pipeline-gallery";
 const gallery = byId("gallery");
 let pending = null; // newer content, which is not shown
 let newest = 0; // when the newest image was uploaded that has been shown
-let wake = () => null; // ends the pause between two looks
+let isOwn = false; // whether this page has changed images since it looked last
+let endPause = () => null; // ends the pause between two looks
 
 if (gallery) {
   const place = JSON.parse(sessionStorage.getItem(PLACE));
@@ -31,26 +32,29 @@ if (gallery) {
     cards().find((card) => added.has(card.dataset.key))?.querySelector("button").focus({ preventScroll: true });
   });
   // What this page has changed itself is shown at once.
-  document.addEventListener("images-changed", () => wake("own"));
-  document.addEventListener("outcomes", () => wake("uploaded"));
-  document.addEventListener("visibilitychange", () => document.hidden || wake("visible"));
+  document.addEventListener("images-changed", () => {
+    isOwn = true;
+    endPause();
+  });
+  document.addEventListener("outcomes", () => endPause());
+  document.addEventListener("visibilitychange", () => document.hidden || endPause());
   newest = newestOf(cards());
   if (gallery.hasAttribute("data-live")) poll();
 }
 
 async function poll() {
   for (let delay = MIN_POLL_MS; ;) {
-    const pause = new Promise((resolve) => { wake = resolve; });
-    const woken = await Promise.race([sleep(delay), pause]);
+    const pause = new Promise((resolve) => { endPause = resolve; });
+    if (!isOwn || document.hidden) await Promise.race([sleep(delay), pause]);
     if (document.hidden) continue;
-    let changed = false;
+    let changed = isOwn;
     try {
-      changed = await update(woken === "own") || woken;
+      changed = await update() || changed;
     } catch (error) {
       byId("gallery-status").textContent = `The gallery is not updated: ${error.message}`;
     }
     delay = changed ? MIN_POLL_MS : Math.min(delay * 1.5, MAX_POLL_MS);
-    if (woken) await sleep(MIN_DELAY_MS); // not more often, whatever wakes it
+    await sleep(MIN_DELAY_MS); // not more often, whatever ends the pause
   }
 }
 
@@ -72,7 +76,9 @@ const linksIn = (content) => [...content.querySelectorAll(".folders a, .paginati
 
 // Looks for changes, and shows them unless that would move what one looks at. Resolves to whether
 // there are any, or may be some soon.
-async function update(isOwn) {
+async function update() {
+  const isShownAtOnce = isOwn;
+  isOwn = false;
   const response = await request(location.pathname + location.search, undefined, "text/html");
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const fresh = page.getElementById("gallery-content");
@@ -82,7 +88,7 @@ async function update(isOwn) {
   const [before, after] = [cardsIn(content), cardsIn(fresh)];
   const waiting = loadMissingThumbnails(before, after);
   const same = [...before.keys()].join("\n") === [...after.keys()].join("\n");
-  if (same && linksIn(content) === linksIn(fresh)) {
+  if (same && linksIn(content) === linksIn(fresh) && !isShownAtOnce) {
     pending = null;
     showButton();
     return waiting;
@@ -94,7 +100,7 @@ async function update(isOwn) {
   const added = new Set([...after].filter(isNew).map(([, card]) => card.dataset.key));
   pending = { fresh, added, ids };
   const isAtTop = content.getBoundingClientRect().top >= 0;
-  if ((isAtTop || isOwn) && !isInUse() && !byId("lightbox").open) showContent();
+  if ((isAtTop || isShownAtOnce) && !isInUse() && !byId("lightbox").open) showContent();
   else showButton();
   return changed || waiting;
 }
