@@ -204,7 +204,7 @@ def read(sqs: "SQSClient", queue_url: str, limit: int = 1000) -> list[Failure]:
 
 def discard(sqs: "SQSClient", queue_url: str, unwanted: Callable[[Failure], bool]) -> int:
     """Delete the messages all of whose failures are unwanted; the number of deleted messages."""
-    with received(sqs, queue_url) as messages:
+    with received(sqs, queue_url, limit=MAX_READ) as messages:
         chosen = [each for each in messages.values() if all(map(unwanted, list(parse(each))))]
         deleted = delete(sqs, queue_url, chosen)
         for message_id in deleted:

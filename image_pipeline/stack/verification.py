@@ -1,6 +1,5 @@
 """Run the steps of a verification of a deployed stack, and clean up."""
 
-import json
 import tempfile
 import time
 import uuid
@@ -17,7 +16,7 @@ from image_pipeline.files import File
 from image_pipeline.stack import dead_letters, executions, thumbnails, uploads
 from image_pipeline.stack.aws import aws_errors_explained, head_object
 from image_pipeline.stack.dead_letters import Failure
-from image_pipeline.stack.deployed import ALIAS, Stack
+from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.traces import POLL_SECONDS, Traces
 from image_pipeline.stack.uploads import Outcome, State
 from thumbnailer.provenance import Standing
@@ -263,18 +262,6 @@ class Run:
         """Stop an execution that still runs."""
         if executions.describe(self.stack.aws.states, arn).running:
             executions.stop(self.stack.aws.states, arn)
-
-    def invoke(self, event: object) -> dict[str, Any]:
-        """Call the function by its alias and wait. Raises CommandError with an error of its own."""
-        answer = self.stack.aws.invocations.invoke(
-            FunctionName=self.stack.function_name,
-            Qualifier=ALIAS,
-            Payload=json.dumps(event).encode(),
-        )
-        result: dict[str, Any] = json.loads(answer["Payload"].read())
-        if answer.get("FunctionError"):
-            raise CommandError(f"{result.get('errorType')}: {result.get('errorMessage')}")
-        return result
 
     def event(self, key: str, etag: str) -> dict[str, Any]:
         """The event of an upload as S3 notifies of it, its key encoded as in a form."""

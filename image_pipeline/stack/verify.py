@@ -144,14 +144,14 @@ def _send_twice(run: Run) -> str:
     before = run.written(key)
     time.sleep(S3_CLOCK_SECONDS)
     for _ in range(2):
-        run.invoke(run.event(key, run.sent[key].etag))
+        run.stack.invoke(run.event(key, run.sent[key].etag))
     if run.written(key) != before:
         raise CommandError("the same event wrote its thumbnails again")
     return "nothing was written again"
 
 
 def _send_missing(run: Run) -> str:
-    result = run.invoke(run.event(run.key("nothing.jpg"), "0" * 32))
+    result = run.stack.invoke(run.event(run.key("nothing.jpg"), "0" * 32))
     if not result["skipped"]:
         raise CommandError(f"the event of an object that does not exist gave {result}")
     return str(result["skipped"][0]["reason"])
@@ -162,7 +162,7 @@ def _overwrite(run: Run) -> str:
     older = run.sent[key].etag
     run.upload({key: _picture((30, 60, 200))})
     run.expect_all_outputs([key])
-    run.invoke(run.event(key, older))
+    run.stack.invoke(run.event(key, older))
     if not run.current(key):
         raise CommandError("the event of the older image won over the newer one")
     return "the event of the older image, sent late, changed nothing"
