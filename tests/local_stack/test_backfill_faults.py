@@ -100,6 +100,7 @@ def backfill(
         "OutputBucket": "out",
         "ResultsPrefix": name,
         "Maximum": "1000",
+        "Concurrency": "5",
     }
     text = (Path(__file__).parents[2] / "iac" / "backfill.asl.json").read_text()
     definition = json.loads(re.sub(r"\$\{(\w+)\}", lambda match: filled[match[1]], text))
