@@ -60,6 +60,12 @@ LANDSCAPES: Final = (
 )
 
 
+DECODE_IMAGES: Final = """() => Promise.all([...document.images]
+    .filter((image) => image.checkVisibility())
+    .map((image) => image.decode().catch(() => null)))"""
+"""JavaScript that waits until images can be painted; one that cannot be shown is replaced."""
+
+
 def draw(folder: Path) -> tuple[Path, list[Path]]:
     """Draw images and files that fail, and return what to upload: a folder, then files.
 
@@ -113,8 +119,8 @@ def keep(page: Page, view: str, everything: Path | None) -> None:
         folders += [everything] if everything else []
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        for image in page.locator("img:visible").all() if folders else ():
-            image.evaluate("image => image.decode().catch(() => null)")
+        if folders:
+            page.evaluate(DECODE_IMAGES)
         for folder in folders:
             path = folder / f"console-{name}.png"
             page.screenshot(path=path)

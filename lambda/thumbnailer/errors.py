@@ -51,7 +51,7 @@ class PermanentError(PipelineError):
 
 
 class UnsupportedImage(PermanentError):
-    """The file is not an image of a supported format, or of a kind that no decoder here reads."""
+    """The file is not an image, or is one of a format or kind that is not supported."""
 
 
 class CorruptImage(PermanentError):

@@ -314,7 +314,7 @@ def test_upload_prints_the_outcome_of_each_file(deployed: Home, tmp_path: Path) 
     (folder / "text.jpg").write_text("text")
     (folder / ".hidden.jpg").write_text("left out")
     out = tmp_path / "out"
-    good, bad = deployed.json("upload", folder, "--out", out, code=1)["uploads"]
+    bad, good = deployed.json("upload", folder, "--out", out, code=1)["uploads"]
     assert (good["key"], good["state"], good["pixels"], good["bytes"]) == (
         "uploads/trip/day 1/p+1.jpg",
         "done",

@@ -123,7 +123,7 @@ def test_from_upload_to_replay(page: Page, stack: Stack, tmp_path: Path) -> None
 
     page.get_by_role("link", name="Failed uploads", exact=True).first.click()
     expect(row(page, "uploads/broken.jpg")).to_contain_text("UnsupportedImage")
-    expect(row(page, "uploads/broken.jpg")).to_contain_text("not an image of a supported format")
+    expect(row(page, "uploads/broken.jpg")).to_contain_text("not an image, or is one of a format")
     row(page, "uploads/broken.jpg").get_by_role("button", name="Replay").click()
     expect(page.locator("#replay-status")).to_contain_text("1 failed again", timeout=FUNCTION_MS)
     expect(page.locator("#replay-status")).to_be_focused()
@@ -162,7 +162,7 @@ def test_broken_photos_among_many_are_found_and_replaced(page: Page, tmp_path: P
     expect(overall).to_be_hidden()
     for shown, name in zip(page.locator(".upload").all(), broken, strict=False):
         expect(shown.get_by_role("heading")).to_have_text(name)
-        expect(shown).to_contain_text("not an image of a supported format")
+        expect(shown).to_contain_text("not an image, or is one of a format")
     (tmp_path / "good").mkdir()
     for name in broken:
         with page.expect_file_chooser() as chooser:

@@ -275,7 +275,7 @@ BROKEN: list[Row] = [
     ("SendDeadLetters", without(*FUNCTION, "SendDeadLetters"), "message", "nothing happened"),
     ("queue policy", queue_policy, "message", "nothing happened"),
     ("WriteLogs", without(*FUNCTION, "WriteLogs"), "logs", "No line about"),
-    ("log group", log_group, "logs", "ResourceNotFoundException"),
+    ("log group", log_group, "logs", "log group does not exist"),
     ("destination", destination, "attempts", "Lambda left no OnFailure record"),
     ("replay: invoke", without(*REPLAY, "InvokeFunction"), "replay", "made no thumbnails"),
     ("replay: take", without(*REPLAY, "TakeLetters"), "replay", "sqs:ReceiveMessage"),
