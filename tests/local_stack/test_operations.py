@@ -452,7 +452,7 @@ def test_a_backfill_of_a_missing_function_says_what_to_do(stack: Stack, home: Ho
         )
     assert failed.returncode == 1
     assert "Lambda.ResourceNotFoundException" in failed.stderr
-    assert "Deploy the stack again" in failed.stderr
+    assert "a-part-of-the-stack-was-deleted" in failed.stderr
     assert messages_on_the_queue(stack) == 0
     assert home.json("backfill", "--yes")["made"] == 3
 
