@@ -20,7 +20,7 @@ from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out, print_json, progress_bar
 from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.cli.targets import start
-from image_pipeline.console.metrics import Metrics
+from image_pipeline.console.metrics import SPANS, Metrics
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.ports import free_ports
 from image_pipeline.stack.dead_letters import failures
@@ -57,7 +57,7 @@ app = new_app()
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of a run. `rate` is uploads per second; `p50` to `p99` are durations in ms."""
+    """The results of a run. `rate` is uploads per second; `p50` and `p95` are durations in ms."""
 
     seed: int
     seconds: float
@@ -65,7 +65,6 @@ class Report:
     accounts: Accounts
     p50: float | None
     p95: float | None
-    p99: float | None
     requests: dict[str, float]
     """The function's requests to S3 per upload, by method."""
     peak_mb: float
@@ -171,7 +170,6 @@ def _measured(  # noqa: PLR0913, PLR0917 - the parts of a run
 ) -> Report:
     target = local.stack()
     folders = list(drawn(images, seed, target.settings.input_prefix))
-    metrics = Metrics(target)
     began = time.monotonic()
     with progress_bar() as shown:
         task = shown.add_task("Uploads", total=images)
@@ -180,7 +178,6 @@ def _measured(  # noqa: PLR0913, PLR0917 - the parts of a run
         def progress(count: int) -> None:
             shown.advance(task, count)
             log_progress(count)
-            metrics.read()
 
         send(target, folders, seed, FOLDER_SECONDS, progress)
     seconds = time.monotonic() - began
@@ -191,8 +188,7 @@ def _measured(  # noqa: PLR0913, PLR0917 - the parts of a run
     with err.status("Replaying transient failures and accounting for each upload"):
         uploads = [each for folder in folders for each in folder]
         accounts = reconciled(target, uploads, disturbed=bool(proxy or killer))
-    while (summary := metrics.read()).incomplete:
-        pass
+    durations = Metrics(target, SPANS["24h"]).read().totals
     log = (local.directory / "requests.log").read_text(errors="replace")
     requests = Counter(method for method, _ in REQUEST.findall(log))
     return Report(
@@ -200,9 +196,8 @@ def _measured(  # noqa: PLR0913, PLR0917 - the parts of a run
         round(seconds, 1),
         round(images / seconds, 1),
         accounts,
-        summary.p50,
-        summary.p95,
-        summary.p99,
+        durations.p50,
+        durations.p95,
         {method: round(count / images, 3) for method, count in sorted(requests.items())},
         round(environments.peak_mb, 1),
         {pid: round(each, 1) for pid, each in environments.growth_mb().items()},
@@ -260,8 +255,8 @@ def show(report: Report) -> None:
         "thumbnails": f"{accounts.thumbnails:,}",
         "messages": f"{accounts.letters:,}; {accounts.stale_letters} of replaced bodies, "
         f"{accounts.doubled_letters} duplicates, {accounts.needless_letters} needless",
-        "duration p50, p95, p99": " ".join(
-            f"{each:,.0f} ms" for each in (report.p50, report.p95, report.p99) if each is not None
+        "duration p50, p95": " ".join(
+            f"{each:,.0f} ms" for each in (report.p50, report.p95) if each is not None
         ),
         "requests per upload": ", ".join(f"{n:g} {name}" for name, n in report.requests.items()),
         "peak memory": f"{report.peak_mb:.0f} MB",

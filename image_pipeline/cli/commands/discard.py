@@ -72,13 +72,13 @@ def discard(  # noqa: PLR0913 - options of a command
 
     `image-pipeline discard --stack my-pipeline --all --yes --export messages.jsonl --json`
     """
+    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     chosen = parse_filter(error, prefix, since, older_than)
     if chosen.is_everything and not everything:
         raise CommandError(
             "Say what to discard: --error, --prefix, --since or --older-than, or --all for all "
             "messages."
         )
-    target = targets.find_stack(local=local, name=stack, region=region, profile=profile)
     reading = read_with_progress(target, maximum)
     messages = set(messages_of(reading.failures, chosen, whole=True))
     found = [each for each in reading.failures if each.message_id in messages]
