@@ -172,7 +172,9 @@ def test_a_region_without_a_stack_is_refused(
     if "--region" not in {option for each in command.params for option in each.opts}:
         return
     monkeypatch.setattr(targets, "Aws", None)
-    words = {"upload": ["a.jpg"], "record": ["folder"], "try": TRY}.get(name, [])
+    words = {"upload": ["a.jpg"], "record": ["folder"], "try": TRY, "discard": ["--all"]}.get(
+        name, []
+    )
     done = Home(tmp_path, 0).run(name, *words, "--region", "eu-west-1")
     assert done.returncode == 1
     assert "name it with --stack NAME" in done.stderr

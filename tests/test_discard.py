@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import nullcontext
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from home import Home
 from moto_stack import moto_stack, send_dead_letter
 
 from image_pipeline.cli import targets
+from image_pipeline.cli.output import MAX_GROUPS
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters, discard
 from image_pipeline.stack.dead_letters import read_all
@@ -87,6 +89,21 @@ def test_failures_are_shown_by_cause_or_each(stack: Stack, home: Home) -> None:
     assert (wrong.returncode, "such as 90m" in wrong.stderr) == (2, True)
 
 
+def test_every_command_to_run_names_the_stack(
+    stack: Stack, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its region; and where there are too many causes, `discard` names a command that exists.
+
+    It has no --list of its own.
+    """
+    monkeypatch.setattr(Stack, "options", " --stack x --region y")
+    for cause in ascii_lowercase[: MAX_GROUPS + 1]:
+        fail(stack, f"{cause}.jpg", error=StorageDenied(cause))
+    assert "image-pipeline replay --stack x --region y" in home.run("dead-letters").stdout
+    shown = home.run("discard", "--all", "--dry-run").stdout
+    assert "in 1 groups: image-pipeline dead-letters --list --stack x --region y" in shown
+
+
 def test_messages_that_were_not_read_are_counted(stack: Stack, home: Home) -> None:
     """The command says how many there are, and whether they are in flight or over the maximum."""
     fail(stack, *map(str, range(23)))
@@ -146,7 +163,7 @@ def test_a_message_that_sqs_delivers_twice_is_one(
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("AWS.SimpleQueueService.NonExistentQueue", "create-queue --queue-name dead-letters"),
+        ("AWS.SimpleQueueService.NonExistentQueue", "image-pipeline status"),
         ("QueueDoesNotExist", "does not exist any more"),
         ("KMS.DisabledException", "aws kms enable-key"),
         ("KmsInvalidState", "still on the queue"),

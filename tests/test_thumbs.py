@@ -899,6 +899,7 @@ def test_prune_deletes_thumbnails_of_originals_that_are_gone_and_nothing_else(
         (("album/one.jpg",), "--prune takes folders"),
         (("album", "--key-template", "{stem}_{size}.webp"), "--prune needs {dir}"),
         (("album", "--yes"), "Check that their disk is connected"),
+        (("other", "album", "--yes"), "There are no files in album."),
     ],
 )
 def test_prune_refuses_what_it_cannot_decide(
@@ -908,6 +909,8 @@ def test_prune_refuses_what_it_cannot_decide(
     monkeypatch.chdir(album.parent)
     home.json("thumbs", "album", "--out", "out")
     before = files(album.parent / "out")
+    Path("other").mkdir()
+    Path("other", "note.txt").touch()
     if "--yes" in words:
         shutil.rmtree(album)
         album.mkdir()

@@ -35,14 +35,17 @@ def read_with_progress(stack: Stack, maximum: int) -> Reading:
         )
 
 
-def unread_note(reading: Reading) -> str:
-    """Say how many messages were not read and why; empty if all were."""
+def unread_note(reading: Reading, more: str = "To read more, pass --max.") -> str:
+    """Say how many messages were not read and why; empty if all were.
+
+    `more` says what to do if the limit of the command was reached.
+    """
     if not reading.unread:
         return ""
     read = f"{reading.messages:,} of about {reading.total:,} messages were read."
     match reading.stopped:
         case "limit":
-            return f"{read} To read more, pass --max."
+            return f"{read} {more}"
         case "time":
             return f"{read} Reading stops after {MAX_READ_SECONDS} seconds: run the command again."
         case _:

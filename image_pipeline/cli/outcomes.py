@@ -71,6 +71,8 @@ def show_outcomes(outcomes: Sequence[Outcome], options: str = "") -> None:
             )
         table.add_section()
     out.print(table)
+    if any(outcome.state is State.FAILED for outcome in outcomes):
+        out.print(f"See all failed uploads: image-pipeline dead-letters{options}", soft_wrap=True)
     if any(outcome.state is State.UNKNOWN for outcome in outcomes):
         out.print(f"Check later: image-pipeline status{options}", soft_wrap=True)
 

@@ -219,8 +219,13 @@ def show_failures(failures: Sequence["Failure"]) -> None:
     out.print(table)
 
 
-def show_groups(groups: Sequence["Group"], console: Console = out) -> None:
-    """Print a table of failed uploads by cause, the MAX_GROUPS largest groups."""
+def show_groups(
+    groups: Sequence["Group"], console: Console = out, rest_by: str = "pass --list."
+) -> None:
+    """Print a table of failed uploads by cause, the MAX_GROUPS largest groups.
+
+    `rest_by` says how to see the others.
+    """
     table = Table("cause, and the latest uploads", "failures", "latest", "oldest")
     table.columns[0].overflow = "fold"
     table.columns[1].justify = "right"
@@ -236,7 +241,8 @@ def show_groups(groups: Sequence["Group"], console: Console = out) -> None:
     if len(groups) > MAX_GROUPS:
         rest = sum(len(each.failures) for each in groups[MAX_GROUPS:])
         console.print(
-            f"{rest:,} more failures in {len(groups) - MAX_GROUPS:,} groups: pass --list."
+            f"{rest:,} more failures in {len(groups) - MAX_GROUPS:,} groups: {rest_by}",
+            soft_wrap=True,
         )
 
 

@@ -61,6 +61,9 @@ def run_steps(run: Run, steps: Sequence[Step], *, quiet: bool) -> Ended:
             ended.code = int(signalled.code or 0)
     if any(each.error for each in ended.results):
         ended.code = ended.code or 1
+        if not quiet:
+            status = f"image-pipeline status{run.stack.options}"
+            err.print(f"See the state of every part: {status}", soft_wrap=True)
     return ended
 
 

@@ -83,9 +83,13 @@ class Orphans:
         self._listed: tuple[Path, dict[str, list[Path]]] | None = None
 
     @property
-    def has_originals(self) -> bool:
-        """Whether there is any file in the folders of originals: a disk may be missing."""
-        return next(files.scan(self._folders, "", may_be_empty=True), None) is not None
+    def empty(self) -> list[Path]:
+        """The folders of originals without any file: their disk may be missing."""
+        return [
+            each
+            for each in self._folders
+            if next(files.scan([each], "", may_be_empty=True), None) is None
+        ]
 
     def find(self) -> Iterator[Orphan]:
         """Yield the orphaned thumbnails, folder by folder.

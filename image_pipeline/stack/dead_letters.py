@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from image_pipeline.errors import CommandError
+from image_pipeline.errors import PartFailed
 from image_pipeline.stack.aws import aws_errors_explained
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import dead_letters, events
@@ -146,7 +146,7 @@ def queue_errors_explained(queue_url: str) -> Iterator[None]:
     """Turn the errors of boto3 in the block into a CommandError that says what to do.
 
     It adds to `aws_errors_explained` what it means for failed uploads that a queue or its key is
-    gone.
+    gone, as a PartFailed.
     """
     name = queue_url.rpartition("/")[2]
     with aws_errors_explained():
@@ -155,14 +155,13 @@ def queue_errors_explained(queue_url: str) -> Iterator[None]:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if MISSING_QUEUE.search(code):
-                raise CommandError(
+                raise PartFailed(
                     f"The dead-letter queue {name} does not exist any more, and the messages on it "
                     "are lost. Lambda cannot store new failures until you create a queue with the "
-                    f"same name: aws sqs create-queue --queue-name {name} --attributes "
-                    "MessageRetentionPeriod=1209600"
+                    "same name and settings. `image-pipeline status` shows the command."
                 ) from error
             if UNUSABLE_KEY.search(code):
-                raise CommandError(
+                raise PartFailed(
                     f"The KMS key of the dead-letter queue {name} is disabled, or its deletion is "
                     "scheduled, so the messages cannot be read. They are still on the queue. "
                     "Enable the key: `aws kms enable-key --key-id KEY`, after `aws kms "

@@ -135,11 +135,6 @@ class Stack:
                     given_parameters(found),
                     profile,
                 )
-            except aws.functions.exceptions.ResourceNotFoundException as error:
-                raise CommandError(
-                    f"The function {function} of stack {name!r} does not exist. Deploy the stack "
-                    "again, then make what is missing: image-pipeline backfill"
-                ) from error
             except (KeyError, InvalidSettings) as error:
                 raise _incomplete(found, error) from error
 

@@ -176,7 +176,7 @@ class Run:
             names = ", ".join(sorted(self.unsettled))
             later = (
                 f"thumbnails or messages of {names}, which Lambda may still make within "
-                f"{window:.0f} s (image-pipeline replay deletes such messages)"
+                f"{window:.0f} s (image-pipeline replay{self.stack.options} deletes such messages)"
             )
             return [later]
         if self.stack.settings.delete_with_original and (failing or self.unsettled):

@@ -10,6 +10,7 @@ from image_pipeline.cli.options import Json, Profile, Region, Yes
 from image_pipeline.cli.output import confirm, foreign, out, print_json
 from image_pipeline.stack import adopt
 from image_pipeline.stack.adopt import CONSOLE_ORIGINS, Changes
+from image_pipeline.stack.deployed import naming_options
 
 
 def adopt_bucket(  # noqa: PLR0913 - options of a command
@@ -76,10 +77,12 @@ def adopt_bucket(  # noqa: PLR0913 - options of a command
             }
         )
     elif changes and not dry_run:
+        options = naming_options(aws, stack or "NAME", profile)
         out.print(
             f"Changed {foreign(name)}. If you have not deployed yet, deploy with "
             f"ExistingInputBucket=true InputBucketName={foreign(name)}. Then make the thumbnails "
-            "of the objects that it already holds: image-pipeline backfill"
+            f"of the objects that it already holds: image-pipeline backfill{options}",
+            soft_wrap=True,
         )
 
 

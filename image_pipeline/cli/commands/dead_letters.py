@@ -98,6 +98,5 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     if note := unread_note(reading):
         out.print(note)
     if found and not export:
-        option = f" --stack {target.name}" if stack else ""
-        out.print(f"To retry them: image-pipeline replay{option}", soft_wrap=True)
+        out.print(f"To retry them: image-pipeline replay{target.options}", soft_wrap=True)
         out.print("To delete some of them: image-pipeline discard --help", soft_wrap=True)

@@ -14,7 +14,7 @@ from image_pipeline.errors import CommandError
 from image_pipeline.local.tools import tool_path
 from image_pipeline.stack import retained, sam
 from image_pipeline.stack.aws import Aws
-from image_pipeline.stack.deployed import parameters_of
+from image_pipeline.stack.deployed import naming_options, parameters_of
 from image_pipeline.stack.parameters import check, from_file, from_words
 
 
@@ -111,7 +111,8 @@ def deploy(  # noqa: PLR0913 - options of a command
     elif found:
         out.print(
             "Uploads that arrived while there was no stack have no thumbnails yet: "
-            f"image-pipeline backfill --stack {foreign(stack)}"
+            f"image-pipeline backfill{naming_options(aws, stack, profile)}",
+            soft_wrap=True,
         )
 
 

@@ -86,7 +86,8 @@ def discard(  # noqa: PLR0913 - options of a command
     asks = bool(messages) and not (dry_run or yes)
     if not as_json or asks:
         if found:
-            show_groups(grouped, err if asks else out)
+            listing = f"image-pipeline dead-letters --list{target.options}"
+            show_groups(grouped, err if asks else out, listing)
         if note := unread_note(reading):
             err.print(note)
     discarded = discards.Discarded(0, 0)

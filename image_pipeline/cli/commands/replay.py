@@ -29,7 +29,7 @@ from image_pipeline.stack.dead_letters import MAX_READ, Failure, count_messages
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.executions import Execution
 from image_pipeline.stack.replay import OUTCOMES, replay_all, replay_each
-from image_pipeline.stack.triage import Filter, messages_of
+from image_pipeline.stack.triage import Filter
 
 MAX_LISTED: Final = 1000
 """Messages that are read to say what a replay will retry; reading more takes long."""
@@ -78,7 +78,7 @@ def replay(  # noqa: PLR0913 - options of a command
     if running and here:
         raise CommandError(
             f"A replay has been running since {running.started_at:%H:%M:%S}, and has messages that "
-            "this one may need. To follow it, run image-pipeline replay without a filter."
+            f"this one may need. To follow it: image-pipeline replay{target.options}"
         )
     counts = dict.fromkeys(OUTCOMES, 0)
     arns: list[str] = []
@@ -95,10 +95,10 @@ def replay(  # noqa: PLR0913 - options of a command
             return
         if not as_json:
             show_plan(planned, reading.total, maximum, target)
-            if here and (note := unread_note(reading)):
+            if here and (note := unread_note(reading, "For the others, run the command again.")):
                 err.print(note)
     if here:
-        counts = replay_messages(target, messages_of(planned, chosen, whole=False)[:maximum])
+        counts = replay_messages(target, planned, maximum)
     else:
         ended = follow(target, running, error, maximum)
         counts = {name: sum(each.output[name] for each in ended) for name in OUTCOMES}
@@ -119,21 +119,27 @@ def show_result(
     out.print(
         f"{counts['done']:,} done, {counts['failed_again']:,} failed again, "
         f"{counts['left']:,} left, {counts['unreadable']:,} unreadable; "
-        f"{depth:,} on the queue: image-pipeline dead-letters"
+        f"{depth:,} on the queue: image-pipeline dead-letters{stack.options}",
+        soft_wrap=True,
     )
 
 
-def replay_messages(stack: Stack, message_ids: Sequence[str]) -> dict[str, int]:
-    """Replay these messages from this process, and say how many had each of OUTCOMES.
+def replay_messages(
+    stack: Stack, planned: Sequence[Failure], maximum: int | None
+) -> dict[str, int]:
+    """Replay the messages of these failures from this process, at most `maximum` of them.
 
-    A message that another reader has counts as left.
+    Returns how many had each of OUTCOMES. A message that another reader has counts as left.
     """
-    outcomes = replay_each(stack, message_ids, nullcontext())
+    keys = {each.message_id: each.key for each in planned}
+    chosen = list(keys)[:maximum]
+    outcomes = replay_each(stack, chosen, nullcontext())
     counts = Counter(dict.fromkeys(OUTCOMES, 0))
-    for each in tracked(outcomes, "Replaying", len(message_ids)):
+    for each in tracked(outcomes, "Replaying", len(chosen)):
         counts["left" if each.outcome == "gone" else each.outcome] += 1
         if each.why:
-            err.print(f"{foreign(each.message_id)}: {foreign(each.why)}", soft_wrap=True)
+            name = keys[each.message_id] or each.message_id  # which has no key if unreadable
+            err.print(f"{foreign(name)}: {foreign(each.why)}", soft_wrap=True)
     return counts
 
 
@@ -162,7 +168,8 @@ def follow(
     except KeyboardInterrupt:
         if execution is None:
             raise
-        leave_or_stop("replay", execution.name, partial(executions.stop, states, execution.arn))
+        stop = partial(executions.stop, states, execution.arn)
+        leave_or_stop("replay", execution.name, stop, stack.options)
     return ended
 
 

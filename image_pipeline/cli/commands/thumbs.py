@@ -451,11 +451,12 @@ def _prune(orphans: Orphans, directory: Path, *, dry_run: bool, yes: bool, as_js
     deleted: list[Orphan] = []
     if not as_json or (found and not (dry_run or yes)):
         _show_orphans(found, directory)
-    if found and not orphans.has_originals:
-        message = "There are no originals at all. Check that their disk is connected."
+    if found and (empty := orphans.empty):
+        names = ", ".join(map(str, empty))
+        message = f"There are no files in {names}. Check that their disk is connected."
         if yes and not dry_run:
             raise CommandError(f"{message} To delete all the same, leave out --yes.")
-        err.print(f"[yellow]{message}[/]")
+        err.print(f"[yellow]{foreign(message)}[/]", soft_wrap=True)
     if found and not dry_run:
         if not yes:
             confirm(f"Delete {len(found):,} thumbnails?")
