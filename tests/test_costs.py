@@ -33,7 +33,7 @@ ALL = ("webp", "avif", "jpeg")
 
 def stack(outputs: dict[str, str] | None = None, **parameters: str) -> Stack:
     """A deployed stack with these outputs and parameters."""
-    aws = cast("Any", None)
+    aws = cast("Any", SimpleNamespace(endpoint_url="http://127.0.0.1:1"))
     return Stack(aws, "s", "input", "f", SETTINGS, "arm64", outputs or {}, parameters=parameters)
 
 
