@@ -390,7 +390,8 @@ async function pollOutcomes() {
 async function updateOutcomes(due) {
   const runs = due.map((upload) => upload.run);
   const postpone = (upload, delay) => {
-    upload.pollDelay = Math.min(delay, MAX_DELAY_MS);
+    // Without an outcome for long, as where the function is broken, it is asked for ever less often.
+    upload.pollDelay = Math.min(delay, Math.max(MAX_DELAY_MS, (Date.now() - upload.sentAt) / 10 || 0));
     upload.pollAt = Date.now() + upload.pollDelay;
   };
   try {
