@@ -55,6 +55,7 @@ function follow() {
   showDialogs(contentDocument);
   showHeight();
   contentWindow.focus();
+  contentDocument.addEventListener("replayed", () => document.dispatchEvent(new Event("replayed")));
   contentDocument.addEventListener("click", ({ target }) => {
     const link = target.closest?.("a[href]");
     if (!link || link.target) return;
