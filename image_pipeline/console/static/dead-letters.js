@@ -107,6 +107,7 @@ async function replay(form, chosen) {
     status.className = "error";
     status.textContent = error.message;
   }
+  document.dispatchEvent(new Event("replayed"));
   await reload();
   for (const row of byId("dead-letters").querySelectorAll("tr[data-message]")) {
     row.querySelector(".result").textContent = results.get(row.dataset.message) ?? "";

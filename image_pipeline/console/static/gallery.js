@@ -21,10 +21,9 @@ let endPause = () => null; // ends the pause between two looks
 if (gallery) {
   const place = JSON.parse(sessionStorage.getItem(PLACE));
   if (place?.returning && place.query === location.search) scrollTo(0, place.scroll);
-  addEventListener("pagehide", () => {
-    const keys = cards().map((card) => card.dataset.key);
-    sessionStorage.setItem(PLACE, JSON.stringify({ query: location.search, scroll: scrollY, keys }));
-  });
+  addEventListener("pagehide", rememberPlace);
+  // A link may open its page in a frame, and then this page is not left (upload-frame.js).
+  document.addEventListener("click", ({ target }) => target.closest("a[href]") && rememberPlace(), true);
   byId("new-images").addEventListener("click", () => {
     const { added } = pending;
     showContent();
@@ -40,6 +39,12 @@ if (gallery) {
   document.addEventListener("visibilitychange", () => document.hidden || endPause());
   newest = newestOf(cards());
   if (gallery.hasAttribute("data-live")) poll();
+}
+
+function rememberPlace() {
+  if (document.body.classList.contains("has-frame")) return; // another page is in front of this one
+  const keys = cards().map((card) => card.dataset.key);
+  sessionStorage.setItem(PLACE, JSON.stringify({ query: location.search, scroll: scrollY, keys }));
 }
 
 async function poll() {

@@ -67,7 +67,7 @@ function go(step) {
   const page = pageLink(to < 0 ? "prev" : "next");
   if (!page) return undefined;
   sessionStorage.setItem(OPEN_AT, to < 0 ? "-1" : "0");
-  return location.assign(page.href);
+  return page.click(); // and not location.assign(): upload-frame.js may keep this page
 }
 
 function pageLink(rel) {

@@ -10,9 +10,16 @@ const ownTitle = document.title;
 const ownPath = location.pathname + location.search;
 const wasFramed = history.state?.framed; // before a reload
 let frame = null;
+let ownScroll = 0; // of the page below the frame
 
 function open(url) {
-  if (frame) return frame.contentWindow.location.assign(url);
+  if (frame) { // which may show an error of the browser: then assign() would be refused
+    frame.contentWindow.location.href = url;
+    return;
+  }
+  ownScroll = scrollY;
+  // A modal dialog keeps everything outside it, so also the frame, from being used.
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   frame = document.createElement("iframe");
   frame.className = "page-frame";
   frame.title = "Page";
@@ -26,7 +33,9 @@ function close() {
   frame.remove();
   frame = null;
   document.body.classList.remove("has-frame");
+  byId("uploads").inert = false;
   document.title = ownTitle;
+  scrollTo(0, ownScroll);
 }
 
 // Goes to a page of the console. In the frame, the browser adds to the history by itself.
@@ -38,11 +47,15 @@ function visit(url) {
 // Shows the title and the address of the page in the frame as those of the tab.
 function follow() {
   const { contentDocument, contentWindow } = frame;
+  if (!contentDocument) return; // an error of the browser: the console has stopped
   history.replaceState({ framed: true }, "", contentWindow.location.href);
   const showTitle = () => { document.title = frame.title = contentDocument.title; };
   new MutationObserver(showTitle).observe(contentDocument.head, { childList: true, subtree: true });
   showTitle();
+  showDialogs(contentDocument);
+  showHeight();
   contentWindow.focus();
+  contentDocument.addEventListener("replayed", () => document.dispatchEvent(new Event("replayed")));
   contentDocument.addEventListener("click", ({ target }) => {
     const link = target.closest?.("a[href]");
     if (!link || link.target) return;
@@ -51,10 +64,32 @@ function follow() {
   }, true);
 }
 
+// A dialog in the frame comes in front of the tray, as one of this page does.
+function showDialogs(contentDocument) {
+  const update = () => {
+    const isOpen = contentDocument.querySelector("dialog[open]") !== null;
+    frame?.classList.toggle("has-dialog", isOpen);
+    byId("uploads").inert = isOpen;
+  };
+  new MutationObserver(update).observe(contentDocument, {
+    attributes: true, attributeFilter: ["open"], childList: true, subtree: true,
+  });
+  update();
+}
+
+// Leaves room for the tray below this page and the one in the frame.
+function showHeight() {
+  const height = `${byId("uploads").offsetHeight}px`;
+  for (const each of [document, frame?.contentDocument]) {
+    each?.documentElement.style.setProperty("--tray", height);
+  }
+}
+
 const isPlain = (event) => !event.defaultPrevented && event.button === 0
   && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
 
 if (!isFramed && byId("uploads")) {
+  new ResizeObserver(showHeight).observe(byId("uploads"));
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href]");
     if (!link || link.target || !isPlain(event) || !(frame || hasUnsent())) return;

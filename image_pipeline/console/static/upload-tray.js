@@ -14,6 +14,7 @@ const OVERVIEW = {
   failed: PAGE_SIZE, "not sent": 5, "in progress": 6, waiting: 3, cancelled: 3, done: 5,
 };
 const FAILURES = ["failed", "not sent"];
+const COLLAPSED = "image-pipeline-tray-collapsed"; // in sessionStorage: the next page collapses it too
 
 // A page in a frame (upload-frame.js) leaves the uploads to the page around it, which lives on.
 export const isFramed = window !== top;
@@ -85,7 +86,7 @@ async function collectFiles(entry, found) {
       const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
       found.push({ name: entry.fullPath.slice(1), file });
       reading = found.length;
-      render();
+      if (!isFramed) render();
       return;
     }
     const reader = entry.createReader();
@@ -142,7 +143,8 @@ if (isFramed) {
   byId("uploads-toggle").addEventListener("click", () => expand(!isExpanded()));
   byId("uploads-close").addEventListener("click", () => {
     model.remove(...model.uploads.values());
-    byId("main").focus({ preventScroll: true });
+    expand(true);
+    (document.querySelector(".page-frame") ?? byId("main")).focus({ preventScroll: true });
   });
   byId("other-file").addEventListener("change", ({ target }) => {
     const [file] = target.files;
@@ -173,6 +175,7 @@ if (isFramed) {
     }
   });
   tray.querySelector(".command").textContent = command();
+  if (sessionStorage.getItem(COLLAPSED)) expand(false);
   model.remember(tray.dataset.memory);
 }
 
@@ -185,6 +188,8 @@ const isExpanded = () => byId("uploads-toggle").getAttribute("aria-expanded") ==
 function expand(expanded) {
   byId("uploads-toggle").setAttribute("aria-expanded", expanded);
   byId("uploads-body").hidden = !expanded;
+  if (expanded) sessionStorage.removeItem(COLLAPSED);
+  else sessionStorage.setItem(COLLAPSED, "true");
 }
 
 // --- showing it -----------------------------------------------------------------------------------

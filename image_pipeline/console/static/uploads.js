@@ -390,7 +390,8 @@ async function pollOutcomes() {
 async function updateOutcomes(due) {
   const runs = due.map((upload) => upload.run);
   const postpone = (upload, delay) => {
-    upload.pollDelay = Math.min(delay, MAX_DELAY_MS);
+    // Without an outcome for long, as where the function is broken, it is asked for ever less often.
+    upload.pollDelay = Math.min(delay, Math.max(MAX_DELAY_MS, (Date.now() - upload.sentAt) / 10 || 0));
     upload.pollAt = Date.now() + upload.pollDelay;
   };
   try {
@@ -450,13 +451,21 @@ export function remember(key) {
   for (const old of JSON.parse(sessionStorage.getItem(key) ?? "[]")) {
     const upload = Object.assign(create(old.name, null), old);
     byName.set(upload.name, upload);
-    // A failed upload may have been replayed. If there is no message any more, it stays as it was.
-    if (upload.state === "failed") upload.rechecks = 3;
     if (upload.key) Object.assign(upload, { pollAt: 0, pollDelay: MIN_DELAY_MS, sent: upload.size });
   }
   addEventListener("pagehide", save);
-  pollOutcomes();
+  document.addEventListener("replayed", recheckFailed);
+  recheckFailed();
   changed();
+}
+
+// A failed upload may have been replayed. If there is no message any more, it stays as it was.
+function recheckFailed() {
+  for (const upload of uploads.values()) {
+    if (upload.state !== "failed") continue;
+    Object.assign(upload, { rechecks: 3, pollAt: 0, pollDelay: MIN_DELAY_MS });
+  }
+  pollOutcomes();
 }
 
 // What is done or cancelled needs no memory. The bytes of a file cannot be kept.
