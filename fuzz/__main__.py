@@ -231,7 +231,7 @@ def run(  # noqa: PLR0913, PLR0917 - as the command's
     findings: Path,
     max_seconds: float = MAX_SECONDS,
 ) -> Ran:
-    """Try cases for some seconds, from the first one on.
+    """Try cases for some seconds, at least one of them, from the first one on.
 
     A case that is not done by then counts if it is over its time.
     """
@@ -254,7 +254,7 @@ def run(  # noqa: PLR0913, PLR0917 - as the command's
         processes += (Worker(target, seed, max_seconds, first, workers) for first in range(workers))
         wait([worker.pipe for worker in processes])  # until the first case begins
         began = shown = time.monotonic()
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - began < seconds or not ran.counts.total():
             ready = wait([worker.pipe for worker in processes], timeout=CHECK_SECONDS)
             for worker in processes:
                 number = worker.number

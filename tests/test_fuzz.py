@@ -81,7 +81,7 @@ def test_the_fuzzer_detects_faults(target: str, kind: str | None, tmp_path: Path
     found = tmp_path / "findings"
     command = [sys.executable, "-m", "fuzz", "--target", f"broken:{target}", "--seed", "1"]
     ran = subprocess.run(  # noqa: S603
-        [*command, "--minutes", "0.1", "--workers", "1", "--findings", str(found), "--json"],
+        [*command, "--minutes", "0.01", "--workers", "1", "--findings", str(found), "--json"],
         cwd=ROOT,
         env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True,
