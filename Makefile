@@ -35,13 +35,16 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
 # Tests of the local stack, which take longest, are the first that are collected.
-test: $(TEST_TOOLS) ## Run all tests (some of them: PYTEST="-k keys")
-	pytest -n auto --dist loadscope --no-loadscope-reorder $(PYTEST)
+test: $(TEST_TOOLS) ## Run all tests but the slowest (some of them: PYTEST="-k keys")
+	pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow" $(PYTEST)
+
+test-slow: ## Run the slowest tests: long runs, tests of the fuzzer, faults of ministack (8 minutes)
+	$(MAKE) test PYTEST="-m slow"
 
 lint: $(DEV) ## Check formatting, style, types and imports
 	black --check .

@@ -145,6 +145,7 @@ def _outcome_of_next_case(worker: fuzz.Worker) -> Outcome:
             return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "detail"),
     [
@@ -164,11 +165,13 @@ def test_a_case_over_its_cpu_time_is_a_finding(
     assert outcome.seconds > 0.5
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_child_counts(start: Callable[..., fuzz.Worker]) -> None:
     """A case whose child needs too much memory is a finding."""
     assert _outcome_of_next_case(start("bloats_in_a_child", 8.0)).kind == "memory"
 
 
+@pytest.mark.slow
 def test_what_earlier_cases_left_behind_does_not_count(
     start: Callable[..., fuzz.Worker],
 ) -> None:
@@ -187,6 +190,7 @@ def test_a_case_that_sleeps_is_a_finding(
     assert (outcome.kind, outcome.detail[:20]) == ("hang", "sleeps: no CPU time ")
 
 
+@pytest.mark.slow
 def test_a_busy_machine_gives_no_false_alarm(start: Callable[..., fuzz.Worker]) -> None:
     """A case that waits for a core for twice the CPU time it may take, and more, is no finding."""
     worker = start("computes_a_little")
@@ -247,6 +251,7 @@ LEAST_OPENED = 0.25
 """Share of the damaged files that still give thumbnails: in these, damage gets past the header."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", DAMAGES)
 def test_damage_that_knows_the_format_leaves_files_of_it(file_format: str) -> None:
     """Damaged files differ, begin like their format, and a fair share still gives thumbnails."""

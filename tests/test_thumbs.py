@@ -326,7 +326,10 @@ def test_a_process_that_dies_fails_only_its_own_file(tmp_path: Path) -> None:
     ):
         results = list(thumbnails.run(jobs, 2))
     assert {each.path for each in results if each.error_type == "ProcessDied"} == {album / "3.jpg"}
-    assert sum(each.state is State.MADE for each in results) == 5
+    others = [each.state for each in results if each.path != album / "3.jpg"]
+    assert len(others) == 5
+    # A process may die after it has made a set, and before it has said so.
+    assert {*others} <= {State.MADE, State.CURRENT}
 
 
 REAL_MAKE = thumbnails.make

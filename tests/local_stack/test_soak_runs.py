@@ -5,7 +5,7 @@ import pytest
 from soak.__main__ import run
 from soak.faults import Fault
 
-pytestmark = pytest.mark.local_stack
+pytestmark = [pytest.mark.local_stack, pytest.mark.slow]
 
 
 def test_every_upload_is_accounted_for() -> None:

@@ -234,6 +234,7 @@ def test_the_bucket_and_the_other_stack_outlive_a_deleted_one(
     assert site.json("smoke", "--stack", "faces")["ok"]
 
 
+@pytest.mark.slow
 def test_a_stack_that_made_its_bucket_can_share_it(site: Site) -> None:
     """It lets go of the bucket in an update, with the events of EventBridge turned on before.
 
