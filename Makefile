@@ -41,7 +41,7 @@ TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(wor
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
 # Tests of the local stack, which take longest, are the first that are collected.
 test: $(TEST_TOOLS) ## Run all tests but the slowest (some of them: PYTEST="-k keys")
-	pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow" $(PYTEST)
+	pytest -n auto --dist loadscope --no-loadscope-reorder $(if $(PYTEST),$(PYTEST),-m "not slow")
 
 test-slow: ## Run the slowest tests: long runs, tests of the fuzzer, faults of ministack (8 minutes)
 	$(MAKE) test PYTEST="-m slow"

@@ -335,6 +335,7 @@ def test_sam_reads_any_value_exactly(tmp_path: Path) -> None:
     assert json.loads(read.stdout) == meant
 
 
+@pytest.mark.slow
 def test_make_deploy_takes_parameters(checkout: Checkout) -> None:
     """`make plan` shows a change set, `make deploy` applies it; both take PARAMETERS.
 

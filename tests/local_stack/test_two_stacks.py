@@ -19,7 +19,7 @@ from image_pipeline.local.stack import LocalStack
 from image_pipeline.stack import dead_letters
 from image_pipeline.stack.deployed import Stack
 
-pytestmark = pytest.mark.local_stack
+pytestmark = [pytest.mark.local_stack, pytest.mark.slow]
 
 BUCKET: Final = "site-uploads"
 OTHER_PHOTO: Final = jpeg((480, 640))
@@ -234,7 +234,6 @@ def test_the_bucket_and_the_other_stack_outlive_a_deleted_one(
     assert site.json("smoke", "--stack", "faces")["ok"]
 
 
-@pytest.mark.slow
 def test_a_stack_that_made_its_bucket_can_share_it(site: Site) -> None:
     """It lets go of the bucket in an update, with the events of EventBridge turned on before.
 
