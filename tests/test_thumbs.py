@@ -586,7 +586,8 @@ def test_a_full_disk_is_told_in_words_and_leaves_no_half_set(
     for index in range(6):
         noise.save(album / f"{index}.jpg")
     out = small_disk / "out"
-    done = home.json("thumbs", album, "--out", out, code=1)
+    one_by_one = ("thumbs", album, "--out", out, "--workers", 1)
+    done = home.json(*one_by_one, code=1)
     (failure,) = (each for each in done["files"] if each["state"] == "failed")
     assert failure["error"]["type"] == "DiskFull"
     told = rf"The disk of {out}\S* is full: \d+ \w+ free.* Free some space or choose another --out"
@@ -597,7 +598,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_no_half_set(
     for each in made:
         assert {f"{each}_128w.webp", f"{each}_512w.webp"} <= files(out)
     assert not any(".part" in name for name in files(out))
-    again = home.run("thumbs", album, "--out", out)
+    again = home.run(*one_by_one)
     assert again.returncode == 1
     assert f"{done['counts']['made']} current, 1 failed" in again.stdout
     assert re.search(r"Stopped because the disk is full: [1-5] files are left", again.stdout)
