@@ -188,7 +188,7 @@ def equal_quality(photos: Path) -> dict[str, tuple[int, float, int]]:
 
 
 def peak_mb(files: int) -> float:
-    """Peak memory of the parent process with so many tiny files, and with --json."""
+    """Peak memory of the parent process with that number of tiny files, and with --json."""
     with TemporaryDirectory() as folder:
         album = Path(folder) / "album"
         album.mkdir()
@@ -212,7 +212,7 @@ def peak_mb(files: int) -> float:
 
 
 def copied(photos: Sequence[Path], copies: int, folder: Path) -> Path:
-    """Copy each photo so many times into a new folder."""
+    """Copy each photo several times into a new folder."""
     folder.mkdir()
     for copy in range(copies):
         for photo in photos:

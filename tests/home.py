@@ -53,7 +53,7 @@ class Home:
     def json(self, *words: object, code: int = 0, **variables: str) -> Any:
         """Run the command with --json; its output, decoded."""
         done = self.run(*words, "--json", **variables)
-        assert done.returncode == code, done.stderr
+        assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout)
 
     def status(self) -> Any:

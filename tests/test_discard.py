@@ -16,11 +16,11 @@ from home import Home
 from moto_stack import moto_stack, send_dead_letter
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.output import MAX_GROUPS
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters, discard
 from image_pipeline.stack.dead_letters import read_all
 from image_pipeline.stack.deployed import Stack
+from image_pipeline.stack.triage import MAX_GROUPS
 from thumbnailer.dead_letters import mark_key
 from thumbnailer.errors import StorageDenied, UnsupportedImage
 

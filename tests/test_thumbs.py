@@ -814,7 +814,7 @@ def test_any_terminal_can_show_the_summary(
 
 
 def test_a_dry_run_says_what_a_run_makes_and_writes_nothing(home: Home, album: Path) -> None:
-    """Counts and names are those of the run that follows; the exit code tells of failures."""
+    """Counts and names are those of the run that follows; the exit code reports failures."""
     out = album.parent / "out"
     planned = home.json("thumbs", album, "--out", out, "--dry-run")
     assert not out.exists()

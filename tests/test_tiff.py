@@ -531,15 +531,15 @@ def test_a_thumbnail_of_inks_with_alpha_has_their_colour_and_is_transparent() ->
 def test_the_estimate_covers_what_decoding_needs(kind: Kind, widths: str, tmp_path: Path) -> None:
     """The copy of the file, the bytes of all samples and the channels are counted.
 
-    How far the peaks of threads overlap depends on what else the machine does: up to 4 % of 100 MB.
+    The lowest of three measurements counts: on a busy machine one was 10 MB above all others.
     """
     pixels = np.tile(noise((64, 64), kind), (16, 24, 1))
     file = tmp_path / "3-large.tif"
     file.write_bytes(tiff(pixels, kind))
     warm_up = tmp_path / "0-warm-up.jpg"
     warm_up.write_bytes(jpeg())
-    measured = measure(file, widths, warm_up)
-    assert measured["need_mb"] <= 1.05 * measured["foreseen_mb"]
+    measured = (measure(file, widths, warm_up) for _ in range(3))
+    assert any(each["need_mb"] <= each["foreseen_mb"] + 1 for each in measured)
 
 
 def test_damage_to_the_tags_never_causes_another_error() -> None:

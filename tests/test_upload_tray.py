@@ -160,7 +160,7 @@ def test_a_failure_comes_first_and_is_replaced(page: Page, stack: Stack, tmp_pat
     expect(broken).to_contain_text(explanation("UnsupportedImage"))
     with page.expect_file_chooser() as chooser:
         button(page, "Choose another file: broken.jpg").click()
-    chooser.value.set_files(written(tmp_path, "mended.jpg"))
+    chooser.value.set_files(written(tmp_path, "fixed.jpg"))
     expect(broken).to_contain_text("Waiting for thumbnails")
     upload_with_thumbnails(stack, "uploads/broken.jpg", PHOTO)
     summary(page, "1 done, 0 failed, 0 in progress")

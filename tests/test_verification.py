@@ -180,7 +180,7 @@ def test_ctrl_c_in_a_step_cleans_up(run: Run, stack: Stack) -> None:
 
 
 def test_after_ctrl_c_each_fact_is_reported(run: Run) -> None:
-    """The step that was interrupted and what is left are told, and the exit code is that of Ctrl-C.
+    """The interrupted step and what is left are reported, and the exit code is that of Ctrl-C.
 
     So it is with --json: no fact hides another.
     """
@@ -279,7 +279,7 @@ def test_the_records_of_deletions_by_a_broken_function_are_removed(run: Run, sta
 
 @pytest.mark.usefixtures("impatient")
 def test_ctrl_c_ends_the_wait_and_not_the_clean_up(run: Run, stack: Stack) -> None:
-    """Everything that is there is removed, and what may still come is told."""
+    """Everything that is there is removed, and what may still come is reported."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -309,7 +309,7 @@ def test_nothing_is_left_in_what_does_not_exist(run: Run, stack: Stack) -> None:
 def test_a_queue_that_cannot_be_read_does_not_fail_the_step_of_the_thumbnails(
     run: Run, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told where there are none, and left to the step that needs it where there are."""
+    """It is reported where there are none, and left to the step that needs it where there are."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", str(stack.aws.endpoint_url))
     run.upload({run.key("good.jpg"): jpeg((64, 48))})
     process(stack, run.key("good.jpg"))

@@ -72,20 +72,13 @@ class StackCommand(TyperCommand):
         except PartFailed as error:
             if self.name == "status" or "stack" not in ctx.params:
                 raise
-            options = stack_options(ctx.params.get("stack"), **_place(ctx.params))
+            given = {name: ctx.params.get(name) for name in ("stack", "region", "profile")}
+            options = "".join(
+                f" --{name} {shlex.quote(each)}" for name, each in given.items() if each
+            )
             raise CommandError(
                 f"{error} See the state of every part: image-pipeline status{options}"
             ) from error
-
-
-def stack_options(stack: str | None, *, region: str | None, profile: str | None) -> str:
-    """The options that name a stack, each after a space; empty for the local stack."""
-    given = {"stack": stack, "region": region, "profile": profile}
-    return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
-
-
-def _place(params: dict[str, Any]) -> dict[str, str | None]:
-    return {name: params.get(name) for name in ("region", "profile")}
 
 
 class LazyCommand(TyperCommand):

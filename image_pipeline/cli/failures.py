@@ -1,12 +1,16 @@
-"""The failed uploads that the options of a command mean, read from a stack's queues."""
+"""The failed uploads that the options of a command mean: read from a stack's queues, and shown."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from rich.console import Console
+
 from image_pipeline.cli.options import parsed
-from image_pipeline.cli.output import err
+from image_pipeline.cli.output import err, foreign, out
+from image_pipeline.cli.tables import Table
 from image_pipeline.stack.dead_letters import MAX_READ_SECONDS, Reading, read_all
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.triage import Filter, duration
+from image_pipeline.stack.triage import MAX_GROUPS, Filter, Group, duration
 
 
 def parse_filter(
@@ -53,3 +57,38 @@ def unread_note(reading: Reading, more: str = "To read more, pass --max.") -> st
                 f"{read} The others are in flight, which means that a replay or another reader has "
                 "them. They reappear within minutes."
             )
+
+
+def show_groups(
+    groups: Sequence[Group], console: Console = out, rest_by: str = "pass --list."
+) -> None:
+    """Print a table of failed uploads by cause, the MAX_GROUPS largest groups.
+
+    `rest_by` says how to see the others.
+    """
+    table = Table("cause, and the latest uploads", "failures", "latest", "oldest")
+    table.columns[1].justify = "right"
+    for group in groups[:MAX_GROUPS]:
+        named = [f"[red]{foreign(group.error_type)}[/]: {foreign(group.cause)}"]
+        named += [f"[bold]{foreign(key)}[/]" for key in group.examples]
+        named += [f"… of {group.uploads:,} uploads"] * (group.uploads > len(group.examples) > 0)
+        table.add_row(
+            "\n".join(named), f"{len(group.failures):,}", _age(group.newest), _age(group.oldest)
+        )
+        table.add_section()
+    console.print(table)
+    if len(groups) > MAX_GROUPS:
+        rest = sum(len(each.failures) for each in groups[MAX_GROUPS:])
+        console.print(
+            f"{rest:,} more failures in {len(groups) - MAX_GROUPS:,} groups: {rest_by}",
+            soft_wrap=True,
+        )
+
+
+def _age(then: datetime) -> str:
+    """The time since then in the largest unit that fits, as the options for ages take it."""
+    seconds = max(int((datetime.now(UTC) - then).total_seconds()), 0)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -44,6 +44,7 @@ OlderThan = Annotated[
         "--older-than", metavar="DURATION", help="Only failures that are older, such as 2h or 3d."
     ),
 ]
+MaxRead = Annotated[int, typer.Option("--max", min=1, help="Maximum messages to read.")]
 
 
 def parsed[T](name: str, parse: Callable[[str], T], text: str) -> T:

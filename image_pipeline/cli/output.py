@@ -12,7 +12,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -38,7 +37,6 @@ from image_pipeline.errors import CommandError
 if TYPE_CHECKING:
     from image_pipeline.folders.results import Result
     from image_pipeline.stack.dead_letters import Failure
-    from image_pipeline.stack.triage import Group
 
 UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -46,9 +44,6 @@ UNSAFE: Final = re.compile(
 """Characters that a terminal does not show as themselves: the control characters C0, C1 and DEL
 (ECMA-48) except tab and line feed, the bidirectional controls (Unicode Standard Annex 9, 2), line
 and paragraph separators, and surrogates, which have no encoding."""
-
-MAX_GROUPS: Final = 20
-"""Groups of failures that are shown; a queue with more has no common cause."""
 
 
 class SafeConsole(Console):
@@ -217,42 +212,6 @@ def show_failures(failures: Sequence["Failure"]) -> None:
         )
         table.add_section()
     out.print(table)
-
-
-def show_groups(
-    groups: Sequence["Group"], console: Console = out, rest_by: str = "pass --list."
-) -> None:
-    """Print a table of failed uploads by cause, the MAX_GROUPS largest groups.
-
-    `rest_by` says how to see the others.
-    """
-    table = Table("cause, and the latest uploads", "failures", "latest", "oldest")
-    table.columns[0].overflow = "fold"
-    table.columns[1].justify = "right"
-    for group in groups[:MAX_GROUPS]:
-        named = [f"[red]{foreign(group.error_type)}[/]: {foreign(group.cause)}"]
-        named += [f"[bold]{foreign(key)}[/]" for key in group.examples]
-        named += [f"… of {group.uploads:,} uploads"] * (group.uploads > len(group.examples) > 0)
-        table.add_row(
-            "\n".join(named), f"{len(group.failures):,}", _age(group.newest), _age(group.oldest)
-        )
-        table.add_section()
-    console.print(table)
-    if len(groups) > MAX_GROUPS:
-        rest = sum(len(each.failures) for each in groups[MAX_GROUPS:])
-        console.print(
-            f"{rest:,} more failures in {len(groups) - MAX_GROUPS:,} groups: {rest_by}",
-            soft_wrap=True,
-        )
-
-
-def _age(then: datetime) -> str:
-    """The time since then in the largest unit that fits, as the options for ages take it."""
-    seconds = max(int((datetime.now(UTC) - then).total_seconds()), 0)
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def error_markup(failure: "Failure | Result") -> str:

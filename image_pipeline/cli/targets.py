@@ -19,10 +19,7 @@ def find_stack(*, local: bool, name: str | None, region: str | None, profile: st
 
     Raises CommandError if there is none, or if a region or a profile is given for the local stack.
     """
-    if name:
-        _exclude_each_other(local, name)
-        return Stack.find(Aws.account(region, profile), name, profile)
-    return Stack.find(*_find_local(local=local, region=region, profile=profile))
+    return Stack.find(*_find(local=local, name=name, region=region, profile=profile))
 
 
 def find_subject(
@@ -34,10 +31,17 @@ def find_subject(
     """
     from image_pipeline.stack.health import Subject  # noqa: PLC0415 - only `status` needs it
 
+    return Subject.find(*_find(local=local, name=name, region=region, profile=profile))
+
+
+def _find(
+    *, local: bool, name: str | None, region: str | None, profile: str | None
+) -> tuple[Aws, str, str | None]:
+    """Find the AWS, the name and the profile of the stack that the options mean."""
     if name:
         _exclude_each_other(local, name)
-        return Subject.find(Aws.account(region, profile), name, profile)
-    return Subject.find(*_find_local(local=local, region=region, profile=profile))
+        return Aws.account(region, profile), name, profile
+    return *_find_local(local=local, region=region, profile=profile), None
 
 
 def _find_local(*, local: bool, region: str | None, profile: str | None) -> tuple[Aws, str]:

@@ -26,7 +26,7 @@ from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
 from image_pipeline.console.charts import charts, dollars, duration
-from image_pipeline.console.dead_letters import AGES, MAX_GROUPS, DeadLetters
+from image_pipeline.console.dead_letters import AGES, DeadLetters
 from image_pipeline.console.details import detail, overview, read_or_default, thumbnails_of
 from image_pipeline.console.gallery import MAX_SEARCHED, Gallery, View
 from image_pipeline.console.guard import Guard, origins
@@ -41,6 +41,7 @@ from image_pipeline.stack.dead_letters import MAX_READ_SECONDS, Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.focus import set_focus
 from image_pipeline.stack.thumbnails import format_name
+from image_pipeline.stack.triage import MAX_GROUPS
 from thumbnailer import errors
 from thumbnailer.imaging import Size, parse_focus
 from thumbnailer.settings import MAX_KEY_BYTES

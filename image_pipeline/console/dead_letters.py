@@ -30,9 +30,6 @@ most a tenth of its time reading a queue of thousands of messages."""
 PAGE_ROWS: Final = 50
 """Failures on one page of the list."""
 
-MAX_GROUPS: Final = 20
-"""Groups that are shown, the largest ones; more have no common cause."""
-
 OLDER: Final = "older-"
 AGES: Final = {
     "": "At any time",
@@ -158,7 +155,6 @@ class DeadLetters:
         """Return these messages as JSON lines, whose `body` can be sent to the queue again."""
         wanted = set(message_ids)
         found = [each for each in self.reading().failures if each.message_id in wanted]
-        found.sort(key=lambda each: (each.sent_at, each.message_id))
         return "".join(discard.json_lines(found))
 
     def discard(self, message_ids: Sequence[str]) -> Discarded:

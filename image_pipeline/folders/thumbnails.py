@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +81,7 @@ def would_make(plan: Plan) -> Iterator[Result]:
     Nothing is written.
     """
     yield from _without_job(plan)
-    yield from map(_would_make, _taken(plan))
+    yield from map(partial(_make, dry_run=True), _taken(plan))
 
 
 def make(job: Job) -> Result:
@@ -125,7 +126,8 @@ def _without_job(plan: Plan) -> Iterator[Result]:
             yield Result(job.path, State.SUPERSEDED, notes=(note,))
 
 
-def _make(job: Job) -> Result:
+def _make(job: Job, *, dry_run: bool = False) -> Result:
+    """Make the thumbnails of one file; in a dry run, end before it is decoded."""
     size = 0
     try:
         targets = job.targets
@@ -135,7 +137,12 @@ def _make(job: Job) -> Result:
             marks = _marks(job, about)
             if current := _current(targets, marks):
                 return Result(job.path, State.CURRENT, size, current)
-            head = _checked_head(job, source.read(HEAD_BYTES), size)
+            head = source.read(HEAD_BYTES)
+            check_supported(head)
+            check_file_size(size, job.memory_mb)
+            if dry_run:
+                planned = {spec: (path, None) for spec, path in targets.items()}
+                return Result(job.path, State.MADE, size, planned)
             data = head + source.read()
             _check_unchanged(job, about, os.fstat(source.fileno()))
         made = make_thumbnails(data, job.settings.specs, job.memory_mb)
@@ -154,30 +161,6 @@ def _make(job: Job) -> Result:
         each.spec: (targets[each.spec], len(files[targets[each.spec]])) for each in made.thumbnails
     }
     return Result(job.path, State.MADE, size, written, made.notes)
-
-
-def _would_make(job: Job) -> Result:
-    size = 0
-    try:
-        targets = job.targets
-        with job.path.open("rb") as source:
-            about = os.fstat(source.fileno())
-            size = about.st_size
-            if current := _current(targets, _marks(job, about)):
-                return Result(job.path, State.CURRENT, size, current)
-            _checked_head(job, source.read(HEAD_BYTES), size)
-    except (PipelineError, OSError) as error:
-        return _unmade(job, size, error)
-    return Result(
-        job.path, State.MADE, size, {spec: (path, None) for spec, path in targets.items()}
-    )
-
-
-def _checked_head(job: Job, head: bytes, size: int) -> bytes:
-    """Return the first bytes of a file. Raises PermanentError where it need not be read."""
-    check_supported(head)
-    check_file_size(size, job.memory_mb)
-    return head
 
 
 def _check_unchanged(job: Job, before: os.stat_result, after: os.stat_result) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.utils import parse_timestamp
 
+from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws_errors import explain
 from thumbnailer.s3_codes import MISSING_CODES
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectTypeDef
+    from mypy_boto3_s3.type_defs import (
+        DeletedObjectTypeDef,
+        HeadObjectOutputTypeDef,
+        ObjectIdentifierTypeDef,
+        ObjectTypeDef,
+    )
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -41,6 +47,13 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
 
 PAGE_SECONDS: Final = 10
 """Read timeout of a request that a page waits for. It is tried twice."""
+
+MAX_DELETED: Final = 1000
+"""Objects in one request to delete them; S3 allows no more.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+
+DOCUMENTS: Final = "https://docs.aws.amazon.com"
+"""The documents of AWS."""
 
 CONNECTIONS: Final = 32
 """Connections that one client keeps open, and so the useful number of parallel requests."""
@@ -262,6 +275,20 @@ def list_objects(
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start)
     for page in pages:
         yield from page.get("Contents", [])
+
+
+def delete_objects(
+    s3: "S3Client", bucket: str, objects: Sequence["ObjectIdentifierTypeDef"]
+) -> list["DeletedObjectTypeDef"]:
+    """Delete up to MAX_DELETED objects in one request, and return what S3 says of each.
+
+    Raises CommandError if S3 keeps one of them, ClientError if it refuses the request.
+    """
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    for error in answer.get("Errors", []):
+        reason = f"{error.get('Code')}: {error.get('Message')}"
+        raise CommandError(f"{error.get('Key')} was not deleted: {reason}")
+    return answer.get("Deleted", [])
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def _require_remake(stack: Stack) -> None:
 def explain(stack: Stack, failed: Execution) -> CommandError | None:
     """Say why the batches of a backfill failed and what to do; None if no batch did.
 
-    A PartFailed, because so many batches fail only if the function itself does.
+    A PartFailed: more batches than are tolerated fail only if the function itself does.
     """
     batch = executions.failed_child(stack.aws.states, failed.arn)
     if batch is None:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from image_pipeline.errors import PartFailed
 from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.aws_errors import MISSING_CODES
 from image_pipeline.stack.deployed import Stack
 from thumbnailer import dead_letters, events
 from thumbnailer.errors import InvalidEvent
@@ -42,9 +43,8 @@ MAX_READERS: Final = 16
 (aws.CONNECTIONS). A standard queue has no limit of requests that they could reach.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html"""
 
-MISSING_QUEUE: Final = re.compile(r"NonExistentQueue|QueueDoesNotExist")
 UNUSABLE_KEY: Final = re.compile(r"kms\W?(disabled|invalidstate|notfound)", re.IGNORECASE)
-"""Error codes of SQS, in its two protocols.
+"""Error codes of SQS for a key that cannot be used, in its two protocols.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html#API_ReceiveMessage_Errors
 """
 
@@ -154,7 +154,7 @@ def queue_errors_explained(queue_url: str) -> Iterator[None]:
             yield
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if MISSING_QUEUE.search(code):
+            if MISSING_CODES.get(code) == "queue":
                 raise PartFailed(
                     f"The dead-letter queue {name} does not exist any more, and the messages on it "
                     "are lost. Lambda cannot store new failures until you create a queue with the "

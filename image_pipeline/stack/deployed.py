@@ -79,14 +79,8 @@ class Stack:
 
     @property
     def thumbnails_url(self) -> str | None:
-        """Where the CDN serves the thumbnails, without a slash at the end; None without a CDN.
-
-        A domain of your own is not used in the local stack, where it has no DNS record.
-        """
-        url = self.outputs.get("ThumbnailsUrl")
-        if url and self.aws.endpoint_url:
-            url = f"https://{self.outputs['DistributionDomain']}"
-        return base_url(url, self.aws.endpoint_url) if url else None
+        """Where the CDN serves the thumbnails: see `served_at`."""
+        return served_at(self.outputs, self.aws.endpoint_url)
 
     @property
     def negotiated_formats(self) -> tuple[str, ...]:
@@ -152,17 +146,23 @@ def naming_options(aws: Aws, name: str, profile: str | None) -> str:
 
 def describe(aws: Aws, name: str) -> "StackTypeDef":
     """Return what CloudFormation says of a stack. Raises CommandError if there is none."""
+    if found := _described(aws, name):
+        return found
+    raise CommandError(
+        f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}."
+        f"{similar(name, _stack_names(aws))} Pass --region if it is in another region, or "
+        "wait until it is deployed."
+    )
+
+
+def _described(aws: Aws, name: str) -> "StackTypeDef | None":
     with aws_errors_explained():
         try:
             return aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         except ClientError as error:
-            if "does not exist" not in str(error):
-                raise
-            raise CommandError(
-                f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}."
-                f"{similar(name, _stack_names(aws))} Pass --region if it is in another region, or "
-                "wait until it is deployed."
-            ) from error
+            if "does not exist" in str(error):
+                return None
+            raise
 
 
 def function_configuration(
@@ -182,13 +182,19 @@ def outputs_of(found: "StackTypeDef") -> dict[str, str]:
 
 def parameters_of(aws: Aws, name: str) -> dict[str, str]:
     """Return the parameters of the stack `name`; none if there is no such stack."""
-    with aws_errors_explained():
-        try:
-            return given_parameters(aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0])
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return {}
-            raise
+    found = _described(aws, name)
+    return given_parameters(found) if found else {}
+
+
+def served_at(outputs: Mapping[str, str], endpoint_url: str | None) -> str | None:
+    """Return where a stack's CDN serves the thumbnails, without a slash at the end; None without.
+
+    A domain of your own is not used in the local stack, where it has no DNS record.
+    """
+    url = outputs.get("ThumbnailsUrl")
+    if url and endpoint_url:
+        url = f"https://{outputs['DistributionDomain']}"
+    return base_url(url, endpoint_url) if url else None
 
 
 def given_parameters(found: "StackTypeDef") -> dict[str, str]:

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import batched, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.aws import aws_errors_explained
+from image_pipeline.stack.aws import MAX_DELETED, aws_errors_explained, delete_objects
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 from thumbnailer.dead_letters import mark_key
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 DELETING_SECONDS: Final = 120
 """Time for which messages are hidden while they are exported and deleted."""
-
-MAX_DELETED: Final = 1000
-"""Objects in one request; S3 allows no more.
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 type Export = Callable[[Sequence[Failure]], None]
 """Keeps failures before their messages are deleted. What it raises stops the deletion."""
@@ -88,28 +84,27 @@ def _clear_marks(stack: Stack, failures: Iterable[Failure]) -> None:
     bucket = stack.settings.output_bucket
     with aws_errors_explained():
         for some in batched(sorted(names), MAX_DELETED, strict=False):
-            objects: Any = {"Objects": [{"Key": name} for name in some], "Quiet": True}
             try:
-                answer = stack.aws.s3.delete_objects(Bucket=bucket, Delete=objects)
+                delete_objects(stack.aws.s3, bucket, [{"Key": name} for name in some])
             except ClientError as error:
                 if error.response["Error"]["Code"] == "NoSuchBucket":
                     return  # and so no marks
                 raise
-            for fault in answer.get("Errors", []):
+            except CommandError as error:
                 raise CommandError(
-                    f"s3://{bucket}/{fault.get('Key')} was not deleted: {fault.get('Code')}: "
-                    f"{fault.get('Message')} Nothing was discarded. You need s3:DeleteObject on "
-                    "the output bucket."
-                )
+                    f"s3://{bucket}/{error} Nothing was discarded. You need s3:DeleteObject on the "
+                    "output bucket."
+                ) from error
 
 
 def json_lines(failures: Iterable[Failure]) -> Iterator[str]:
     """Yield one line of ASCII JSON for each message; its `body` can be sent to the queue again.
 
-    A line describes the first failure of its message, and `keys` names those of all. The failures
-    of a message must follow one another.
+    A line describes the first failure of its message, and `keys` names those of all. The oldest
+    message is the first one.
     """
-    for _, members in groupby(failures, key=lambda failure: failure.message_id):
+    by_message = sorted(failures, key=lambda failure: (failure.sent_at, failure.message_id))
+    for _, members in groupby(by_message, key=lambda failure: failure.message_id):
         first, *others = members
         keys = [each.key for each in (first, *others)]
         yield json.dumps(first.to_json() | {"keys": keys, "body": first.body}) + "\n"

@@ -26,9 +26,9 @@ from image_pipeline.stack.deployed import (
     given_parameters,
     naming_options,
     outputs_of,
+    served_at,
 )
 from image_pipeline.stack.rollback import SETTLED, unsettled
-from thumbnailer.urls import base_url
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
@@ -565,7 +565,8 @@ def cdn(subject: Subject) -> Part | None:
     distribution = subject.outputs.get("DistributionId")
     if not distribution:
         return None
-    url = _thumbnails_url(subject)
+    served = served_at(subject.outputs, subject.aws.endpoint_url)
+    url = served or subject.output("ThumbnailsUrl")
     details: dict[str, Any] = {"distribution": distribution, "url": url}
     cloudfront = subject.aws.cloudfront
     try:
@@ -580,14 +581,6 @@ def cdn(subject: Subject) -> Part | None:
         return Part(Level.BROKEN, "the distribution is disabled", (url,), (step,), details)
     words = {"Deployed": "deployed", "InProgress": "a change is being deployed"}
     return Part(Level.HEALTHY, words.get(found["Status"], found["Status"]), (url,), details=details)
-
-
-def _thumbnails_url(subject: Subject) -> str:
-    """Where the CDN serves thumbnails: as deployed.Stack.thumbnails_url, from outputs alone."""
-    url = subject.output("ThumbnailsUrl")
-    if subject.aws.endpoint_url:
-        url = f"https://{subject.output('DistributionDomain')}"
-    return base_url(url, subject.aws.endpoint_url)
 
 
 def key(subject: Subject) -> Part | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from image_pipeline.stack import costs
+from image_pipeline.stack.aws import DOCUMENTS
 from image_pipeline.stack.backfill import DEFAULT_CONCURRENCY, MAX_CONCURRENCY
 from image_pipeline.stack.costs import BATCH, BATCH_TRANSITIONS, LOG_BYTES, PRICES, Rates
 from image_pipeline.stack.deployed import Stack
@@ -24,7 +25,6 @@ CONCURRENCIES: Final = (DEFAULT_CONCURRENCY, 100, 1000)
 """Batches at a time that estimates are made for: the default of a stack, a tenth of the usual quota
 of concurrent executions, and all of it."""
 
-DOCUMENTS: Final = "https://docs.aws.amazon.com"
 STEP_FUNCTIONS: Final = f"{DOCUMENTS}/step-functions/latest/dg/service-quotas.html"
 
 MAX_ITEMS: Final = 100_000_000
@@ -145,7 +145,7 @@ class Scale:
         return self._estimate(HEAD_MS + self.rates.duration_ms, to_make=self.objects)
 
     def hours(self, estimate: Estimate, concurrency: int | None = None) -> float:
-        """Hours with so many batches at a time, or as long as their state transitions take.
+        """Hours with `concurrency` batches at a time, or as long as their state transitions take.
 
         S3's limits are left out: they grow while a prefix is used.
         """

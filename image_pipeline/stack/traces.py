@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import dead_letters
-from image_pipeline.stack.aws import aws_errors_explained
-from image_pipeline.stack.backfill import LISTED
+from image_pipeline.stack.aws import MAX_DELETED, aws_errors_explained, delete_objects
+from image_pipeline.stack.aws_errors import MISSING_CODES
 from image_pipeline.stack.deployed import Stack
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS: Final = 1.0
 """Seconds between two looks at what is waited for."""
-
-GONE: Final = frozenset(
-    {"NoSuchBucket", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
-)
-"""Codes of S3 and SQS for a bucket or queue that does not exist: nothing is left in it.
-https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html"""
 
 
 @dataclass(slots=True)
@@ -85,11 +78,11 @@ class Traces:
 
         Raises ClientError if S3 refuses a request, CommandError if it keeps an object.
         """
-        for names in batched(keys, LISTED, strict=False):
-            answer = self._delete(bucket, [{"Key": name} for name in names])
-            for deleted in answer.get("Deleted", []):
+        for names in batched(keys, MAX_DELETED, strict=False):
+            s3 = self.stack.aws.s3
+            for deleted in delete_objects(s3, bucket, [{"Key": name} for name in names]):
                 if deleted.get("DeleteMarker"):
-                    self._delete(bucket, self._versions(bucket, deleted["Key"]))
+                    delete_objects(s3, bucket, self._versions(bucket, deleted["Key"]))
 
     def _remove_uploads(self) -> None:
         self.remove_objects(self.stack.input_bucket, sorted(self.keys))
@@ -129,15 +122,10 @@ class Traces:
             {"Key": key, "VersionId": each["VersionId"]} for each in every if each["Key"] == key
         ]
 
-    def _delete(self, bucket: str, objects: list["ObjectIdentifierTypeDef"]) -> Any:
-        answer = self.stack.aws.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
-        for error in answer.get("Errors", []):
-            reason = f"{error.get('Code')}: {error.get('Message')}"
-            raise CommandError(f"{error.get('Key')} was not deleted: {reason}")
-        return answer
-
 
 def _is_gone(error: CommandError) -> bool:
     """Whether AWS refused because the bucket or queue does not exist."""
     cause = error.__cause__
-    return isinstance(cause, ClientError) and cause.response["Error"]["Code"] in GONE
+    if not isinstance(cause, ClientError):
+        return False
+    return MISSING_CODES.get(cause.response["Error"]["Code"]) in ("bucket", "queue")

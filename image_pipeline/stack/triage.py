@@ -24,6 +24,9 @@ MAX_CAUSE: Final = 200
 EXAMPLES: Final = 3
 """Keys that a group names, the latest ones."""
 
+MAX_GROUPS: Final = 20
+"""Groups that are shown, the largest ones; a queue with more has no common cause."""
+
 DETAILS: Final = (
     (r"""\bb?(["'])(?:\\.|(?!\1)[^\\])*\1""", "…"),  # a quoted value, as Python writes it
     (r"\bs3://\S+", "…"),

@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 from image_pipeline.errors import CommandError
 from image_pipeline.files import File
 from image_pipeline.stack import dead_letters, executions, thumbnails, uploads
-from image_pipeline.stack.aws import aws_errors_explained, head_object
+from image_pipeline.stack.aws import DOCUMENTS, aws_errors_explained, head_object
 from image_pipeline.stack.dead_letters import Failure
 from image_pipeline.stack.deployed import Stack
 from image_pipeline.stack.traces import POLL_SECONDS, Traces
@@ -41,8 +41,6 @@ assumption."""
 
 INTERRUPTED: Final = "it was interrupted"
 """The error of a step that Ctrl-C ended."""
-
-DOCUMENTS: Final = "https://docs.aws.amazon.com"
 
 
 @dataclass(frozen=True, slots=True)

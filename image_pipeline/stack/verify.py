@@ -27,11 +27,11 @@ from image_pipeline.stack import (
     executions,
     replay,
 )
-from image_pipeline.stack.aws import aws_errors_explained, list_objects
+from image_pipeline.stack.aws import DOCUMENTS, aws_errors_explained, list_objects
 from image_pipeline.stack.aws_errors import DENIED_CODES
 from image_pipeline.stack.deployed import ALIAS, Stack
 from image_pipeline.stack.uploads import State
-from image_pipeline.stack.verification import DOCUMENTS, Run, Step
+from image_pipeline.stack.verification import Run, Step
 from thumbnailer.errors import InvalidEvent, PermanentError, SourceArchived, SourceEncrypted
 from thumbnailer.imaging import ENCODERS
 from thumbnailer.urls import thumbnail_url

@@ -647,10 +647,10 @@ def test_every_command_of_the_runbook_runs(
 
     There is a message about an image that can be made now, so that the first replay has work.
     """
-    put(stack, {"mended": CORRUPT})
+    put(stack, {"fixed": CORRUPT})
     until(lambda: messages_on_the_queue(stack) == 1)
     (failure,) = failures(stack)
-    put(stack, {"mended": PHOTO})
+    put(stack, {"fixed": PHOTO})
     until(lambda: count(stack) == PER_IMAGE)
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "photo.jpg").write_bytes(PHOTO)

@@ -6,19 +6,20 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.failures import parse_filter, read_with_progress, unread_note
+from image_pipeline.cli.failures import parse_filter, read_with_progress, show_groups, unread_note
 from image_pipeline.cli.options import (
     ErrorType,
     Json,
     KeyPrefix,
     Local,
+    MaxRead,
     OlderThan,
     Profile,
     Region,
     Since,
     StackName,
 )
-from image_pipeline.cli.output import foreign, out, print_json, show_failures, show_groups
+from image_pipeline.cli.output import foreign, out, print_json, show_failures
 from image_pipeline.stack.dead_letters import MAX_READ
 from image_pipeline.stack.discard import json_lines
 from image_pipeline.stack.triage import groups
@@ -33,9 +34,7 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     every: Annotated[
         bool, typer.Option("--list", help="Show each failed upload, instead of groups.")
     ] = False,
-    maximum: Annotated[
-        int, typer.Option("--max", min=1, help="Maximum messages to read.")
-    ] = MAX_READ,
+    maximum: MaxRead = MAX_READ,
     export: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the messages to FILE as JSON lines."),
@@ -70,7 +69,6 @@ def dead_letters(  # noqa: PLR0913 - options of a command
     found = chosen.matching(reading.failures)
     grouped = groups(found)
     if export:
-        found.sort(key=lambda each: (each.sent_at, each.message_id))
         export.write_text("".join(json_lines(found)), encoding="ascii")
     if as_json:
         print_json(

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from image_pipeline.cli import targets
-from image_pipeline.cli.failures import parse_filter, read_with_progress, unread_note
+from image_pipeline.cli.failures import parse_filter, read_with_progress, show_groups, unread_note
 from image_pipeline.cli.options import (
     ErrorType,
     Json,
     KeyPrefix,
     Local,
+    MaxRead,
     OlderThan,
     Profile,
     Region,
@@ -20,7 +21,7 @@ from image_pipeline.cli.options import (
     StackName,
     Yes,
 )
-from image_pipeline.cli.output import confirm, err, foreign, out, print_json, show_groups
+from image_pipeline.cli.output import confirm, err, foreign, out, print_json
 from image_pipeline.errors import CommandError
 from image_pipeline.stack import discard as discards
 from image_pipeline.stack.dead_letters import MAX_READ
@@ -34,9 +35,7 @@ def discard(  # noqa: PLR0913 - options of a command
     since: Since = None,
     older_than: OlderThan = None,
     everything: Annotated[bool, typer.Option("--all", help="Discard all messages.")] = False,
-    maximum: Annotated[
-        int, typer.Option("--max", min=1, help="Maximum messages to read.")
-    ] = MAX_READ,
+    maximum: MaxRead = MAX_READ,
     export: Annotated[
         Path | None,
         typer.Option(

@@ -417,8 +417,6 @@ def _report(
 
 def _show_failures(run: Run) -> None:
     table = Table("failed", "why")
-    for column in table.columns:
-        column.overflow = "fold"
     for each in islice(run.results.failures(), MAX_SHOWN):
         why = each["error"]
         table.add_row(

@@ -1,7 +1,9 @@
 // The failed uploads: chooses messages, replays or discards them, and shows how that ended.
 // `chosen` is the body of a request: {messages: [id, …]}, {messages: null} for all, or {matching}.
 
-import { MAX_DELAY_MS, MIN_DELAY_MS, byId, content, load, sleep } from "./page.js";
+import {
+  MAX_DELAY_MS, MIN_DELAY_MS, byId, content, load, number, plural, setStatus, sleep,
+} from "./page.js";
 import { request } from "./session.js";
 
 const REPLAY_OUTCOMES = {
@@ -38,12 +40,12 @@ byId("dead-letters")?.addEventListener("loaded", () => {
     }
     for (const [button, verb, end] of [[replaySelected, "Replay", ""], [discardSelected, "Discard", "…"]]) {
       button.disabled = !count;
-      button.textContent = count ? `${verb} ${count.toLocaleString("en")} selected${end}` : `${verb} selected${end}`;
+      button.textContent = count ? `${verb} ${number(count)} selected${end}` : `${verb} selected${end}`;
     }
     if (!more) return;
     more.hidden = !whole;
     more.querySelector("span").textContent = everyPage
-      ? `All ${count.toLocaleString("en")} are selected, on every page.`
+      ? `All ${number(count)} are selected, on every page.`
       : `The ${onPage} on this page are selected.`;
     more.querySelector("button").hidden = everyPage;
   }
@@ -80,8 +82,7 @@ byId("dead-letters")?.addEventListener("loaded", () => {
 function busy(form, text) {
   const status = byId("replay-status");
   for (const control of document.querySelectorAll("#dead-letters :is(button, input, select)")) control.disabled = true;
-  status.className = "";
-  status.textContent = text;
+  setStatus(status, text);
   status.focus({ preventScroll: true }); // the focused button is about to be replaced
 }
 
@@ -104,8 +105,7 @@ async function replay(form, chosen) {
     status.textContent = `Replay finished: ${formatCounts(counts)}.`;
     await sleep(MIN_DELAY_MS * 4); // so that the outcome of each row can be read
   } catch (error) {
-    status.className = "error";
-    status.textContent = error.message;
+    setStatus(status, error.message, "error");
   }
   document.dispatchEvent(new Event("replayed"));
   await reload();
@@ -149,18 +149,16 @@ function askToDiscard(chosen, count) {
   const dialog = byId("discard-dialog");
   const status = byId("discard-status");
   byId("discard-title").textContent =
-    `Discard ${count.toLocaleString("en")} dead-letter message${count === 1 ? "" : "s"}?`;
+    `Discard ${plural(count, "dead-letter message")}?`;
   status.textContent = "";
   dialog.onclick = async ({ target }) => {
     const action = target.closest("button")?.value;
     if (action === "cancel") dialog.close();
     if (action === "export") {
       try {
-        status.className = "";
-        status.textContent = `Saved as ${await download(chosen)}.`;
+        setStatus(status, `Saved as ${await download(chosen)}.`);
       } catch (error) {
-        status.className = "error";
-        status.textContent = error.message;
+        setStatus(status, error.message, "error");
       }
     }
     if (action === "discard") {
@@ -190,8 +188,7 @@ async function discard(chosen) {
     const others = kept ? ` ${kept} stayed: another reader has them, or they are gone.` : "";
     status.textContent = `${deleted} discarded.${others}`;
   } catch (error) {
-    status.className = "error";
-    status.textContent = error.message;
+    setStatus(status, error.message, "error");
   }
   await reload();
 }

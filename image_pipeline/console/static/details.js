@@ -1,7 +1,7 @@
 // The page of one image: the way back to its place in the gallery, the images beside it, and a
 // command that uploads another file under its name.
 
-import { byId } from "./page.js";
+import { byId, setStatus } from "./page.js";
 import { request } from "./session.js";
 import { PLACE } from "./gallery.js";
 
@@ -41,13 +41,10 @@ byId("create-command")?.addEventListener("click", async ({ target }) => {
     const seconds = Number(new URL(url).searchParams.get("X-Amz-Expires"));
     const end = new Date(Date.now() + seconds * 1000);
     const time = end.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    Object.assign(status, {
-      className: "",
-      textContent: `Works until ${time} (${Math.round(seconds / 60)} minutes), or until the console's credentials `
-        + "expire, if that is sooner. Whoever has it can replace this image until then.",
-    });
+    setStatus(status, `Works until ${time} (${Math.round(seconds / 60)} minutes), or until the console's credentials `
+      + "expire, if that is sooner. Whoever has it can replace this image until then.");
   } catch (error) {
-    Object.assign(status, { className: "error-text", textContent: error.message });
+    setStatus(status, error.message, "error-text");
   }
 });
 

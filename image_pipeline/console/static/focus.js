@@ -1,6 +1,6 @@
 // The focus of an image's crops: chosen in the picture, by keyboard or as numbers.
 
-import { MAX_DELAY_MS, MIN_DELAY_MS, byId, refreshPage, sleep } from "./page.js";
+import { MAX_DELAY_MS, MIN_DELAY_MS, byId, refreshPage, setStatus, sleep } from "./page.js";
 import { request } from "./session.js";
 
 const MAX_CROPS_MS = 120_000; // to wait for new crops
@@ -18,7 +18,7 @@ if (byId("focus-form")) {
     marker.setAttribute("aria-valuenow", left);
     marker.setAttribute("aria-valuetext", `${left}% from the left, ${top}% from the top`);
     if (form.querySelector("[value=save]").disabled) return; // the status is of the save
-    Object.assign(byId("focus-status"), { textContent: status, className: "" });
+    setStatus(byId("focus-status"), status);
   };
   const move = (percentages) => {
     for (const [index, input] of inputs.entries()) {
@@ -46,7 +46,7 @@ if (byId("focus-form")) {
     event.preventDefault();
     const removes = event.submitter?.value === "remove";
     if (!removes && inputs.some((input) => input.value === "")) {
-      Object.assign(byId("focus-status"), { textContent: "Enter both numbers.", className: "error-text" });
+      setStatus(byId("focus-status"), "Enter both numbers.", "error-text");
       return;
     }
     saveFocus(form, removes ? null : place().map((each) => each / 100));
@@ -60,7 +60,7 @@ async function saveFocus(form, focus) {
   const [save, remove] = form.querySelectorAll("button");
   const { key, etag } = form.dataset;
   let isSet = !remove.disabled;
-  const show = (text, className = "") => Object.assign(status, { textContent: text, className });
+  const show = (...shown) => setStatus(status, ...shown);
   for (const button of [save, remove]) button.disabled = true;
   show("Saving…");
   status.focus(); // the focused button has been disabled

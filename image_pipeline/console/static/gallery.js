@@ -1,6 +1,6 @@
 // The gallery: shows new uploads without a reload, and remembers its place.
 
-import { MIN_DELAY_MS, byId, sleep } from "./page.js";
+import { MIN_DELAY_MS, byId, plural, sleep } from "./page.js";
 import { request } from "./session.js";
 import { cards } from "./lightbox.js";
 import { isInUse } from "./selection.js";
@@ -137,7 +137,7 @@ function showButton() {
   if (button.textContent !== text) button.textContent = text;
 }
 
-const newImages = (number) => `${number} new image${number === 1 ? "" : "s"}`;
+const newImages = (count) => plural(count, "new image");
 
 // Loads thumbnails that were not there when their card was shown. Resolves to whether there are
 // cards that may get one.

@@ -9,6 +9,10 @@ export const MIN_DELAY_MS = 300;
 export const MAX_DELAY_MS = 8000; // between two polls while nothing changes
 
 export const byId = (id) => document.getElementById(id);
+// Shows a text of a status; a class says what kind it is.
+export const setStatus = (element, textContent, className = "") => Object.assign(element, { textContent, className });
+export const number = (count) => count.toLocaleString("en");
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // --- fragments: elements whose content is loaded after the page, once or repeatedly --------------
@@ -91,7 +95,7 @@ document.addEventListener("click", async ({ target }) => {
 });
 
 // --- a page that is loaded again ------------------------------------------------------------------
-const URL_MS = 1000; // a presigned URL says when it was made, in whole seconds
+export const URL_MS = 1000; // a presigned URL says when it was made, in whole seconds
 let loadedAt = performance.now();
 
 // Loads the page again, and shows those of its parts that may have changed. The URLs in it must be

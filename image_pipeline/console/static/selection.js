@@ -1,12 +1,11 @@
 // Images that are selected in the gallery: to delete them, or to make their thumbnails again.
 
-import { byId, sleep } from "./page.js";
+import { URL_MS, byId, plural, sleep } from "./page.js";
 import { renew } from "./links.js";
 import { request } from "./session.js";
 import { cards } from "./lightbox.js";
 
 const BATCH = 8; // images in one request, so that progress is shown
-const URL_MS = 1000; // a presigned URL says when it was made, in whole seconds
 const MAX_NAMES = 5; // in the question before a deletion
 
 const bar = byId("selection");
@@ -15,7 +14,7 @@ let working = false;
 
 const box = (card) => card.querySelector("input[type=checkbox]");
 const selected = () => cards().filter((card) => box(card).checked);
-const plural = (number) => `${number} image${number === 1 ? "" : "s"}`;
+const images = (count) => plural(count, "image");
 
 // Whether the gallery must stay as it is.
 export const isInUse = () => working || selected().length > 0 || byId("delete-dialog").open;
@@ -57,8 +56,8 @@ function showSelection() {
 async function deleteSelected() {
   const chosen = selected();
   const dialog = byId("delete-dialog");
-  byId("delete-title").textContent = `Delete ${plural(chosen.length)}?`;
-  dialog.querySelector("[value=delete]").textContent = `Delete ${plural(chosen.length)}`;
+  byId("delete-title").textContent = `Delete ${images(chosen.length)}?`;
+  dialog.querySelector("[value=delete]").textContent = `Delete ${images(chosen.length)}`;
   const names = chosen.slice(0, MAX_NAMES).map((card) => card.querySelector(".name").textContent);
   if (chosen.length > MAX_NAMES) names.push(`and ${chosen.length - MAX_NAMES} more`);
   byId("delete-names").replaceChildren(...names.map((name) => item(name)));
@@ -98,7 +97,7 @@ async function run(doing, done, path, send, onDone) {
   working = true;
   enableButtons();
   for (let start = 0; start < chosen.length; start += BATCH) {
-    status.textContent = `${doing} ${plural(chosen.length)}: ${start} done`;
+    status.textContent = `${doing} ${images(chosen.length)}: ${start} done`;
     const some = chosen.slice(start, start + BATCH);
     let reasons;
     try {
@@ -117,7 +116,7 @@ async function run(doing, done, path, send, onDone) {
   enableButtons();
   const succeeded = chosen.length - failures.length;
   bar.hidden = false; // with the result, also where nothing is selected any more
-  status.textContent = `${plural(succeeded)} ${done}${failures.length ? `, ${failures.length} failed` : ""}`;
+  status.textContent = `${images(succeeded)} ${done}${failures.length ? `, ${failures.length} failed` : ""}`;
   const list = byId("selection-failures");
   list.hidden = !failures.length;
   list.replaceChildren(...failures.map(([name, reason]) => item(`${name}: ${reason}`)));

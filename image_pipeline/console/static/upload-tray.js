@@ -1,7 +1,7 @@
 // The tray of uploads: chooses files, and shows one progress of all, failures first. Of thousands of
 // uploads only some have elements: those that need the user, and the latest of the others.
 
-import { byId } from "./page.js";
+import { byId, number, plural } from "./page.js";
 import { openSession } from "./session.js";
 import * as model from "./uploads.js";
 
@@ -216,9 +216,9 @@ function showProgress({ counts, bytes, sent, seconds }) {
   const shown = ["done", "failed", ...optional, "in progress", ...(counts.waiting ? ["waiting"] : [])];
   const summary = !model.uploads.size ? "" : shown.map((group) => `${number(counts[group])} ${group}`).join(", ");
   setText(byId("uploads-summary"), summary);
-  const unsent = [...model.uploads.values()].some(model.isUnsent);
+  const unsent = model.hasUnsent();
   const percent = Math.floor(bytes ? 100 * sent / bytes : 100);
-  const detail = reading ? `Reading the folder: ${plural(reading, "file", "files")} so far`
+  const detail = reading ? `Reading the folder: ${plural(reading, "file")} so far`
     : unsent ? [
       paused ? "Paused" : null, `${percent}%`, `${formatBytes(sent)} of ${formatBytes(bytes)}`,
       seconds === null ? null : `about ${formatSeconds(seconds)} left`,
@@ -231,7 +231,7 @@ function showProgress({ counts, bytes, sent, seconds }) {
   progress.value = percent;
   setText(byId("uploads-notice"), [
     notice,
-    consoleIsDown ? `Uploads go on when it responds. If it has stopped, run ${command()}` : "",
+    consoleIsDown ? `${model.GOES_ON} If it has stopped, run ${command()}` : "",
     memoryNotice,
   ].filter(Boolean).join(" "));
   byId("uploads-session").hidden = !needsSession;
@@ -248,10 +248,12 @@ function announce(summary, detail, isPending) {
   setText(byId("uploads-announcement"), text);
 }
 
+const failuresOf = (counts) => FAILURES.reduce((sum, group) => sum + counts[group], 0);
+
 function showButtons(counts) {
-  const unsent = [...model.uploads.values()].some(model.isUnsent);
+  const unsent = model.hasUnsent();
   const retried = [...model.uploads.values()].filter(model.canRetry).length;
-  const failures = FAILURES.reduce((sum, group) => sum + counts[group], 0);
+  const failures = failuresOf(counts);
   if (!failures) onlyFailures = false;
   const shown = {
     pause: unsent && !model.sending.paused,
@@ -306,7 +308,7 @@ function shownUploads() {
 
 function showRows(counts) {
   const shown = shownUploads();
-  const total = onlyFailures ? FAILURES.reduce((sum, group) => sum + counts[group], 0) : model.uploads.size;
+  const total = onlyFailures ? failuresOf(counts) : model.uploads.size;
   const rest = total - shown.length;
   byId("uploads-rest").hidden = rest <= 0;
   setText(byId("uploads-rest").querySelector("span"), `${number(shown.length)} of ${number(total)} files are shown.`);
@@ -444,9 +446,6 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-const number = (count) => count.toLocaleString("en");
-const plural = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
-
 function formatBytes(size) {
   const units = ["B", "kB", "MB", "GB"];
   let unit = 0;
@@ -458,7 +457,7 @@ function formatBytes(size) {
 }
 
 function formatSeconds(seconds) {
-  if (seconds < 60) return plural(Math.max(Math.ceil(seconds), 1), "second", "seconds");
-  if (seconds < 3600) return plural(Math.round(seconds / 60), "minute", "minutes");
-  return plural(Math.round(seconds / 3600), "hour", "hours");
+  if (seconds < 60) return plural(Math.max(Math.ceil(seconds), 1), "second");
+  if (seconds < 3600) return plural(Math.round(seconds / 60), "minute");
+  return plural(Math.round(seconds / 3600), "hour");
 }

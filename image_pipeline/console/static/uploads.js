@@ -10,7 +10,7 @@ const MAX_BYTES = 5 * 1024 ** 3; // of a PUT request to S3
 const MAX_STALL_MS = 60_000; // without a byte sent or an answer
 const RATE_MS = 20_000; // the time left follows from the bytes sent in this time
 const SAVE_MS = 2000;
-const GOES_ON = "Uploads go on when it responds.";
+export const GOES_ON = "Uploads go on when it responds.";
 
 // state → what the tray counts it as. The console's own are unknown (uploaded; there is no outcome
 // yet), done, failed, superseded and gone.
