@@ -309,6 +309,7 @@ def test_a_bomb_costs_bounded_memory_and_time(bomb: Callable[[], bytes]) -> None
     assert outcome_of(bomb()) in BOMBS[bomb]
 
 
+@pytest.mark.slow
 def test_a_thumbnail_of_one_pixel_costs_bounded_memory() -> None:
     """Only a band of the picture is converted, however much it is reduced. Found by fuzzing."""
     data = encoded(Image.new("P", (20_000, 15_000)), "GIF", transparency=0)
@@ -319,7 +320,17 @@ SIDES = {"scans.jpg": 10_000, "tile.tif": 20_000, "runs.bmp": 14_000, "header.jp
 """Sides in pixels at which a kind would need more than MEMORY_MB, where it is not 7,500."""
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"strips.tif", "size.avif", "texts.png"}))
+SLOW = {"header.jp2", "tile.tif"}
+"""Kinds whose files take half a minute to encode."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else [])
+        for kind in sorted(KINDS.keys() - {"strips.tif", "size.avif", "texts.png"})
+    ],
+)
 def test_what_a_header_understates_is_estimated(kind: str) -> None:
     """Each is refused before it is decoded, at a size that would have killed the function."""
     side = SIDES.get(kind, 7_500)

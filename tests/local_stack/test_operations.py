@@ -156,6 +156,7 @@ PER_IMAGE = 3
 
 
 # --- replay -------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_two_hundred_uploads_and_a_replay(stack: Stack, home: Home) -> None:
     """130 succeed, 50 are corrupt, S3 denies 20; a replay makes those 20 once S3 allows them."""
     with failing(stack, "down"):
@@ -553,7 +554,9 @@ def test_a_backfill_can_be_stopped_and_continued(stack: Stack, home: Home) -> No
     assert count(stack) == 200 * PER_IMAGE
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 @pytest.mark.parametrize("name", ["backfill", "replay"])
 def test_a_killed_command_is_run_again(
     stack: Stack, home: Home, name: str, number: signal.Signals

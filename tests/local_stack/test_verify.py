@@ -305,8 +305,12 @@ existing = pytest.mark.parametrize("local", ["an existing bucket"], indirect=Tru
 
 
 def parts(rows: list[Row]) -> pytest.MarkDecorator:
-    """One test for each part."""
-    values = [pytest.param(*row, id=name) for name, *row in rows]
+    """One test for each part; the first of each step runs always, and the others are slow."""
+    first = {step: name for name, _, step, _ in reversed(rows)}
+    values = [
+        pytest.param(*row, id=name, marks=[] if first[row[1]] == name else [pytest.mark.slow])
+        for name, *row in rows
+    ]
     return pytest.mark.parametrize(("broken", "step", "reason"), values)
 
 
