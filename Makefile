@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -136,6 +136,9 @@ vipsthumbnail: ## Install vipsthumbnail for `make bench-thumbs` (Debian and Ubun
 
 screenshots: $(STACK_TOOLS) chromium ## Take the screenshots of the console for the documentation (all looks: ALL=FOLDER)
 	python tests/screenshots.py $${ALL:+"$$ALL"}
+
+shell-blocks: $(DEV) ## Run the commands of README and of Getting started as a reader types them, in fresh clones
+	python -m tools.shell_blocks README.md docs/getting-started.md
 
 # For the tests that need a browser. Without one they are skipped.
 chromium: ## Install Chromium for the tests of the console's pages (Debian and Ubuntu)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +95,4 @@ def test_its_set_up_is_a_make_target(container: Any) -> None:
     """What runs when a container is created exists in the Makefile."""
     program, target = container["updateContentCommand"].split()
     assert program == "make"
-    subprocess.run(  # noqa: S603 - checked above
-        [program, "--dry-run", target], cwd=ROOT, check=True, capture_output=True
-    )
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
