@@ -30,7 +30,9 @@ def test_every_block_is_run_or_says_why_not(name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_make_runs_the_page(name: str) -> None:
     """The target has each of the pages."""
-    (recipe,) = re.findall(r"^shell-blocks:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.M)
+    (recipe,) = re.findall(
+        r"^shell-blocks:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
     assert name in recipe.split()
 
 

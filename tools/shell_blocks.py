@@ -110,6 +110,29 @@ def prepare(folder: Path) -> None:
     shutil.copy(ROOT / "tests" / "sample_event.json", folder / READERS_EVENT)
 
 
+def readers_environment(home: Path, programs: Path) -> dict[str, str]:
+    """The environment of this process without make's variables and this checkout's programs.
+
+    Downloads that uv has already are used again.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "MFLAGS") and not name.startswith(("MAKE", "IMAGE_PIPELINE"))
+    }
+    path = [
+        folder
+        for folder in kept.get("PATH", os.defpath).split(os.pathsep)
+        if not Path(folder).is_relative_to(ROOT)
+    ]
+    return {
+        "UV_CACHE_DIR": str(Path.home() / ".cache" / "uv"),
+        **kept,
+        "HOME": str(home),
+        "PATH": os.pathsep.join([str(programs), *path]),
+    }
+
+
 def run(page: Path) -> int:
     """Run the blocks of a page, and return the exit code of its shell."""
     with tempfile.TemporaryDirectory() as name:
@@ -122,13 +145,7 @@ def run(page: Path) -> int:
         subprocess.run(venv, check=True)  # noqa: S603 - fixed words
         program = folder / "blocks.sh"
         program.write_text(script(blocks(page)), encoding="utf-8")
-        environment = {
-            "HOME": str(home),
-            "PATH": f"{python / 'bin'}:{os.environ['PATH']}",
-            "TERM": "dumb",
-            # Downloads that are there already are used again.
-            "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv")),
-        }
+        environment = readers_environment(home, python / "bin")
         shell = subprocess.Popen(  # noqa: S603 - the blocks of this project's own pages
             ["/bin/bash", str(program)], cwd=clone, env=environment, start_new_session=True
         )
