@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from image_pipeline.cli.app import run_app
+from image_pipeline.cli.signals import stopped_by_signals
 from image_pipeline.errors import CommandError
 from image_pipeline.local import samples
 
@@ -162,9 +163,10 @@ def run(page: Path) -> int:
 
 def main() -> None:
     """Run the blocks of the pages that the command line names."""
-    for name in sys.argv[1:]:
-        if code := run(ROOT / name):
-            raise CommandError(f"{name}: its commands failed with exit code {code}.")
+    with stopped_by_signals():
+        for name in sys.argv[1:]:
+            if code := run(ROOT / name):
+                raise CommandError(f"{name}: its commands failed with exit code {code}.")
 
 
 if __name__ == "__main__":
