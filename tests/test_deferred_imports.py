@@ -72,11 +72,13 @@ def test_clients_read_one_ca_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     bundle.touch()
     monkeypatch.setattr(obstore_bucket, "CA_BUNDLES", (str(tmp_path / "none"), str(bundle)))
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.setenv(name, "mine")
         use_one_ca_bundle()
         assert os.environ[name] == "mine"
         monkeypatch.delenv(name)
-        assert "SSL_CERT_FILE" not in os.environ
+    assert "SSL_CERT_FILE" not in os.environ
     use_one_ca_bundle()
     assert os.environ["SSL_CERT_FILE"] == str(bundle)
     with pytest.raises(BaseError, match="builder error"):

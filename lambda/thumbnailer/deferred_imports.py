@@ -16,7 +16,7 @@ NAMES: Final = ("PIL.ExifTags", "PIL.TiffTags", "base64", "ipaddress", "subproce
 def defer(name: str) -> None:
     """Let further imports of a module give a stand-in, unless the module is imported already.
 
-    The stand-in imports the module when an attribute of it is used for the first time.
+    The stand-in imports the module when an attribute of it is used, and has what the module has.
     """
     if name in sys.modules:
         return
@@ -25,9 +25,7 @@ def defer(name: str) -> None:
     def load(attribute: str) -> Any:
         if sys.modules.get(name) is stand_in:
             del sys.modules[name]
-        module = import_module(name)
-        vars(stand_in).update(vars(module))  # what is used next is found without this function
-        return getattr(module, attribute)
+        return getattr(import_module(name), attribute)
 
     vars(stand_in)["__getattr__"] = load  # PEP 562
     sys.modules[name] = stand_in
