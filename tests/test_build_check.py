@@ -1,8 +1,9 @@
 """The check at init that the deployed code was built, and for this machine."""
 
 import json
-import platform
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_the_error_for_the_wrong_architecture_names_both_solutions(
 ) -> None:
     """Code for arm64 on x86_64: build it again, or deploy it with the other parameter."""
     (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": "arm64"}))
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
     with pytest.raises(InvalidPackage) as raised:
         build_check.check(tmp_path)
     assert "LAMBDA_ARCHITECTURE=x86_64" in str(raised.value)
@@ -34,5 +35,5 @@ def test_the_right_architecture_is_accepted(
 ) -> None:
     """Linux may have another name for the same architecture than Lambda."""
     (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": name}))
-    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     build_check.check(tmp_path)

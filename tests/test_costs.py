@@ -1,6 +1,7 @@
 """What a stack costs: every service that it uses, by its own settings, from published prices."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -313,6 +314,24 @@ def test_the_command_shows_sizes_and_formats(home: Home) -> None:
     assert f"avif beside webp: {views:.0f} views of an image pay for making" in shown
 
 
+def test_the_command_counts_cold_starts(home: Home) -> None:
+    """One in a hundred images; each costs what its init takes at the memory of the stack."""
+    answer = home.json("cost", "--images", "1000000")
+    gb_seconds = 10_000 * math.ceil(costs.INIT_CPU_MS * FULL_CPU_MB / 512) / 1000 / 2
+    price = costs.PRICES["lambda_gb_second"]["arm64"]
+    assert answer["images_cost"]["Lambda, cold starts"] == pytest.approx(gb_seconds * price)
+    shown = " ".join(home.run("cost", "--images", "1000000").stdout.split())
+    assert f"10,000 cold starts, with an init of {costs.init_ms(512):.0f} ms each" in shown
+
+
+def test_an_init_takes_as_long_as_it_was_measured_to() -> None:
+    """On a whole CPU, by the last run of `bench.cold_start`; on a busy machine it takes longer."""
+    ours = next(each for each in results("cold_start")["results"] if each["cpu"] is None)
+    assert ours["function"] == "this pipeline"
+    assert 0.5 < ours["init_ms"]["median"] / costs.INIT_CPU_MS < 2
+    assert costs.init_ms(2 * FULL_CPU_MB) == costs.INIT_CPU_MS
+
+
 def test_the_json_of_the_command_has_bytes_storage_and_break_even(home: Home) -> None:
     """By format; the storage is that of all images, and not in the total."""
     found = stack_of(write_manifest=True)
@@ -417,6 +436,7 @@ def test_the_documented_costs_are_those_of_the_command() -> None:
         ],
         "CdnInvalidate=true": [costs.of_invalidations(RATES, 1)],
         "LambdaProvisionedConcurrency=1": [round(kept["Lambda, provisioned concurrency"], 2)],
+        "10,000 cold starts": [round(costs.of_cold_starts(RATES, 10_000), 4)],
         "A replay of 1,000 messages": [round(costs.of_replay(RATES, 1000), 4)],
         "A backfill of 10,000 images that are up to date": [
             round(costs.of_backfill(RATES, 10_000, 0), 4)

@@ -1,36 +1,27 @@
 """Logs and metrics, as CloudWatch reads them."""
 
 import json
-import logging
-import sys
 from typing import Any
 
 import pytest
 
+from image_pipeline.stack.costs import METRICS
 from thumbnailer.errors import CorruptImage, UnexpectedError
-from thumbnailer.telemetry import Telemetry
+from thumbnailer.telemetry import UNITS, Telemetry
 
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a telemetry, and a function that returns the JSON lines since its last call."""
+    """Make a telemetry, and a function that returns the JSON lines since its last call.
+
+    The test makes them: until then stdout is that of the fixtures, which pytest closes.
+    """
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-thumbnail")
-    telemetry = Telemetry("INFO")
-    begin = telemetry.begin
-
-    def begin_here(request_id: str) -> None:
-        # Powertools keeps one logger for each process, with the level and stdout of its first use.
-        for handler in logging.getLogger("service_undefined").handlers:
-            monkeypatch.setattr(handler, "stream", sys.stdout)
-        logging.getLogger("service_undefined").setLevel("INFO")
-        begin(request_id)
-
-    monkeypatch.setattr(telemetry, "begin", begin_here)
 
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    return telemetry, lines
+    return lambda: (Telemetry("INFO"), lines)
 
 
 def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -45,7 +36,7 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_degraded_thumbnails_are_logged_as_a_warning(printed: Any) -> None:
     """The line has the key, and the reason why something of the image was not kept."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("request-1")
     telemetry.degraded("b", "uploads/a.gif", "the first frame was kept: …")
     (line,) = lines()
@@ -56,7 +47,7 @@ def test_degraded_thumbnails_are_logged_as_a_warning(printed: Any) -> None:
 
 def test_an_upload_is_logged_in_two_lines_and_one_metrics_document(printed: Any) -> None:
     """Both lines have bucket and key; the metrics have their units and a single dimension."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("request-1")
     telemetry.started("b", "uploads/å.jpg")
     telemetry.completed(
@@ -79,7 +70,7 @@ def test_an_upload_is_logged_in_two_lines_and_one_metrics_document(printed: Any)
 
 def test_a_cold_start_is_counted_once(printed: Any) -> None:
     """Only the first invocation of an environment has the metric."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("1")
     telemetry.flush()
     assert "cold_starts" in metrics(lines())
@@ -91,7 +82,7 @@ def test_a_cold_start_is_counted_once(printed: Any) -> None:
 
 def test_an_invocation_without_uploads_prints_no_metrics(printed: Any) -> None:
     """A test event of S3, for example, prints neither a document nor a warning."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("1")
     telemetry.flush()
     lines()
@@ -102,7 +93,7 @@ def test_an_invocation_without_uploads_prints_no_metrics(printed: Any) -> None:
 
 def test_a_failure_is_logged_as_an_error_and_counted(printed: Any) -> None:
     """Only an unexpected error is logged with its traceback."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("1")
     error = CorruptImage("cut short")
     error.__cause__ = OSError("image file is truncated")
@@ -121,10 +112,33 @@ def test_a_failure_is_logged_as_an_error_and_counted(printed: Any) -> None:
 
 def test_no_metric_is_lost_when_there_are_more_than_100_values(printed: Any) -> None:
     """EMF allows 100 values for each metric; further ones are printed in another document."""
-    telemetry, lines = printed
+    telemetry, lines = printed()
     telemetry.begin("1")
     for _ in range(250):
         telemetry.skipped("b", "k", "why")
     telemetry.flush()
     documents = [line for line in lines() if "_aws" in line]
     assert sum(sum(each.get("skipped_count", [])) for each in documents) == 250
+
+
+def test_a_line_that_cannot_be_written_fails_nothing(
+    printed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value without a text is reported on stderr, and the invocation goes on."""
+
+    class Unprintable(ZeroDivisionError):
+        def __str__(self) -> str:
+            raise self
+
+    telemetry, _ = printed()
+    telemetry.failed("b", "k", CorruptImage("…"), {"message": Unprintable()})
+    telemetry.flush()
+    captured = capsys.readouterr()
+    assert "Logging error" in captured.err
+    (document,) = [json.loads(line) for line in captured.out.splitlines()]
+    assert document["failed_count"] == [1.0]
+
+
+def test_every_metric_has_room_in_one_document() -> None:
+    """EMF allows 100 metrics in a document. The estimate of costs counts each of them."""
+    assert len(UNITS) == METRICS <= 100

@@ -26,6 +26,13 @@ CPU_MS: Final = 40.0
 """Milliseconds of one vCPU for a photo of about 1 MB with both default widths in WebP, requests
 included. Measured: `make bench-function`, 138 ms at 0.29 vCPU with hardly any waiting."""
 
+INIT_CPU_MS: Final = 60.0
+"""Milliseconds of one vCPU for the init of an environment. Measured: `make bench-cold-start`."""
+
+COLD_STARTS: Final = 0.01
+"""Share of images whose event starts a new environment. An assumption: AWS counts "under 1 %"
+(https://aws.amazon.com/blogs/compute/operating-lambda-performance-optimization-part-1/)."""
+
 
 class Encoded(NamedTuple):
     """A thumbnail of a photo: its pixels and bytes, and milliseconds of one vCPU to encode it."""
@@ -235,6 +242,22 @@ def of_images(rates: Rates, images: int) -> dict[str, float]:
         * PRICES["kms_request"],
         "X-Ray": images * rates.traced * PRICES["xray_trace"],
     }
+
+
+def init_ms(memory_mb: int) -> float:
+    """Estimate the milliseconds of an init at this memory. Where Lambda gives it more CPU, less."""
+    return INIT_CPU_MS / min(1.0, memory_mb / FULL_CPU_MB)
+
+
+def of_cold_starts(rates: Rates, starts: float, billed_init_ms: float | None = None) -> float:
+    """Dollars for the inits of `starts` environments, which Lambda bills since August 2025.
+
+    https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/. Without
+    `billed_init_ms`, the time of an init is estimated.
+    """
+    seconds = math.ceil(billed_init_ms or init_ms(rates.memory_mb)) / 1000
+    price: float = PRICES["lambda_gb_second"][rates.architecture]
+    return starts * seconds * rates.memory_mb / 1024 * price
 
 
 def of_cloudwatch(images: int) -> dict[str, float]:

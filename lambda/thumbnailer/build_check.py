@@ -4,8 +4,7 @@ Only the standard library may be imported here: an unbuilt package has no other 
 """
 
 import json
-import platform
-from pathlib import Path
+import os
 from typing import Final
 
 from thumbnailer.errors import InvalidPackage
@@ -17,17 +16,19 @@ MACHINES: Final = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AM
 """Names of machines as they report themselves → as Lambda names them."""
 
 
-def check(directory: Path) -> None:
+def check(directory: str | os.PathLike[str]) -> None:
     """Raise InvalidPackage unless `directory` holds an artefact built for this machine."""
+    # Without pathlib and platform, which take 4 ms of the init.
     try:
-        built = json.loads((directory / STAMP).read_text())["architecture"]
+        with open(os.path.join(directory, STAMP)) as file:  # noqa: PTH118, PTH123
+            built = json.load(file)["architecture"]
     except FileNotFoundError:
         raise InvalidPackage(
             "This is the unbuilt source, without its libraries. Deploy what `sam build` made: run "
             "`sam build --template-file iac/template.yaml`, then `sam deploy` without "
             "--template-file"
         ) from None
-    machine = MACHINES.get(platform.machine(), platform.machine())
+    machine = MACHINES.get(os.uname().machine, os.uname().machine)
     if built != machine:
         raise InvalidPackage(
             f"Built for {built}, running on {machine}. Build with LAMBDA_ARCHITECTURE={machine}, "

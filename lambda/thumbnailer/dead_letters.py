@@ -1,6 +1,5 @@
 """The dead-letter queue: what a message contains, and how it is sent and read."""
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from thumbnailer.errors import InvalidEvent, PermanentError, PipelineError, QueueUnavailable
 from thumbnailer.events import Upload
 from thumbnailer.settings import RESERVED_PREFIX
+from thumbnailer.sha256 import sha256
 
 VERSION: Final = 1
 ATTEMPTS: Final = 2
@@ -29,7 +29,7 @@ MARKS_PREFIX: Final = f"{RESERVED_PREFIX}failed/"
 
 def mark_key(bucket: str, key: str) -> str:
     """Return the key of the mark of an upload in the output bucket."""
-    digest = hashlib.sha256(json.dumps([bucket, key]).encode()).hexdigest()
+    digest = sha256(json.dumps([bucket, key]).encode()).hexdigest()
     return f"{MARKS_PREFIX}{digest[:32]}.json"
 
 

@@ -7,7 +7,6 @@ this code, a replay, clears the mark first. Messages expire, and so do marks. Se
 docs/adr/0026-a-backfill-reports-a-failure-once.md.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Final
 
 from thumbnailer.dead_letters import MARKS_PREFIX, DeadLetter, mark_key
 from thumbnailer.errors import PipelineError
+from thumbnailer.sha256 import sha256
 from thumbnailer.storage import Bucket, Headers, Object, State
 
 PREFIX: Final = MARKS_PREFIX
@@ -89,4 +89,4 @@ class FailureMarks:
 
 def _digest(etag: str | None, error: dict[str, object]) -> str:
     """Return what tells one failure of an upload from another: its bytes and the error type."""
-    return hashlib.sha256(json.dumps([etag, error["type"]]).encode()).hexdigest()[:32]
+    return sha256(json.dumps([etag, error["type"]]).encode()).hexdigest()[:32]

@@ -42,7 +42,7 @@ from thumbnailer.events import Delivery, Source, Upload, parse, parse_report
 from thumbnailer.imaging import impose_hard_limit
 from thumbnailer.reconcile import CURRENT, Done, Failed, Reconciler, Skipped
 from thumbnailer.settings import Settings
-from thumbnailer.storage import S3Bucket, prepare
+from thumbnailer.storage import S3Bucket, prepare, use_one_ca_bundle
 from thumbnailer.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -71,10 +71,13 @@ class Function:
         self.settings = Settings.from_environment(environment)
         self.telemetry = Telemetry(self.settings.log_level)
         self.queue = DeadLetterQueue(self.settings.dead_letter_queue_url)
+        in_lambda = "AWS_LAMBDA_RUNTIME_API" in environment
+        if in_lambda:
+            use_one_ca_bundle()
         prepare(self.settings.output_bucket)
         if self.settings.input_bucket:
             prepare(self.settings.input_bucket)
-        if "AWS_LAMBDA_RUNTIME_API" in environment:
+        if in_lambda:
             impose_hard_limit(self.settings.memory_mb)  # last: what is allocated by now is free
 
     def __call__(self, event: object, context: Context) -> dict[str, Any]:

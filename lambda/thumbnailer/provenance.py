@@ -5,13 +5,14 @@ User metadata of an object may have 2 KB in total, and must be ASCII
 """
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
+
+from thumbnailer.sha256 import sha256
 
 MAX_QUOTED_KEY: Final = 1500
 """Characters. A key of 1,024 bytes may have three times as many when it is percent-encoded."""
@@ -55,7 +56,7 @@ class Provenance(NamedTuple):
     def digest(self) -> bytes:
         """Return eight bytes that differ between provenances: the mark in a thumbnail's file."""
         text = json.dumps(self.to_metadata(), sort_keys=True)
-        return hashlib.sha256(text.encode()).digest()[:8]
+        return sha256(text.encode()).digest()[:8]
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Provenance | None":

@@ -63,6 +63,7 @@ def cost(  # noqa: PLR0913 - options of a command
     The settings that matter are read from the stack: sizes, formats and the manifest, EventBridge,
     X-Ray, the KMS key, provisioned concurrency and the CDN. Free tiers and the storage of the
     images themselves are not included. The output names the date and the region of the prices.
+    It assumes that one in a hundred images starts an environment, whose init Lambda bills.
 
     With `Cdn=true` the output has the requests, the function's runs and the transfer of views, and
     with `CdnInvalidate=true` what it costs to replace all images. With --views it has those of a
@@ -92,7 +93,11 @@ def cost(  # noqa: PLR0913 - options of a command
         show_backfill(target, Scale.of(target, backfill, concurrency, duration), as_json=as_json)
         return
     rates = costs.Rates.of(target, duration)
-    each, monthly = costs.of_images(rates, images), costs.of_cloudwatch(images)
+    starts = costs.COLD_STARTS * images
+    each = costs.of_images(rates, images) | {
+        "Lambda, cold starts": costs.of_cold_starts(rates, starts)
+    }
+    monthly = costs.of_cloudwatch(images)
     kept = costs.of_stack(rates)
     sizes = costs.bytes_by_format(target.settings)
     stored = {name: costs.of_storage(images * size) for name, size in sizes.items()}
@@ -152,6 +157,7 @@ def cost(  # noqa: PLR0913 - options of a command
         f"{rates.memory_mb} MB on {rates.architecture}, {rates.duration_ms:.0f} ms and "
         f"{rates.writes} writes per image (sizes × formats: {len(target.settings.sizes)} × "
         f"{len(target.settings.formats)}{', and the manifest' * target.settings.write_manifest}); "
+        f"{starts:,.0f} cold starts, with an init of {costs.init_ms(rates.memory_mb):.0f} ms each; "
         f"prices of {prices['as_of']} in {prices['region']}."
     )
     if cdn or target.settings.distribution:

@@ -1,11 +1,12 @@
 """What one thumbnail is: its named size, and everything else that shapes its bytes."""
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+
+from thumbnailer.sha256 import sha256
 
 type PixelSize = tuple[int, int]
 """Width and height in pixels."""
@@ -224,4 +225,4 @@ def _without_defaults(values: Any) -> dict[str, Any]:
 
 def digest(shaping: Mapping[str, object]) -> str:
     """Hash a mapping of JSON values: the first twelve hex digits of its SHA-256."""
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+    return sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]

@@ -48,8 +48,29 @@ URL_SUFFIX: Final = "amazonaws.com"
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/pseudo-parameter-reference.html"""
 
 
+CA_BUNDLES: Final = (
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Amazon Linux, and so Lambda
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian and Ubuntu
+)
+"""Where a machine has all its CA certificates in one file."""
+
+
 class UnreadableHeaderError(StorageUnavailable):
     """obstore rejects an answer with a header outside UTF-8, such as a file name in Latin-1."""
+
+
+def use_one_ca_bundle() -> None:
+    """Let clients read the machine's CA certificates once each, unless the environment says where.
+
+    Without SSL_CERT_FILE a client reads the bundle and also every file of the folder that it is in,
+    which has the same certificates again: on Debian 5 ms of CPU time instead of 1.
+    """
+    if "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
+        return
+    for bundle in CA_BUNDLES:
+        if os.path.exists(bundle):  # noqa: PTH110 - pathlib takes 3 ms of the init
+            os.environ["SSL_CERT_FILE"] = bundle
+            return
 
 
 def _config() -> "S3Config":

@@ -59,8 +59,8 @@ def kept_client(kind: Callable[[str, float], Any], name: str, budget: float) -> 
 def prepare(name: str) -> None:
     """Make the usual client of the bucket `name` before its first request.
 
-    A client takes 5 ms of a CPU. During init a function has a whole CPU, independent of its memory
-    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
+    A client takes 1 to 5 ms of a CPU. During init a function has a whole CPU, independent of its
+    memory (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
     """
     kept_client(ObstoreBucket, name, BUDGETS[0])
 
