@@ -3,6 +3,7 @@
 `image-pipeline --help` and `--version` import none of them, and so neither boto3 nor Pillow.
 """
 
+import gc
 import importlib
 import keyword
 import shlex
@@ -56,6 +57,15 @@ Command `dead-letters` is the function `dead_letters` in the module `commands/de
 """
 
 
+WORK: Final = {"thumbs": "image_pipeline.folders.thumbnails"}
+"""Command that works in several processes → the module that these import.
+
+They start before the command is imported, which takes as long, so that both cores are used."""
+
+NO_WORK: Final = {"--help", "-h", "--dry-run", "--prune"}
+"""Options with which such a command starts no processes."""
+
+
 def python_name(command: str) -> str:
     """Return the name of a command's module and function. A keyword gets an underscore."""
     name = command.replace("-", "_")
@@ -67,6 +77,7 @@ class StackCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises CommandError."""
+        gc.enable()  # `main` has disabled it for the start
         try:
             return super().invoke(ctx)
         except PartFailed as error:
@@ -95,9 +106,13 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=summary)
         self._summary = summary
 
-    def make_context(self, *given: Any, **more: Any) -> Any:
+    def make_context(self, info_name: Any, args: list[str], *given: Any, **more: Any) -> Any:
         """The context of the real command, which the group then invokes."""
-        return self.load().make_context(*given, **more)
+        if self.name in WORK and not NO_WORK & {*args}:
+            from image_pipeline.folders.workers import start_server  # noqa: PLC0415 - see WORK
+
+            start_server(WORK[self.name])
+        return self.load().make_context(info_name, args, *given, **more)
 
     def load(self) -> TyperCommand:
         """Import the real command."""
