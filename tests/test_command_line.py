@@ -14,7 +14,7 @@ import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import NoReturn
-from unittest.mock import Mock, call
+from unittest.mock import ANY, Mock, call
 
 import pytest
 from home import COMMAND, Home, press_ctrl_c, started
@@ -22,10 +22,9 @@ from pictures import jpeg
 from PIL import Image
 
 from image_pipeline import cli
-from image_pipeline.cli import version
+from image_pipeline.cli import app, version
 from image_pipeline.cli.app import (
     COMMANDS,
-    NO_WORK,
     LazyCommand,
     command_line,
     python_name,
@@ -124,17 +123,18 @@ def test_every_command_is_loaded_with_its_name_and_options() -> None:
         assert command.load().name == name
 
 
-@pytest.mark.parametrize("option", ["", *sorted(NO_WORK)])
-def test_the_workers_of_thumbs_start_before_the_command_is_imported(
-    monkeypatch: pytest.MonkeyPatch, option: str
+@pytest.mark.parametrize("words", [["thumbs", "album"], ["thumbs", "--help"], ["status"], []])
+def test_workers_start_before_the_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     """They import the image code meanwhile. They do not start where nothing is made."""
     calls = Mock()
+    monkeypatch.setattr(sys, "argv", ["image-pipeline", *words])
     monkeypatch.setattr(workers, "start_server", calls.start_server)
-    monkeypatch.setattr(LazyCommand, "load", calls.load)
-    LazyCommand("thumbs", "").make_context("thumbs", ["album", option])
-    begun = [call.start_server("image_pipeline.folders.thumbnails")] * (not option)
-    assert calls.mock_calls[:-1] == [*begun, call.load()]
+    monkeypatch.setattr(app, "run_app", calls.run_app)
+    cli.main()
+    begun = [call.start_server("image_pipeline.folders.thumbnails")] * (words[-1:] == ["album"])
+    assert calls.mock_calls == [*begun, call.run_app(ANY)]
 
 
 def test_garbage_is_collected_while_a_command_works(

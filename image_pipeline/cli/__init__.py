@@ -14,8 +14,13 @@ def main() -> None:
         # Imported modules are no garbage, and looking for some takes a twelfth of the start
         # (measured). StackCommand.invoke ends this.
         gc.disable()
-        from image_pipeline.cli.app import command_line, run_app  # noqa: PLC0415 - see above
+        from image_pipeline.cli.app import (  # noqa: PLC0415 - see above
+            command_line,
+            run_app,
+            start_workers,
+        )
 
+        start_workers(sys.argv[1:])
         run_app(command_line())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -9,7 +9,7 @@ import keyword
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from shutil import get_terminal_size
 from typing import Annotated, Any, Final, NoReturn
 
@@ -60,7 +60,8 @@ Command `dead-letters` is the function `dead_letters` in the module `commands/de
 WORK: Final = {"thumbs": "image_pipeline.folders.thumbnails"}
 """Command that works in several processes → the module that these import.
 
-They start before the command is imported, which takes as long, so that both cores are used."""
+They start before pydantic and the command are imported, which takes longer, so that both cores are
+used."""
 
 NO_WORK: Final = {"--help", "-h", "--dry-run", "--prune"}
 """Options with which such a command starts no processes."""
@@ -106,13 +107,9 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=summary)
         self._summary = summary
 
-    def make_context(self, info_name: Any, args: list[str], *given: Any, **more: Any) -> Any:
+    def make_context(self, *given: Any, **more: Any) -> Any:
         """The context of the real command, which the group then invokes."""
-        if self.name in WORK and not NO_WORK & {*args}:
-            from image_pipeline.folders.workers import start_server  # noqa: PLC0415 - see WORK
-
-            start_server(WORK[self.name])
-        return self.load().make_context(info_name, args, *given, **more)
+        return self.load().make_context(*given, **more)
 
     def load(self) -> TyperCommand:
         """Import the real command."""
@@ -124,6 +121,14 @@ class LazyCommand(TyperCommand):
         command = get_command(app)
         assert isinstance(command, TyperCommand)  # noqa: S101 - an app of one command is that one
         return command
+
+
+def start_workers(words: Sequence[str]) -> None:
+    """Start the processes in which the command of these words works, if it is one of WORK."""
+    if words and words[0] in WORK and not NO_WORK & {*words}:
+        from image_pipeline.folders.workers import start_server  # noqa: PLC0415 - see WORK
+
+        start_server(WORK[words[0]])
 
 
 def command_line() -> TyperGroup:
