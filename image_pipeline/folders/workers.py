@@ -21,7 +21,7 @@ MALLOC: Final = (
 """Settings of the C library's allocator in workers (GLIBC_TUNABLES): huge pages where the system
 offers them, blocks of up to 32 MB from the heap, and up to 64 MB of free heap kept for the next
 picture. By default the heap shrinks after each picture, and the kernel clears and maps the same
-pages again: 1,300 page faults for a photo, an eighth of its CPU time (measured with glibc 2.36 on a
+pages again: 1,300 page faults for a photo, and a tenth of its CPU time (measured, glibc 2.36, on a
 virtual machine). Other C libraries ignore it.
 https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html"""
 
