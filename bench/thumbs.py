@@ -9,7 +9,8 @@
 - The memory of the parent process with 2,000 and with 20,000 files.
 
 The tools take turns. Their CPU time is that of all their processes, measured by the kernel: that of
-`thumbs` contains the start of Python and of the workers. It needs Linux.
+`thumbs` contains the start of Python and of the workers, which is measured alone too, with one tiny
+picture. Python keeps compiled modules, as it does for users by default. It needs Linux.
 """
 
 import ctypes
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import batched
 from pathlib import Path
@@ -59,6 +60,11 @@ POLL_SECONDS: Final = 0.05
 SUBREAPER: Final = 36
 """PR_SET_CHILD_SUBREAPER: orphans become children of this process, so their CPU time is counted
 (https://man7.org/linux/man-pages/man2/prctl.2.html)."""
+
+ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+"""Of the tools. With that variable, each start of `thumbs` could compile all modules again."""
 
 app = new_app()
 
@@ -124,7 +130,11 @@ def run(steps: list[list[list[str]]], pictures: int) -> Cost:
     for step in steps:
         running = [
             subprocess.Popen(  # noqa: S603 - our own commands
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=ENVIRONMENT,
             )
             for command in step
         ]
@@ -221,33 +231,48 @@ def copied(photos: Sequence[Path], copies: int, folder: Path) -> Path:
     return folder
 
 
-def measure(folder: Path, qualities: dict[str, int], rounds: int) -> list[dict[str, Any]]:
-    """Measure all tools in turns: both widths, then the larger one alone."""
+def measure(
+    folder: Path, tiny: Path, qualities: dict[str, int], rounds: int
+) -> list[dict[str, Any]]:
+    """Measure all tools in turns: both widths, then the larger one alone.
+
+    The start is what they take for the folder `tiny`, which has one tiny picture.
+    """
     pictures = len(list(folder.iterdir()))
     rows = []
     with progress_bar() as bar:
         for widths in (WIDTHS, WIDTHS[-1:]):
             costs: dict[str, list[Cost]] = {}
+            starts: dict[str, list[Cost]] = {}
             for _ in bar.track(range(rounds), description=f"Widths {widths}"):
                 for tool, commands in TOOLS.items():
-                    with TemporaryDirectory() as made:
-                        steps = commands(folder, Path(made), widths, qualities[tool])
-                        costs.setdefault(tool, []).append(run(steps, pictures))
+                    for photos, count, found in ((tiny, 1, starts), (folder, pictures, costs)):
+                        with TemporaryDirectory() as made:
+                            steps = commands(photos, Path(made), widths, qualities[tool])
+                            found.setdefault(tool, []).append(run(steps, count))
                 if widths == WIDTHS:
                     costs.setdefault(ENGINE, []).append(engine(folder))
-            for tool, found in costs.items():
-                pairs = list(zip(costs[OURS], found, strict=True))
+            for tool, taken in costs.items():
+                pairs = list(zip(costs[OURS], taken, strict=True))
+                start = _median(starts[tool]) if tool in starts else None
                 rows.append(
-                    {
-                        "tool": tool,
-                        "widths": widths,
-                        "cpu_ms": round(statistics.median(each.cpu_ms for each in found), 1),
-                        "wall_ms": round(statistics.median(each.wall_ms for each in found), 1),
+                    {"tool": tool, "widths": widths}
+                    | asdict(_median(taken))
+                    | {
                         "ours_cpu_ratio": _ratio([(a.cpu_ms, b.cpu_ms) for a, b in pairs]),
                         "ours_wall_ratio": _ratio([(a.wall_ms, b.wall_ms) for a, b in pairs]),
+                        "start": start and asdict(start),
                     }
                 )
     return rows
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    """The median CPU time and the median wall time, rounded."""
+    return Cost(
+        round(statistics.median(each.cpu_ms for each in costs), 1),
+        round(statistics.median(each.wall_ms for each in costs), 1),
+    )
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> float:
@@ -270,8 +295,18 @@ def versions() -> dict[str, str]:
 
 def show(found: dict[str, Any]) -> None:
     """Print the results as tables."""
-    table = Table("widths", "tool", "CPU ms", "wall ms", "ours ÷ its CPU", "ours ÷ its wall")
+    table = Table(
+        "widths",
+        "tool",
+        "CPU ms",
+        "wall ms",
+        "ours ÷ its CPU",
+        "ours ÷ its wall",
+        "start CPU ms",
+        "start wall ms",
+    )
     for row in found["tools"]:
+        start = row["start"] or {}
         table.add_row(
             " and ".join(map(str, row["widths"])),
             row["tool"],
@@ -279,6 +314,7 @@ def show(found: dict[str, Any]) -> None:
             f"{row['wall_ms']:.1f}",
             f"{row['ours_cpu_ratio']:.2f}",
             f"{row['ours_wall_ratio']:.2f}",
+            *(f"{start[each]:.0f}" if start else "" for each in ("cpu_ms", "wall_ms")),
         )
     out.print(table)
     table = Table("tool", "quality", "score", "bytes")
@@ -326,7 +362,10 @@ def thumbs(
     with TemporaryDirectory() as folder:
         equal = equal_quality(copied(files, 1, Path(folder) / "once"))
         several = copied(files, copies, Path(folder) / "several")
-        tools = measure(several, {tool: each[0] for tool, each in equal.items()}, rounds)
+        tiny = Path(folder) / "tiny"
+        tiny.mkdir()
+        Image.new("RGB", (16, 16), (9, 9, 200)).save(tiny / "tiny.jpg")
+        tools = measure(several, tiny, {tool: each[0] for tool, each in equal.items()}, rounds)
     found = {
         "what": "thumbs beside other tools in turns, one machine: compare only as ratios",
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,7 @@
 """The command line itself: what is imported when, the version, and Ctrl-C at any moment."""
 
 import ast
+import gc
 import importlib
 import inspect
 import json
@@ -12,16 +13,26 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import NoReturn
+from unittest.mock import ANY, Mock, call
 
 import pytest
-from home import COMMAND, press_ctrl_c, started
+from home import COMMAND, Home, press_ctrl_c, started
 from pictures import jpeg
 from PIL import Image
 
 from image_pipeline import cli
-from image_pipeline.cli import version
-from image_pipeline.cli.app import COMMANDS, LazyCommand, command_line, python_name, run_app
+from image_pipeline.cli import app, version
+from image_pipeline.cli.app import (
+    COMMANDS,
+    LazyCommand,
+    command_line,
+    python_name,
+    run_app,
+)
+from image_pipeline.cli.commands import thumbs
 from image_pipeline.errors import CommandError
+from image_pipeline.folders import workers
 from image_pipeline.stack.aws import Aws
 
 UNIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios"}
@@ -45,11 +56,15 @@ for name in ("boto3", "botocore", "s3transfer"):
 """A sitecustomize.py: in every Python that inherits its path an import of these fails."""
 
 SLOW = """
-import pathlib, time
-pathlib.Path({marker!r}).touch()
-time.sleep(60)
+import pathlib, sys, time
+if not any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    pathlib.Path({marker!r}).touch()
+    time.sleep(60)
 """
-"""A module whose import takes long, and that says when it has begun."""
+"""A module whose import takes long in the command, and that says when it has begun.
+
+In the server that forks workers it fails: the server ends only when its imports have ended.
+"""
 
 
 def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -106,6 +121,37 @@ def test_every_command_is_loaded_with_its_name_and_options() -> None:
         assert isinstance(command, LazyCommand)
         assert command.params == []
         assert command.load().name == name
+
+
+@pytest.mark.parametrize("words", [["thumbs", "album"], ["thumbs", "--help"], ["status"], []])
+def test_workers_start_before_the_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """They import the image code meanwhile. They do not start where nothing is made."""
+    calls = Mock()
+    monkeypatch.setattr(sys, "argv", ["image-pipeline", *words])
+    monkeypatch.setattr(workers, "start_server", calls.start_server)
+    monkeypatch.setattr(app, "run_app", calls.run_app)
+    cli.main()
+    begun = [call.start_server("image_pipeline.folders.thumbnails")] * (words[-1:] == ["album"])
+    assert calls.mock_calls == [*begun, call.run_app(ANY)]
+
+
+def test_garbage_is_collected_while_a_command_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And after a mistake too: only while modules are imported there is nothing to collect."""
+    collected = []
+
+    def plan(*_: object, **__: object) -> NoReturn:
+        collected.append(gc.isenabled())
+        raise CommandError("enough")
+
+    monkeypatch.setattr(thumbs, "plan", plan)
+    home = Home(tmp_path, 1)
+    assert home.run("thumbs", tmp_path, "--out", tmp_path / "out", "--dry-run").returncode == 1
+    assert home.run("thumbs").returncode == 2
+    assert [*collected, gc.isenabled()] == [True, True]
 
 
 def test_no_module_of_the_command_line_needs_unix() -> None:

@@ -3,12 +3,13 @@
 `image-pipeline --help` and `--version` import none of them, and so neither boto3 nor Pillow.
 """
 
+import gc
 import importlib
 import keyword
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from shutil import get_terminal_size
 from typing import Annotated, Any, Final, NoReturn
 
@@ -56,6 +57,16 @@ Command `dead-letters` is the function `dead_letters` in the module `commands/de
 """
 
 
+WORK: Final = {"thumbs": "image_pipeline.folders.thumbnails"}
+"""Command that works in several processes → the module that these import.
+
+They start before pydantic and the command are imported, which takes longer, so that both cores are
+used."""
+
+NO_WORK: Final = {"--help", "-h", "--dry-run", "--prune"}
+"""Options with which such a command starts no processes."""
+
+
 def python_name(command: str) -> str:
     """Return the name of a command's module and function. A keyword gets an underscore."""
     name = command.replace("-", "_")
@@ -67,6 +78,7 @@ class StackCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises CommandError."""
+        gc.enable()  # `main` has disabled it for the start
         try:
             return super().invoke(ctx)
         except PartFailed as error:
@@ -102,6 +114,14 @@ class LazyCommand(TyperCommand):
         command = get_command(app)
         assert isinstance(command, TyperCommand)  # noqa: S101 - an app of one command is that one
         return command
+
+
+def start_workers(words: Sequence[str]) -> None:
+    """Start the processes in which the command of these words works, if it is one of WORK."""
+    if words and words[0] in WORK and not NO_WORK & {*words}:
+        from image_pipeline.folders.workers import start_server  # noqa: PLC0415 - see WORK
+
+        start_server(WORK[words[0]])
 
 
 def command_line() -> TyperGroup:

@@ -22,6 +22,7 @@ CREATE TABLE files (path BLOB, key BLOB, named INTEGER);
 CREATE TABLE targets (target BLOB PRIMARY KEY, modified INTEGER, key BLOB, path BLOB) WITHOUT ROWID;
 """
 
+NEW: Final = "INSERT OR IGNORE INTO targets VALUES (?, ?, ?, ?)"
 OWN: Final = """
 INSERT INTO targets VALUES (?, ?, ?, ?) ON CONFLICT (target) DO UPDATE
 SET modified = excluded.modified, key = excluded.key, path = excluded.path
@@ -78,6 +79,7 @@ class Plan(TemporaryDatabase):
     def __init__(self, out: Path, settings: Settings, memory_mb: int) -> None:
         self.out, self.settings, self.memory_mb = out, settings, memory_mb
         self.unreadable: list[OSError] = []
+        self._shared = False  # whether any two files have a thumbnail name in common: most never do
         super().__init__(TABLES)
 
     def add(self, file: File, *, named: bool) -> None:
@@ -93,7 +95,10 @@ class Plan(TemporaryDatabase):
             modified = file.path.stat().st_mtime_ns
         except OSError:  # gone or unreadable: `make` reports it
             modified = 0
-        self.sql.executemany(OWN, [(blob(str(target)), modified, key, path) for target in targets])
+        rows = [(blob(str(target)), modified, key, path) for target in targets]
+        if self.sql.executemany(NEW, rows).rowcount < len(rows):
+            self._shared = True
+            self.sql.executemany(OWN, rows)
 
     @property
     def total(self) -> int:
@@ -111,6 +116,8 @@ class Plan(TemporaryDatabase):
 
     def newer_than(self, job: Job) -> Path | None:
         """Return the file that owns thumbnails with the names of this one's, if another does."""
+        if not self._shared:
+            return None
         try:
             targets = job.targets.values()
         except UnusableName:

@@ -47,9 +47,11 @@ HEAD_BYTES: Final = 4096
 
 def memory_of_computer() -> int:
     """Return the MB of memory that this computer has."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):  # Linux and macOS: at once
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - 60 ms, which no worker needs
 
-    machine: int = psutil.virtual_memory().total // 2**20  # os.sysconf exists on Unix only
+    machine: int = psutil.virtual_memory().total // 2**20
     return machine
 
 

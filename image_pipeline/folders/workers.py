@@ -11,6 +11,28 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.context import BaseContext
+from typing import Final
+
+MALLOC: Final = (
+    "glibc.malloc.hugetlb=1"
+    f":glibc.malloc.mmap_threshold={2**25}"
+    f":glibc.malloc.trim_threshold={2**26}"
+)
+"""Settings of the C library's allocator in workers (GLIBC_TUNABLES): huge pages where the system
+offers them, blocks of up to 32 MB from the heap, and up to 64 MB of free heap kept for the next
+picture. By default the heap shrinks after each picture, and the kernel clears and maps the same
+pages again: 1,300 page faults for a photo, and a tenth of its CPU time (measured, glibc 2.36, on a
+virtual machine). Other C libraries ignore it.
+https://sourceware.org/glibc/manual/2.36/html_node/Memory-Allocation-Tunables.html"""
+
+
+def start_server(preloaded: str) -> None:
+    """Let the process that forks workers start and import the module `preloaded`, and return.
+
+    So it imports while this process does, on another core. `in_processes` starts it otherwise. On
+    Windows nothing happens, because there is no such process.
+    """
+    _context(preloaded)
 
 
 def in_processes[J, R](
@@ -69,10 +91,24 @@ def _context(preloaded: str) -> BaseContext:
     # so it inherits that SIGINT is blocked. To this process the signal is delivered afterwards.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        with _variable("GLIBC_TUNABLES", MALLOC):
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for processes that start in the block. The user's own stays."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _begin() -> None:

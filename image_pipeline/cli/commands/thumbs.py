@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath, PureWindowsPath
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -28,7 +28,6 @@ from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
 from image_pipeline.folders import thumbnails
 from image_pipeline.folders.plan import Plan, plan
-from image_pipeline.folders.prune import Orphan, Orphans
 from image_pipeline.folders.results import Result, Results, State
 from image_pipeline.folders.writing import write_error, writing_to
 from thumbnailer.imaging import parse_colour, parse_sizes
@@ -41,6 +40,9 @@ from thumbnailer.settings import (
     parse_formats,
     parse_key_template,
 )
+
+if TYPE_CHECKING:
+    from image_pipeline.folders.prune import Orphan, Orphans
 
 DEFAULTS: Final = Settings(output_bucket="", dead_letter_queue_url="")
 
@@ -174,6 +176,8 @@ def thumbs(  # noqa: PLR0913 - options of a command
     if watch and (dry_run or prune):
         raise typer.BadParameter("excludes --dry-run and --prune", param_hint="--watch")
     if prune:
+        from image_pipeline.folders.prune import Orphans  # noqa: PLC0415 - 12 ms, for --prune only
+
         _prune(
             Orphans(paths, directory, settings),
             directory,
@@ -442,7 +446,7 @@ def _show_lines(run: Run, *, verbose: bool) -> None:
         out.print(f"Image libraries printed messages about {noisy:,} files: --verbose shows them")
 
 
-def _prune(orphans: Orphans, directory: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def _prune(orphans: "Orphans", directory: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Show the thumbnails whose originals are gone, ask, and delete them."""
     with progress_bar() as bar:
         found = list(bar.track(orphans.find(), total=None, description="Checking"))
@@ -471,7 +475,7 @@ def _prune(orphans: Orphans, directory: Path, *, dry_run: bool, yes: bool, as_js
         out.print(f"{len(deleted):,} deleted, {sum(each.size for each in deleted):,} bytes.")
 
 
-def _show_orphans(found: Sequence[Orphan], directory: Path) -> None:
+def _show_orphans(found: Sequence["Orphan"], directory: Path) -> None:
     for each in found[:MAX_SHOWN]:
         err.print(
             f"  {foreign(str(each.path))}: {foreign(str(each.original))}.* is gone", soft_wrap=True
