@@ -21,7 +21,7 @@ from bench.engine import on_one_core
 from bench.engine_inputs import reference
 from bench.formats import DEFAULTS, in_turns
 from bench.photos import for_encoders
-from bench.record import RESULTS, commit, machine
+from bench.record import RESULTS, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -94,6 +94,7 @@ def format_bytes(
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
+        "load": load(),
         "rounds": rounds,
         "results": [asdict(row) for row in rows],
     }

@@ -22,7 +22,7 @@ from rich.table import Table
 from bench.engine import on_one_core, run_in_bench
 from bench.engine_inputs import reference
 from bench.photos import for_encoders
-from bench.record import RESULTS, commit, machine
+from bench.record import RESULTS, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -210,6 +210,7 @@ def formats(
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
+        "load": load(),
         "rounds": rounds,
         "results": rows,
     }

@@ -15,7 +15,7 @@ from image_pipeline.local.samples import landscape
 
 CORPUS: Final = REPOSITORY.parent / "shared" / "corpus"
 
-PHOTOS: Final = Path(os.environ.get("PHOTOS") or CORPUS / "photos").expanduser()
+PHOTOS: Final = Path(os.environ.get("PHOTOS") or CORPUS / "photos").expanduser().absolute()
 """Folder of photos (JPEG): the variable PHOTOS of `make`. Without it, a corpus beside the
 repository, which is optional."""
 
