@@ -108,7 +108,7 @@ class Result:
 class Peak:
     """Peak memory of a fresh process with one engine and image, in MB: a spread over the rounds.
 
-    `start_mb` is the peak before the image: the program and its libraries.
+    `start_mb` is the peak before decoding: the program, its libraries and the file.
     """
 
     case: str

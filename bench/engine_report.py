@@ -30,9 +30,7 @@ libjpeg-turbo and libwebp can be faster. "Chained" engines make each width from 
     lines = [intro]
     for target in found["targets"]:
         verdict = "met" if target["met"] else "**missed**"
-        lines.append(
-            f"| {target['what']} | {target['bound']} | {target['measured']:g} | {verdict} |"
-        )
+        lines.append(f"| {target['what']} | {target['bound']} | {target['measured']} | {verdict} |")
     lines += _limits(found["targets"])
     lines += _table(found, "CPU time of all threads in ms: median (quartiles)", _cpu)
     lines += _table(
@@ -70,7 +68,7 @@ def _large(peaks: list[Results]) -> list[str]:
     engines = list(dict.fromkeys(peak["engine"] for peak in peaks))
     lines = [
         "",
-        "With large images, median (quartiles) of fresh processes, and the peak before the image:",
+        "With large images, median (quartiles) of fresh processes; and before decoding, with the file:",
         "",
         f"| | {' | '.join(engines)} |",
         "|---" * (len(engines) + 1) + "|",

@@ -69,9 +69,9 @@ def engine_targets(engine: Mapping[str, Any]) -> list[Target]:
         if ours and theirs:
             ratio = ours["peak_mb"]["median"] / theirs["peak_mb"]["median"]
             limit = (
-                f"{ours['peak_mb']['median']:.0f} MB, {ours['start_mb']:.0f} of them before the "
-                f"image. sharp has {theirs['peak_mb']['median']:.0f}, {theirs['start_mb']:.0f} of "
-                "them before the image."
+                f"{ours['peak_mb']['median']:.0f} MB, {ours['start_mb']:.0f} of them before it is "
+                f"decoded (the program and the file). sharp has {theirs['peak_mb']['median']:.0f}, "
+                f"{theirs['start_mb']:.0f} of them before."
             )
             found.append(at_most(f"{case}: peak memory ÷ {SHARP_CHAIN}", ratio, 1, limit))
     return found

@@ -54,7 +54,6 @@ IMGPROXY: Final = {
     "picture": "JPEG, 7360 × 4912 pixels, 29 MB → JPEG that fits 500 × 500",
     "images_a_second": 9.67,
     "peak_mb": 194,
-    "bytes": 43_510,
 }
 """What the author of imgproxy has published; the version is in BENCHMARK.md of that time."""
 

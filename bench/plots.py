@@ -128,7 +128,7 @@ class Plot:
         return [
             f'<circle cx="{self.axis.at(value)}" cy="{y}" r="5.5" fill="{colours[name]}" '
             f'fill-opacity="0.9">{self._tip(name, value)}</circle>'
-            for name, value in values.items()
+            for name, value in reversed(values.items())  # the first series is on top
         ]
 
     def _bar(self, values: Mapping[str, float], y: int, colours: Mapping[str, str]) -> list[str]:
@@ -155,7 +155,14 @@ class Plot:
 
 MOST_TICKS: Final = 6
 
-MULTIPLES: Final = Axis((0.25, 0.5, 1, 2, 4, 8), "× {:.2g}", logarithmic=True, line=1)
+
+def multiples(rows: Mapping[str, Mapping[str, float]]) -> Axis:
+    """An axis of powers of two that has every value, and 0.5, 1 and 2."""
+    values = [value for row in rows.values() for value in row.values()]
+    low = min(-1, math.floor(math.log2(min(values))))
+    high = max(1, math.ceil(math.log2(max(values))))
+    ticks = tuple(2.0**power for power in range(low, high + 1))
+    return Axis(ticks, "× {:.3g}", logarithmic=True, line=1)
 
 
 def up_to(most: float, form: str) -> Axis:
@@ -188,18 +195,19 @@ def _by_case(engine: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _cpu(engine: Mapping[str, Any]) -> Plot:
+    rows = {
+        case: {
+            name: row["cpu_ms"]["median"] / rows[OURS]["cpu_ms"]["median"]
+            for name, row in rows.items()
+        }
+        for case, rows in _by_case(engine).items()
+        if OURS in rows
+    }
     return Plot(
         "CPU time of an image, as a multiple of this pipeline's: lower is better",
         "A row for each kind of image, a dot for each engine.",
-        MULTIPLES,
-        {
-            case: {
-                name: row["cpu_ms"]["median"] / rows[OURS]["cpu_ms"]["median"]
-                for name, row in rows.items()
-            }
-            for case, rows in _by_case(engine).items()
-            if OURS in rows
-        },
+        multiples(rows),
+        rows,
     )
 
 
@@ -222,8 +230,8 @@ def _memory(engine: Mapping[str, Any]) -> Plot:
     rows: dict[str, dict[str, float]] = {}
     for peak in engine["memory"]:
         rows[f"{peak['case']}: {peak['engine']}"] = {
-            "before the image": peak["start_mb"],
-            "for the image": round(peak["peak_mb"]["median"] - peak["start_mb"], 1),
+            "program and file": peak["start_mb"],
+            "decoding and the rest": round(peak["peak_mb"]["median"] - peak["start_mb"], 1),
         }
     most = max(sum(row.values()) for row in rows.values())
     return Plot(
@@ -265,21 +273,22 @@ def _thumbs(thumbs: Mapping[str, Any]) -> Plot:
     return Plot(
         "`thumbs` as a multiple of other tools: left of the line, thumbs is faster",
         "A row for each set of widths and tool, a dot for CPU time and one for wall time.",
-        MULTIPLES,
+        multiples(rows),
         rows,
     )
 
 
 def _efforts(efforts: Mapping[str, Any]) -> Plot:
+    rows = {
+        f"{each['format']}, {each['effort']}": {
+            "CPU time": each["cpu_ratio"],
+            "bytes": each["bytes_ratio"],
+        }
+        for each in efforts["results"]
+    }
     return Plot(
         "Effort of the encoders at equal quality, as a multiple of the default's",
         "A row for each format and effort, a dot for CPU time and one for bytes.",
-        MULTIPLES,
-        {
-            f"{each['format']}, {each['effort']}": {
-                "CPU time": each["cpu_ratio"],
-                "bytes": each["bytes_ratio"],
-            }
-            for each in efforts["results"]
-        },
+        multiples(rows),
+        rows,
     )

@@ -18,7 +18,7 @@ from bench import engine_targets, page
 from bench.efforts import Effort, _priced, at_score, pays
 from bench.engine_inputs import AS_PUBLISHED, FLOOR, JPEG_100, OURS, SHARP_CHAIN, evenly
 from bench.formats import Made
-from bench.plots import MULTIPLES, Plot, plots, up_to
+from bench.plots import COLOURS, Plot, multiples, plots, up_to
 from bench.target import at_least, at_most
 from image_pipeline.stack.costs import PRICES
 
@@ -106,16 +106,40 @@ def test_the_prices_of_efforts_are_those_of_the_price_list() -> None:
 
 def test_a_plot_can_be_read_aloud_and_in_the_dark() -> None:
     """It has a title, every value in its description, and colours for both modes."""
-    drawn = Plot("Title & more", "Rows.", MULTIPLES, {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 99.0}})
-    tree = ET.fromstring(drawn.svg())  # noqa: S314 - our own
+    rows = {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 9.0}}
+    tree = ET.fromstring(Plot("Title & more", "Rows.", multiples(rows), rows).svg())  # noqa: S314
     assert tree.get("role") == "img"
     assert tree.get("aria-labelledby") == "title description"
     assert tree.findtext(f"{SVG}title") == "Title & more"
-    assert tree.findtext(f"{SVG}desc") == "Rows. a: x × 1, y × 2; b: x × 99."
+    assert tree.findtext(f"{SVG}desc") == "Rows. a: x × 1, y × 2; b: x × 9."
     assert "prefers-color-scheme: dark" in str(tree.findtext(f"{SVG}style"))
-    dots = [float(each.get("cx", 0)) for each in tree.iter(f"{SVG}circle") if len(each)]
-    assert dots[0] < dots[1] < dots[2]  # a value beyond the axis is at its end
-    assert max(dots) == MULTIPLES.at(8)
+
+
+def test_the_axis_of_multiples_has_every_value() -> None:
+    """No dot stands at the end of an axis for a value beyond it."""
+    assert multiples({"a": {"x": 0.19, "y": 1.0}, "b": {"x": 10.3}}).ticks == (
+        *(0.125, 0.25, 0.5, 1, 2, 4, 8, 16),
+    )
+    assert multiples({"a": {"x": 1.0}}).ticks == (0.5, 1, 2)
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#0d1117"])
+def test_the_colours_of_plots_can_be_told_from_both_backgrounds(paper: str) -> None:
+    """WCAG 2.2 asks for a contrast of 3:1 of graphics (1.4.11)."""
+    assert all(contrast(colour, paper) >= 3 for colour in COLOURS)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours (WCAG 2.2)."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2)."""
+    samples = (each / 255 for each in bytes.fromhex(colour[1:]))
+    linear = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in samples)
+    return sum(each * share for each, share in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
 
 
 def test_the_parts_of_a_bar_add_up() -> None:
