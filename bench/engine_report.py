@@ -68,7 +68,7 @@ def _large(peaks: list[Results]) -> list[str]:
     engines = list(dict.fromkeys(peak["engine"] for peak in peaks))
     lines = [
         "",
-        "With large images, median (quartiles) of fresh processes; and before decoding, with the file:",
+        "With large images, median (quartiles) of fresh processes, and before decoding:",
         "",
         f"| | {' | '.join(engines)} |",
         "|---" * (len(engines) + 1) + "|",
