@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -95,8 +95,13 @@ build: $(DEV) $(SAM) .tools/sbom/.ready ## Build the function (LAMBDA_ARCHITECTU
 
 setup: $(STACK_TOOLS) ## Install the tools for development into .venv and .tools
 
-bench: bench-cold-start bench-function bench-engine ## Run the benchmarks and write docs/performance.md (12 minutes; root on Linux)
-	python -m bench.page
+# Tools that cannot be installed cost their parts only: bench.everything says first which parts it skips.
+bench: $(STACK_TOOLS) ## Run the benchmarks on PHOTOS=FOLDER and write docs/performance.md (15 minutes; all parts as root on Linux)
+	-@$(MAKE) --no-print-directory bench-tools
+	-@$(MAKE) --no-print-directory vipsthumbnail
+	python -m bench.everything
+
+bench-tools: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Install sharp, libvips and the score for the benchmarks
 
 bench-cold-start: $(STACK_TOOLS) ## Measure cold starts beside a typical handler (emulated, 2 minutes)
 	python -m bench.cold_start
@@ -105,12 +110,13 @@ bench-function: $(STACK_TOOLS) ## Measure latency, images per minute, cost and f
 	python -m bench.function
 	python -m bench.function_formats
 
-bench-engine: $(DEV) .tools/bench/.ready .tools/sharp/.ready ## Measure the image code beside sharp, libvips and plain Pillow (6 minutes)
+bench-engine: bench-tools ## Measure the image code beside sharp, libvips and plain Pillow, with PHOTOS=FOLDER (6 minutes)
 	python -m bench.engine
 
-bench-formats: $(DEV) .tools/bench/.ready ## Measure AVIF and JPEG beside WebP: bytes, CPU and quality (12 minutes)
+bench-formats: $(DEV) .tools/bench/.ready ## Measure output formats and efforts: bytes, CPU, quality, price (15 minutes)
 	python -m bench.formats --grid
 	python -m bench.format_bytes
+	python -m bench.efforts
 	python -m bench.page
 
 bench-crops: $(DEV) .tools/bench/.ready ## Draw a contact sheet of crops by attention, beside libvips and smartcrop
@@ -122,9 +128,8 @@ bench-memory: $(DEV) ## Measure the memory that each kind of image needs, beside
 bench-hostile: $(STACK_TOOLS) ## Upload files that hurt to the built function, and write the table of docs/security.md
 	python -m bench.hostile
 
-export PHOTOS ?= ../shared/corpus/photos
 bench-thumbs: $(DEV) .tools/bench/.ready .tools/sharp/.ready vipsthumbnail ## Measure `image-pipeline thumbs` beside vipsthumbnail and sharp-cli, with PHOTOS=FOLDER (8 minutes; Linux)
-	python -m bench.thumbs "$$PHOTOS"
+	python -m bench.thumbs $${PHOTOS:+"$$PHOTOS"}
 	python -m bench.page
 
 # The tool is in no wheel. Debian's has an older libvips than .tools/bench and sharp; the results name its version.

@@ -34,7 +34,7 @@ from rich.table import Table
 
 from bench.limits import LimitUnavailable, limited
 from bench.photos import PHOTO_BYTES, Photo, photo_of
-from bench.record import REPOSITORY, RESULTS, WORK, Spread, commit, machine
+from bench.record import REPOSITORY, RESULTS, WORK, Spread, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out, print_json, progress_bar
@@ -427,6 +427,7 @@ def report(
         "photo": {"name": photo.name, "bytes": len(photo.data)}
         | {"width": photo.width, "height": photo.height},
         "machine": machine(),
+        "load": load(),
         "versions": built,
         "skipped": skipped,
         "results": [asdict(result) for result in results],

@@ -25,9 +25,21 @@ from PIL import Image, features
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.engine_inputs import AS_PUBLISHED, Case, cases, reference
-from bench.engine_report import markdown, plot
-from bench.record import REPOSITORY, RESULTS, Spread, commit, machine
+from bench.engine_inputs import (
+    FLOOR,
+    OURS,
+    PER_SIZE,
+    PYVIPS,
+    SHARP_CHAIN,
+    SHARP_PER_SIZE,
+    Case,
+    cases,
+    large,
+    reference,
+)
+from bench.engine_report import markdown
+from bench.engine_targets import engine_targets
+from bench.record import REPOSITORY, RESULTS, Spread, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import err, out, print_json, progress_bar
@@ -48,12 +60,6 @@ BENCH_PYTHON: Final = TOOLS / "bench" / "bin" / "python"
 PYTHON_WORKER: Final = REPOSITORY / "bench" / "engine_worker.py"
 SHARP_WORKER: Final = REPOSITORY / "bench" / "engine_worker.mjs"
 
-OURS: Final = "this pipeline"
-PER_SIZE: Final = "Pillow, decode per size"
-SHARP_PER_SIZE: Final = "sharp, per size"
-SHARP_CHAIN: Final = "sharp, chained"
-FLOOR: Final = "floor"
-
 ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
     OURS: (sys.executable, PYTHON_WORKER, "ours"),
     PER_SIZE: (sys.executable, PYTHON_WORKER, "pillow-per-size"),
@@ -61,10 +67,15 @@ ENGINES: Final[dict[str, tuple[str | Path, ...]]] = {
     "Pillow, one decode": (sys.executable, PYTHON_WORKER, "pillow-one-decode"),
     SHARP_PER_SIZE: (SHARP / "node", SHARP_WORKER, "per-size", SHARP),
     SHARP_CHAIN: (SHARP / "node", SHARP_WORKER, "chain", SHARP),
-    "pyvips, chained": (BENCH_PYTHON, PYTHON_WORKER, "pyvips-chain"),
+    PYVIPS: (BENCH_PYTHON, PYTHON_WORKER, "pyvips-chain"),
     FLOOR: (sys.executable, PYTHON_WORKER, "floor"),
 }
 """Name → the command that starts its worker process."""
+
+MEMORY_ENGINES: Final = (OURS, SHARP_CHAIN, PYVIPS)
+"""Engines whose memory is measured at large images."""
+
+MEMORY_ROUNDS: Final = 3
 
 LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyvips", "pyvips-binary", "ssimulacra2")
 """Packages of BENCH_PYTHON whose versions the results file records."""
@@ -76,6 +87,7 @@ app = new_app()
 class Result:
     """One engine at one kind of image: means over its files, spreads over the rounds.
 
+    `encode_ms` is the median of the CPU time that the encoder takes, where it is known.
     `first_cpu_ms` is the CPU time of the first image of a fresh process, and `peak_mb` the peak
     memory of that process. `bytes` is the size of all thumbnails, `score` the SSIMULACRA 2 of the
     largest one.
@@ -85,6 +97,7 @@ class Result:
     engine: str
     cpu_ms: Spread
     wall_ms: Spread
+    encode_ms: float | None
     first_cpu_ms: float
     peak_mb: float
     bytes: int
@@ -92,13 +105,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A ratio of CPU times (medians) or a difference of scores, and its bound."""
+class Peak:
+    """Peak memory of a fresh process with one engine and image, in MB: a spread over the rounds.
 
-    what: str
-    bound: str
-    measured: float
-    met: bool
+    `start_mb` is the peak before decoding: the program, its libraries and the file.
+    """
+
+    case: str
+    engine: str
+    peak_mb: Spread
+    start_mb: float
+
+
+type Times = tuple[float, float, float]
+"""CPU time, wall time and the encoder's part of the CPU time, in ms."""
 
 
 class Worker:
@@ -193,9 +213,12 @@ def thumbnails_of(folder: Path, case: Case, engine: str, at: int) -> Path:
 
 def rounds_of(
     case: Case, workers: dict[str, Worker], rounds: int, progress: Progress
-) -> dict[str, list[tuple[float, float]]]:
-    """(CPU, wall) in ms of each engine in each round, means over the files. Engines take turns."""
-    found: dict[str, list[tuple[float, float]]] = {engine: [] for engine in workers}
+) -> dict[str, list[Times]]:
+    """(CPU, wall, encoder) in ms of each engine in each round, means over the files.
+
+    Engines take turns. The encoder's time is 0 where it is not known.
+    """
+    found: dict[str, list[Times]] = {engine: [] for engine in workers}
     task = progress.add_task(f"Measuring: {case.name}", total=rounds + 1)
     for number in range(rounds + 1):
         responses: dict[str, list[dict[str, Any]]] = {engine: [] for engine in workers}
@@ -204,11 +227,11 @@ def rounds_of(
                 responses[engine].append(worker.make(path))
         if number > 0:  # the first round is a warm-up
             for engine, measured in responses.items():
-                cpu, wall = (
-                    statistics.mean(each[what] for each in measured)
-                    for what in ("cpu_ms", "wall_ms")
+                cpu, wall, encoder = (
+                    statistics.mean(each[what] or 0.0 for each in measured)
+                    for what in ("cpu_ms", "wall_ms", "encode_ms")
                 )
-                found[engine].append((cpu, wall))
+                found[engine].append((cpu, wall, encoder))
         progress.advance(task)
     progress.remove_task(task)
     return found
@@ -270,7 +293,7 @@ def measure(
     """
     cannot: dict[str, dict[str, str]] = {}
     first: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    timed: dict[tuple[str, str], list[Times]] = {}
     with (
         TemporaryDirectory() as made,
         progress_bar() as progress,
@@ -296,8 +319,9 @@ def measure(
         Result(
             case=case,
             engine=engine,
-            cpu_ms=Spread.of([cpu for cpu, _ in times]),
-            wall_ms=Spread.of([wall for _, wall in times]),
+            cpu_ms=Spread.of([cpu for cpu, _, _ in times]),
+            wall_ms=Spread.of([wall for _, wall, _ in times]),
+            encode_ms=round(statistics.median(each for *_, each in times), 1) or None,
             first_cpu_ms=round(first[case, engine][0]["cpu_ms"], 1),
             peak_mb=round(first[case, engine][0]["peak_mb"], 1),
             bytes=round(statistics.mean(sum(each["bytes"]) for each in first[case, engine])),
@@ -308,43 +332,27 @@ def measure(
     return results, cannot
 
 
-PHONE: Final = "JPEG, 12 MP (phone)"
-CAMERA: Final = "JPEG, 12 MP (camera)"
-PNG_ALPHA: Final = "PNG with alpha, 12 MP"
-
-BOUNDS: Final = (
-    *(
-        (case, other, bound)
-        for case in (PHONE, CAMERA)
-        for other, bound in (
-            (SHARP_CHAIN, 0.95),
-            (SHARP_PER_SIZE, 0.60),
-            (PER_SIZE, 0.22),
-            (FLOOR, 1.30),
+def measure_memory(every: Sequence[Case], rounds: int) -> list[Peak]:
+    """Measure the peak memory of a fresh process at each large image, of all engines in turns."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    with progress_bar() as progress, on_one_core():
+        task = progress.add_task("Memory", total=len(every) * rounds * len(MEMORY_ENGINES))
+        for case in every:
+            for _ in range(rounds):
+                for engine in MEMORY_ENGINES:
+                    with Worker(engine) as worker:
+                        found.setdefault((case.name, engine), []).append(worker.make(case.files[0]))
+                    progress.advance(task)
+    return [
+        Peak(
+            case,
+            engine,
+            Spread.of([each["peak_mb"] for each in runs]),
+            round(statistics.median(each["start_mb"] for each in runs), 1),
         )
-    ),
-    (PNG_ALPHA, SHARP_CHAIN, 1.00),
-)
-"""Kind of image, other engine, and the goal: this pipeline's CPU time as a maximum share of that
-engine's. docs/adr/0001-pillow-is-the-engine.md discusses the goals that are missed."""
-
-
-def targets(results: Sequence[Result]) -> list[Target]:
-    """The targets whose kinds of image and engines were measured."""
-    by = {(each.case, each.engine): each for each in results}
-    found = []
-    for case, other, bound in BOUNDS:
-        if (case, other) in by and (case, OURS) in by:
-            ratio = by[case, OURS].cpu_ms.median / by[case, other].cpu_ms.median
-            found.append(
-                Target(f"{case}: CPU ÷ {other}", f"≤ {bound:.2f}", round(ratio, 3), ratio <= bound)
-            )
-    for case in (PHONE, CAMERA, AS_PUBLISHED, PNG_ALPHA):
-        ours, sharp = by.get((case, OURS)), by.get((case, SHARP_CHAIN))
-        if ours and sharp and ours.score is not None and sharp.score is not None:
-            gap = round(ours.score - sharp.score, 1)
-            found.append(Target(f"{case}: score − {SHARP_CHAIN}", "≥ 0", gap, gap >= 0))
-    return found
+        for (case, engine), runs in found.items()
+        if not any("error" in each for each in runs)
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -411,7 +419,7 @@ def show(found: dict[str, Any]) -> None:
     table = Table("target", "bound", "measured", "")
     for target in found["targets"]:
         verdict = "met" if target["met"] else "[bold red]missed[/]"
-        table.add_row(target["what"], target["bound"], f"{target['measured']:g}", verdict)
+        table.add_row(target["what"], target["bound"], target["measured"], verdict)
     out.print(table)
 
 
@@ -435,21 +443,27 @@ def engine(
     """Compare the function's image code with other engines on one core, in turns.
 
     The images are JPEGs of several sizes, a progressive JPEG, PNGs with and without alpha, WebP,
-    TIFF, AVIF and HEIC. They are made from the photos in ../shared/corpus/photos, or drawn if there
-    are none, and kept in .local/bench. The results of a complete run are written to
-    bench/results/engine.json and docs/performance.
+    TIFF, AVIF and HEIC, and, for their memory, a JPEG of 100 and a PNG of 50 megapixels. They are
+    made from the photos in the folder that the variable PHOTOS names, or drawn if there are none,
+    and kept in .local/bench. The results of a complete run are written to bench/results/engine.json
+    and docs/performance.
 
     **Examples**
 
-    `python -m bench.engine`
+    `PHOTOS=~/Pictures/holiday python -m bench.engine`
 
     `python -m bench.engine --rounds 15 --kind "JPEG, 12" --engine sharp --json`
     """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     measured = versions()  # read first: the working tree may change during the run
     with err.status("Drawing images") as status:
-        drawn = cases(lambda what: status.update(f"Drawing images: {what}"))
+
+        def show_drawing(what: str) -> None:
+            status.update(f"Drawing images: {what}")
+
+        drawn = cases(show_drawing)
         every = [case for case in drawn if not kind or any(each in case.name for each in kind)]
+        large_ones = list(large(show_drawing)) if not kind and not engines else []
     chosen = [
         name
         for name in ENGINES
@@ -457,14 +471,18 @@ def engine(
     ]
     if not every:
         raise CommandError(f"No kind of image has a name with {', '.join(kind or [])}.")
+    before = load()
     results, cannot = measure(every, chosen, rounds)
-    found = {
+    complete = not kind and not engines
+    peaks = measure_memory(large_ones, MEMORY_ROUNDS) if complete else []
+    found: dict[str, Any] = {
         "what": "image engines on one core in turns, one machine: compare only as ratios",
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": rounds,
         "widths": WIDTHS,
         "quality": QUALITY,
         "machine": machine(),
+        "load": [before, load()],
         "versions": measured,
         "cases": [
             {
@@ -476,13 +494,13 @@ def engine(
             for case in every
         ],
         "results": [asdict(result) for result in results],
-        "targets": [asdict(target) for target in targets(results)],
+        "memory": [asdict(peak) for peak in peaks],
     }
-    if not kind and not engines:
+    found["targets"] = [asdict(target) for target in engine_targets(found)]
+    if complete:
         RESULT.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
         DOCS.mkdir(parents=True, exist_ok=True)
         (DOCS / "engine.md").write_text(markdown(found))
-        (DOCS / "engine.svg").write_text(plot(found))
     if as_json:
         print_json(found)
     else:

@@ -1,14 +1,16 @@
 """The images for the comparison of engines, and the reference thumbnails for their quality."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from bench.photos import PHOTOS, with_noise
+from bench.photos import check_folder, jpegs, with_noise
 from bench.record import WORK
 from image_pipeline.local.samples import landscape
 
@@ -24,7 +26,7 @@ noise. An enlarged photo without noise would decode faster than a photo of that 
 DRAWN_NOISE: Final = 20
 """Noise in levels of a drawn landscape, for the bytes per pixel of a detailed photo."""
 
-CAMERA: Final = {"quality": 90}
+CAMERA_SETTINGS: Final = {"quality": 90}
 """JPEG settings of cameras: an assumption. Chroma has half the resolution (4:2:0), by default."""
 
 
@@ -66,6 +68,27 @@ def _heic(picture: Image.Image, path: Path) -> None:
     pillow_heif.from_pillow(picture).save(path, quality=60)
 
 
+OURS: Final = "this pipeline"
+PER_SIZE: Final = "Pillow, decode per size"
+SHARP_PER_SIZE: Final = "sharp, per size"
+SHARP_CHAIN: Final = "sharp, chained"
+PYVIPS: Final = "pyvips, chained"
+FLOOR: Final = "floor"
+"""Names of engines."""
+
+AS_PUBLISHED: Final = "JPEG as published"
+PHONE: Final = "JPEG, 12 MP (phone)"
+CAMERA: Final = "JPEG, 12 MP (camera)"
+PNG_ALPHA: Final = "PNG with alpha, 12 MP"
+PNG_PLAIN: Final = "PNG, 12 MP"
+WEBP: Final = "WebP, 4 MP"
+JPEG_100: Final = "JPEG, 100 MP"
+PNG_50: Final = "PNG, 50 MP"
+"""Names of kinds of image. The last two are measured for their memory alone."""
+
+MOST_PHOTOS: Final = 8
+"""Photos that are measured as they are: evenly chosen by size, from the smallest to the largest."""
+
 MP_4: Final = (2448, 1632)
 MP_6: Final = (3000, 2000)
 PHONE_12: Final = (4032, 3024)
@@ -75,20 +98,34 @@ CAMERA_12: Final = (4272, 2848)
 MP_24: Final = (6000, 4000)
 
 KINDS: Final = (
-    Kind("JPEG, 6 MP", MP_6, _saver("JPEG", **CAMERA), "jpg"),
-    Kind("JPEG, 12 MP (phone)", PHONE_12, _saver("JPEG", **CAMERA), "jpg", 3),
-    Kind("JPEG, 12 MP (camera)", CAMERA_12, _saver("JPEG", **CAMERA), "jpg", 3),
-    Kind("JPEG, 24 MP", MP_24, _saver("JPEG", **CAMERA), "jpg"),
-    Kind("JPEG progressive, 12 MP", CAMERA_12, _saver("JPEG", progressive=True, **CAMERA), "jpg"),
-    Kind("PNG with alpha, 12 MP", CAMERA_12, _cut_out, "png"),
-    Kind("PNG, 12 MP", CAMERA_12, _saver("PNG"), "png"),
-    Kind("WebP, 4 MP", MP_4, _saver("WEBP", quality=85, method=2), "webp"),
+    Kind("JPEG, 6 MP", MP_6, _saver("JPEG", **CAMERA_SETTINGS), "jpg"),
+    Kind(PHONE, PHONE_12, _saver("JPEG", **CAMERA_SETTINGS), "jpg", 3),
+    Kind(CAMERA, CAMERA_12, _saver("JPEG", **CAMERA_SETTINGS), "jpg", 3),
+    Kind("JPEG, 24 MP", MP_24, _saver("JPEG", **CAMERA_SETTINGS), "jpg"),
+    Kind(
+        "JPEG progressive, 12 MP",
+        CAMERA_12,
+        _saver("JPEG", progressive=True, **CAMERA_SETTINGS),
+        "jpg",
+    ),
+    Kind(PNG_ALPHA, CAMERA_12, _cut_out, "png"),
+    Kind(PNG_PLAIN, CAMERA_12, _saver("PNG"), "png"),
+    Kind(WEBP, MP_4, _saver("WEBP", quality=85, method=2), "webp"),
     Kind("TIFF (LZW), 6 MP", MP_6, _saver("TIFF", compression="tiff_lzw"), "tif"),
     Kind("AVIF, 6 MP", MP_6, _saver("AVIF", quality=75, speed=8), "avif"),
     Kind("HEIC, 6 MP", MP_6, _heic, "heic"),
 )
 
-AS_PUBLISHED: Final = "JPEG as published, 8–10 MP"
+
+TILES: Final = {
+    JPEG_100: (3, _saver("JPEG", **CAMERA_SETTINGS), "jpg"),
+    PNG_50: (2, _saver("PNG", compress_level=1), "png"),
+}
+"""Kinds of image that are tiled: times in each direction, how they are saved, and their ending. A
+lower effort of the PNG encoder changes the bytes, not the memory of a decoder."""
+
+TILE: Final = {JPEG_100: (4_080, 2_720), PNG_50: (4_320, 2_880)}
+"""Size of a tile in pixels."""
 
 
 def cases(report: Callable[[str], None]) -> Iterator[Case]:
@@ -96,12 +133,12 @@ def cases(report: Callable[[str], None]) -> Iterator[Case]:
 
     `report` is called with a description of each file that is made.
     """
-    photos = sorted(PHOTOS.glob("*.jpg"), key=lambda path: path.stat().st_size)
+    check_folder()
+    photos = jpegs()
     if photos:
-        source = f"as they are: {', '.join(path.stem for path in photos[::3])}"
-        yield Case(AS_PUBLISHED, tuple(photos[::3]), source)
-    folder = FILES / ("photos" if photos else "drawn")
-    folder.mkdir(parents=True, exist_ok=True)
+        chosen = evenly(photos, MOST_PHOTOS)
+        yield Case(AS_PUBLISHED, tuple(chosen), f"as they are, {sizes_of(chosen)}")
+    folder = _folder(photos)
     for kind in KINDS:
         # The first one has much detail; it is the only one of most kinds.
         chosen = [photos[len(photos) * (5 - 2 * each) // 6] for each in range(3)] if photos else []
@@ -118,6 +155,55 @@ def cases(report: Callable[[str], None]) -> Iterator[Case]:
             files.append(path)
         made = "scaled, with noise" if photos else "a drawn landscape with noise"
         yield Case(kind.name, tuple(files), f"{', '.join(names)}: {made}")
+
+
+def large(report: Callable[[str], None]) -> Iterator[Case]:
+    """Yield the images whose memory is measured; they are made and kept, see `cases`."""
+    photos = jpegs()
+    for name, (times, save, ending) in TILES.items():
+        path = (
+            _folder(photos)
+            / f"{''.join(each if each.isalnum() else '-' for each in name)}.{ending}"
+        )
+        if not path.exists():
+            report(name)
+            width, height = TILE[name]
+            tile = _picture(photos[-1] if photos else None, TILE[name])
+            picture = Image.new("RGB", (times * width, times * height))
+            for x, y in product(range(times), repeat=2):
+                picture.paste(tile, (x * width, y * height))
+            part = path.with_name(f"part-{path.name}")
+            save(picture, part)
+            part.rename(path)
+        yield Case(name, (path,), "tiles of one photo" if photos else "tiles of a landscape")
+
+
+def evenly(paths: Sequence[Path], most: int) -> list[Path]:
+    """Choose at most so many, evenly, the first and the last among them."""
+    if len(paths) <= most:
+        return list(paths)
+    return [paths[round(number * (len(paths) - 1) / (most - 1))] for number in range(most)]
+
+
+def sizes_of(paths: Sequence[Path]) -> str:
+    """Names of photos, with the range of their megapixels and bytes."""
+    pixels = []
+    for path in paths:
+        with _opened(path) as image:
+            pixels.append(image.width * image.height / 1e6)
+    megabytes = [path.stat().st_size / 1e6 for path in paths]
+    ranges = f"{min(pixels):.0f}–{max(pixels):.0f} MP, {min(megabytes):.1f}–{max(megabytes):.1f} MB"
+    return f"{ranges}: {', '.join(path.stem for path in paths)}"
+
+
+def _folder(photos: Sequence[Path]) -> Path:
+    """Where images are kept that are made from these photos: another folder for other photos."""
+    name = (
+        hashlib.sha256("\n".join(map(str, photos)).encode()).hexdigest()[:8] if photos else "drawn"
+    )
+    folder = FILES / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _picture(photo: Path | None, size: Size) -> Image.Image:

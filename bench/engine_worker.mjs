@@ -48,6 +48,7 @@ const peakMb = () => {
 for await (const line of createInterface({ input: process.stdin })) {
   const { path, widths, quality, output } = JSON.parse(line);
   const data = readFileSync(path);
+  const startMb = peakMb();
   const wall = performance.now();
   const cpu = process.cpuUsage();
   try {
@@ -56,6 +57,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     const response = {
       cpu_ms: (user + system) / 1000,
       wall_ms: performance.now() - wall,
+      encode_ms: null,
+      start_mb: startMb,
       peak_mb: peakMb(),
       bytes: thumbnails.map((each) => each.length),
     };

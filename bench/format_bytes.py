@@ -19,12 +19,12 @@ from rich.table import Table
 
 from bench.engine import on_one_core
 from bench.engine_inputs import reference
-from bench.formats import DEFAULTS, FOLDERS, in_turns
-from bench.record import RESULTS, commit, machine
+from bench.formats import DEFAULTS, in_turns
+from bench.photos import for_encoders
+from bench.record import RESULTS, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
-from image_pipeline.errors import CommandError
 
 RESULT: Final = RESULTS / "format_bytes.json"
 
@@ -84,9 +84,7 @@ def format_bytes(
 
     `python -m bench.format_bytes`
     """
-    photos = sorted(path for folder in FOLDERS for path in folder.glob("*.*"))
-    if not photos:
-        raise CommandError(f"There are no photos in {FOLDERS[0]}.")
+    photos = for_encoders()
     rows: list[Encoded] = []
     with progress_bar() as progress, on_one_core():
         for width in progress.track(WIDTHS, description="Encoding"):
@@ -96,6 +94,7 @@ def format_bytes(
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
+        "load": load(),
         "rounds": rounds,
         "results": [asdict(row) for row in rows],
     }

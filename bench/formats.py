@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,33 +21,67 @@ from rich.table import Table
 
 from bench.engine import on_one_core, run_in_bench
 from bench.engine_inputs import reference
-from bench.photos import PHOTOS
-from bench.record import RESULTS, commit, machine
+from bench.photos import for_encoders
+from bench.record import RESULTS, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
-from image_pipeline.errors import CommandError
 from thumbnailer.imaging import ENCODERS, Size, ThumbnailSpec, thumbnail_spec
-from thumbnailer.imaging.encoders import avif
+from thumbnailer.imaging.encoders import avif, jpeg, webp
 from thumbnailer.settings import Settings
 
 RESULT: Final = RESULTS / "formats.json"
 WIDTH: Final = 512
-FOLDERS: Final = (PHOTOS, PHOTOS.parent / "kodak")
 
 app = new_app()
 
 
+SHARP, ORDINARY = "sharp YUV for all", "sharp YUV for none"
+
+EFFORTS: Final[dict[str, dict[str, tuple[Any, dict[str, Any]]]]] = {
+    "webp": {
+        **{f"method {method}": (webp, {"METHOD": method}) for method in range(2, 7)},
+        SHARP: (webp, {"EDGE_SHARE": -1.0}),
+        ORDINARY: (webp, {"EDGE_SHARE": 1.0}),
+    },
+    "avif": {f"speed {speed}": (avif, {"SPEED": speed}) for speed in range(6, 10)},
+    "jpeg": {
+        "progressive": (jpeg, {"EFFORT": {"progressive": True, "optimize": True}}),
+        "optimised": (jpeg, {"EFFORT": {"optimize": True}}),
+        "plain": (jpeg, {"EFFORT": {}}),
+    },
+}
+"""Format → name of an effort → the encoder's module, and its constants that make this effort."""
+
+DEFAULT_EFFORTS: Final = {
+    name: next(
+        effort
+        for effort, (module, constants) in efforts.items()
+        if all(getattr(module, constant) == value for constant, value in constants.items())
+    )
+    for name, efforts in EFFORTS.items()
+}
+"""The effort of each format that the function uses."""
+
+
 class Way(NamedTuple):
-    """A format with its settings; `speed` is that of AVIF."""
+    """A format with its settings. `effort` is one of EFFORTS, or empty for the default."""
 
     format: str
     quality: int
-    speed: int = avif.SPEED
+    effort: str = ""
 
     def __str__(self) -> str:
-        speed = f", speed {self.speed}" if self.format == "avif" else ""
-        return f"{self.format} {self.quality}{speed}"
+        # The results of earlier runs have AVIF's speed in the name, and that of no other effort.
+        effort = self.effort or (DEFAULT_EFFORTS["avif"] if self.format == "avif" else "")
+        return f"{self.format} {self.quality}" + (f", {effort}" if effort else "")
+
+    @contextmanager
+    def effort_set(self) -> Iterator[None]:
+        """Let the encoder make this effort."""
+        module, constants = EFFORTS[self.format][self.effort or DEFAULT_EFFORTS[self.format]]
+        with patch.multiple(module, **constants):
+            yield
 
     @property
     def spec(self) -> ThumbnailSpec:
@@ -58,10 +93,10 @@ DEFAULTS: Final = tuple(
     Way(name, Settings("", "").quality_of(name)) for name in ("webp", "avif", "jpeg")
 )
 GRID: Final = (
-    *(Way("avif", quality, 8) for quality in (62, 64, 66, 68, 70)),
-    *(Way("avif", quality, 9) for quality in (66, 68, 70, 72, 74)),
-    *(Way("avif", quality, 7) for quality in (64, 66, 68)),
-    *(Way("avif", quality, 6) for quality in (62, 64, 66)),
+    *(Way("avif", quality) for quality in (62, 64, 66, 68, 70)),
+    *(Way("avif", quality, "speed 9") for quality in (66, 68, 70, 72, 74)),
+    *(Way("avif", quality, "speed 7") for quality in (64, 66, 68)),
+    *(Way("avif", quality, "speed 6") for quality in (62, 64, 66)),
     *(Way("jpeg", quality) for quality in (84, 85, 86, 87, 88)),
 )
 
@@ -112,7 +147,7 @@ def in_turns(
         for way in ways:
             copy = picture.copy()
             began = time.process_time()
-            with patch.object(avif, "SPEED", way.speed):
+            with way.effort_set():
                 data[way] = ENCODERS[way.format].encode([copy], way.spec, [0.0], 0)
             times[way].append((time.process_time() - began) * 1000)
     for way in ways:
@@ -162,9 +197,7 @@ def formats(
 
     `python -m bench.formats --grid`
     """
-    photos = sorted(path for folder in FOLDERS for path in folder.glob("*.*"))
-    if not photos:
-        raise CommandError(f"There are no photos in {FOLDERS[0]}.")
+    photos = for_encoders()
     others = sorted(
         {*DEFAULTS[1:], *(GRID if grid else ())}, key=lambda way: (way.format, *way[:0:-1])
     )
@@ -177,6 +210,7 @@ def formats(
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
+        "load": load(),
         "rounds": rounds,
         "results": rows,
     }

@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
 from bench.limits import LimitUnavailable, limited
 from bench.photos import Photo, photo_of
-from bench.record import RESULTS, Spread, commit, machine
+from bench.record import RESULTS, Spread, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -324,6 +324,7 @@ def function(
             for name, each in photos.items()
         },
         "machine": machine(),
+        "load": load(),
         "commit": commit(),
         "prices": {name: costs.PRICES[name] for name in ("as_of", "region")},
         "latencies": [asdict(each) for each in measured],

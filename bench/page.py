@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from performance.md.j2 and the files in bench/results."""
+"""Writes docs/performance.md and its plots from performance.md.j2 and bench/results."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,21 @@ from typing import Any, Final
 import jinja2
 
 from bench.cold_start import LAMBDA_SHARE
+from bench.efforts import pays
+from bench.engine_inputs import (
+    AS_PUBLISHED,
+    OURS,
+    PHONE,
+    PNG_ALPHA,
+    PYVIPS,
+    SHARP_CHAIN,
+    SHARP_PER_SIZE,
+    WEBP,
+)
+from bench.engine_targets import MEMORY
+from bench.plots import plots
 from bench.record import REPOSITORY, RESULTS
-from bench.thumbs import SHARP_CLI, VIPS
+from bench.targets import COMPILED, targets, widths
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import out
 from image_pipeline.errors import CommandError
@@ -25,79 +38,105 @@ NAMES: Final = (
     "engine",
     "formats",
     "format_bytes",
+    "efforts",
     "thumbs",
 )
 """The results files that the page is written from."""
 
-OURS, COMPILED = "this pipeline", "usual handler, with .pyc"
-
 app = new_app()
 
 
+IMGPROXY: Final = {
+    "source": "https://gist.github.com/DarthSim/9d971d2859f3714a29cf8ce094b3fc55",
+    "date": "2019-04-30",
+    "version": "2.2.13",
+    "machine": "c5.xlarge",
+    "cores": 4,
+    "picture": "JPEG, 7360 × 4912 pixels, 29 MB → JPEG that fits 500 × 500",
+    "images_a_second": 9.67,
+    "peak_mb": 194,
+}
+"""What the author of imgproxy has published; the version is in BENCHMARK.md of that time."""
+
+
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A target, its bound, and the measured value."""
+class Choice:
+    """What another engine would change, None where it was not measured.
 
-    what: str
-    bound: str
-    measured: str
-    met: bool
+    CPU time (by KINDS), peak memory (by MEMORY), bytes and cold start are multiples of this
+    pipeline's; the score is a difference.
+    """
+
+    name: str
+    cpu: tuple[float | None, ...]
+    score: float | None
+    memory: tuple[float | None, ...]
+    cold_start: float | None
+    bytes: float | None
 
 
-def targets(cold: Any, function: Any, engine: Any, thumbs: Any) -> list[Target]:
-    """All targets: those of bench.engine, and those of the README and the other benchmarks."""
-    found = [
-        Target(each["what"], each["bound"], f"{each['measured']:g}", each["met"])
-        for each in engine["targets"]
+KINDS: Final = (AS_PUBLISHED, PHONE, PNG_ALPHA, WEBP)
+"""Kinds of image of the columns with CPU time."""
+
+USUAL: Final = "Pillow, thumbnail() per size"
+"""The engine that resizes as bench/usual_handler does."""
+
+
+def choices(engine: Mapping[str, Any], cold: Mapping[str, Any]) -> list[Choice]:
+    """What would change with sharp, libvips or the usual handler instead of this pipeline."""
+    by = {(each["case"], each["engine"]): each for each in engine["results"]}
+    peaks = {(each["case"], each["engine"]): each["peak_mb"]["median"] for each in engine["memory"]}
+    starts = {(each["cpu"], each["function"]): each["times_ours"] for each in cold["results"]}
+    first = next(case for case, _ in by)
+
+    def ratio(values: Mapping[tuple[str, str], float], case: str, name: str) -> float | None:
+        found = values.get((case, name)), values.get((case, OURS))
+        return found[0] / found[1] if found[0] and found[1] else None
+
+    cpu = {key: row["cpu_ms"]["median"] for key, row in by.items()}
+    size = {key: row["bytes"] for key, row in by.items()}
+    scores = {key: row["score"] for key, row in by.items() if row["score"] is not None}
+    return [
+        Choice(
+            name,
+            tuple(ratio(cpu, case, engine_name) for case in KINDS),
+            (
+                round(scores[first, engine_name] - scores[first, OURS], 1)
+                if (first, engine_name) in scores
+                else None
+            ),
+            tuple(ratio(peaks, case, engine_name) for case in MEMORY),
+            starts.get((LAMBDA_SHARE, COMPILED)) if engine_name == USUAL else None,
+            ratio(size, first, engine_name),
+        )
+        for name, engine_name in (
+            ("sharp, as its documentation shows", SHARP_PER_SIZE),
+            ("sharp, each size from the larger one", SHARP_CHAIN),
+            ("libvips (pyvips), each size from the larger one", PYVIPS),
+            ("the usual Pillow handler", USUAL),
+        )
     ]
-    starts = {(each["cpu"], each["function"]): each for each in cold["results"]}
-    ours, plain = starts[LAMBDA_SHARE, OURS], starts[LAMBDA_SHARE, COMPILED]
-    full = starts[None, OURS]
-    warm = next(each for each in function["latencies"] if each["memory_mb"] == 512)  # noqa: PLR2004
-    found += [
-        _at_most(
-            "init ÷ usual handler's with .pyc, 0.29 vCPU", _ratio(ours, plain, "init_ms"), 0.3
-        ),
-        _at_most(
-            "first image ÷ usual handler's with .pyc, 0.29 vCPU",
-            _ratio(ours, plain, "first_event_ms"),
-            0.45,
-        ),
-        _at_most(
-            "cold start with first image at full CPU, ms", full["cold_start_ms"]["median"], 250
-        ),
-        _at_most("init at full CPU, ms", full["init_ms"]["median"], 75),
-        _at_most("billed time of a 1 MB JPEG, warm, 512 MB, ms", warm["billed_ms"], 200),
-        _at_least("images per minute at concurrency 10", function["at_concurrency_10"], 2000),
-        _at_most("cost of 10,000 images, total, $", function["cheapest"]["total"], 0.13),
-        _at_most("cost of 10,000 images, Lambda, $", function["cheapest"]["function"], 0.012),
-        *(
-            _at_most(
-                f"thumbs, {_widths(each)}: CPU ÷ {each['tool']}, equal quality",
-                each["ours_cpu_ratio"],
-                1,
-            )
-            for each in thumbs["tools"]
-            if each["tool"] in (VIPS, SHARP_CLI)
-        ),
-    ]
+
+
+def runs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """When, where and with which load each part was measured; `load` is at its end."""
+    found = []
+    for name in NAMES:
+        result = results[name]
+        load = result.get("load", "")
+        found.append(
+            {
+                "part": name,
+                "date": result["measured"][:10],
+                "commit": result.get("commit") or result["versions"]["commit"],
+                "machine": result["machine"]["cpu"],
+                "cores": result["machine"]["cores"],
+                "system": result["machine"]["system"],
+                "rounds": result["rounds"],
+                "load": " to ".join(map(str, load)) if isinstance(load, list) else load,
+            }
+        )
     return found
-
-
-def _widths(row: Any) -> str:
-    return " and ".join(map(str, row["widths"]))
-
-
-def _ratio(ours: Any, plain: Any, name: str) -> float:
-    return float(ours[name]["median"] / plain[name]["median"])
-
-
-def _at_most(what: str, measured: float, bound: float) -> Target:
-    return Target(what, f"≤ {bound:g}", f"{measured:.3g}", measured <= bound)
-
-
-def _at_least(what: str, measured: float, bound: float) -> Target:
-    return Target(what, f"≥ {bound:,g}", f"{measured:,.0f}", measured >= bound)
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -112,7 +151,9 @@ def page(results: Mapping[str, Any]) -> str:
         autoescape=False,  # noqa: S701 - Markdown from our own results
     )
     pages.filters["spread"] = _spread
-    pages.filters["widths"] = _widths
+    pages.filters["widths"] = widths
+    pages.filters["pays"] = pays
+    pages.filters["times"] = _times
     return pages.get_template(TEMPLATE.name).render(
         cold=cold,
         function=function,
@@ -127,7 +168,15 @@ def page(results: Mapping[str, Any]) -> str:
         webp={each["width"]: each for each in sizes["results"] if each["format"] == "webp"},
         thumbs=thumbs,
         quality={each["tool"]: each for each in thumbs["quality"]},
-        targets=targets(cold, function, engine, thumbs),
+        efforts=results["efforts"],
+        engine=engine,
+        kinds=KINDS,
+        memory=MEMORY,
+        choices=choices(engine, cold),
+        imgproxy=IMGPROXY,
+        runs=runs(results),
+        targets=(found := targets(results)),
+        missed=[each for each in found if not each.met],
     )
 
 
@@ -140,6 +189,10 @@ def cold_starts(function: Any) -> dict[str, float]:
         name = f"{rates.memory_mb} {rates.architecture}"
         found[name] = of_cold_starts(rates, 10_000, inits[rates.memory_mb])
     return found
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"× {value:.2f}"
 
 
 def _spread(value: Any) -> str:
@@ -155,13 +208,16 @@ def _read(name: str) -> Any:
 
 @app.command()
 def write() -> None:
-    """Write docs/performance.md from the results files of the benchmarks.
+    """Write docs/performance.md and its plots from the results files of the benchmarks.
 
     **Example**
 
     `python -m bench.page`
     """
-    PAGE.write_text(page({name: _read(name) for name in NAMES}))
+    results = {name: _read(name) for name in NAMES}
+    for name, plot in plots(results).items():
+        (PAGE.with_suffix("") / f"{name}.svg").write_text(plot.svg())
+    PAGE.write_text(page(results))
     out.print(f"Wrote {PAGE}")
 
 

@@ -1,17 +1,28 @@
-"""The photos that benchmarks use: from a corpus beside the repository, or drawn."""
+"""The photos that benchmarks use: from a folder, or drawn."""
 
+import os
 import random
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageChops
 
 from bench.record import REPOSITORY
+from image_pipeline.errors import CommandError
 from image_pipeline.local.samples import landscape
 
-PHOTOS: Final = REPOSITORY.parent / "shared" / "corpus" / "photos"
-"""Folder of photos (.jpg), which is optional."""
+CORPUS: Final = REPOSITORY.parent / "shared" / "corpus"
+
+PHOTOS: Final = Path(os.environ.get("PHOTOS") or CORPUS / "photos").expanduser().absolute()
+"""Folder of photos (JPEG): the variable PHOTOS of `make`. Without it, a corpus beside the
+repository, which is optional."""
+
+KODAK: Final = CORPUS / "kodak"
+"""24 small pictures without loss, for comparisons of encoders (https://r0k.us/graphics/kodak/)."""
+
+JPEG_ENDINGS: Final = (".jpg", ".jpeg")
 
 PHOTO_BYTES: Final = 1_000_000
 """Size of the photo in the targets of docs/performance.md: about 1 MB."""
@@ -32,9 +43,32 @@ class Photo:
         return f"uploads/{self.name}"
 
 
+def jpegs(folder: Path = PHOTOS) -> list[Path]:
+    """The JPEGs in a folder, the smallest file first; none where there is no folder."""
+    found = [path for path in folder.glob("*") if path.suffix.lower() in JPEG_ENDINGS]
+    return sorted(found, key=lambda path: (path.stat().st_size, path.name))
+
+
+def check_folder() -> None:
+    """Raise CommandError if PHOTOS was given and has no photos: drawn ones would mislead."""
+    if os.environ.get("PHOTOS") and not jpegs():
+        raise CommandError(f"There are no JPEGs in {PHOTOS}. Run make with PHOTOS=FOLDER.")
+
+
+def for_encoders() -> list[Path]:
+    """The photos, and the Kodak pictures if they are there: formats are compared on them.
+
+    Raises CommandError if there are none.
+    """
+    found = sorted([*jpegs(), *KODAK.glob("*.png")])
+    if not found:
+        raise CommandError(f"There are no photos in {PHOTOS}. Run make with PHOTOS=FOLDER.")
+    return found
+
+
 def photo_of(size: int) -> Photo:
     """A photo of about `size` bytes: one of PHOTOS within a tenth of the size, or a drawn one."""
-    photos = sorted(PHOTOS.glob("*.jpg"))
+    photos = sorted(jpegs())
     if photos:
         path = min(photos, key=lambda photo: abs(photo.stat().st_size - size))
         if abs(path.stat().st_size - size) < size / 10:

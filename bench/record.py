@@ -49,6 +49,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def load() -> float:
+    """The load of this machine now: processes that run or want to, mean of a minute."""
+    return round(os.getloadavg()[0], 1)
+
+
 def commit() -> str:
     """The last commit that changed the function, with `-dirty` if it has uncommitted changes."""
 

@@ -137,6 +137,53 @@ def test_one_decode_serves_all_formats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shapes", "mode", "straightened"),
+    [
+        ("64,32", "RGBA", 2),  # of each size once, for three formats
+        ("64,32", "RGB", 0),
+        ("64x64:pad", "RGBA", 1),  # all formats show the background
+        ("a=64,b=64", "RGBA", 1),  # two names of one size
+    ],
+)
+def test_formats_share_the_conversions_of_a_size(
+    monkeypatch: pytest.MonkeyPatch, shapes: str, mode: str, straightened: int
+) -> None:
+    """Alpha is made straight once for each size. No other conversion depends on the formats.
+
+    The exceptions are in WebP: an opaque picture is looked at for colour edges in YCbCr.
+    """
+    conversions = {}
+    for formats in (OUTPUT_FORMATS[:1], OUTPUT_FORMATS):
+        found = recorded_conversions(monkeypatch)
+        settings = Settings(
+            "output", "queue", sizes=parse_sizes(shapes), formats=formats, background="#123456"
+        )
+        make_thumbnails(encoded(quadrants((400, 300), mode), "PNG"), settings.specs, 512)
+        conversions[formats] = [each for each in found if each[2] != "YCbCr"]
+    in_all = conversions[OUTPUT_FORMATS]
+    straight = [each for each in in_all if each[1:] == ("RGBa", "RGBA")]
+    assert len(straight) == straightened
+    assert set(in_all) - set(straight) <= set(conversions[OUTPUT_FORMATS[:1]])
+
+
+def recorded_conversions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[tuple[int, int], str, str | None]]:
+    """Return a list to which the size and the modes of each conversion of a picture are added."""
+    found: list[tuple[tuple[int, int], str, str | None]] = []
+    convert = Image.Image.convert
+
+    def convert_and_record(
+        image: Image.Image, mode: str | None = None, *arguments: Any
+    ) -> Image.Image:
+        found.append((image.size, image.mode, mode))
+        return convert(image, mode, *arguments)
+
+    monkeypatch.setattr(Image.Image, "convert", convert_and_record)
+    return found
+
+
+@pytest.mark.parametrize(
     ("size", "shapes", "decoded"),
     [
         ((6000, 2000), "256x256", (1500, 500)),  # the height, 256, needs 768 × 256 pixels

@@ -110,10 +110,10 @@ def cut(picture: Image.Image, shown: Box, box: Box, size: PixelSize) -> Image.Im
 
 
 def flattened(picture: Image.Image, background: str) -> Image.Image:
-    """Put a picture, RGB or premultiplied RGBa, on a background (`#rrggbb`): RGB."""
+    """Put a picture, RGB, RGBA or premultiplied RGBa, on a background (`#rrggbb`): RGB."""
     if picture.mode == "RGB":
         return picture
-    straight = picture.convert("RGBA")
+    straight = rgba(picture)
     flat = Image.new("RGB", picture.size, rgb(background))
     flat.paste(straight, mask=straight.getchannel("A"))
     return flat

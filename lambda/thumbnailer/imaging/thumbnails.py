@@ -38,6 +38,7 @@ from thumbnailer.imaging.resize import (
     in_8_bits,
     padded,
     place,
+    rgba,
     shrink,
 )
 from thumbnailer.imaging.spec import CENTER, PixelSize, Point, Size, ThumbnailSpec
@@ -232,15 +233,20 @@ def _encode_all(
     """Make every thumbnail, the largest scale first. `frames` is emptied.
 
     Each is cut from the smallest picture that shows all of it and has its frames. A picture is kept
-    until a smaller one shows as much. Thumbnails that differ in their name alone share bytes.
+    until a smaller one shows as much. Thumbnails that differ in their name alone share bytes, and
+    those that differ in their format alone share what is encoded.
     """
     everything = (0.0, 0.0, float(geometry.upright[0]), float(geometry.upright[1]))
     kept = [_Picture(everything, geometry.whole, frames.copy())]
     frames.clear()  # the caller would keep the largest ones until the end
     encoded: dict[tuple[Placement, ThumbnailSpec], bytes] = {}
+    prepared: dict[tuple[Placement, int, str | None], list[Image.Image]] = {}
     wanted = list(zip(geometry.placements, specs, strict=True))
     for placed, spec in sorted(wanted, key=lambda each: each[0].whole, reverse=True):
         count = len(durations) if _animates(spec) else 1
+        shown = (placed, count, spec.background if spec.size.fit == "pad" else None)
+        if shown not in prepared:
+            prepared.clear()  # frees the last one before the next picture is made
         source = min(
             (each for each in kept if _serves(each, placed.box, count)),
             key=lambda each: pixels(each.whole),
@@ -254,11 +260,10 @@ def _encode_all(
         del source
         kept.append(made)
         if (placed, _bytes_of(spec)) not in encoded:
-            pictures = made.frames
-            if spec.size.fit == "pad":
-                pictures = [padded(each, placed.canvas, spec.background) for each in pictures]
+            if shown not in prepared:
+                prepared[shown] = _prepared(made.frames, placed, spec)
             encoded[placed, _bytes_of(spec)] = ENCODERS[spec.format].encode(
-                pictures, spec, durations[:count], loop
+                prepared[shown], spec, durations[:count], loop
             )
     return tuple(
         Thumbnail(
@@ -270,6 +275,20 @@ def _encode_all(
         )
         for placed, spec in wanted
     )
+
+
+def _prepared(
+    frames: list[Image.Image], placed: Placement, spec: ThumbnailSpec
+) -> list[Image.Image]:
+    """Return what the encoders of all formats get: padded, or with straight alpha.
+
+    The frames of an animation stay premultiplied: its encoder converts one at a time.
+    """
+    if spec.size.fit == "pad":
+        return [padded(each, placed.canvas, spec.background) for each in frames]
+    if len(frames) == 1 and frames[0].mode == "RGBa":
+        return [rgba(frames[0])]
+    return frames
 
 
 def _animates(spec: ThumbnailSpec) -> bool:

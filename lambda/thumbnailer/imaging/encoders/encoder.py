@@ -18,9 +18,9 @@ class Encoder(NamedTuple):
     whether the format has animations here, and `has_alpha` whether it has transparency.
 
     `encode(pictures, spec, durations, loop)` encodes one picture, or the frames of an animation; a
-    format that does not animate encodes the first one. Each picture is RGB or premultiplied RGBa,
-    and has its final size already. `durations` are in milliseconds; `loop` is how often the frames
-    are played (0: endlessly).
+    format that does not animate encodes the first one. Each picture has its final size already. It
+    is RGB or RGBA; the frames of an animation are RGB or premultiplied RGBa. `durations` are in
+    milliseconds; `loop` is how often the frames are played (0: endlessly).
 
     `memory_bytes(pixels, alpha)` estimates the peak memory of encoding a picture of that many
     pixels, the picture itself included.

@@ -10,6 +10,9 @@ from thumbnailer.imaging.encoders.encoder import Encoder
 from thumbnailer.imaging.resize import flattened
 from thumbnailer.imaging.spec import MAX_SIDE, PixelSize, ThumbnailSpec
 
+EFFORT: Final = {"progressive": True, "optimize": True}
+"""Options of the encoder that change bytes, not pixels. ADR 41 compares them."""
+
 PIXEL_BYTES: Final = {False: 10, True: 16}
 """Peak memory for each pixel, the picture included, without and with alpha, which is put on the
 background. These are the maxima over noise (`make bench-memory`)."""
@@ -35,8 +38,7 @@ def encode(
     picture.encoderinfo = {
         "quality": spec.quality,
         "subsampling": "4:2:0",
-        "progressive": True,
-        "optimize": True,
+        **EFFORT,
         "icc_profile": b"",
         "comment": b"",  # else the source's would be written
     }

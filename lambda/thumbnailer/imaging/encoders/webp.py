@@ -37,6 +37,15 @@ pictures of 512 × 512 pixels, measured)."""
 
 OPAQUE: Final = 255
 
+EDGE_LEVELS: Final = 64
+EDGE_SHARE: Final = 0.01
+"""A picture has colour edges where Cb and Cr differ by more than EDGE_LEVELS, added up, between
+neighbours in this share of its pixels. These are signs, logos and coloured letters, and the most
+colourful of photos: 1 of the 35 that `make bench-formats` encodes (ADR 41)."""
+
+EDGE_ROWS: Final = 8
+"""One row in so many is looked at, which takes a hundredth of the encoder's time."""
+
 MARK_CHUNK: Final = b"PROV"
 """Name of the chunk that holds the provenance mark. The specification reserves none like it."""
 
@@ -52,14 +61,9 @@ def encode(
     Frames of few colours are encoded without loss where the first one leaves a part empty. Others
     keep the bytes that earlier versions of the function made.
     """
-    buffer = io.BytesIO()
-    # What Image.save does, without its import of five decoders first.
     if len(pictures) == 1:
-        first = _straight_alpha(pictures[0])
-        method = METHOD if first.width * first.height <= LARGE_PIXELS else FAST_METHOD
-        first.encoderinfo = {"quality": spec.quality, "method": method}
-        Image.SAVE["WEBP"](first, buffer, "")
-        return buffer.getvalue()
+        return _encode_still(pictures[0], spec.quality)
+    buffer = io.BytesIO()
     first = pictures[0]
     flat = UNCOVERED in first.info and all(each.getcolors(PALETTE_COLOURS) for each in pictures)
     first.encoderinfo = {
@@ -73,6 +77,46 @@ def encode(
     if any(map(_is_transparent, pictures)):
         _set_alpha_flag(buffer)
     return buffer.getvalue()
+
+
+def _encode_still(picture: Image.Image, quality: int) -> bytes:
+    """Encode a picture, with the sharp conversion of colour where it shows."""
+    large = picture.width * picture.height > LARGE_PIXELS
+    if not large and has_colour_edges(picture):
+        from thumbnailer.imaging import sharp_yuv  # noqa: PLC0415 - few pictures need it
+
+        if data := sharp_yuv.encode(picture, quality, METHOD):
+            return data
+    straight = _straight_alpha(picture)
+    straight.encoderinfo = {"quality": quality, "method": FAST_METHOD if large else METHOD}
+    buffer = io.BytesIO()
+    # What Image.save does, without its import of five decoders first.
+    Image.SAVE["WEBP"](straight, buffer, "")
+    return buffer.getvalue()
+
+
+def has_colour_edges(picture: Image.Image) -> bool:
+    """Whether an opaque picture has so many colour edges that sharp YUV shows: see EDGE_LEVELS.
+
+    One with alpha never has, because the sharp conversion ignores alpha.
+    """
+    width, height = picture.width - 1, -(-picture.height // EDGE_ROWS)
+    if picture.mode != "RGB" or not width:
+        return False
+    from PIL import ImageChops  # noqa: PLC0415 - not needed by init
+
+    nearest = Image.Resampling.NEAREST
+    rows = picture.resize((picture.width, height), nearest).convert("YCbCr")
+    # By resize, because crop refuses more pixels than the decoder may give.
+    blue, red = (
+        ImageChops.difference(
+            chroma.resize((width, height), nearest, box=(0, 0, width, height)),
+            chroma.resize((width, height), nearest, box=(1, 0, width + 1, height)),
+        )
+        for chroma in (rows.getchannel("Cb"), rows.getchannel("Cr"))
+    )
+    edges = sum(ImageChops.add(blue, red).histogram()[EDGE_LEVELS + 1 :])
+    return edges > EDGE_SHARE * width * height
 
 
 def memory_bytes(pixels: int, alpha: bool) -> float:  # noqa: FBT001 - see Encoder
