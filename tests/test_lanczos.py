@@ -23,12 +23,12 @@ from thumbnailer.imaging.resize import Box, shrink
 LAMBDA = Path(__file__).parent.parent / "lambda"
 
 LOW, HIGH = 64, 192
-"""Samples of the test pictures. Lanczos stays within 0 to 255 then, and nothing is clipped."""
+"""Samples of test pictures. Lanczos stays within 0 to 255 then, and nothing is clipped."""
 
 BANDS: Final = {"L": 1, "RGB": 3, "RGBa": 4, "CMYK": 4}
 
 LEVELS = 1.25
-"""Largest error: half a level for each of the two passes, and what the second makes of the first."""
+"""Largest error: half a level for each pass, and what the second makes of the first one's."""
 
 with_the_library = pytest.mark.skipif(
     not lanczos.is_fast("RGB"), reason="cykooz-resizer has no wheel for this machine"

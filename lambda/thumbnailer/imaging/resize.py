@@ -16,13 +16,13 @@ type Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, fractions allowed."""
 
 REDUCING_GAP: Final = 1.3
-"""How much larger than the target a JPEG is decoded, at least, for the careful resize (ADR 1). Where
-Pillow resizes, it averages pictures to no less than that first."""
+"""How much larger than the target a JPEG is decoded, at least, for the careful resize (ADR 1).
+Where Pillow resizes, it averages pictures to no less than that first."""
 
 WHOLE_GAP: Final = 2.0
-"""The same for a picture that is decoded whole, where it is reduced at all (`is_reduced`). The better
-resize costs little beside the decoding: 1 % of a PNG's time, 14 % of a TIFF's. It scores 1.2 to 2.4
-more (SSIMULACRA 2) than a gap of 1.3 (`make bench-engine`)."""
+"""The same for a picture that is decoded whole, where it is reduced at all (`is_reduced`). The
+better resize costs little beside the decoding: 1 % of a PNG's time, 14 % of a TIFF's. It scores 1.2
+to 2.4 more (SSIMULACRA 2) than a gap of 1.3 (`make bench-engine`)."""
 
 BAND_PIXELS: Final = 512 * 1024
 """Pixels that are converted at a time, or one row of more: few enough for the CPU's cache."""
