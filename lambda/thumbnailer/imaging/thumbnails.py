@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import Image, ImageFile
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
-from thumbnailer.imaging import animation, formats, hard_limit, limits
+from thumbnailer.imaging import animation, formats, hard_limit, lanczos, limits
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import check_supported, identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
@@ -36,6 +36,7 @@ from thumbnailer.imaging.resize import (
     divided,
     factors,
     in_8_bits,
+    is_reduced,
     padded,
     place,
     rgba,
@@ -219,6 +220,7 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
         if focus is None and any(spec.size.focus == "attention" for spec in specs):
             geometry = geometry.at_attention(specs, pictures[0])
         encoded = _encode_all(pictures, durations, loop, geometry, specs)
+    faults += lanczos.take_faults()
     found = (*faults, note) if note else faults
     return Made(str(identify(data)), geometry.upright, encoded, found, animated)
 
@@ -378,7 +380,9 @@ def _scale_and_need(
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
     decoded = thumbnail if file_format.draws else divided(image.size, (scale, scale))
-    reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
+    reduced = decoded
+    if is_reduced(image):
+        reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
     stages = Stages(decoded, reduced, thumbnail)
     need = peak_bytes(file_format, image, data, stages, _encodings(geometry, specs))
     return scale, need
