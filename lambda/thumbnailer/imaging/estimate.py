@@ -8,7 +8,7 @@ from PIL import ImageFile
 from thumbnailer.imaging.encoders import Encoder
 from thumbnailer.imaging.formats import Format
 from thumbnailer.imaging.formats.format import copied_bytes
-from thumbnailer.imaging.limits import picture_bytes, stored_bytes
+from thumbnailer.imaging.limits import picture_bytes, pixels, stored_bytes
 from thumbnailer.imaging.resize import BAND_BYTES, BAND_PIXELS, averageable_mode
 from thumbnailer.imaging.spec import PixelSize
 
@@ -17,6 +17,11 @@ DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 
 HIGH_DEPTH_PICTURES: Final = 3
 """Samples of 32 bits are scaled to 8 bits in two more pictures."""
+
+
+REDUCED_BYTES: Final = 1.0
+"""For each pixel of a picture that is reduced while it is decoded: an assumption. It may need less,
+but the time that it takes grows with its pixels, and the CPU that a function has with its memory."""
 
 
 class Encoding(NamedTuple):
@@ -68,7 +73,9 @@ def peak_bytes(
     alpha = mode in ("RGBa", "La")
     held = file_format.held_bytes(image, data)
     in_files = len(data) + copied_bytes(image)
+    least = REDUCED_BYTES * pixels(image.size) if file_format.reduces(image) else 0.0
     return in_files + max(
+        least,
         file_format.decoder_bytes(image, data, stages.decoded) + stored,
         held + stored + converted + half_resized + made,
         *(each.encoder.memory_bytes(each.pixels, alpha) + each.beside for each in encodings),
