@@ -48,7 +48,7 @@ def test_a_still_is_decoded_as_by_pillow(kind: str, mode: str) -> None:
 @pytest.mark.parametrize("kind", ["lossy", "lossless"])
 @pytest.mark.parametrize("by", [2, 3, 7])
 def test_a_smaller_decode_is_an_average_and_is_not_shifted(by: int, kind: str) -> None:
-    """It is that of the whole picture. At hard edges, lossy colours differ: they are not blurred."""
+    """It is that of the whole picture. Lossy colours differ at hard edges: they are not blurred."""
     data = encoded(picture("RGB"), "WEBP", **KINDS[kind])
     target = (SIZE[0] // by // 2, SIZE[1] // by // 2)
     found, box = load("webp").decode(open_webp(data, 512), target, 1)
@@ -123,7 +123,8 @@ def test_a_damaged_still_is_refused_where_pillow_refuses_it(cut: float, flip: in
             return None
 
     def own(data: bytes) -> Image.Image:
-        header = libwebp.read_header(data)
+        if (header := libwebp.read_header(data)) is None:
+            raise OSError
         return StillWebp(data, header)
 
     pillow = outcome(lambda data: WebPImagePlugin.WebPImageFile(io.BytesIO(data)))

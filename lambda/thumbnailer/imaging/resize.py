@@ -181,9 +181,7 @@ def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
         )
     width, height = image.size
     rows = band_rows(width, by[1])
-    bands = (
-        image.crop((0, top, width, min(top + rows, height))) for top in range(0, height, rows)
-    )
+    bands = (image.crop((0, top, width, min(top + rows, height))) for top in range(0, height, rows))
     scaled = (box[0] / by[0], box[1] / by[1], box[2] / by[0], box[3] / by[1])
     return reduced(bands, image.size, by).resize(size, Image.Resampling.LANCZOS, box=scaled)
 

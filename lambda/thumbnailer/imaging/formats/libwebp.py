@@ -1,9 +1,9 @@
 """libwebp, for still WebPs: decoded at the size that is needed, without a canvas.
 
 Pillow decodes every WebP as an animation: with two canvases, at full size. This module calls the
-same library, which Pillow's wheel brings, through ctypes. libwebp averages samples while it decodes,
-before it converts them to RGB. So a scaled picture needs two thirds of the time, and hardly any
-memory where it is lossy (ADR 39).
+same library, which Pillow's wheel brings, through ctypes. libwebp averages samples while it
+decodes, before it converts them to RGB. So a scaled picture needs two thirds of the time, and
+hardly any memory where it is lossy (ADR 39).
 """
 
 import ctypes
@@ -116,7 +116,7 @@ class _Config(ctypes.Structure):
 
 
 class Header(NamedTuple):
-    """What a WebP says of itself. `flags` are those of VP8X; `info` is for Pillow's `Image.info`."""
+    """What a WebP says of itself. `flags` are those of VP8X; `info` is for `Image.info`."""
 
     size: PixelSize
     flags: int
@@ -147,13 +147,13 @@ def library() -> Any:
     return webp
 
 
-def read_header(data: bytes) -> Header:
-    """Read what a whole file says of itself. Raises OSError where its structure is invalid."""
+def read_header(data: bytes) -> Header | None:
+    """Read what a whole file says of itself; None where its structure is invalid."""
     webp = library()
-    view = _Data(ctypes.cast(data, _POINTER), len(data))
+    view = _Data(ctypes.cast(ctypes.c_char_p(data), _POINTER), len(data))
     demuxer = webp.WebPDemuxInternal(ctypes.byref(view), 0, None, DEMUX_ABI)
     if not demuxer:
-        raise OSError("could not create decoder object")  # in the words of Pillow
+        return None
     try:
         flags, width, height, loop, frames = (
             webp.WebPDemuxGetI(demuxer, each)
@@ -173,7 +173,8 @@ def read_header(data: bytes) -> Header:
 def decode(data: bytes, size: PixelSize, *, scaled: bool, alpha: bool) -> bytearray:
     """Decode a still at `size`: RGB, or RGBA with `alpha`, one byte a sample.
 
-    It is smaller than the picture where it is `scaled`, and the picture's own size otherwise. Raises EOFError where the picture is damaged or cut off, and MemoryError.
+    It is smaller than the picture where it is `scaled`, and the picture's own size otherwise.
+    Raises EOFError where the picture is damaged or cut off, and MemoryError.
     """
     webp = library()
     config = _Config()

@@ -1,10 +1,10 @@
 """PNG and APNG, inflated by ISA-L, and decoded in bands with libspng, or by Pillow.
 
 Pillow's wheel inflates with the system's zlib, although `PIL.features` reports zlib-ng. ISA-L
-(https://github.com/pycompression/python-isal) needs less than half the time of zlib. A still picture
-is reduced band by band: libspng undoes the filters of a few rows, and the whole picture is never in
-memory. Of interlaced and animated pictures, and where there is no libspng, Pillow undoes the filters:
-it receives the same samples in deflate blocks without compression. ADR 39 has the measurements.
+(https://github.com/pycompression/python-isal) needs less than half the time of zlib. A still
+picture is reduced band by band: libspng undoes the filters of a few rows, and the whole picture is
+never in memory. Of interlaced and animated pictures, and where there is no libspng, Pillow undoes
+the filters: it receives the same samples in deflate blocks without compression (ADR 39).
 
 As in browsers, an ancillary chunk never costs the picture, and neither does a wrong checksum where
 all samples are there. Such a chunk is ignored, as PNG (third edition, 13.2) recommends.
@@ -366,7 +366,7 @@ class PngFile(PngImagePlugin.PngImageFile):
         self.tile = []
         self.load_end()
 
-    def _band(self, samples: memoryview, rows: int) -> Image.Image:
+    def _band(self, samples: Any, rows: int) -> Image.Image:
         """Make a picture of rows without filters, without a copy where that is possible."""
         stream: Any = self.png
         size = (self.size[0], rows)
@@ -511,11 +511,11 @@ def uncompressed(seen: Samples) -> Generator[bytes, bytes]:
     head = yield from _head()
     if _is_plain(head[: len(ZLIB_HEADER)]):
         yield ZLIB_HEADER
-        parts = _samples(head[len(ZLIB_HEADER) :], seen)
-        data = None
+        parts: Generator[bytes, bytes | None] = _samples(head[len(ZLIB_HEADER) :], seen)
+        data: bytes | None = None
         with suppress(StopIteration):
             while True:
-                samples = parts.send(data)  # type: ignore[arg-type] - None at first
+                samples = parts.send(data)
                 data = yield _block(samples) if samples else b""
         yield LAST_BLOCK + seen.adler_bytes
     else:
@@ -545,7 +545,7 @@ def _head() -> Generator[bytes, bytes, bytes]:
     return head
 
 
-def _samples(data: bytes, seen: Samples) -> Generator[bytes, bytes]:
+def _samples(data: bytes, seen: Samples) -> Generator[bytes, Any]:
     """Yield the samples of the deflate stream that begins with `data`, BLOCK_BYTES at most at once.
 
     The last ones are yielded once the end of the stream has been checked.

@@ -80,7 +80,7 @@ class StillWebp(ImageFile.ImageFile):
         alpha = bool(self._header.flags & ALPHA_FLAG)
         self._size = self._header.size
         self._mode = "RGBA" if alpha else "RGB"
-        self.info |= self._header.info
+        self.info.update(self._header.info)
         self.lossless = b"VP8L" in set(chunk_names(self._data))
         self.scales = self.lossless or not alpha
 
@@ -120,11 +120,10 @@ def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
 
 
 def _open(data: bytes, memory_mb: int) -> "WebpFile | StillWebp":
-    """Open a file as it is. To open an animation allocates its canvas: its size is checked first."""
-    if libwebp.library() is not None:
-        header = libwebp.read_header(data)
-        if not header.flags & ANIMATION_FLAG:
-            return StillWebp(data, header)
+    """Open a file as it is. Pillow allocates an animation's canvas: its size is checked first."""
+    header = libwebp.read_header(data) if libwebp.library() is not None else None
+    if header and not header.flags & ANIMATION_FLAG:
+        return StillWebp(data, header)
     if size := size_of(data):
         what = f"WEBP of {size[0]} × {size[1]} pixels"
         refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
