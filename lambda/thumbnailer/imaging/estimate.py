@@ -21,7 +21,7 @@ HIGH_DEPTH_PICTURES: Final = 3
 
 REDUCED_BYTES: Final = 1.0
 """For each pixel of a picture that is reduced while it is decoded: an assumption. It may need less,
-but the time that it takes grows with its pixels, and the CPU that a function has with its memory."""
+but its time grows with its pixels, and a function's share of a CPU with its memory."""
 
 
 class Encoding(NamedTuple):

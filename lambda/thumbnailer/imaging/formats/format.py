@@ -138,8 +138,8 @@ class Format(NamedTuple):
     `max_scale(data)` is how far the decoder can scale down (1, 2, 4, …). `decode(image, size,
     scale)` decodes the picture at that scale, for a thumbnail of `size`; it returns the picture and
     the box in it that holds the whole image. With `draws`, it gives a picture of `size` itself, and
-    there is no scale. Where `reduces(image)`, it gives a picture that is reduced already, by the whole
-    numbers of `resize.factors`, in a mode that can be averaged.
+    there is no scale. Where `reduces(image)`, it gives a picture that is reduced already by what
+    `resize.factors` returns, in a mode that can be averaged.
     """
 
     name: str
