@@ -163,9 +163,9 @@ def factors(box: Box, size: PixelSize) -> PixelSize:
     )
 
 
-def band_rows(width: int, by: int = 1) -> int:
-    """Return how many rows a band has: as many as are divisible by `by`, but not none."""
-    return max(1, BAND_PIXELS // max(1, width) // by) * by
+def band_rows(width: int, by: int = 1, pixels: int = BAND_PIXELS) -> int:
+    """Return how many rows a band of so many pixels has: a multiple of `by`, but not none."""
+    return max(1, pixels // max(1, width) // by) * by
 
 
 def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:

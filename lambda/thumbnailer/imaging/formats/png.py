@@ -40,7 +40,15 @@ from thumbnailer.imaging.formats.png_filters import (
     library,
 )
 from thumbnailer.imaging.limits import picture_bytes
-from thumbnailer.imaging.resize import BAND_BYTES, Box, band_rows, factors, reduced, rgba
+from thumbnailer.imaging.resize import (
+    BAND_BYTES,
+    BAND_PIXELS,
+    Box,
+    band_rows,
+    factors,
+    reduced,
+    rgba,
+)
 from thumbnailer.imaging.spec import PixelSize
 
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
@@ -48,6 +56,10 @@ PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
 
 READ_BYTES: Final = 64 * 1024
 """Bytes that are read and inflated at a time."""
+
+OPAQUE_BAND_PIXELS: Final = 128 * 1024
+"""Pixels that are decoded at a time, if there is no alpha: few enough for the CPU's nearest caches.
+With alpha, a band is divided further, and a larger one (BAND_PIXELS) takes less time."""
 
 MAX_ROW_BYTES: Final = 1024**2
 """Bytes of a row up to which a picture is decoded in bands: more than any photo has."""
@@ -655,7 +667,9 @@ def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Ima
     if not isinstance(image, PngFile) or not image.has_bands:
         return whole(image, size, scale)
     by = factors((0, 0, *image.size), size)
-    picture = reduced(image.bands(band_rows(image.size[0], by[1])), image.size, by)
+    pixels = BAND_PIXELS if image.mode == "RGBA" else OPAQUE_BAND_PIXELS
+    bands = image.bands(band_rows(image.size[0], by[1], pixels))
+    picture = reduced(bands, image.size, by)
     return picture, (0, 0, image.size[0] / by[0], image.size[1] / by[1])
 
 

@@ -2,15 +2,17 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFile, WebPImagePlugin
 
-from thumbnailer.imaging.formats import libwebp
 from thumbnailer.imaging.formats.format import Format, whole
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels, refuse_over
 from thumbnailer.imaging.resize import Box, divided, factors
 from thumbnailer.imaging.spec import PixelSize
+
+if TYPE_CHECKING:
+    from thumbnailer.imaging.formats.libwebp import Header
 
 LOSSY_BYTES: Final = 12.4
 LOSSLESS_BYTES: Final = 14.6
@@ -71,7 +73,7 @@ class StillWebp(ImageFile.ImageFile):
     is_animated = False
     n_frames = 1
 
-    def __init__(self, data: bytes, header: libwebp.Header) -> None:
+    def __init__(self, data: bytes, header: "Header") -> None:
         self._header = header
         self._data = data
         super().__init__(io.BytesIO(data))
@@ -86,6 +88,8 @@ class StillWebp(ImageFile.ImageFile):
 
     def decoded(self, size: PixelSize) -> Image.Image:
         """Decode the picture at `size`. Raises EOFError where it is damaged, and MemoryError."""
+        from thumbnailer.imaging.formats import libwebp  # noqa: PLC0415 - with ctypes
+
         alpha = self.mode == "RGBA"
         samples = libwebp.decode(self._data, size, scaled=size != self.size, alpha=alpha)
         return Image.frombuffer(self.mode, size, samples, "raw", self.mode, 0, 1)
@@ -121,6 +125,8 @@ def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
 
 def _open(data: bytes, memory_mb: int) -> "WebpFile | StillWebp":
     """Open a file as it is. Pillow allocates an animation's canvas: its size is checked first."""
+    from thumbnailer.imaging.formats import libwebp  # noqa: PLC0415 - with ctypes
+
     header = libwebp.read_header(data) if libwebp.library() is not None else None
     if header and not header.flags & ANIMATION_FLAG:
         return StillWebp(data, header)
