@@ -4,7 +4,7 @@ Samples are averaged in a mode that allows it: no palette, premultiplied alpha. 
 full size is made on the way.
 """
 
-from itertools import product
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from PIL import Image
@@ -26,6 +26,9 @@ to 2.4 more (SSIMULACRA 2) than a gap of 1.3 (`make bench-engine`)."""
 
 BAND_PIXELS: Final = 512 * 1024
 """Pixels that are converted at a time, or one row of more: few enough for the CPU's cache."""
+
+BAND_BYTES: Final = 12
+"""For each pixel of a band of rows that is converted: the pixel itself, and RGBA on the way."""
 
 PART_COLUMNS: Final = 256
 """Columns of a band whose alpha is checked together."""
@@ -158,7 +161,7 @@ def factors(box: Box, size: PixelSize) -> PixelSize:
     width, height = box[2] - box[0], box[3] - box[1]
     return (
         max(1, int(width / size[0] / WHOLE_GAP)),
-        max(1, min(int(height / size[1] / WHOLE_GAP), _band_rows(int(width)))),
+        max(1, min(int(height / size[1] / WHOLE_GAP), band_rows(int(width)))),
     )
 
 
@@ -172,8 +175,9 @@ def is_reduced(image: Image.Image) -> bool:
     return not is_fast(image.mode) or averageable_mode(image) != image.mode
 
 
-def _band_rows(width: int) -> int:
-    return max(1, BAND_PIXELS // max(1, width))
+def band_rows(width: int, by: int = 1, pixels: int = BAND_PIXELS) -> int:
+    """Return how many rows a band of so many pixels has: a multiple of `by`, but not none."""
+    return max(1, pixels // max(1, width) // by) * by
 
 
 def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
@@ -185,18 +189,35 @@ def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
     by = factors(box, size) if is_reduced(image) else (1, 1)
     scaled = (box[0] / by[0], box[1] / by[1], box[2] / by[0], box[3] / by[1])
     if by == (1, 1) or averageable_mode(image) == image.mode:
-        reduced = _averageable(image)
-        return lanczos(reduced if by == (1, 1) else reduced.reduce(by), size, scaled)
+        ready = _averageable(image)
+        return lanczos(ready if by == (1, 1) else ready.reduce(by), size, scaled)
     width, height = image.size
-    rows = max(1, _band_rows(width) // by[1]) * by[1]
-    # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
-    columns = max(1, PART_COLUMNS // by[0]) * by[0] if image.mode == "RGBA" else width
-    reduced = Image.new(averageable_mode(image), divided(image.size, by))
-    for top, left in product(range(0, height, rows), range(0, width, columns)):
-        part = image.crop((left, top, min(left + columns, width), min(top + rows, height)))
-        if (small := _reduced(part, by)) is not None:
-            reduced.paste(small, (left // by[0], top // by[1]))
-    return lanczos(reduced, size, scaled)
+    rows = band_rows(width, by[1])
+    bands = (image.crop((0, top, width, min(top + rows, height))) for top in range(0, height, rows))
+    return lanczos(reduced(bands, image.size, by), size, scaled)
+
+
+def reduced(bands: Iterable[Image.Image], size: PixelSize, by: PixelSize) -> Image.Image:
+    """Reduce a picture of `size` by whole numbers, in a mode that can be averaged.
+
+    `bands` are its rows from top to bottom. A band's number of rows is divisible by that of `by`,
+    except for the last. A band is not used any more when the next one is requested.
+    """
+    made: Image.Image | None = None
+    top = 0
+    for band in bands:
+        if made is None:
+            made = Image.new(averageable_mode(band), divided(size, by))
+        # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
+        columns = max(1, PART_COLUMNS // by[0]) * by[0] if band.mode == "RGBA" else size[0]
+        for left in range(0, size[0], columns):
+            box = (left, 0, min(left + columns, size[0]), band.height)
+            part = band if columns == size[0] else band.crop(box)
+            if (small := _reduced(part, by)) is not None:
+                made.paste(small, (left // by[0], top // by[1]))
+        top += band.height
+    assert made is not None  # noqa: S101 - a picture has rows
+    return made
 
 
 def _reduced(part: Image.Image, by: PixelSize) -> Image.Image | None:
