@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail docs docs-serve commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail docs docs-serve commands parameters edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -154,6 +154,9 @@ docs-serve: .tools/docs/.ready ## Show the documentation site, and each change o
 
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
+
+parameters: $(DEV) ## Write the tables of docs/parameters.md from iac/template.yaml
+	python -m tools.parameter_docs
 
 edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
 	python -m tools.edge_function
