@@ -1,5 +1,6 @@
 """The documents say what the code does: tables, links, commands and test names are checked."""
 
+import copy
 import re
 import tomllib
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_the_tables_of_the_parameters_are_those_of_the_template() -> None:
 
 def test_what_the_page_says_of_a_parameter_is_kept() -> None:
     """`make parameters` writes what the template has, keeps the text, and describes a new one."""
-    changed = template.source()
+    changed = copy.deepcopy(template.source())
     changed["Parameters"]["WebPQuality"] |= {"Default": 90, "MaxValue": 1000}
     changed["Parameters"]["New"] = {"Description": "Some text", "AllowedValues": ["a", "b", "c"]}
     groups = changed["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -87,9 +88,9 @@ def test_what_the_page_says_of_a_parameter_is_kept() -> None:
     made = parameter_docs.with_tables(PARAMETERS, changed)
     before = PARAMETERS.splitlines()
     assert [line for line in made.splitlines() if line not in before] == [
-        "| `WebPQuality` | `90` | 1 to 1,000 | WebP quality |",
+        "| `WebPQuality` | `90` | WebP quality | 1 to 1,000 |",
         "### More",
-        "| `New` | (required) | `a`, `b` or `c` | Some text |",
+        "| `New` | (required) | Some text | `a`, `b` or `c` |",
     ]
     del groups[-1]
     with pytest.raises(ValueError, match=r"In no group of the template: New\."):
@@ -100,7 +101,9 @@ def test_what_the_page_says_of_a_parameter_is_kept() -> None:
 def test_links_to_other_sites_are_addresses(document: Path) -> None:
     """Every link to another site is https, with a host that can exist, and without other signs."""
     text = document.read_text()
-    links = re.findall(r"\]\((https?:[^)]*)\)|^\[[^\]]+\]: (\S+)$|<(https?:[^>]*)>", text, re.MULTILINE)
+    links = re.findall(
+        r"\]\((https?:[^)]*)\)|^\[[^\]]+\]: (\S+)$|<(https?:[^>]*)>", text, re.MULTILINE
+    )
     for link in filter(None, (each for found in links for each in found)):
         parts = urlsplit(link)
         assert parts.scheme == "https", link

@@ -35,7 +35,7 @@ def files_url() -> str:
     pyproject.toml has that address. The alarms link to it too.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return posixpath.dirname(project["urls"]["Documentation"])
+    return posixpath.dirname(str(project["urls"]["Documentation"]))
 
 
 def on_config(config: Any) -> Any:

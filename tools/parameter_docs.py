@@ -2,8 +2,8 @@
 
     python -m tools.parameter_docs
 
-Groups, names, defaults and allowed values are those of iac/template.yaml. The last column is
-written by hand in the page and is kept; a new parameter gets its description.
+Groups, names, defaults and allowed values are those of iac/template.yaml. The meaning is written
+by hand in the page and is kept; a new parameter gets its description.
 """
 
 import re
@@ -23,8 +23,8 @@ SECTION: Final = re.compile(r"(?<=## Parameters\n)(.*?)(?=\n## )", re.DOTALL)
 TABLES: Final = re.compile(r"^(### |\|)", re.MULTILINE)
 """Where in that part the tables begin: a heading, or a row."""
 
-ROW: Final = re.compile(r"^\| `(\w+)` \|.*(?<!\\)\| (.+?) \|$", re.MULTILINE)
-"""A row of a parameter: its name, and its last column."""
+ROW: Final = re.compile(r"^\| `(\w+)` \|[^|]*\| (.*?) (?<!\\)\|", re.MULTILINE)
+"""The first columns of a parameter: its name, its default and its meaning."""
 
 
 def main() -> None:
@@ -59,11 +59,11 @@ def _tables(
     """Yield the lines of the tables, one for each group, with a heading."""
     for group in groups:
         yield from ("", f"### {group['Label']['default']}", "")
-        yield from ("| Parameter | Default | Allowed | Meaning |", "|---|---|---|---|")
+        yield from ("| Parameter | Default | Meaning | Allowed |", "|---|---|---|---|")
         for name in group["Parameters"]:
             parameter = parameters[name]
             meaning = meanings.get(name, parameter["Description"])
-            yield f"| `{name}` | {_default(parameter)} | {_allowed(parameter)} | {meaning} |"
+            yield f"| `{name}` | {_default(parameter)} | {meaning} | {_allowed(parameter)} |"
 
 
 def _default(parameter: dict[str, Any]) -> str:

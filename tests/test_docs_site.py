@@ -59,7 +59,8 @@ It leaves out what comes late in a long page or table, which looks as what comes
 
 COMPARED = {"h1", "h2", "h3", "h4", "ul", "ol", "li", "table", "tr", "th", "td", "pre", "a", "em"}
 COMPARED |= {"code", "strong", "blockquote", "img"}
-"""Elements of which a page has as many here as on GitHub. Not so paragraphs: an item is one or not."""
+"""Elements of which a page has as many here as on GitHub. Paragraphs differ: an item of a list may
+be one or not."""
 
 
 def build(project: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -183,7 +184,9 @@ def test_pages_have_what_they_have_on_github(site: Path) -> None:
         if "picture" in there.counts:
             there.counts["img"] += there.counts["picture"]  # one for each colour scheme
         counts = {tag: (there.counts[tag], here.counts[tag]) for tag in COMPARED}
-        differences |= {f"{source.name}, {tag}": two for tag, two in counts.items() if len({*two}) > 1}
+        differences |= {
+            f"{source.name}, {tag}": two for tag, two in counts.items() if len({*two}) > 1
+        }
         if "".join(there.words) != "".join(here.words):
             differences[f"{source.name}, words"] = (len(there.words), len(here.words))
     assert differences == {}
@@ -191,9 +194,7 @@ def test_pages_have_what_they_have_on_github(site: Path) -> None:
 
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     """Scripts, styles, fonts and pictures of every page are files of the site."""
-    loaded = {
-        each for path in site.rglob("*.html") for each in Elements(path.read_text()).sources
-    }
+    loaded = {each for path in site.rglob("*.html") for each in Elements(path.read_text()).sources}
     styles = "".join(path.read_text() for path in site.rglob("*.css"))
     loaded |= set(re.findall(r"(?:url\(|@import )[\"']?(https?:[^\"')]+)", styles))
     assert len(loaded) > len(VIEWS)
@@ -205,7 +206,9 @@ def test_links_out_of_docs_lead_to_the_repository(site: Path) -> None:
     html = html_of(ROOT / "docs" / "serving.md", site)
     url = f"{docs_site.files_url()}/image_pipeline/local/site.html"
     assert f'href="{url}"' in html
-    assert re.fullmatch(r"https://github\.com/[\w-]+/image-pipeline/blob/main", docs_site.files_url())
+    assert re.fullmatch(
+        r"https://github\.com/[\w-]+/image-pipeline/blob/main", docs_site.files_url()
+    )
     kept = "[a](../images.md#shapes) [b](0016-x.md) ![c](../img/a.png)"
     assert docs_site.adapt(kept, "adr/0001-x.md") == kept
     text = docs_site.adapt("[a](../../iac/template.yaml#L1)", "adr/0001-x.md")
