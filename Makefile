@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup docs docs-serve parameters
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -152,8 +152,19 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "Chromium is missing and could not be installed: tests of the console's pages are skipped" >&2
 
+# Material for MkDocs prints its end of support at each build (ADR 45).
+MKDOCS := NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs
+docs: .tools/docs/.ready ## Build the documentation site into site/
+	$(MKDOCS) build
+
+docs-serve: .tools/docs/.ready ## Show the documentation site, and each change of docs/ at once
+	$(MKDOCS) serve --livereload
+
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
+
+parameters: $(DEV) ## Write the tables of docs/parameters.md from iac/template.yaml
+	python -m tools.parameter_docs
 
 edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
 	python -m tools.edge_function
@@ -163,7 +174,7 @@ github-policies: $(DEV) ## Write the policies of iac/github/roles.yaml as JSON f
 
 clean: ## Stop the local AWS and delete all generated files and tools
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
-	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails
+	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails site
 
 ##@ Deploy to AWS
 # Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" (values quoted as in a shell) or
@@ -210,7 +221,7 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 for newer versions) and npm's lock files
-	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/docs requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $$([ $$f = lambda/requirements ] && echo --no-emit-package numpy) \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
