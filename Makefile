@@ -155,6 +155,10 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
 
+.PHONY: licences
+licences: $(DEV) ## Write docs/licences.md from the wheels of what ships
+	python -m tools.licences docs/licences.md
+
 edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
 	python -m tools.edge_function
 
