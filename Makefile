@@ -216,6 +216,7 @@ help: ## Show this help
 pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 for newer versions) and npm's lock files
 	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
+	    $$([ $$f = lambda/requirements ] && echo --no-emit-package numpy) \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
 	for f in npm sharp; do \
 	  $(call npm,validate) install --loglevel error --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \

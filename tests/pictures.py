@@ -10,7 +10,7 @@ import pillow_heif
 from PIL import Image
 
 from thumbnailer.imaging import Made, Size, ThumbnailSpec, make_thumbnails
-from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
+from thumbnailer.imaging.formats.png_filters import MAGIC as PNG_MAGIC
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 30), (30, 30, 220), (230, 220, 40)
 QUADRANTS = ((RED, GREEN), (BLUE, YELLOW))

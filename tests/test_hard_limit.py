@@ -40,8 +40,8 @@ print(json.dumps([outcome(data) for data in files]))
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": ("JPEG", {"progressive": True, "subsampling": 0}),
-    "PNG": ("PNG", {}),
-    "WebP": ("WEBP", {"method": 0}),
+    "APNG": ("PNG", {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]}),
+    "WebP": ("WEBP", {"method": 0, "lossless": True}),
     "GIF": ("GIF", {}),
     "AVIF": ("AVIF", {"speed": 10}),
     "HEIC": ("HEIF", {}),
@@ -86,11 +86,24 @@ def test_an_image_beyond_the_limit_is_too_large_and_the_next_one_works(
     ]
 
 
+@pytest.mark.parametrize(("kind", "little"), [("PNG", 2), ("WEBP", 1)])
+def test_a_picture_that_is_reduced_while_it_is_decoded_needs_little(
+    kind: str, little: int, tmp_path: Path
+) -> None:
+    """16 megapixels need less than 14 MB. With too little even for that, it is too large."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(encoded(Image.new("RGB", (300, 200), "red"), kind))
+    picture = Image.linear_gradient("L").resize((4000, 4000)).convert("RGB")
+    large.write_bytes(encoded(picture, kind))
+    assert outcomes(14, small, large, large) == ["thumbnail"] * 3
+    assert outcomes(little, small, large) == ["thumbnail", "ImageTooLarge"]
+
+
 def test_a_damaged_image_is_still_called_damaged(tmp_path: Path) -> None:
     """Under the limit, and after an image that was too large."""
     small, large, damaged = tmp_path / "small", tmp_path / "large", tmp_path / "damaged"
     small.write_bytes(encoded(Image.effect_noise((300, 200), 60), "PNG"))
-    large.write_bytes(encoded(Image.new("RGB", (4000, 4000)), "PNG"))
+    large.write_bytes(encoded(Image.new("RGB", (4000, 4000)), "BMP"))
     damaged.write_bytes(small.read_bytes()[:9000])
     assert outcomes(14, small, large, damaged) == ["thumbnail", "ImageTooLarge", "CorruptImage"]
 

@@ -127,8 +127,7 @@ def test_a_file_can_be_opened_estimated_and_decoded_by_its_format(kind: str) -> 
     assert max_scale in {2**power for power in range(33)}
     assert found.decoder_bytes(image, data, SIZE) >= 0
     assert found.held_bytes(image, data) >= 0
-    if not found.exif_follows_pixels:
-        assert found.orientation(image) == 1
+    assert found.orientation(image) == 1
     picture, box = found.decode(image, SIZE, 1)
     assert found.orientation(image) == 1
     assert (picture.size, box) == (SIZE, (0, 0, *SIZE))
@@ -156,7 +155,7 @@ def test_a_format_needs_only_a_name_a_title_and_two_functions() -> None:
     assert minimal.decoder_bytes(image, data, SIZE) == 0
     assert minimal.held_bytes(image, data) == 0
     assert minimal.max_scale(data) == 1
-    assert minimal.exif_follows_pixels is False
+    assert minimal.reduces(image) is False
     assert minimal.orientation(image) == 1
     picture, box = minimal.decode(image, SIZE, 1)
     assert (picture.size, box) == (SIZE, (0, 0, *SIZE))

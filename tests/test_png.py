@@ -2,7 +2,9 @@
 
 import gc
 import io
+import random
 import struct
+import sys
 import weakref
 import zlib
 from collections.abc import Sequence
@@ -17,9 +19,12 @@ from PIL import Image, PngImagePlugin
 
 from thumbnailer.errors import CorruptImage, UnsupportedImage
 from thumbnailer.imaging import Made
-from thumbnailer.imaging.formats import DECODER_ERRORS
-from thumbnailer.imaging.formats.png import MAGIC as PNG_MAGIC
-from thumbnailer.imaging.formats.png import PngFile, sample_bytes
+from thumbnailer.imaging.damage import describe
+from thumbnailer.imaging.formats import DECODER_ERRORS, png_filters
+from thumbnailer.imaging.formats import png as png_format
+from thumbnailer.imaging.formats.png import PngFile, open_png, sample_bytes
+from thumbnailer.imaging.formats.png_filters import BLOCK_BYTES, Filters
+from thumbnailer.imaging.formats.png_filters import MAGIC as PNG_MAGIC
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 TRUNCATED, FLIPPED = "truncated", "flipped"
@@ -383,3 +388,150 @@ def test_an_animation_that_begins_broken_is_a_still(
     found = made(data[:start] + broken + data[end:])
     assert found.thumbnails == made(encoded(frames[0], "PNG")).thumbnails
     assert len(found.notes) == 1
+
+
+def unfiltered(rows: bytes, row_bytes: int, pixel_bytes: int) -> bytes:
+    """Undo filters as the specification says (PNG, third edition, 9.2)."""
+    found, above = b"", bytes(row_bytes)
+    for start in range(0, len(rows), row_bytes + 1):
+        kind, row = rows[start], bytearray(rows[start + 1 : start + 1 + row_bytes])
+        for x in range(row_bytes):
+            a, c = (row[x - pixel_bytes], above[x - pixel_bytes]) if x >= pixel_bytes else (0, 0)
+            b = above[x]
+            nearest = min((a, b, c), key=lambda each: abs(a + b - c - each))
+            row[x] = (row[x] + (0, a, b, (a + b) // 2, nearest)[kind]) % 256
+        above = bytes(row)
+        found += above
+    return found
+
+
+@pytest.mark.parametrize("pixel_bytes", png_filters.COLOURS)
+@pytest.mark.parametrize("width", [1, 2, 7, 40])
+def test_filters_are_undone_as_the_specification_says(width: int, pixel_bytes: int) -> None:
+    """All five, in any order, with the row above, be it in the same band or in the one before."""
+    chance = random.Random(width * pixel_bytes)  # noqa: S311 - test data
+    row_bytes = width * pixel_bytes
+    rows = b"".join(bytes([chance.randrange(5)]) + chance.randbytes(row_bytes) for _ in range(19))
+    filters = Filters(row_bytes, pixel_bytes, 8)
+    found = b""
+    for top in (0, 8, 16):
+        band = rows[top * (row_bytes + 1) : (top + 8) * (row_bytes + 1)]
+        found += bytes(filters.undo([band[:5], band[5:]], len(band) // (row_bytes + 1)))
+    assert found == unfiltered(rows, row_bytes, pixel_bytes)
+
+
+def test_a_row_of_many_blocks_is_unfiltered() -> None:
+    """A block without compression has 64 KB at most, and a row may have more."""
+    row = bytes(range(256)) * 300
+    parts = [(b"\2" + row)[at : at + BLOCK_BYTES] for at in range(0, len(row) + 1, BLOCK_BYTES)]
+    filters = Filters(len(row), 1, 1)
+    assert bytes(filters.undo(parts, 1)) == row
+    doubled = bytes(2 * each % 256 for each in row)
+    assert bytes(filters.undo(parts, 1)) == doubled
+
+
+DEPTHS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3)]
+DEPTHS += [(8, 4), (16, 4), (8, 6), (16, 6)]
+"""Every pair of bits and colour type (PNG, third edition, 11.2.1)."""
+
+
+def any_png(bits: int, colour: int, size: tuple[int, int] = (37, 53)) -> bytes:
+    """Build a PNG of noise with all filters; of a palette, some entries are transparent."""
+    row_bytes = -(-size[0] * bits * png_format.CHANNELS[colour] // 8)
+    chance = random.Random(bits * colour)  # noqa: S311 - test data
+    rows = b"".join(bytes([y % 5]) + chance.randbytes(row_bytes) for y in range(size[1]))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))]
+    if colour == 3:
+        chunks += [(b"PLTE", chance.randbytes(3 * 2**bits)), (b"tRNS", b"\0\x80")]
+    stream = zlib.compress(rows)
+    return png(*chunks, (b"IDAT", stream[:700]), (b"IDAT", stream[700:]), (b"eXIf", EXIF))
+
+
+@pytest.mark.parametrize(("bits", "colour"), DEPTHS)
+def test_bands_have_the_pixels_that_pillow_decodes(bits: int, colour: int) -> None:
+    """Of every kind, palette and transparency included, and the EXIF after them is read."""
+    image, whole = (open_png(any_png(bits, colour), 512) for _ in range(2))
+    assert isinstance(image, PngFile)
+    whole.load()
+    top = 0
+    for band in image.bands(8):
+        rows = whole.crop((0, top, 37, top + band.height))
+        assert band.convert("RGBA").tobytes() == rows.convert("RGBA").tobytes()
+        top += band.height
+    assert top == 53
+    assert image.info["exif"] == whole.info["exif"]
+    assert image.notes == []
+
+
+@pytest.mark.parametrize(("bits", "colour"), [(8, 2), (8, 6), (2, 3), (16, 0)])
+@pytest.mark.parametrize("cut", [None, 0.4, 0.97])
+def test_without_libspng_the_outcome_is_the_same(
+    bits: int, colour: int, cut: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow undoes the filters: the thumbnails, the errors and the notes are the same."""
+    data = any_png(bits, colour, (300, 200))
+    data = data if cut is None else data[: int(cut * len(data))]
+
+    def outcome_of() -> object:
+        try:
+            return thumbnails_of(data, (16,))
+        except CorruptImage as error:
+            return str(error)
+
+    in_bands = outcome_of()
+    monkeypatch.setattr(png_format, "library", lambda: None)
+    assert isinstance(in_bands, Made) == (cut is None)
+    assert outcome_of() == in_bands
+
+
+def test_libspng_is_found_where_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called without pyspng's own module, which imports numpy. Elsewhere there is none."""
+    assert (png_filters.library() is not None) == (sys.platform == "linux")
+    png_filters.library.cache_clear()
+    monkeypatch.setattr(png_filters, "find_spec", lambda _: None)
+    assert png_filters.library() is None
+    png_filters.library.cache_clear()
+
+
+@given(
+    seed=st.binary(min_size=90, max_size=90),
+    damage=st.sampled_from([TRUNCATED, FLIPPED]),
+    at=st.floats(0, 1, exclude_max=True),
+    chunk=st.booleans(),
+)
+def test_a_damaged_file_has_the_same_outcome_in_bands(
+    *, seed: bytes, damage: str, at: float, chunk: bool
+) -> None:
+    """Wherever the damage is, bands give the pixels and notes, or the error, that a load gives."""
+    stream = zlib.compress((b"\4" + seed * 4)[:301] * 60)
+    data = bytearray(rgb_png(stream, (100, 60), [50] if chunk else []))
+    where = 33 + int(at * (len(data) - 33))
+    if damage == TRUNCATED:
+        del data[where:]
+    else:
+        data[where] ^= 0x10
+
+    def outcome_of(*, banded: bool) -> object:
+        try:
+            image = open_png(bytes(data), 512)
+            assert isinstance(image, PngFile)
+            if not banded:
+                return image.tobytes(), image.notes
+            return b"".join(band.tobytes() for band in image.bands(7)), image.notes
+        except DECODER_ERRORS as error:
+            return describe(error)
+
+    assert outcome_of(banded=True) == outcome_of(banded=False)
+
+
+@pytest.mark.parametrize("between", [b"", b"tEXt", b"IEND"])
+def test_the_last_exif_counts_and_is_known_before_the_pixels(between: bytes) -> None:
+    """It may follow the pixels, but not the end of the picture, nor be damaged."""
+    upright = EXIF.replace(b"\6", b"\1")
+    start, *rest = [png_chunk(b"eXIf", upright), png_chunk(b"IDAT", pixels())]
+    rest += [png_chunk(between, b"") if between else b"", png_chunk(b"eXIf", EXIF)]
+    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
+    data = PNG_MAGIC + png_chunk(b"IHDR", head) + start + b"".join(rest)
+    assert png_format.orientation(open_png(data, 512)) == (1 if between == b"IEND" else 6)
+    broken = wrong_checksum(rest[-1])
+    assert png_format.orientation(open_png(data.replace(rest[-1], broken), 512)) == 1

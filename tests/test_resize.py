@@ -8,6 +8,7 @@ import pytest
 from pictures import thumbnails_of
 from PIL import Image, JpegImagePlugin
 
+from thumbnailer.imaging.lanczos import lanczos
 from thumbnailer.imaging.resize import BAND_PIXELS, PART_COLUMNS, cut, factors, shrink
 
 SIZE = (3 * PART_COLUMNS + 77, BAND_PIXELS // (3 * PART_COLUMNS + 77) * 2 + 31)
@@ -37,7 +38,7 @@ def test_the_shortcut_for_opaque_and_transparent_parts_changes_no_pixel(alpha: I
     by = factors((0, 0, *image.size), size)
     assert min(by) > 1
     box = (0, 0, SIZE[0] / by[0], SIZE[1] / by[1])
-    expected = image.convert("RGBa").reduce(by).resize(size, Image.Resampling.LANCZOS, box=box)
+    expected = lanczos(image.convert("RGBa").reduce(by), size, box)
     made = shrink(image, size, (0, 0, *image.size))
     assert made.mode == "RGBa"
     assert np.array_equal(np.asarray(made), np.asarray(expected))

@@ -19,15 +19,17 @@ from thumbnailer.imaging import (
     ThumbnailSpec,
     make_thumbnails,
     parse_sizes,
+    resize,
     thumbnails,
 )
-from thumbnailer.imaging.resize import cut
+from thumbnailer.imaging.lanczos import lanczos
+from thumbnailer.imaging.resize import cut, shrink
 from thumbnailer.settings import Settings
 from thumbnailer.storage import s3_bucket
 
 LAMBDA = Path(__file__).parent.parent / "lambda"
 
-MAX_MODULES = 126
+MAX_MODULES = 127
 """Modules that init may import, Python's own included: a few more than it imports today."""
 
 HEAVY = {
@@ -134,6 +136,49 @@ def test_one_decode_serves_all_formats(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(made.thumbnails) == 2 * len(formats)
         loaded[formats] = list(sizes)
     assert loaded[OUTPUT_FORMATS] == loaded[OUTPUT_FORMATS[:1]]
+
+
+@pytest.mark.parametrize("formats", [OUTPUT_FORMATS[:1], OUTPUT_FORMATS])
+def test_a_picture_is_resized_once_for_each_size_and_not_copied(
+    monkeypatch: pytest.MonkeyPatch, formats: tuple[str, ...]
+) -> None:
+    """Two sizes take two resizes, in any number of formats, from and to Pillow's own memory."""
+    resized: list[tuple[int, int]] = []
+    calls: list[str] = []
+    stages: list[list[str]] = []
+
+    def resize_and_record(picture: Image.Image, size: tuple[int, int], *rest: Any) -> Image.Image:
+        resized.append(size)
+        return lanczos(picture, size, *rest)
+
+    def recorded(method: Any) -> Any:
+        def call_and_record(*arguments: Any, **options: Any) -> Any:
+            calls.append(method.__name__)
+            return method(*arguments, **options)
+
+        return call_and_record
+
+    def staged(stage: Any) -> Any:
+        def run_and_record(*arguments: Any) -> Any:
+            before = len(calls)
+            made = stage(*arguments)
+            stages.append(calls[before:])
+            return made
+
+        return run_and_record
+
+    monkeypatch.setattr(resize, "lanczos", resize_and_record)
+    for method in (Image.Image.tobytes, Image.Image.copy, Image.Image.convert, Image.Image.crop):
+        monkeypatch.setattr(Image.Image, method.__name__, recorded(method))
+    monkeypatch.setattr(Image, "frombytes", recorded(Image.frombytes))
+    monkeypatch.setattr(thumbnails, "shrink", staged(shrink))
+    monkeypatch.setattr(thumbnails, "cut", staged(cut))
+    specs = Settings("output", "queue", formats=formats).specs
+    made = make_thumbnails(encoded(quadrants((4000, 3000)), "JPEG"), specs, 512)
+    assert len(made.thumbnails) == 2 * len(formats)
+    assert resized == [(512, 384), (128, 96)]
+    assert len(stages) == 1 + 2 * len(formats)
+    assert not any(stages)
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,11 @@ def identify(data: bytes) -> str | None:
 def upright_size(data: bytes) -> PixelSize | None:
     """Read the size of the upright picture from the beginning of a file; None if that fails.
 
-    An orientation that follows the pixels, as in PNG, is not read.
+    An orientation that follows the pixels of a PNG is read only where `data` is the whole file.
     """
     try:
         image = open_image(data, HEADER_MB)
-        file_format = load(str(image.format))
-        late = file_format.exif_follows_pixels
-        turned = not late and swaps_sides(file_format.orientation(image))
+        turned = swaps_sides(load(str(image.format)).orientation(image))
     except (*DECODER_ERRORS, Image.DecompressionBombError, PipelineError):
         return None
     return image.size[::-1] if turned else image.size

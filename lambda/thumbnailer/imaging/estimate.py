@@ -8,18 +8,20 @@ from PIL import ImageFile
 from thumbnailer.imaging.encoders import Encoder
 from thumbnailer.imaging.formats import Format
 from thumbnailer.imaging.formats.format import copied_bytes
-from thumbnailer.imaging.limits import picture_bytes, stored_bytes
-from thumbnailer.imaging.resize import BAND_PIXELS, averageable_mode
+from thumbnailer.imaging.limits import picture_bytes, pixels, stored_bytes
+from thumbnailer.imaging.resize import BAND_BYTES, BAND_PIXELS, averageable_mode
 from thumbnailer.imaging.spec import PixelSize
 
 DIRECT: Final = ("1", "RGBX", "RGBA", "LA", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes that are converted to an averageable one in one step."""
 
-BAND_BYTES: Final = 12
-"""For each pixel of a band of rows that is converted: the pixel itself, and RGBA on the way."""
-
 HIGH_DEPTH_PICTURES: Final = 3
 """Samples of 32 bits are scaled to 8 bits in two more pictures."""
+
+
+REDUCED_BYTES: Final = 1.0
+"""For each pixel of a picture that is reduced while it is decoded: an assumption. It may need less,
+but its time grows with its pixels, and a function's share of a CPU with its memory."""
 
 
 class Encoding(NamedTuple):
@@ -55,12 +57,13 @@ def peak_bytes(
     It is that of decoding, of reducing or of encoding, whichever is largest, and the file with its
     copy, if there is one. Encoders work one after the other.
     """
-    stored = picture_bytes(stages.decoded, stored_bytes(image.mode))
     mode = averageable_mode(image)
+    given = mode if file_format.reduces(image) else image.mode
+    stored = picture_bytes(stages.decoded, stored_bytes(given))
     if stages.reduced != stages.decoded:
         band = BAND_BYTES * max(BAND_PIXELS, stages.decoded[0])
         converted = picture_bytes(stages.reduced) + band
-    elif mode == image.mode:
+    elif mode == given:
         converted = 0.0
     else:  # a palette with transparency is converted to RGBA first
         whole = picture_bytes(stages.decoded, stored_bytes(mode))
@@ -70,7 +73,9 @@ def peak_bytes(
     alpha = mode in ("RGBa", "La")
     held = file_format.held_bytes(image, data)
     in_files = len(data) + copied_bytes(image)
+    least = REDUCED_BYTES * pixels(image.size) if file_format.reduces(image) else 0.0
     return in_files + max(
+        least,
         file_format.decoder_bytes(image, data, stages.decoded) + stored,
         held + stored + converted + half_resized + made,
         *(each.encoder.memory_bytes(each.pixels, alpha) + each.beside for each in encodings),

@@ -4,26 +4,31 @@ Samples are averaged in a mode that allows it: no palette, premultiplied alpha. 
 full size is made on the way.
 """
 
-from itertools import product
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from PIL import Image
 
+from thumbnailer.imaging.lanczos import is_fast, lanczos
 from thumbnailer.imaging.spec import CENTER, PixelSize, Point, Size
 
 type Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, fractions allowed."""
 
 REDUCING_GAP: Final = 1.3
-"""How much larger than the target a picture stays before the last, careful resize (ADR 1)."""
+"""How much larger than the target a JPEG is decoded, at least, for the careful resize (ADR 1).
+Where Pillow resizes, it averages pictures to no less than that first."""
 
 WHOLE_GAP: Final = 2.0
-"""The same for a picture that is decoded whole. The better resize costs little beside the decoding:
-1 % of a PNG's time, 14 % of a TIFF's. It scores 1.2 to 2.4 more (SSIMULACRA 2) than a gap of 1.3
-(`make bench-engine`)."""
+"""The same for a picture that is decoded whole, where it is reduced at all (`is_reduced`). The
+better resize costs little beside the decoding: 1 % of a PNG's time, 14 % of a TIFF's. It scores 1.2
+to 2.4 more (SSIMULACRA 2) than a gap of 1.3 (`make bench-engine`)."""
 
 BAND_PIXELS: Final = 512 * 1024
 """Pixels that are converted at a time, or one row of more: few enough for the CPU's cache."""
+
+BAND_BYTES: Final = 12
+"""For each pixel of a band of rows that is converted: the pixel itself, and RGBA on the way."""
 
 PART_COLUMNS: Final = 256
 """Columns of a band whose alpha is checked together."""
@@ -33,7 +38,7 @@ def resize(picture: Image.Image, size: PixelSize) -> Image.Image:
     """Scale a picture, RGB or premultiplied RGBa, down to `size`."""
     if picture.size == size:
         return picture
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+    return lanczos(picture, size, None, REDUCING_GAP)
 
 
 class Placement(NamedTuple):
@@ -106,7 +111,7 @@ def cut(picture: Image.Image, shown: Box, box: Box, size: PixelSize) -> Image.Im
         x, y = min(round(left), spare[0]), min(round(upper), spare[1])
         return picture.crop((x, y, x + size[0], y + size[1]))
     exact = (left, upper, min(right, picture.width), min(lower, picture.height))
-    return picture.resize(size, Image.Resampling.LANCZOS, box=exact, reducing_gap=REDUCING_GAP)
+    return lanczos(picture, size, exact, REDUCING_GAP)
 
 
 def flattened(picture: Image.Image, background: str) -> Image.Image:
@@ -156,12 +161,23 @@ def factors(box: Box, size: PixelSize) -> PixelSize:
     width, height = box[2] - box[0], box[3] - box[1]
     return (
         max(1, int(width / size[0] / WHOLE_GAP)),
-        max(1, min(int(height / size[1] / WHOLE_GAP), _band_rows(int(width)))),
+        max(1, min(int(height / size[1] / WHOLE_GAP), band_rows(int(width)))),
     )
 
 
-def _band_rows(width: int) -> int:
-    return max(1, BAND_PIXELS // max(1, width))
+def is_reduced(image: Image.Image) -> bool:
+    """Whether an image is reduced by whole numbers before the careful resize.
+
+    Not where that is done with SIMD: reducing 10 megapixels takes as long (12.7 and 12.8 ms), and
+    costs 0.2 points (SSIMULACRA 2, photos of 512 pixels). What must be converted first is reduced,
+    for the memory.
+    """
+    return not is_fast(image.mode) or averageable_mode(image) != image.mode
+
+
+def band_rows(width: int, by: int = 1, pixels: int = BAND_PIXELS) -> int:
+    """Return how many rows a band of so many pixels has: a multiple of `by`, but not none."""
+    return max(1, pixels // max(1, width) // by) * by
 
 
 def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
@@ -170,22 +186,38 @@ def shrink(image: Image.Image, size: PixelSize, box: Box) -> Image.Image:
     An image whose mode must be converted first is converted and reduced in bands of rows, so that
     no second picture of full size is made.
     """
-    by = factors(box, size)
+    by = factors(box, size) if is_reduced(image) else (1, 1)
+    scaled = (box[0] / by[0], box[1] / by[1], box[2] / by[0], box[3] / by[1])
     if by == (1, 1) or averageable_mode(image) == image.mode:
-        return _averageable(image).resize(
-            size, Image.Resampling.LANCZOS, box=box, reducing_gap=WHOLE_GAP
-        )
+        ready = _averageable(image)
+        return lanczos(ready if by == (1, 1) else ready.reduce(by), size, scaled)
     width, height = image.size
-    rows = max(1, _band_rows(width) // by[1]) * by[1]
-    # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
-    columns = max(1, PART_COLUMNS // by[0]) * by[0] if image.mode == "RGBA" else width
-    reduced = Image.new(averageable_mode(image), divided(image.size, by))
-    for top, left in product(range(0, height, rows), range(0, width, columns)):
-        part = image.crop((left, top, min(left + columns, width), min(top + rows, height)))
-        if (small := _reduced(part, by)) is not None:
-            reduced.paste(small, (left // by[0], top // by[1]))
-    scaled = (box[0], box[1], box[2] / by[0], box[3] / by[1])
-    return reduced.resize(size, Image.Resampling.LANCZOS, box=scaled)
+    rows = band_rows(width, by[1])
+    bands = (image.crop((0, top, width, min(top + rows, height))) for top in range(0, height, rows))
+    return lanczos(reduced(bands, image.size, by), size, scaled)
+
+
+def reduced(bands: Iterable[Image.Image], size: PixelSize, by: PixelSize) -> Image.Image:
+    """Reduce a picture of `size` by whole numbers, in a mode that can be averaged.
+
+    `bands` are its rows from top to bottom. A band's number of rows is divisible by that of `by`,
+    except for the last. A band is not used any more when the next one is requested.
+    """
+    made: Image.Image | None = None
+    top = 0
+    for band in bands:
+        if made is None:
+            made = Image.new(averageable_mode(band), divided(size, by))
+        # A band with alpha is divided further: parts of it are often fully opaque or fully empty.
+        columns = max(1, PART_COLUMNS // by[0]) * by[0] if band.mode == "RGBA" else size[0]
+        for left in range(0, size[0], columns):
+            box = (left, 0, min(left + columns, size[0]), band.height)
+            part = band if columns == size[0] else band.crop(box)
+            if (small := _reduced(part, by)) is not None:
+                made.paste(small, (left // by[0], top // by[1]))
+        top += band.height
+    assert made is not None  # noqa: S101 - a picture has rows
+    return made
 
 
 def _reduced(part: Image.Image, by: PixelSize) -> Image.Image | None:

@@ -18,13 +18,13 @@ from typing import NamedTuple
 from PIL import Image, ImageFile
 
 from thumbnailer.errors import CorruptImage, ImageTooLarge, PermanentError, UnsupportedImage
-from thumbnailer.imaging import animation, formats, hard_limit, limits
+from thumbnailer.imaging import animation, formats, hard_limit, lanczos, limits
 from thumbnailer.imaging.colour import to_srgb
 from thumbnailer.imaging.decode import check_supported, identify, open_image
 from thumbnailer.imaging.encoders import ENCODERS
 from thumbnailer.imaging.estimate import Encoding, Stages, peak_bytes
 from thumbnailer.imaging.formats import DECODER_ERRORS
-from thumbnailer.imaging.formats.format import UPRIGHT, notes
+from thumbnailer.imaging.formats.format import notes
 from thumbnailer.imaging.limits import picture_bytes, pixels
 from thumbnailer.imaging.orientation import TRANSPOSE, swaps_sides
 from thumbnailer.imaging.resize import (
@@ -36,6 +36,7 @@ from thumbnailer.imaging.resize import (
     divided,
     factors,
     in_8_bits,
+    is_reduced,
     padded,
     place,
     rgba,
@@ -186,9 +187,7 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
             refuse_long_call(math.inf, memory_mb, seconds)
         image = open_image(data, memory_mb)
         file_format = formats.load(str(image.format))
-        late = file_format.exif_follows_pixels
-        orientation = UPRIGHT if late else file_format.orientation(image)
-        geometry = _Geometry.of(image.size, orientation, specs, focus)
+        geometry = _Geometry.of(image.size, file_format.orientation(image), specs, focus)
         scale, need = _scale_and_need(image, data, geometry, specs)
         what = f"{image.format} of {image.size[0]} × {image.size[1]} pixels"
         limits.refuse_over(need + copied_mb * 1024**2, what, memory_mb)
@@ -197,11 +196,6 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
             for placed, spec in zip(geometry.placements, specs, strict=True)
         )
         refuse_long_call(file_format.call_seconds(image, data) + encoding, memory_mb, seconds)
-        if late:
-            # Loaded here and not by the search for EXIF. There, a damaged picture would pass for
-            # broken EXIF, and a second attempt to load it would succeed with half the pixels.
-            image.load()
-            geometry = _Geometry.of(image.size, file_format.orientation(image), specs, focus)
         _limit_pillow(pixels(image.size))  # no frame may be larger than the first
         animated = animation.is_animated(image) if any(each.animated for each in specs) else None
         if animated and any(map(_animates, specs)):
@@ -219,6 +213,7 @@ def _make(  # noqa: PLR0913 - those of make_thumbnails, and one more
         if focus is None and any(spec.size.focus == "attention" for spec in specs):
             geometry = geometry.at_attention(specs, pictures[0])
         encoded = _encode_all(pictures, durations, loop, geometry, specs)
+    faults += lanczos.take_faults()
     found = (*faults, note) if note else faults
     return Made(str(identify(data)), geometry.upright, encoded, found, animated)
 
@@ -378,7 +373,11 @@ def _scale_and_need(
     while scale < max_scale and _leaves_enough(image.size, thumbnail, 2 * scale):
         scale *= 2
     decoded = thumbnail if file_format.draws else divided(image.size, (scale, scale))
-    reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
+    reduced = decoded
+    if file_format.reduces(image) or is_reduced(image):
+        reduced = divided(decoded, factors((0, 0, *decoded), thumbnail))
+    if file_format.reduces(image):
+        decoded = reduced
     stages = Stages(decoded, reduced, thumbnail)
     need = peak_bytes(file_format, image, data, stages, _encodings(geometry, specs))
     return scale, need

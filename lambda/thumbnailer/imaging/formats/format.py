@@ -104,6 +104,11 @@ def cannot_scale(_data: bytes) -> int:
     return 1
 
 
+def gives_all(_image: ImageFile.ImageFile) -> bool:
+    """For decoders that give the picture at its size, or at a scale."""
+    return False
+
+
 def whole(image: ImageFile.ImageFile, _size: PixelSize, _scale: int) -> tuple[Image.Image, Box]:
     """Decode the whole picture."""
     image.load()
@@ -128,13 +133,13 @@ class Format(NamedTuple):
     `call_seconds(image, data)` estimates the CPU time in seconds that one call of the decoder may
     take: an upper limit, for what nothing but the end of the process can interrupt.
 
-    `orientation(image)` is the EXIF orientation that still has to be applied. With
-    `exif_follows_pixels` it may be known only once the pixels are loaded.
+    `orientation(image)` is the EXIF orientation that still has to be applied.
 
     `max_scale(data)` is how far the decoder can scale down (1, 2, 4, …). `decode(image, size,
     scale)` decodes the picture at that scale, for a thumbnail of `size`; it returns the picture and
     the box in it that holds the whole image. With `draws`, it gives a picture of `size` itself, and
-    there is no scale.
+    there is no scale. Where `reduces(image)`, it gives a picture that is reduced already by what
+    `resize.factors` returns, in a mode that can be averaged.
     """
 
     name: str
@@ -146,7 +151,7 @@ class Format(NamedTuple):
     needs_child: bool = False
     call_seconds: Callable[[ImageFile.ImageFile, bytes], float] = no_long_call
     orientation: Callable[[ImageFile.ImageFile], int] = exif_orientation
-    exif_follows_pixels: bool = False
     max_scale: Callable[[bytes], int] = cannot_scale
     draws: bool = False
+    reduces: Callable[[ImageFile.ImageFile], bool] = gives_all
     decode: Callable[[ImageFile.ImageFile, PixelSize, int], tuple[Image.Image, Box]] = whole

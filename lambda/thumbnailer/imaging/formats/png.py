@@ -1,9 +1,10 @@
-"""PNG and APNG, inflated by ISA-L and decoded by Pillow.
+"""PNG and APNG, inflated by ISA-L, and decoded in bands with libspng, or by Pillow.
 
 Pillow's wheel inflates with the system's zlib, although `PIL.features` reports zlib-ng. ISA-L
-(https://github.com/pycompression/python-isal) needs less than half the time of zlib, which makes
-the whole decode a fifth faster. Pillow still undoes the filters: it receives the same samples in
-deflate blocks without compression.
+(https://github.com/pycompression/python-isal) needs less than half the time of zlib. A still
+picture is reduced band by band: libspng undoes the filters of a few rows, and the whole picture is
+never in memory. Of interlaced and animated pictures, and where there is no libspng, Pillow undoes
+the filters: it receives the same samples in deflate blocks without compression (ADR 39).
 
 As in browsers, an ancillary chunk never costs the picture, and neither does a wrong checksum where
 all samples are there. Such a chunk is ignored, as PNG (third edition, 13.2) recommends.
@@ -13,7 +14,8 @@ import io
 import struct
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import IO, Any, Final, override
 
 from isal import isal_zlib
@@ -21,21 +23,49 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from thumbnailer.errors import UnsupportedImage
 from thumbnailer.imaging.cicp import from_png
-from thumbnailer.imaging.formats.format import DECODER_ERRORS, Format
+from thumbnailer.imaging.formats.format import (
+    DECODER_ERRORS,
+    Format,
+    exif_orientation,
+    orientation_tag,
+    whole,
+)
+from thumbnailer.imaging.formats.png_filters import (
+    BLOCK_BYTES,
+    LAST_BLOCK,
+    MAGIC,
+    ZLIB_HEADER,
+    Filters,
+    block_header,
+    library,
+)
 from thumbnailer.imaging.limits import picture_bytes
-from thumbnailer.imaging.resize import rgba
+from thumbnailer.imaging.resize import (
+    BAND_BYTES,
+    BAND_PIXELS,
+    Box,
+    band_rows,
+    factors,
+    reduced,
+    rgba,
+)
 from thumbnailer.imaging.spec import PixelSize
 
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 1024**2
 """Maximum bytes of an inflated profile or text. Printers' profiles exceed Pillow's 1 MB."""
 
-MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-
 READ_BYTES: Final = 64 * 1024
 """Bytes that are read and inflated at a time."""
 
-BLOCK_BYTES: Final = 65_535
-"""Maximum bytes in a block without compression (RFC 1951, 3.2.4)."""
+OPAQUE_BAND_PIXELS: Final = 128 * 1024
+"""Pixels that are decoded at a time, if there is no alpha: few enough for the CPU's nearest caches.
+With alpha, a band is divided further, and a larger one (BAND_PIXELS) takes less time."""
+
+MAX_ROW_BYTES: Final = 1024**2
+"""Bytes of a row up to which a picture is decoded in bands: more than any photo has."""
+
+BAND_COPIES: Final = 3
+"""A band is in memory as it was inflated, as the PNG for libspng, and without filters."""
 
 TWO_ROWS_BYTES: Final = 8
 """For each pixel of a row: a row is unfiltered by means of the one above it (ZipDecode.c)."""
@@ -105,12 +135,6 @@ BIT_DEPTH_AT: Final = 24
 
 CLEAR: Final = (0, 0, 0, 0)
 """Transparent black: what a canvas is before its first frame (PNG, third edition, 11.3.6.2)."""
-
-LAST_BLOCK: Final = b"\1\0\0\xff\xff"
-"""An empty block, marked as the last (RFC 1951, 3.2.3)."""
-
-ZLIB_HEADER: Final = b"\x78\x01"
-"""Header of a stream with little compression (RFC 1950, 2.2)."""
 
 INFLATE_ERROR: Final[Any] = isal_zlib.error
 """An exception class. Its type stub says that it is an instance."""
@@ -314,6 +338,57 @@ class PngFile(PngImagePlugin.PngImageFile):
             self._accept(self._samples)
         return part
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of samples, its filter not counted."""
+        stream: Any = self.png
+        return -(-self.size[0] * int(stream.pixel_bits) // 8)
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether the picture can be decoded in bands: it is a still, and not interlaced."""
+        plain = not self.is_animated and not self.info.get("interlace")
+        return plain and self.row_bytes <= MAX_ROW_BYTES and library() is not None
+
+    def bands(self, rows: int) -> Iterator[Image.Image]:
+        """Decode the picture, once, in bands of this many rows; the last band may have less.
+
+        A band may be overwritten by the next. After the last, what follows in the file is read.
+        """
+        self.im = Image.new(self.mode, (1, 1)).im  # Pillow would allocate the whole picture
+        self.load_prepare()
+        self._parts = inflated(self._samples)
+        stream: Any = self.png
+        filters = Filters(self.row_bytes, max(1, stream.pixel_bits // 8), rows)
+        rest = memoryview(b"")
+        for top in range(0, self.size[1], rows):
+            count = min(rows, self.size[1] - top)
+            missing = count * (1 + self.row_bytes)
+            parts = []
+            while missing:
+                rest = rest or memoryview(self.load_read(READ_BYTES))
+                if not rest:
+                    raise OSError("the file ends too early")
+                parts.append(rest[:missing])
+                rest = rest[missing:]
+                missing -= len(parts[-1])
+            samples = filters.undo(parts, count)
+            parts.clear()
+            yield self._band(samples, count)
+        self.tile = []
+        self.load_end()
+
+    def _band(self, samples: Any, rows: int) -> Image.Image:
+        """Make a picture of rows without filters, without a copy where that is possible."""
+        stream: Any = self.png
+        size = (self.size[0], rows)
+        band = Image.frombuffer(self.mode, size, samples, "raw", stream.im_rawmode, 0, 1)
+        band.info = self.info
+        if self.palette:
+            band.palette = self.palette.copy()
+            band.palette.dirty = 1  # the new picture has none yet
+        return band
+
     def load_end(self) -> None:
         """End a frame, and draw it over those before it."""
         if not self.composes:
@@ -389,8 +464,8 @@ class Samples:
         self.count += len(samples)
         self.adler = isal_zlib.adler32(samples, self.adler)
 
-    def end(self, checksum: bytes) -> bytes:
-        """Return the right checksum. Raises OSError where samples are missing."""
+    def end(self, checksum: bytes) -> None:
+        """Compare the checksum. Raises OSError where samples are missing."""
         if self.count < self.expected:
             raise OSError(f"only {100 * self.count // self.expected} % of the rows are there")
         if len(checksum) < CHECKSUM_BYTES:
@@ -398,7 +473,6 @@ class Samples:
         elif checksum != self.adler_bytes:
             self.fault = "the checksum of the pixels is wrong, and all rows are there"
             self.checksum = checksum
-        return self.adler_bytes
 
     @property
     def adler_bytes(self) -> bytes:
@@ -446,23 +520,49 @@ def uncompressed(seen: Samples) -> Generator[bytes, bytes]:
     or wrong checksum is replaced by the right one, which `seen` reports. A whole stream that begins
     with any but a plain header is passed on unchanged. Raises OSError where samples are missing.
     """
-    head = yield b""
-    while len(head) < len(ZLIB_HEADER) and (data := (yield b"")):
-        head += data
+    head = yield from _head()
     if _is_plain(head[: len(ZLIB_HEADER)]):
         yield ZLIB_HEADER
-        yield from _blocks(head[len(ZLIB_HEADER) :], seen)
+        parts: Generator[bytes, bytes | None] = _samples(head[len(ZLIB_HEADER) :], seen)
+        data: bytes | None = None
+        with suppress(StopIteration):
+            while True:
+                samples = parts.send(data)
+                data = yield _block(samples) if samples else b""
+        yield LAST_BLOCK + seen.adler_bytes
     else:
         yield head
     while True:
         yield (yield b"")
 
 
-def _blocks(data: bytes, seen: Samples) -> Generator[bytes, bytes]:
-    """Yield the blocks of the deflate stream that begins with `data`, its end included."""
+def inflated(seen: Samples) -> Generator[bytes, bytes]:
+    """Inflate a zlib stream, sent in parts as to `uncompressed`. Yields parts of the samples.
+
+    Raises OSError where the stream does not begin with a plain header, or samples are missing.
+    """
+    head = yield from _head()
+    if len(head) < len(ZLIB_HEADER):
+        raise OSError("the file ends too early")
+    if not _is_plain(head[: len(ZLIB_HEADER)]):
+        raise OSError("the pixels are damaged")
+    yield from _samples(head[len(ZLIB_HEADER) :], seen)
+
+
+def _head() -> Generator[bytes, bytes, bytes]:
+    """Ask for parts until the header of the stream is complete, or the stream ends."""
+    head = yield b""
+    while len(head) < len(ZLIB_HEADER) and (data := (yield b"")):
+        head += data
+    return head
+
+
+def _samples(data: bytes, seen: Samples) -> Generator[bytes, Any]:
+    """Yield the samples of the deflate stream that begins with `data`, BLOCK_BYTES at most at once.
+
+    The last ones are yielded once the end of the stream has been checked.
+    """
     inflater = isal_zlib.decompressobj(-isal_zlib.MAX_WBITS)
-    # One block is kept back until more samples or the end are known. Pillow verifies the checksum
-    # only when it arrives together with the last samples.
     kept = checksum = b""
     ended = False
     while True:
@@ -474,7 +574,7 @@ def _blocks(data: bytes, seen: Samples) -> Generator[bytes, bytes]:
             seen.add(samples)
             if kept:
                 yield kept
-            kept = _block(samples)
+            kept = samples
         if inflater.eof:
             checksum = inflater.unused_data[:CHECKSUM_BYTES]
             while len(checksum) < CHECKSUM_BYTES and (data := (yield b"")):
@@ -486,14 +586,13 @@ def _blocks(data: bytes, seen: Samples) -> Generator[bytes, bytes]:
                 break
             data = yield b""
             ended = not data
-    yield kept + LAST_BLOCK + seen.end(checksum)
+    seen.end(checksum)
+    yield kept
 
 
 def _block(samples: bytes) -> bytes:
     """Build a block without compression that is not the last (RFC 1951, 3.2.4)."""
-    length = len(samples)
-    complement = length ^ 0xFFFF
-    return b"\0%b%b%b" % (length.to_bytes(2, "little"), complement.to_bytes(2, "little"), samples)
+    return block_header(len(samples)) + samples
 
 
 def _is_plain(header: bytes) -> bool:
@@ -537,11 +636,52 @@ def needs_canvas(image: PngFile, data: bytes) -> bool:
     return False
 
 
+def orientation(image: ImageFile.ImageFile) -> int:
+    """See Format. EXIF may follow the pixels; where there are several, the last one counts."""
+    file: Any = image.fp
+    data = memoryview(file.getvalue())
+    found = exif_orientation(image)
+    pixels = False
+    at = len(MAGIC)
+    while len(head := bytes(data[at : at + CHUNK_HEAD_BYTES])) == CHUNK_HEAD_BYTES:
+        name = head[4:]
+        end = at + CHUNK_HEAD_BYTES + int.from_bytes(head[:4])
+        if name == b"IEND" or not name.isalnum() or (pixels and name == CONTROL):
+            break
+        pixels = pixels or name == b"IDAT"
+        if pixels and name == b"eXIf":
+            checksum = int.from_bytes(data[end : end + CHECKSUM_BYTES])
+            if zlib.crc32(data[at + 4 : end]) == checksum:
+                found = orientation_tag(bytes(data[at + CHUNK_HEAD_BYTES : end]))
+        at = end + CHECKSUM_BYTES
+    return found
+
+
+def reduces(image: ImageFile.ImageFile) -> bool:
+    """See Format."""
+    return isinstance(image, PngFile) and image.has_bands
+
+
+def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Image.Image, Box]:
+    """See Format."""
+    if not isinstance(image, PngFile) or not image.has_bands:
+        return whole(image, size, scale)
+    by = factors((0, 0, *image.size), size)
+    pixels = BAND_PIXELS if image.mode == "RGBA" else OPAQUE_BAND_PIXELS
+    bands = image.bands(band_rows(image.size[0], by[1], pixels))
+    picture = reduced(bands, image.size, by)
+    return picture, (0, 0, image.size[0] / by[0], image.size[1] / by[1])
+
+
 def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
     """See Format.
 
     The still with which an APNG may begin is decoded too, and its first frame after it.
     """
+    if isinstance(image, PngFile) and image.has_bands:
+        rows = min(image.size[1], band_rows(image.size[0]))
+        band = BAND_COPIES * rows * image.row_bytes + rows * image.size[0] * BAND_BYTES
+        return float(band) + held_bytes(image, data)
     composed = 0.0
     if getattr(image, "default_image", False):
         composed = CANVASES * picture_bytes(image.size)
@@ -577,5 +717,7 @@ FORMAT: Final = Format(
     open=open_png,
     decoder_bytes=decoder_bytes,
     held_bytes=held_bytes,
-    exif_follows_pixels=True,
+    orientation=orientation,
+    reduces=reduces,
+    decode=decode,
 )

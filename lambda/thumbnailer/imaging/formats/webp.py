@@ -2,20 +2,29 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFile, WebPImagePlugin
 
 from thumbnailer.imaging.formats.format import Format, whole
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels, refuse_over
-from thumbnailer.imaging.resize import Box
+from thumbnailer.imaging.resize import Box, divided, factors
 from thumbnailer.imaging.spec import PixelSize
+
+if TYPE_CHECKING:
+    from thumbnailer.imaging.formats.libwebp import Header
 
 LOSSY_BYTES: Final = 12.4
 LOSSLESS_BYTES: Final = 14.6
 ALPHA_BYTES: Final = 16.8
 ANIMATED_BYTES: Final = 18.4
 """Peak memory for each pixel: two canvases, a copy of one, and what is decoded of a frame."""
+
+STILL_BYTES: Final = {"RGB": 0.0, "RGBA": 2.0, "lossless": 4.3}
+"""For each pixel of a still that libwebp decodes: its alpha, or all of its samples."""
+
+ROW_BYTES: Final = 150
+"""For each column: the rows around the one that is decoded."""
 
 BYTE_SECONDS: Final = 30e-9
 PIXEL_SECONDS: Final = 60e-9
@@ -51,29 +60,80 @@ class WebpFile(WebPImagePlugin.WebPImageFile):
     copied_bytes = 0
 
 
+class StillWebp(ImageFile.ImageFile):
+    """A WebP that is no animation. libwebp decodes it at the size that is needed.
+
+    `copied_bytes` is the size of a copy of the file that it reads from. `scales` says whether
+    colours are averaged as they should be: libwebp averages those of a lossy picture with alpha
+    without it, so that what is transparent would count.
+    """
+
+    format = "WEBP"
+    copied_bytes = 0
+    is_animated = False
+    n_frames = 1
+
+    def __init__(self, data: bytes, header: "Header") -> None:
+        self._header = header
+        self._data = data
+        super().__init__(io.BytesIO(data))
+
+    def _open(self) -> None:
+        alpha = bool(self._header.flags & ALPHA_FLAG)
+        self._size = self._header.size
+        self._mode = "RGBA" if alpha else "RGB"
+        self.info.update(self._header.info)
+        self.lossless = b"VP8L" in set(chunk_names(self._data))
+        self.scales = self.lossless or not alpha
+
+    def decoded(self, size: PixelSize) -> Image.Image:
+        """Decode the picture at `size`. Raises EOFError where it is damaged, and MemoryError."""
+        from thumbnailer.imaging.formats import libwebp  # noqa: PLC0415 - with ctypes
+
+        alpha = self.mode == "RGBA"
+        samples = libwebp.decode(self._data, size, scaled=size != self.size, alpha=alpha)
+        return Image.frombuffer(self.mode, size, samples, "raw", self.mode, 0, 1)
+
+    def load(self) -> Any:
+        """Decode the picture at its own size."""
+        if self._im is None:
+            self.im = self.decoded(self.size).im
+        return Image.Image.load(self)
+
+
 def recognise(data: bytes) -> bool:
     """See Format."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
 def open_webp(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
-    """See Format. Opening a WebP allocates its whole canvas, so that is checked first."""
-    if size := size_of(data):
-        what = f"WEBP of {size[0]} × {size[1]} pixels"
-        refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
+    """See Format."""
     read = data
     if has_gaps(data):
         flags = bytes([data[FLAGS_AT] | ALPHA_FLAG])
         read = data[:FLAGS_AT] + flags + data[FLAGS_AT + 1 :]
     try:
-        image = WebpFile(io.BytesIO(read))
+        image = _open(read, memory_mb)
     except OSError:
         if (sound := with_right_size(read)) is None:
             raise
         read = sound
-        image = WebpFile(io.BytesIO(read))
+        image = _open(read, memory_mb)
     image.copied_bytes = len(read) if read is not data else 0
     return image
+
+
+def _open(data: bytes, memory_mb: int) -> "WebpFile | StillWebp":
+    """Open a file as it is. Pillow allocates an animation's canvas: its size is checked first."""
+    from thumbnailer.imaging.formats import libwebp  # noqa: PLC0415 - with ctypes
+
+    header = libwebp.read_header(data) if libwebp.library() is not None else None
+    if header and not header.flags & ANIMATION_FLAG:
+        return StillWebp(data, header)
+    if size := size_of(data):
+        what = f"WEBP of {size[0]} × {size[1]} pixels"
+        refuse_over(pixels(size) * pixel_bytes(data), what, memory_mb)
+    return WebpFile(io.BytesIO(data))
 
 
 def has_gaps(data: bytes) -> bool:
@@ -160,9 +220,18 @@ def chunk_names(data: bytes) -> Iterator[bytes]:
         at += 8 + size + size % 2
 
 
-def decoder_bytes(image: ImageFile.ImageFile, data: bytes, _decoded: PixelSize) -> float:
+def decoder_bytes(image: ImageFile.ImageFile, data: bytes, decoded: PixelSize) -> float:
     """See Format."""
+    if isinstance(image, StillWebp):
+        samples = len(image.getbands()) * pixels(decoded) if image.scales else 0
+        kind = "lossless" if image.lossless else image.mode
+        return samples + STILL_BYTES[kind] * pixels(image.size) + ROW_BYTES * image.size[0]
     return pixels(image.size) * (pixel_bytes(data) - OTHER_BYTES)
+
+
+def reduces(image: ImageFile.ImageFile) -> bool:
+    """See Format."""
+    return isinstance(image, StillWebp) and image.scales
 
 
 def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
@@ -173,9 +242,12 @@ def call_seconds(image: ImageFile.ImageFile, data: bytes) -> float:
 def decode(image: ImageFile.ImageFile, size: PixelSize, scale: int) -> tuple[Image.Image, Box]:
     """See Format.
 
-    A still picture is taken without a further copy. Pillow would keep the decoder with its two
-    canvases meanwhile: 16 bytes a pixel at the peak, not 12.
+    A picture of one frame is taken without a further copy. Pillow would keep the decoder with its
+    two canvases meanwhile: 16 bytes a pixel at the peak, not 12.
     """
+    if isinstance(image, StillWebp):
+        at = divided(image.size, factors((0, 0, *image.size), size)) if image.scales else image.size
+        return image.decoded(at), (0, 0, *at)
     if getattr(image, "n_frames", 1) > 1:
         return whole(image, size, scale)
     file: Any = image
@@ -193,5 +265,6 @@ FORMAT: Final = Format(
     open=open_webp,
     decoder_bytes=decoder_bytes,
     call_seconds=call_seconds,
+    reduces=reduces,
     decode=decode,
 )
