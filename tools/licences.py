@@ -28,11 +28,13 @@ REFUSED: Final = re.compile(r"A?GPL-")
 """Licences that would ask for the source of the whole function. LGPL is not one of them."""
 
 READ: Final = {
+    "cykooz-resizer": "Apache-2.0 OR MIT",
     "jinja2": "BSD-3-Clause",
+    "pyspng": "BSD-3-Clause",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
     "resvg-py": "MIT",
 }
-"""Packages whose metadata names no SPDX licence: it was read in their licence file."""
+"""Packages whose metadata has no SPDX licence, or a wrong one → what their licence files say."""
 
 CLASSIFIERS: Final = {
     "Apache Software License": "Apache-2.0",
@@ -75,6 +77,16 @@ BUNDLED: Final[dict[str, dict[str, tuple[str, str]]]] = {
 
 The licence was read there, or in the library's source where the file does not name it exactly."""
 
+UNNAMED: Final[dict[str, dict[str, str]]] = {
+    "pyspng": {"libspng": "BSD-2-Clause", "zlib": "Zlib"},
+}
+"""Package → native library in its wheel that no licence file in it names → SPDX licence.
+
+By its build file, https://github.com/nurpax/pyspng/blob/master/setup.py."""
+
+ARCHITECTURES: Final = {"x86_64": "x86-64", "aarch64": "arm64"}
+"""Python's name of an architecture of Lambda → the name on the page."""
+
 INTRODUCTION: Final = """\
 # Licences
 
@@ -97,9 +109,9 @@ it. Nothing is under the GPL or AGPL: `make licences` stops at such a licence.
 CRATES: Final = """\
 ## Rust crates
 
-{packages} are written in Rust, with these numbers of crates by licence. They include crates for
-other systems. The SBOM of a wheel names each crate with its version: it is in the built function,
-in `*.dist-info/sboms/`.
+These packages are written in Rust: {packages}. The table counts their crates by licence, those for
+other systems included. The SBOM of a wheel names each crate with its version: it is in the built
+function, in `*.dist-info/sboms/`.
 """
 
 ASKED: Final = """\
@@ -152,28 +164,27 @@ def licences(
 
 def markdown() -> str:
     """Return the page. Raises CommandError for a licence that is not known, or that is refused."""
-    shipped = [
-        _installed(name, version)
-        for name, version in pinned(ROOT / "lambda" / "requirements.txt").items()
-    ]
+    required = pinned(ROOT / "lambda" / "requirements.txt")
+    shipped = [_installed(each) for each in required]
     crates = {
         canonicalize_name(each.name): found for each in shipped if (found := crate_licences(each))
     }
     textless = [canonicalize_name(each.name) for each in shipped if not _licence_files(each)]
+    textless += [name for each in shipped for name in UNNAMED.get(canonicalize_name(each.name), ())]
     lgpl = [name for each in shipped for name, it in bundled(each) if it.startswith("LGPL")]
     return "\n".join(
         [
             INTRODUCTION,
             "| Library | Version | Licence | In its wheel |",
             "|---|---|---|---|",
-            *(_row(each) for each in shipped),
+            *map(_row, required, shipped),
             "",
-            CRATES.format(packages=" and ".join(crates)),
+            CRATES.format(packages=", ".join(crates)),
             *_crate_table(crates),
             "",
             ASKED.format(
                 lgpl=", ".join(lgpl),
-                missing=f", except that of {', '.join(textless)}" if textless else "",
+                missing=f", except those of {', '.join(textless)}" if textless else "",
             ),
             "| Library | Licence |",
             "|---|---|",
@@ -186,10 +197,20 @@ def markdown() -> str:
     )
 
 
-def pinned(requirements: Path) -> dict[str, str]:
-    """Return name → version of a compiled requirements file."""
+def pinned(requirements: Path) -> list[Requirement]:
+    """Return the packages of a compiled requirements file."""
     lines = requirements.read_text(encoding="utf-8")
-    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lines, re.MULTILINE))
+    return [Requirement(found) for found in re.findall(r"^(\w.+?==.+?) ?\\?$", lines, re.MULTILINE)]
+
+
+def architectures(requirement: Requirement) -> list[str]:
+    """Return the architectures of Lambda on which a package is installed."""
+    return [
+        name
+        for machine, name in ARCHITECTURES.items()
+        if not requirement.marker
+        or requirement.marker.evaluate({"sys_platform": "linux", "platform_machine": machine})
+    ]
 
 
 def licence(distribution: Distribution) -> str:
@@ -204,8 +225,8 @@ def licence(distribution: Distribution) -> str:
         if each.startswith("License ::")
     ]
     candidates = (
-        metadata.get("License-Expression"),
         READ.get(canonicalize_name(distribution.name)),
+        metadata.get("License-Expression"),
         metadata.get("License"),
         *(classifiers if len(classifiers) == 1 else ()),
     )
@@ -230,7 +251,8 @@ def bundled(distribution: Distribution) -> list[tuple[str, str]]:
             f"The licence files of {distribution.name} {distribution.version} have other libraries "
             f"than BUNDLED in tools/licences.py: {', '.join(sorted(named ^ table.keys()))}."
         )
-    return [(name, _allowed(it, name)) for name, it in table.values()]
+    found = [*table.values(), *UNNAMED.get(canonicalize_name(distribution.name), {}).items()]
+    return [(name, _allowed(it, name)) for name, it in found]
 
 
 def crate_licences(distribution: Distribution) -> Counter[str]:
@@ -305,11 +327,12 @@ def _spdx(text: str) -> str | None:
         return None
 
 
-def _installed(name: str, version: str) -> Distribution:
-    distribution = importlib.metadata.distribution(name)
-    if distribution.version != version:
+def _installed(requirement: Requirement) -> Distribution:
+    distribution = importlib.metadata.distribution(requirement.name)
+    if not requirement.specifier.contains(distribution.version):
         raise CommandError(
-            f"{name} {distribution.version} is installed, not {version}. Run `make setup`."
+            f"{requirement.name} {distribution.version} is installed, not "
+            f"{requirement.specifier}. Run `make setup`."
         )
     return distribution
 
@@ -329,13 +352,15 @@ def _named_in_licence_files(distribution: Distribution) -> Iterator[str]:
             yield file.parent.name
 
 
-def _row(distribution: Distribution) -> str:
+def _row(requirement: Requirement, distribution: Distribution) -> str:
     inside = [f"{name} ({it})" for name, it in bundled(distribution)]
     if number := crate_licences(distribution).total():
         inside.append(f"{number} [Rust crates](#rust-crates)")
+    where = architectures(requirement)
+    only = "" if len(where) == len(ARCHITECTURES) else f" ({' and '.join(where)} only)"
     cells = (
         canonicalize_name(distribution.name),
-        distribution.version,
+        f"{distribution.version}{only}",
         licence(distribution),
         ", ".join(inside),
     )

@@ -1,5 +1,6 @@
-""".github/dependabot.yml: every pinned dependency is kept up to date."""
+"""What GitHub reads: .github/dependabot.yml, and the settings that workflows need."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,32 @@ def test_updates_come_in_one_pull_request_per_ecosystem_after_a_week() -> None:
         assert each["cooldown"] == {"default-days": 7}
         if each["package-ecosystem"] != "docker":  # one image
             assert [group["patterns"] for group in each["groups"].values()] == [["*"]]
+
+
+def test_maintainers_find_every_setting_that_a_workflow_reads() -> None:
+    """CONTRIBUTING.md names each variable, secret and environment of .github/workflows/."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## For maintainers\n")[2]
+    read: set[str] = set()
+    for path in (ROOT / ".github" / "workflows").glob("*.yaml"):
+        workflow = yaml_parse(path.read_text())
+        read.update(re.findall(r"\b(?:vars|secrets)\.(\w+)", path.read_text()))
+        read.update(
+            f"{start}{each.upper()}"
+            for start in re.findall(
+                r"vars\[format\('(\w+)\{0\}', inputs\.environment", str(workflow)
+            )
+            for each in choices(workflow)
+        )
+        for job in workflow["jobs"].values():
+            environment = job.get("environment", {})
+            name = environment if isinstance(environment, str) else environment.get("name", "")
+            read.update(choices(workflow) if name == "${{ inputs.environment }}" else {name})
+    assert {"production", "AWS_DEPLOY_ROLE", "AWS_PLAN_ROLE_STAGING"} <= read
+    assert {each for each in read if each and f"`{each}`" not in section} == set()
+
+
+def choices(workflow: dict[Any, Any]) -> list[str]:
+    """The environments from which whoever starts a workflow chooses; none if it does not ask."""
+    started = workflow.get("on", workflow.get(True))  # YAML 1.1 reads `on` as true
+    found: list[str] = started["workflow_dispatch"]["inputs"]["environment"]["options"]
+    return found
