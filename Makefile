@@ -166,6 +166,9 @@ commands: $(DEV) ## Write docs/commands.md from the commands' own help
 parameters: $(DEV) ## Write the tables of docs/parameters.md from iac/template.yaml
 	python -m tools.parameter_docs
 
+licences: $(DEV) ## Write docs/licences.md from the wheels of what ships
+	python -m tools.licences docs/licences.md
+
 edge-function: $(DEV) ## Copy iac/negotiate.js into iac/template.yaml
 	python -m tools.edge_function
 
