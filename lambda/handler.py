@@ -8,15 +8,16 @@ from pathlib import Path
 # finds nothing, and costs a fifteenth of the init (make bench-cold-start).
 gc.disable()
 
+version = None
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
     # First, because an unbuilt package lacks the libraries that the next import needs.
     from thumbnailer import build_check
 
-    build_check.check(Path(__file__).parent)
+    version = build_check.check(Path(__file__).parent)
 
 from thumbnailer.handler import Function
 
-lambda_handler = Function(os.environ)
+lambda_handler = Function(os.environ, version)
 
 gc.freeze()
 gc.enable()

@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,9 +111,11 @@ def test_every_binary_is_of_its_architecture(artefacts: dict[str, Path], target:
     assert set(machines.values()) == {E_MACHINE[target]}, machines
 
 
-def test_the_stamp_names_the_architecture(artefacts: dict[str, Path], target: str) -> None:
-    """At init the function compares it with the machine that it runs on."""
-    assert json.loads((artefacts[target] / STAMP).read_text()) == {"architecture": target}
+def test_the_stamp_names_architecture_and_version(artefacts: dict[str, Path], target: str) -> None:
+    """At init the function compares the one with its machine, and logs the other."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    stamp = {"architecture": target, "version": project["version"]}
+    assert json.loads((artefacts[target] / STAMP).read_text()) == stamp
     assert function.STAMP == build_check.STAMP
     assert set(function.PLATFORMS) == set(MACHINES.values())
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,16 +17,19 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """Return a telemetry, and a function that returns the JSON lines since its last call."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-thumbnail")
     telemetry = Telemetry("INFO")
-    begin = telemetry.begin
 
-    def begin_here(request_id: str) -> None:
-        # Powertools keeps one logger for each process, with the level and stdout of its first use.
-        for handler in logging.getLogger("service_undefined").handlers:
-            monkeypatch.setattr(handler, "stream", sys.stdout)
-        logging.getLogger("service_undefined").setLevel("INFO")
-        begin(request_id)
+    def here(method: Callable[[str], None]) -> Callable[[str], None]:
+        def called(argument: str) -> None:
+            # Powertools keeps one logger for each process, with level and stdout of its first use.
+            for handler in logging.getLogger("service_undefined").handlers:
+                monkeypatch.setattr(handler, "stream", sys.stdout)
+            logging.getLogger("service_undefined").setLevel("INFO")
+            method(argument)
 
-    monkeypatch.setattr(telemetry, "begin", begin_here)
+        return called
+
+    for name in ("begin", "initialized"):
+        monkeypatch.setattr(telemetry, name, here(getattr(telemetry, name)))
 
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -41,6 +45,14 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     assert directive["Dimensions"] == [["FunctionName"]]
     assert document["FunctionName"] == "stack-thumbnail"
     return {each["Name"]: (document[each["Name"]], each["Unit"]) for each in directive["Metrics"]}
+
+
+def test_an_environment_logs_its_version_when_it_starts(printed: Any) -> None:
+    """One line, before any invocation."""
+    telemetry, lines = printed
+    telemetry.initialized("1.2.3")
+    (line,) = lines()
+    assert line.items() >= {"level": "INFO", "action": "init", "version": "1.2.3"}.items()
 
 
 def test_degraded_thumbnails_are_logged_as_a_warning(printed: Any) -> None:

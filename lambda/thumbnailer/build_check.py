@@ -11,25 +11,31 @@ from typing import Final
 from thumbnailer.errors import InvalidPackage
 
 STAMP: Final = "build.json"
-"""Written by the build: `{"architecture": "arm64" | "x86_64"}`."""
+"""Written by the build: `{"architecture": "arm64" | "x86_64", "version": "0.2.0"}`."""
 
 MACHINES: Final = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
 """Names of machines as they report themselves → as Lambda names them."""
 
 
-def check(directory: Path) -> None:
-    """Raise InvalidPackage unless `directory` holds an artefact built for this machine."""
+def check(directory: Path) -> str:
+    """Return the version of the artefact in `directory`.
+
+    Raises InvalidPackage unless it was built for this machine.
+    """
     try:
-        built = json.loads((directory / STAMP).read_text())["architecture"]
+        stamp = json.loads((directory / STAMP).read_text())
     except FileNotFoundError:
         raise InvalidPackage(
             "This is the unbuilt source, without its libraries. Deploy what `sam build` made: run "
             "`sam build --template-file iac/template.yaml`, then `sam deploy` without "
             "--template-file"
         ) from None
+    built = stamp["architecture"]
     machine = MACHINES.get(platform.machine(), platform.machine())
     if built != machine:
         raise InvalidPackage(
             f"Built for {built}, running on {machine}. Build with LAMBDA_ARCHITECTURE={machine}, "
             f"or deploy with the parameter LambdaArchitecture={built}"
         )
+    version: str = stamp["version"]
+    return version

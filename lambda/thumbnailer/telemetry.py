@@ -1,8 +1,9 @@
 """JSON logs and embedded metrics (EMF), in the forms that CloudWatch reads.
 
-A log line is one JSON object with `action`, `bucket` and `key`. Metrics go to the namespace
-`ImagePipeline` with the one dimension `FunctionName`: every value of a dimension is a metric that
-costs money, so a key never becomes one.
+A log line is one JSON object with `action`, `bucket` and `key`; the first line of an environment
+has `version` instead of an object. Metrics go to the namespace `ImagePipeline` with the one
+dimension `FunctionName`: every value of a dimension is a metric that costs money, so a key never
+becomes one.
 """
 
 import os
@@ -27,6 +28,10 @@ class Telemetry:
         self._logger.remove_keys(["service"])
         self._metrics = EphemeralMetrics(namespace=NAMESPACE)
         self._cold = True
+
+    def initialized(self, version: str) -> None:
+        """Log which version of this project the environment runs."""
+        self._logger.info("init", extra={"action": "init", "version": version})
 
     def begin(self, request_id: str) -> None:
         """Start an invocation. The first one of an environment is its cold start."""
