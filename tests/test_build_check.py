@@ -20,7 +20,9 @@ def test_the_error_for_the_wrong_architecture_names_both_solutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Code for arm64 on x86_64: build it again, or deploy it with the other parameter."""
-    (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": "arm64", "version": "1.2.3"}))
+    (tmp_path / build_check.STAMP).write_text(
+        json.dumps({"architecture": "arm64", "version": "1.2.3"})
+    )
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(InvalidPackage) as raised:
         build_check.check(tmp_path)

@@ -25,7 +25,9 @@ def version() -> str:
     What is not known is left out. Raises nothing.
     """
     commit = next(_commits(), "")
-    return f"{NAME} {number() or '(unknown version)'}" + f" (commit {commit[:SHORT]})" * bool(commit)
+    return f"{NAME} {number() or '(unknown version)'}" + f" (commit {commit[:SHORT]})" * bool(
+        commit
+    )
 
 
 def number() -> str | None:
