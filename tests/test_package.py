@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def run(*words: object) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A package for this machine's architecture, and what the command printed about it."""
     folder = tmp_path_factory.mktemp("package")
     code, printed, errors = run(
@@ -53,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         *("--bucket", "releases-{region}", "--prefix", "image-pipeline/"),
     )
     assert code == 0, errors
-    yield folder, json.loads(printed)
+    return folder, json.loads(printed)
 
 
 def test_the_zip_is_the_built_function(made: tuple[Path, dict[str, Any]]) -> None:
