@@ -281,6 +281,7 @@ def test_a_changed_download_is_refused(tmp_path: Path) -> None:
     artefact = build(tmp_path, "arm64")
     before = contents(artefact)
     source = shutil.copytree(SOURCE, tmp_path / "source")
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     requirements = source / "requirements.txt"
     requirements.write_text(re.sub("sha256:....", "sha256:0000", requirements.read_text()))
     with pytest.raises(BuildError) as raised:
@@ -288,7 +289,8 @@ def test_a_changed_download_is_refused(tmp_path: Path) -> None:
     assert "Hash mismatch for" in str(raised.value)
     assert "do not deploy" in str(raised.value)
     assert contents(artefact) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"artefact", "source"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"artefact", "pyproject.toml", "source"}
 
 
 def test_without_a_network_the_build_says_so(
