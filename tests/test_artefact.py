@@ -124,7 +124,7 @@ def test_the_artefact_works_alone(artefacts: dict[str, Path], tmp_path: Path) ->
     """It starts and makes thumbnails with only boto3 and the standard library besides.
 
     This runs the artefact for this machine, in an interpreter without any other package. The start
-    includes the handler's check of the machine and the stamp.
+    includes the handler's check of the machine and the stamp, and the line with the version.
     """
     runtime = tmp_path / "runtime"
     runtime.mkdir()
@@ -155,9 +155,10 @@ def test_the_artefact_works_alone(artefacts: dict[str, Path], tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        [kind, [64, 48], "WEBP"] for kind in ("jpeg", "png", "avif")
-    ]
+    started, *made = [json.loads(line) for line in done.stdout.splitlines()]
+    version = function.project_version(REPOSITORY / "pyproject.toml")
+    assert started.items() >= {"level": "INFO", "action": "init", "version": version}.items()
+    assert made == [[kind, [64, 48], "WEBP"] for kind in ("jpeg", "png", "avif")]
 
 
 def test_every_module_is_compiled(artefacts: dict[str, Path], target: str) -> None:
