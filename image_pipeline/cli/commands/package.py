@@ -56,12 +56,12 @@ def package(  # noqa: PLR0913 - options of a command
     ] = "us-east-1",
     as_json: Json = False,
 ) -> None:
-    """Package the stack for a deploy without its sources: a template, and the function as zips.
+    """Package the stack for a deploy without its sources: a template and zips.
 
-    The template is complete in itself. CloudFormation takes it by its URL, from the console too,
-    and reads the function's code from the bucket CodeBucket, a parameter. Upload all files to a
-    bucket in the region of the stack. With --bucket, the command prints the link that opens the
-    form for a new stack.
+    The template is complete in itself. CloudFormation takes it by its URL, in the console too, and
+    Lambda reads the function's zip from the bucket that the parameter CodeBucket names. Upload all
+    files to a bucket in the region of the stack. With --bucket, the command prints the link that
+    opens the form for a new stack.
 
     The same version of the source gives the same bytes.
 
