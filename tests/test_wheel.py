@@ -96,6 +96,7 @@ def test_the_wheel_has_both_packages_and_the_sources_of_a_deploy(wheel: Path) ->
         "__init__.py",
         "handler.py",
         "image_utils.py",
+        "pyproject.toml",
         "requirements.txt",
     }
     assert [name for name in names if NOT_INSTALLED.search(name)] == []

@@ -32,7 +32,7 @@ TASK_ROOT = "/var/task"
 (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html)."""
 
 STAMP = "build.json"
-"""Which architecture the artefact is for: what thumbnailer.build_check reads at init."""
+"""Architecture and version of the artefact: what thumbnailer.build_check reads at init."""
 
 NOT_SHIPPED = ("__pycache__", "tests")
 """Names of folders that are removed wherever they are, in the function and in its libraries."""
@@ -74,7 +74,8 @@ def build_function(
             "installs it; elsewhere, run `pip install uv` first."
         )
     requirements = source / "requirements.txt"
-    for needed in (requirements, source / "handler.py"):
+    project = source.parent / "pyproject.toml"
+    for needed in (requirements, source / "handler.py", project):
         if not needed.is_file():
             raise BuildError(
                 f"{needed} does not exist: the first argument must be the folder of the function's "
@@ -91,12 +92,24 @@ def build_function(
         _install_libraries(uv, requirements, draft, architecture)
         _copy_modules(source, draft)
         _remove_what_is_not_shipped(draft)
-        (draft / STAMP).write_text(json.dumps({"architecture": architecture}) + "\n")
+        stamp = {"architecture": architecture, "version": project_version(project)}
+        (draft / STAMP).write_text(json.dumps(stamp) + "\n")
         _compile(uv, draft)
         make_readable(draft)
         if artefact.exists():
             shutil.rmtree(artefact)
         draft.rename(artefact)
+
+
+def project_version(project: Path) -> str:
+    """Read the version from a pyproject.toml, whose other parts do not matter.
+
+    Raises BuildError if it has none. (Python 3.9 has no tomllib.)
+    """
+    found = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
+    if not found:
+        raise BuildError(f'{project} has no line `version = "…"`: the build needs the version.')
+    return found[1]
 
 
 def _install_libraries(uv: str, requirements: Path, target: Path, architecture: str) -> None:

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "try": "Compare other sizes, formats and qualities with the current ones, on your own images.",
     "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
     "deploy": "Deploy what `make build` built, and take back the buckets of an earlier stack.",
+    "package": "Package the stack for a deploy without its sources: a template and zips.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, sizes and formats.",
     "smoke": "Check that a stack works, with an image and a broken file.",

@@ -41,7 +41,8 @@ class Checkout:
         self.aws = aws
         for name in ("iac", "lambda", "image_pipeline/build"):
             shutil.copytree(REPOSITORY / name, directory / name)
-        shutil.copy(REPOSITORY / "samconfig.toml", directory)
+        for name in ("pyproject.toml", "samconfig.toml"):
+            shutil.copy(REPOSITORY / name, directory)
 
     def sam(self, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
         """Run sam there, with `answers` typed in; a failure shows its output."""
