@@ -97,6 +97,7 @@ def test_the_wheel_has_both_packages_and_the_sources_of_a_deploy(wheel: Path) ->
         "handler.py",
         "image_utils.py",
         "requirements.txt",
+        *("ministack.txt", "sam.txt", "uv.txt"),
     }
     assert [name for name in names if NOT_INSTALLED.search(name)] == []
 
@@ -125,7 +126,7 @@ def test_the_wheel_can_be_built_without_git(wheel: Path, tmp_path: Path) -> None
     subprocess.run([shutil.which("git") or "", "init", "-q", tmp_path], check=True)  # noqa: S603
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("iac", "image_pipeline", "lambda", "tools"):
+    for name in ("iac", "image_pipeline", "lambda", "requirements", "tools"):
         shutil.copytree(REPOSITORY / name, copy / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
@@ -187,11 +188,6 @@ def test_commands_on_a_stack_import_nothing_that_only_unix_has(
     done = installed.python(WITHOUT_UNIX, name, *files, "--stack", "any", code=1)
     assert done.stderr.startswith("Error: ")
     assert "aws configure" in done.stderr
-
-
-def test_up_says_that_it_needs_a_checkout(installed: InstalledWheel) -> None:
-    """The tools of the local stack are not in the wheel; the message says what to do."""
-    assert "Clone the repository" in installed.run("up", code=1).stderr
 
 
 def test_the_function_is_built_from_an_installed_wheel(
