@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit check-platforms corpus look fuzz simulate soak build bench bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots chromium vipsthumbnail commands edge-function github-policies clean setup
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -72,6 +72,9 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
 	.tools/npm/node scripts/cdk_nag.mjs .tools/variants/resolved/*.json
+
+check-platforms: $(DEV) ## Check that all that users install has wheels for Linux, macOS and Windows
+	python -m tools.platforms
 
 look: $(DEV) chromium ## Compare thumbnails of real or drawn images (CASES=FOLDER) with what Chromium shows
 	python -m tools.look $${CASES:+"$$CASES"}
