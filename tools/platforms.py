@@ -4,6 +4,7 @@ uv resolves for each platform, and installs nothing. It asks the package index.
 """
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,8 @@ def main() -> None:
     failures = []
     for platform, files in PLATFORMS.items():
         for file in files:
-            reason = missing(uv, platform, file)
+            with tempfile.TemporaryDirectory() as nowhere:
+                reason = missing(uv, platform, file, nowhere)
             if reason:
                 failures.append(f"{file} on {platform}: {reason}")
             else:
@@ -45,14 +47,17 @@ def main() -> None:
         raise CommandError("\n".join(["Not everything can be installed.", *failures]))
 
 
-def missing(uv: str, platform: str, file: str) -> str:
-    """Why the packages of `file` cannot be installed on `platform`; empty if they can."""
+def missing(uv: str, platform: str, file: str, nowhere: str) -> str:
+    """Why the packages of `file` cannot be installed on `platform`; empty if they can.
+
+    `nowhere` is an empty folder, which uv takes for the environment.
+    """
     pinned = ("--no-deps", "--require-hashes") if file.endswith(".txt") else ()
     done = subprocess.run(  # noqa: S603 - uv
         [
             *(uv, "pip", "install", "--dry-run", "--quiet", "--only-binary=:all:", *pinned),
             *(f"--python-version={RUNTIME_PYTHON}", f"--python-platform={platform}"),
-            "--target=.tools/nowhere",  # not this environment, which has some of them
+            f"--target={nowhere}",  # not this environment, which has some of them
             f"--requirement={file}",
         ],
         cwd=ROOT,

@@ -72,8 +72,13 @@ def install(name: str, report: Report) -> Path:
     return folder / PROGRAMS
 
 
+def program(name: str, report: Report) -> str:
+    """The path of the program `name` of the environment `name`. Raises what `install` raises."""
+    return str(install(name, report) / (f"{name}.exe" if os.name == "nt" else name))
+
+
 def python(name: str, report: Report) -> Path:
-    """The Python of the environment `name`, which `install` installs. Raises its errors."""
+    """The path of the Python of the environment `name`. Raises what `install` raises."""
     return _python(install(name, report).parent)
 
 
@@ -87,7 +92,7 @@ def find_uv(report: Report) -> str:
     for candidate in (*own, os.environ.get("UV"), "uv"):
         if candidate and (found := shutil.which(candidate)):
             return found
-    return str(install(UV, report) / ("uv.exe" if os.name == "nt" else "uv"))
+    return program(UV, report)
 
 
 def _folder(name: str, digest: str) -> Path:

@@ -37,21 +37,21 @@ def deploy(
     parameters: Mapping[str, str],
     options: Sequence[str],
     *,
-    environment: Mapping[str, str] | None = None,
+    program: str | None = None,
     output: IO[Any] | int | None = None,
 ) -> int:
     """Run `sam deploy` and return its exit code.
 
     SAM gets the parameters in a file, so every value arrives exactly as it is, and `options` as
-    they are. `environment` is SAM's, the one of this process by default; its standard output goes
-    to `output`.
+    they are. `program` is its path, by default that on the PATH, whose version is checked. Its
+    standard output goes to `output`.
 
     Raises CommandError if the stack's name is too long, a parameter is wrong, or the SAM CLI is
     missing or too old.
     """
     check_name(stack, parameters)
     check(parameters)
-    program = check_version(environment)
+    program = program or check_version()
     with tempfile.TemporaryDirectory() as folder:
         command = [program, "deploy", "--stack-name", stack, *options]
         command += ["--max-wait-duration", str(MAX_MINUTES)]
@@ -60,7 +60,7 @@ def deploy(
             file.write_text(parameters_file(parameters), encoding="ascii")
             command += ["--parameter-overrides", f"file://{file}"]  # a path, not quoted as in a URL
         return subprocess.run(  # noqa: S603 - SAM
-            command, check=False, env=environment, stdout=output
+            command, check=False, env={"SAM_CLI_TELEMETRY": "0", **os.environ}, stdout=output
         ).returncode
 
 

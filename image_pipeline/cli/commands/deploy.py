@@ -135,8 +135,7 @@ def deploy(  # noqa: PLR0913 - options of a command
     found = retained.find(aws, stack, given)
     with tempfile.TemporaryDirectory(prefix="image-pipeline-") as folder:
         with targets.reporting() as report:
-            environment = sam_environment(tools.install(tools.SAM, report))
-            sam.check_version(environment)
+            program = tools.program(tools.SAM, report)
             template = template or built(Path(folder), settings, report)
         if found:
             taken_back(aws, stack, found, import_buckets=import_buckets, yes=yes, quiet=as_json)
@@ -150,7 +149,7 @@ def deploy(  # noqa: PLR0913 - options of a command
                 *("--resolve-s3", "--no-fail-on-empty-changeset", option),
             ]
             output = sys.stderr if as_json else None
-            code = sam.deploy(stack, given, options, environment=environment, output=output)
+            code = sam.deploy(stack, given, options, program=program, output=output)
             if code:
                 raise CommandError(
                     f"`sam deploy` failed with exit code {code}; its messages above say why."
@@ -208,12 +207,6 @@ def complete(
         soft_wrap=True,
     )
     return aws, stack, parameters
-
-
-def sam_environment(programs: Path) -> dict[str, str]:
-    """The environment of SAM, whose program is in the folder `programs`."""
-    path = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])
-    return {"SAM_CLI_TELEMETRY": "0", **os.environ, "PATH": path}
 
 
 def built(folder: Path, settings: Mapping[str, str], report: tools.Report) -> Path:
