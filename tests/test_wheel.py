@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it works without a checkout."""
 
+import email
 import re
 import shutil
 import stat
@@ -100,6 +101,26 @@ def test_the_wheel_has_both_packages_and_the_sources_of_a_deploy(wheel: Path) ->
         *("ministack.txt", "sam.txt", "uv.txt"),
     }
     assert [name for name in names if NOT_INSTALLED.search(name)] == []
+
+
+def test_the_package_index_shows_the_readme_with_links_that_work(wheel: Path) -> None:
+    """A link of README.md to a file of the repository is relative there, and absolute here."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "Operating System :: Microsoft :: Windows" in metadata.get_all("Classifier", [])
+    shown = metadata.get_payload()
+    assert isinstance(shown, str)
+    written = (REPOSITORY / "README.md").read_text()
+    assert shown.splitlines()[0] == written.splitlines()[0]
+    targets = re.findall(r"\]\(([^)\s]+)\)", shown)
+    assert len(targets) == len(re.findall(r"\]\(([^)\s]+)\)", written)) > 20
+    assert all(each.startswith(("https://", "#")) for each in targets)
+    assert "![" in shown
+    assert re.search(
+        r"!\[[^]]*\]\(https://github.com/[^/]+/image-pipeline/raw/main/docs/img/", shown
+    )
 
 
 def test_the_same_source_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
