@@ -526,7 +526,7 @@ def test_a_new_stack_is_asked_for_and_shown_before_it_is_made(
     command.type(
         monkeypatch,
         *("1st", "a-stack", "taken", "UPPER", "an-input", "an-input", ""),
-        *("128,128", "64", "", "y", "nobody", "me@example.com", "y"),
+        *("128,128", "64", "", "nobody", "me@example.com", "y", "y"),
     )
     assert command.run("deploy", "--template", "template.yaml", "--no-verify") is None
     shown, made = command.calls
@@ -547,12 +547,26 @@ def test_a_new_stack_is_asked_for_and_shown_before_it_is_made(
         "InputBucketName=an-input",
         f"OutputBucketName=a-stack-output-{moto.core.DEFAULT_ACCOUNT_ID}",
         "ThumbnailSizes=64",
-        "Cdn=true",
         "AlarmEmail=me@example.com",
+        "Cdn=true",
     ]
     again = " ".join(f"--parameter={word}" for word in words)
     assert f"image-pipeline deploy {again} --stack a-stack --region us-" in captured.err
     assert "confirm the e-mail that AWS sends to me@example.com" in captured.out
+
+
+def test_a_bucket_of_ones_own_must_exist(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ExistingInputBucket=true, a name that is not there is asked for again."""
+    command.account.s3.create_bucket(Bucket="mine")
+    command.type(monkeypatch, "not-mine", "mine", *[""] * 5)
+    given = ("--stack", STACK, "--parameter", "ExistingInputBucket=true", "--no-verify")
+    assert command.run("deploy", *given, "--template", "template.yaml") is None
+    captured = capsys.readouterr()
+    assert "There is no bucket not-mine" in captured.err
+    assert "--parameter=InputBucketName=mine" in captured.err
+    assert f"image-pipeline adopt-bucket --stack {STACK}" in captured.out
 
 
 def test_whoever_declines_the_changes_changes_nothing(

@@ -61,49 +61,59 @@ def ask_parameters(aws: Aws, stack: str, given: Mapping[str, str]) -> dict[str, 
         soft_wrap=True,
     )
     start = stack[:MAX_IN_BUCKET].lower()
-    answers: dict[str, str] = {}
-
-    def new_bucket(name: str) -> None:
-        _check_pattern("InputBucketName", name)
-        if name in {**given, **answers}.values():
-            raise CommandError("The two buckets must have different names.")
-        with aws_errors_explained():
-            if retained.bucket_exists(aws, name):
-                raise CommandError(
-                    f"You have a bucket {name}. Choose a name that nobody has, or read in "
-                    "docs/deploy.md how to use your bucket for uploads (ExistingInputBucket) or "
-                    "to take it back from an earlier stack (--import-buckets)."
-                )
-
-    def valid(name: str) -> Callable[[str], None]:
-        return lambda answer: check({**given, **answers, name: answer})
-
     questions = {
-        "InputBucketName": ("Bucket for uploads", f"{start}-input-{account}", new_bucket),
-        "OutputBucketName": ("Bucket for thumbnails", f"{start}-output-{account}", new_bucket),
-        "ThumbnailSizes": (
-            "Sizes, such as 128,512,avatar=256x256:cover:attention",
-            DEFAULTS["ThumbnailSizes"],
-            valid("ThumbnailSizes"),
-        ),
-        "ThumbnailFormats": (
-            "Formats, of webp, avif and jpeg",
-            DEFAULTS["ThumbnailFormats"],
-            valid("ThumbnailFormats"),
-        ),
+        "InputBucketName": ("Bucket for uploads", f"{start}-input-{account}"),
+        "OutputBucketName": ("Bucket for thumbnails", f"{start}-output-{account}"),
+        "ThumbnailSizes": ("Sizes, such as 128,512,avatar=256x256:cover:attention", None),
+        "ThumbnailFormats": ("Formats, of webp, avif and jpeg", None),
+        "AlarmEmail": ("E-mail address for alarms (Enter for none)", None),
     }
-    for name, (question, default, valid_answer) in questions.items():
+    if given.get("ExistingInputBucket") == "true":
+        questions["InputBucketName"] = ("Bucket for uploads, which exists", "")
+    known = dict(given)
+    for name, (question, default) in questions.items():
+
+        def valid(answer: str, name: str = name) -> None:
+            _check(aws, {**known, name: answer}, name)
+
         if name not in given:
-            answers[name] = _ask(question, default, valid_answer)
+            known[name] = _ask(question, DEFAULTS[name] if default is None else default, valid)
     if "Cdn" not in given and ask("Serve the thumbnails by a CDN (CloudFront)?", default=False):
-        answers["Cdn"] = "true"
-    if "AlarmEmail" not in given:
-        answers["AlarmEmail"] = _ask(
-            "E-mail address for alarms (Enter for none)",
-            "",
-            lambda address: _check_pattern("AlarmEmail", address),
+        known["Cdn"] = "true"
+    return {
+        name: value
+        for name, value in known.items()
+        if name not in given and value != DEFAULTS.get(name)
+    }
+
+
+def _check(aws: Aws, parameters: Mapping[str, str], name: str) -> None:
+    """Raise CommandError if the parameter `name` cannot be what it is among `parameters`."""
+    value = parameters[name]
+    if name == "AlarmEmail":
+        _check_pattern(name, value)
+    elif name in ("InputBucketName", "OutputBucketName"):
+        _check_pattern("InputBucketName", value)
+        existing = name == "InputBucketName" and parameters.get("ExistingInputBucket") == "true"
+        _check_bucket(aws, value, existing=existing)
+        if parameters.get("InputBucketName") == parameters.get("OutputBucketName"):
+            raise CommandError("The two buckets must have different names.")
+    else:
+        check(parameters)
+
+
+def _check_bucket(aws: Aws, name: str, *, existing: bool) -> None:
+    """Raise CommandError if a bucket should be `existing` and is not, or the other way round."""
+    with aws_errors_explained():
+        found = retained.bucket_exists(aws, name)
+    if existing and not found:
+        raise CommandError(f"There is no bucket {name} {aws.location}.")
+    if found and not existing:
+        raise CommandError(
+            f"You have a bucket {name}. Choose a name that nobody has, or read in docs/deploy.md "
+            "how to use your bucket for uploads (ExistingInputBucket) or to take it back from an "
+            "earlier stack (--import-buckets)."
         )
-    return {name: value for name, value in answers.items() if value != DEFAULTS.get(name)}
 
 
 def _check_pattern(parameter: str, value: str) -> None:
