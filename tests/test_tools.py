@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from installed_wheel import REPOSITORY, UV
 
 from image_pipeline.build import tools
@@ -20,11 +22,11 @@ PACKAGE = re.compile(r"^iniconfig==.*?(?=^\S)", re.MULTILINE | re.DOTALL)
 TOOL = "sam"
 
 INSTALL = f"""
-import sys
+import functools, sys
 from pathlib import Path
 from image_pipeline.build import tools
 tools.CHECKOUT, tools.REQUIREMENTS = None, Path(sys.argv[1])
-print(tools.install({TOOL!r}, print))
+print(tools.install({TOOL!r}, functools.partial(print, flush=True)))
 """
 
 
@@ -132,14 +134,22 @@ def test_a_damaged_environment_is_replaced(lost: str) -> None:
     assert (environment / lost).exists()
 
 
-def test_of_two_processes_one_installs(requirements: Path, cache: Path) -> None:
-    """The other one waits for it, and both get the same environment."""
+def test_of_several_processes_one_installs(requirements: Path, cache: Path) -> None:
+    """The others wait while one has the lock, and all get the same environment."""
     command = [sys.executable, "-c", INSTALL, requirements.parent]
-    both = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this Python
-        for _ in range(2)
-    ]
-    printed = [each.communicate()[0].splitlines() for each in both]
+    cache.mkdir(parents=True)
+    with ExitStack() as ended:
+        with FileLock(cache / f".{TOOL}.lock"):
+            both = [
+                ended.enter_context(
+                    subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+                )
+                for _ in range(2)
+            ]
+            for each in both:
+                assert each.stdout
+                assert each.stdout.readline().startswith("Waiting for another command")
+        printed = [each.communicate()[0].splitlines() for each in both]
     assert [each.returncode for each in both] == [0, 0]
     assert printed[0][-1] == printed[1][-1]
     assert sum("Installing the SAM CLI" in lines for lines in printed) == 1
@@ -170,10 +180,21 @@ def test_a_missing_python_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> N
         tools.install(TOOL, ignore)
 
 
-def test_a_changed_download_is_refused(requirements: Path, cache: Path) -> None:
-    """Hashes are checked, whatever is in uv's cache."""
-    requirements.write_text(re.sub("sha256:....", "sha256:0000", requirements.read_text()))
-    with pytest.raises(CommandError, match="Hash mismatch"):
+@pytest.mark.parametrize(
+    ("pattern", "by", "message"),
+    [
+        ("sha256:....", "sha256:0000", "Hash mismatch"),
+        (r" \\\n.*", "\n", "all requirements must"),
+    ],
+    ids=["another file", "no hash"],
+)
+def test_only_what_the_hashes_name_is_installed(
+    requirements: Path, cache: Path, pattern: str, by: str, message: str
+) -> None:
+    """Whatever the package index and uv's cache have."""
+    text = requirements.read_text()
+    requirements.write_text(re.sub(pattern, by, text, flags=re.DOTALL if by == "\n" else 0))
+    with pytest.raises(CommandError, match=message):
         tools.install(TOOL, ignore)
     assert environments(cache) == []
 
