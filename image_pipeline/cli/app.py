@@ -43,7 +43,7 @@ COMMANDS: Final = {
     "backfill": "Make the thumbnails that are missing or were made with other settings.",
     "try": "Compare other sizes, formats and qualities with the current ones, on your own images.",
     "prune": "Delete thumbnails whose original is gone, or that earlier settings made.",
-    "deploy": "Deploy what `make build` built, and take back the buckets of an earlier stack.",
+    "deploy": "Build the function, deploy the stack to your AWS account, and test it.",
     "package": "Package the stack for a deploy without its sources: a template and zips.",
     "adopt-bucket": "Prepare an existing bucket for a stack with ExistingInputBucket=true.",
     "cost": "Estimate the cost of processing images with a stack's memory, sizes and formats.",
