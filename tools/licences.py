@@ -169,7 +169,9 @@ def markdown() -> str:
     crates: dict[str, Counter[str]] = {
         canonicalize_name(each.name): found for each in shipped if (found := crate_licences(each))
     }
-    textless: list[str] = [canonicalize_name(each.name) for each in shipped if not _licence_files(each)]
+    textless: list[str] = [
+        canonicalize_name(each.name) for each in shipped if not _licence_files(each)
+    ]
     textless += [name for each in shipped for name in UNNAMED.get(canonicalize_name(each.name), ())]
     lgpl = [name for each in shipped for name, it in bundled(each) if it.startswith("LGPL")]
     return "\n".join(
