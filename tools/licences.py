@@ -166,10 +166,12 @@ def markdown() -> str:
     """Return the page. Raises CommandError for a licence that is not known, or that is refused."""
     required = pinned(ROOT / "lambda" / "requirements.txt")
     shipped = [_installed(each) for each in required]
-    crates = {
+    crates: dict[str, Counter[str]] = {
         canonicalize_name(each.name): found for each in shipped if (found := crate_licences(each))
     }
-    textless = [canonicalize_name(each.name) for each in shipped if not _licence_files(each)]
+    textless: list[str] = [
+        canonicalize_name(each.name) for each in shipped if not _licence_files(each)
+    ]
     textless += [name for each in shipped for name in UNNAMED.get(canonicalize_name(each.name), ())]
     lgpl = [name for each in shipped for name, it in bundled(each) if it.startswith("LGPL")]
     return "\n".join(
