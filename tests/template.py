@@ -17,6 +17,8 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+from image_pipeline.build.package import packaged_template
+
 PATH = Path(__file__).parent.parent / "iac" / "template.yaml"
 REQUIRED_PARAMETERS = {"InputBucketName": "my-input-bucket", "OutputBucketName": "my-output-bucket"}
 PSEUDO_PARAMETERS = {
@@ -313,7 +315,7 @@ def main() -> None:
     """Write each variant to the folder given as the first argument.
 
     `resolved/NAME.json` has its resources as `Deployed.resources`, `decided/NAME.json` is its
-    template as `Deployed.decided`.
+    template as `Deployed.decided`. `packaged.json` is the template of `image-pipeline package`.
     """
     for name, given in VARIANTS.items():
         deployed = Deployed(**given)
@@ -322,6 +324,11 @@ def main() -> None:
             path = Path(sys.argv[1]) / folder / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
+    key = "image-pipeline/function-${LambdaArchitecture}.zip"
+    packaged = packaged_template(
+        PATH.parent, key, "0" * 64, ["arm64", "x86_64"], "my-releases-{region}"
+    )
+    (Path(sys.argv[1]) / "packaged.json").write_text(json.dumps(packaged))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,9 +111,11 @@ def test_every_binary_is_of_its_architecture(artefacts: dict[str, Path], target:
     assert set(machines.values()) == {E_MACHINE[target]}, machines
 
 
-def test_the_stamp_names_the_architecture(artefacts: dict[str, Path], target: str) -> None:
-    """At init the function compares it with the machine that it runs on."""
-    assert json.loads((artefacts[target] / STAMP).read_text()) == {"architecture": target}
+def test_the_stamp_names_architecture_and_version(artefacts: dict[str, Path], target: str) -> None:
+    """At init the function compares the one with its machine, and logs the other."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    stamp = {"architecture": target, "version": project["version"]}
+    assert json.loads((artefacts[target] / STAMP).read_text()) == stamp
     assert function.STAMP == build_check.STAMP
     assert set(function.PLATFORMS) == set(MACHINES.values())
 
@@ -121,7 +124,7 @@ def test_the_artefact_works_alone(artefacts: dict[str, Path], tmp_path: Path) ->
     """It starts and makes thumbnails with only boto3 and the standard library besides.
 
     This runs the artefact for this machine, in an interpreter without any other package. The start
-    includes the handler's check of the machine and the stamp.
+    includes the handler's check of the machine and the stamp, and the line with the version.
     """
     runtime = tmp_path / "runtime"
     runtime.mkdir()
@@ -152,9 +155,10 @@ def test_the_artefact_works_alone(artefacts: dict[str, Path], tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        [kind, [64, 48], "WEBP"] for kind in ("jpeg", "png", "avif")
-    ]
+    started, *made = [json.loads(line) for line in done.stdout.splitlines()]
+    version = function.project_version(REPOSITORY / "pyproject.toml")
+    assert started.items() >= {"level": "INFO", "action": "init", "version": version}.items()
+    assert made == [[kind, [64, 48], "WEBP"] for kind in ("jpeg", "png", "avif")]
 
 
 def test_every_module_is_compiled(artefacts: dict[str, Path], target: str) -> None:
@@ -278,6 +282,7 @@ def test_a_changed_download_is_refused(tmp_path: Path) -> None:
     artefact = build(tmp_path, "arm64")
     before = contents(artefact)
     source = shutil.copytree(SOURCE, tmp_path / "source")
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     requirements = source / "requirements.txt"
     requirements.write_text(re.sub("sha256:....", "sha256:0000", requirements.read_text()))
     with pytest.raises(BuildError) as raised:
@@ -285,7 +290,8 @@ def test_a_changed_download_is_refused(tmp_path: Path) -> None:
     assert "Hash mismatch for" in str(raised.value)
     assert "do not deploy" in str(raised.value)
     assert contents(artefact) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"artefact", "source"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"artefact", "pyproject.toml", "source"}
 
 
 def test_without_a_network_the_build_says_so(

@@ -21,7 +21,9 @@ def test_the_error_for_the_wrong_architecture_names_both_solutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Code for arm64 on x86_64: build it again, or deploy it with the other parameter."""
-    (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": "arm64"}))
+    (tmp_path / build_check.STAMP).write_text(
+        json.dumps({"architecture": "arm64", "version": "1.2.3"})
+    )
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
     with pytest.raises(InvalidPackage) as raised:
         build_check.check(tmp_path)
@@ -33,7 +35,8 @@ def test_the_error_for_the_wrong_architecture_names_both_solutions(
 def test_the_right_architecture_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, name: str
 ) -> None:
-    """Linux may have another name for the same architecture than Lambda."""
-    (tmp_path / build_check.STAMP).write_text(json.dumps({"architecture": name}))
+    """Linux may have another name for the same architecture than Lambda. The version is known."""
+    stamp = json.dumps({"architecture": name, "version": "1.2.3"})
+    (tmp_path / build_check.STAMP).write_text(stamp)
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
-    build_check.check(tmp_path)
+    assert build_check.check(tmp_path) == "1.2.3"

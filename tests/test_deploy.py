@@ -1,23 +1,30 @@
 """`image-pipeline deploy`: checks before it, and what an earlier stack left is taken back."""
 
+import io
 import json
-import os
 import re
+import sys
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import boto3
+import moto.core
 import pytest
 import template
+import typer
 from aws_names import INPUT, OUTPUT
 from botocore.stub import Stubber
 
+from image_pipeline.build import tools
+from image_pipeline.cli import questions
 from image_pipeline.cli.app import command_line
 from image_pipeline.errors import CommandError
-from image_pipeline.stack import retained, sam
+from image_pipeline.stack import change_sets, retained, sam
 from image_pipeline.stack.aws import AccessKey, Aws
-from image_pipeline.stack.parameters import OF_THE_STACK, VARIABLES, check
+from image_pipeline.stack.deployed import describe_if_there
+from image_pipeline.stack.parameters import OF_THE_STACK, PATTERNS, VARIABLES, check
 from image_pipeline.stack.retained import Resource
 from thumbnailer import settings
 
@@ -389,6 +396,13 @@ class Command:
     ) -> None:
         self.account = account
         self.taken: list[list[Resource]] = []
+        self.code: int | None = None
+        """What a command that ends before its end exits with."""
+
+        self.change_sets: list[str] = []
+        """Change sets that SAM makes."""
+
+        self.discarded: list[AbstractSet[str]] = []
         self._calls = folder / "calls"
         program = folder / "bin" / "sam"
         program.parent.mkdir()
@@ -400,9 +414,12 @@ class Command:
         (folder / "template.yaml").touch()
         monkeypatch.chdir(folder)
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setattr(tools, "install", lambda _name, _report: program.parent)
         monkeypatch.setattr(
-            "image_pipeline.cli.commands.deploy.tool_path",
-            lambda: f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            change_sets, "executable", lambda *_: set(self.change_sets if self.calls else ())
+        )
+        monkeypatch.setattr(
+            change_sets, "discard", lambda _aws, _stack, found: self.discarded.append(found)
         )
         monkeypatch.setattr(
             retained, "take_back", lambda _aws, _stack, found: self.taken.append(found)
@@ -411,12 +428,22 @@ class Command:
     def __call__(self, *options: str) -> str | None:
         """Run it for NAMES; return the message of the error, if there is one."""
         names = [f"--parameter={name}={value}" for name, value in NAMES.items()]
-        given = ["deploy", "--stack", STACK, "--template", "template.yaml", *names, *options]
+        given = ["deploy", "--stack", STACK, "--template", "template.yaml", "--no-verify"]
+        return self.run(*given, *names, *options)
+
+    def run(self, *words: str) -> str | None:
+        """Run any command; return the message of the error, if there is one."""
         try:
-            command_line()(given, standalone_mode=False)
+            self.code = command_line()(list(words), standalone_mode=False)
         except CommandError as error:
             return str(error)
         return None
+
+    def type(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+        """Let the command run on a terminal, where these lines are typed."""
+        terminal = io.StringIO("".join(f"{answer}\n" for answer in answers))
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdin", terminal)
 
     @property
     def calls(self) -> list[str]:
@@ -470,6 +497,133 @@ def test_without_an_earlier_stack_it_just_deploys(
     assert len(command.calls) == 1
     monkeypatch.setenv("SAM_EXIT", "3")
     assert "exit code 3" in (command() or "")
+
+
+# --- what it asks -------------------------------------------------------------------------------
+def test_questions_have_the_checks_and_defaults_of_the_template() -> None:
+    """An answer that is accepted is accepted by CloudFormation."""
+    parameters = template.source()["Parameters"]
+    for name, (pattern, meaning) in PATTERNS.items():
+        described = parameters[name]
+        assert (described["AllowedPattern"], described["ConstraintDescription"]) == (
+            pattern,
+            meaning,
+        )
+    named = parameters["OutputBucketName"]
+    assert named["AllowedPattern"] == PATTERNS["InputBucketName"][0]
+    assert {name: parameters[name]["Default"] for name in questions.DEFAULTS} == questions.DEFAULTS
+
+
+def test_a_new_stack_is_asked_for_and_shown_before_it_is_made(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong answer is explained and asked again. Answers that are defaults are not passed.
+
+    SAM first shows the change set, then deploys it.
+    """
+    command.account.s3.create_bucket(Bucket="taken")
+    command.change_sets = ["a-change"]
+    command.type(
+        monkeypatch,
+        *("1st", "a-stack", "taken", "UPPER", "an-input", "an-input", ""),
+        *("128,128", "64", "", "nobody", "me@example.com", "y", "y"),
+    )
+    assert command.run("deploy", "--template", "template.yaml", "--no-verify") is None
+    shown, made = command.calls
+    assert shown.startswith("deploy --stack-name a-stack --template-file template.yaml")
+    assert "--no-execute-changeset" in shown
+    assert "--no-confirm-changeset" in made
+    captured = capsys.readouterr()
+    for complaint in (
+        "a letter is first",
+        "You have a bucket taken",
+        "'UPPER' must be an S3 bucket name",
+        "must have different names",
+        "has the same name as '128'",
+        "'nobody' must be empty or an e-mail address",
+    ):
+        assert complaint in captured.err
+    words = [
+        "InputBucketName=an-input",
+        f"OutputBucketName=a-stack-output-{moto.core.DEFAULT_ACCOUNT_ID}",
+        "ThumbnailSizes=64",
+        "AlarmEmail=me@example.com",
+        "Cdn=true",
+    ]
+    again = " ".join(f"--parameter={word}" for word in words)
+    assert f"image-pipeline deploy {again} --stack a-stack --region us-" in captured.err
+    assert "confirm the e-mail that AWS sends to me@example.com" in captured.out
+
+
+def test_a_bucket_of_ones_own_must_exist(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ExistingInputBucket=true, a name that is not there is asked for again."""
+    command.account.s3.create_bucket(Bucket="mine")
+    command.type(monkeypatch, "not-mine", "mine", *[""] * 5)
+    given = ("--stack", STACK, "--parameter", "ExistingInputBucket=true", "--no-verify")
+    assert command.run("deploy", *given, "--template", "template.yaml") is None
+    captured = capsys.readouterr()
+    assert "There is no bucket not-mine" in captured.err
+    assert "--parameter=InputBucketName=mine" in captured.err
+    assert f"image-pipeline adopt-bucket --stack {STACK}" in captured.out
+
+
+def test_whoever_declines_the_changes_changes_nothing(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change set that was shown is deleted, and no other."""
+    command.change_sets = ["a-change"]
+    command.type(monkeypatch, "n")
+    assert command() is None
+    assert command.code == 1
+    assert [call for call in command.calls if "--no-execute-changeset" not in call] == []
+    assert command.discarded == [{"a-change"}]
+
+
+def test_without_changes_nothing_is_asked(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SAM says that the stack is up to date."""
+    command.change_sets = []
+    command.type(monkeypatch)
+    assert command() is None
+    assert len(command.calls) == 1
+    assert command.discarded == []
+
+
+@pytest.mark.parametrize("option", ["--yes", "--json"])
+def test_whoever_says_so_is_asked_nothing(
+    command: Command, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """Also on a terminal."""
+    command.type(monkeypatch)
+    assert command(option) is None
+    (call,) = command.calls
+    assert "--no-confirm-changeset" in call
+
+
+def test_without_a_terminal_what_is_missing_is_named(command: Command) -> None:
+    """The name of the stack, and the names of its buckets."""
+    with pytest.raises(typer.BadParameter, match="name the stack"):
+        command.run("deploy")
+    error = command.run("deploy", "--stack", "a-stack")
+    assert error
+    assert "--parameter InputBucketName=NAME --parameter OutputBucketName=NAME" in error
+    assert command.calls == []
+
+
+def test_change_sets_are_told_apart_and_deleted(account: Aws) -> None:
+    """A stack that has only change sets is deleted with them; its name is free again."""
+    assert change_sets.executable(account, STACK) == set()
+    text = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    account.cloudformation.create_change_set(
+        StackName=STACK, ChangeSetName="shown", ChangeSetType="CREATE", TemplateBody=text
+    )
+    (shown,) = change_sets.executable(account, STACK)
+    change_sets.discard(account, STACK, {shown})
+    assert change_sets.executable(account, STACK) == set()
+    assert describe_if_there(account, STACK) is None
 
 
 def test_a_missing_build_is_an_instruction(command: Command) -> None:

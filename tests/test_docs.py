@@ -1,8 +1,10 @@
 """The documents say what the code does: tables, links, commands and test names are checked."""
 
+import copy
 import re
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aws_command_line
 import pytest
@@ -15,7 +17,7 @@ from test_template import environment
 
 from image_pipeline.cli.app import COMMANDS
 from thumbnailer import errors
-from tools import command_docs
+from tools import command_docs, parameter_docs
 
 ROOT = Path(__file__).parent.parent
 PARAMETERS = (ROOT / "docs" / "parameters.md").read_text()
@@ -27,8 +29,8 @@ MAX_README_BYTES = 10_000
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """Read the table under a heading: first column, without backticks → the other columns."""
-    section = PARAMETERS.partition(f"## {heading}\n")[2].partition("\n#")[0]
+    """Read the tables under a heading: first column, without backticks → the other columns."""
+    section = PARAMETERS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in section.splitlines()
@@ -61,13 +63,52 @@ def test_every_parameter_is_documented_with_its_default() -> None:
     """docs/parameters.md lists every parameter of the template, and no other."""
     documented = {
         name: {"(required)": None, "(empty)": ""}.get(default, default.strip("`"))
-        for name, (default, _) in rows("Parameters").items()
+        for name, (default, _, _) in rows("Parameters").items()
     }
     actual = {
         name: str(about["Default"]) if "Default" in about else None
         for name, about in template.source()["Parameters"].items()
     }
     assert documented == actual
+
+
+def test_the_tables_of_the_parameters_are_those_of_the_template() -> None:
+    """docs/parameters.md has the template's groups, defaults and allowed values as they are now."""
+    made = parameter_docs.with_tables(PARAMETERS, template.source())
+    assert made == PARAMETERS, "run `make parameters`"
+
+
+def test_what_the_page_says_of_a_parameter_is_kept() -> None:
+    """`make parameters` writes what the template has, keeps the text, and describes a new one."""
+    changed = copy.deepcopy(template.source())
+    changed["Parameters"]["WebPQuality"] |= {"Default": 90, "MaxValue": 1000}
+    changed["Parameters"]["New"] = {"Description": "Some text", "AllowedValues": ["a", "b", "c"]}
+    groups = changed["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    groups.append({"Label": {"default": "More"}, "Parameters": ["New"]})
+    made = parameter_docs.with_tables(PARAMETERS, changed)
+    before = PARAMETERS.splitlines()
+    assert [line for line in made.splitlines() if line not in before] == [
+        "| `WebPQuality` | `90` | WebP quality | 1 to 1,000 |",
+        "### More",
+        "| `New` | (required) | Some text | `a`, `b` or `c` |",
+    ]
+    del groups[-1]
+    with pytest.raises(ValueError, match=r"In no group of the template: New\."):
+        parameter_docs.with_tables(PARAMETERS, changed)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_other_sites_are_addresses(document: Path) -> None:
+    """Every link to another site is https, with a host that can exist, and without other signs."""
+    text = document.read_text()
+    links = re.findall(
+        r"\]\((https?:[^)]*)\)|^\[[^\]]+\]: (\S+)$|<(https?:[^>]*)>", text, re.MULTILINE
+    )
+    for link in filter(None, (each for found in links for each in found)):
+        parts = urlsplit(link)
+        assert parts.scheme == "https", link
+        assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", parts.netloc), link
+        assert re.fullmatch(r"[\w/.~%@:=&?#+,-]*", parts.path + parts.query + parts.fragment), link
 
 
 EFFECTS = {"in place", "new version", "replaced", "refused"}

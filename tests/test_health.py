@@ -201,6 +201,31 @@ def test_the_json_keeps_its_keys(subject: Subject) -> None:
     json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("stack", "command", "advised"),
+    [("1.2.3", "1.2.3", False), ("1.2.3", "1.3.0", True), (None, "1.2.3", True)],
+)
+def test_the_versions_of_stack_and_command_are_compared(
+    subject: Subject,
+    monkeypatch: pytest.MonkeyPatch,
+    stack: str | None,
+    command: str,
+    *,
+    advised: bool,
+) -> None:
+    """If they differ, the page about updates is named. Stacks of 0.1.0 have no such output."""
+    monkeypatch.setattr(status, "number", lambda: command)
+    outputs = dict(subject.outputs) | ({"Version": stack} if stack else {})
+    monkeypatch.setitem(subject.__dict__, "outputs", outputs)
+    found = health.examine(subject)
+    text = printed(lambda: status.show(found), width=80)
+    shown = stack or "earlier than 0.2.0"
+    assert f"version: {shown}; this command: {command}" in text.splitlines()
+    assert ("docs/upgrade.md" in text) is advised
+    told = status.report(found, None)
+    assert (told["stack_version"], told["command_version"]) == (stack, command)
+
+
 def test_every_alarm_of_the_template_is_read() -> None:
     """The names of the alarms are those of iac/template.yaml."""
     template = (REPOSITORY / "iac/template.yaml").read_text()

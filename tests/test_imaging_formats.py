@@ -1,12 +1,14 @@
 """The two registries of the image code: every entry fulfils the contract of its type."""
 
+import os
 import pkgutil
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pictures import decoded, encoded, is_upright, near, quadrants
-from PIL import Image, ImageSequence
+from PIL import AvifImagePlugin, Image, ImageSequence
 
 import image_utils
 from thumbnailer import imaging
@@ -23,6 +25,7 @@ from thumbnailer.imaging import (
 from thumbnailer.imaging.decode import open_image
 from thumbnailer.imaging.estimate import Stages, peak_bytes
 from thumbnailer.imaging.formats import FORMATS, Format, load
+from thumbnailer.imaging.time_limit import FULL_CPU_MB
 
 SIZE = (96, 64)
 MEMORY_MB = 512
@@ -377,3 +380,21 @@ def test_the_image_code_exports_what_it_promises() -> None:
     """Every name in `__all__` exists."""
     assert all(hasattr(imaging, name) for name in imaging.__all__)
     assert "make_thumbnails" in imaging.__all__
+
+
+def test_an_avif_is_decoded_by_one_thread_with_less_than_one_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More would only cost. With a whole CPU, Pillow takes as many as there are CPUs."""
+    data, threads = sample("avif"), []
+    decoder = AvifImagePlugin._avif.AvifDecoder  # noqa: SLF001
+
+    def watched(data: bytes, codec: str, count: int) -> Any:
+        threads.append(count)
+        return decoder(data, codec, count)
+
+    monkeypatch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", 7)  # so that it is restored
+    monkeypatch.setattr(AvifImagePlugin, "_avif", SimpleNamespace(AvifDecoder=watched))
+    for memory_mb in (512, FULL_CPU_MB):
+        load("avif").open(data, memory_mb)
+    assert threads == [1, os.process_cpu_count()]

@@ -34,6 +34,14 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {each["Name"]: (document[each["Name"]], each["Unit"]) for each in directive["Metrics"]}
 
 
+def test_an_environment_logs_its_version_when_it_starts(printed: Any) -> None:
+    """One line, before any invocation."""
+    telemetry, lines = printed()
+    telemetry.initialized("1.2.3")
+    (line,) = lines()
+    assert line.items() >= {"level": "INFO", "action": "init", "version": "1.2.3"}.items()
+
+
 def test_degraded_thumbnails_are_logged_as_a_warning(printed: Any) -> None:
     """The line has the key, and the reason why something of the image was not kept."""
     telemetry, lines = printed()

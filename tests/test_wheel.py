@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it works without a checkout."""
 
+import email
 import re
 import shutil
 import stat
@@ -96,9 +97,31 @@ def test_the_wheel_has_both_packages_and_the_sources_of_a_deploy(wheel: Path) ->
         "__init__.py",
         "handler.py",
         "image_utils.py",
+        "pyproject.toml",
         "requirements.txt",
+        *("ministack.txt", "sam.txt", "uv.txt"),
     }
     assert [name for name in names if NOT_INSTALLED.search(name)] == []
+
+
+def test_the_package_index_shows_the_readme_with_links_that_work(wheel: Path) -> None:
+    """A link of README.md to a file of the repository is relative there, and absolute here."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "Operating System :: Microsoft :: Windows" in metadata.get_all("Classifier", [])
+    shown = metadata.get_payload()
+    assert isinstance(shown, str)
+    written = (REPOSITORY / "README.md").read_text()
+    assert shown.splitlines()[0] == written.splitlines()[0]
+    targets = re.findall(r"\]\(([^)\s]+)\)", shown)
+    assert len(targets) == len(re.findall(r"\]\(([^)\s]+)\)", written)) > 20
+    assert all(each.startswith(("https://", "#")) for each in targets)
+    assert "![" in shown
+    assert re.search(
+        r"!\[[^]]*\]\(https://github.com/[^/]+/image-pipeline/raw/main/docs/img/", shown
+    )
 
 
 def test_the_same_source_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
@@ -125,7 +148,7 @@ def test_the_wheel_can_be_built_without_git(wheel: Path, tmp_path: Path) -> None
     subprocess.run([shutil.which("git") or "", "init", "-q", tmp_path], check=True)  # noqa: S603
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("iac", "image_pipeline", "lambda", "tools"):
+    for name in ("iac", "image_pipeline", "lambda", "requirements", "tools"):
         shutil.copytree(REPOSITORY / name, copy / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
@@ -188,11 +211,6 @@ def test_commands_on_a_stack_import_nothing_that_only_unix_has(
     done = installed.python(WITHOUT_UNIX, name, *files, "--stack", "any", code=1)
     assert done.stderr.startswith("Error: ")
     assert "aws configure" in done.stderr
-
-
-def test_up_says_that_it_needs_a_checkout(installed: InstalledWheel) -> None:
-    """The tools of the local stack are not in the wheel; the message says what to do."""
-    assert "Clone the repository" in installed.run("up", code=1).stderr
 
 
 def test_the_function_is_built_from_an_installed_wheel(

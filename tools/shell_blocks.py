@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -111,10 +112,11 @@ def prepare(folder: Path) -> None:
     shutil.copy(ROOT / "tests" / "sample_event.json", folder / READERS_EVENT)
 
 
-def readers_environment(home: Path, programs: Path) -> dict[str, str]:
+def readers_environment(home: Path, programs: Sequence[Path]) -> dict[str, str]:
     """The environment of this process without make's variables and this checkout's programs.
 
-    Downloads that uv has already are used again.
+    `programs` are folders of programs that the reader has: Python, and uv. Downloads that uv has
+    already are used again.
     """
     kept = {
         name: value
@@ -130,7 +132,7 @@ def readers_environment(home: Path, programs: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(Path.home() / ".cache" / "uv"),
         **kept,
         "HOME": str(home),
-        "PATH": os.pathsep.join([str(programs), *path]),
+        "PATH": os.pathsep.join([*map(str, programs), *path]),
     }
 
 
@@ -146,7 +148,7 @@ def run(page: Path) -> int:
         subprocess.run(venv, check=True)  # noqa: S603 - fixed words
         program = folder / "blocks.sh"
         program.write_text(script(blocks(page)), encoding="utf-8")
-        environment = readers_environment(home, python / "bin")
+        environment = readers_environment(home, [python / "bin", ROOT / ".tools" / "uv" / "bin"])
         shell = subprocess.Popen(  # noqa: S603 - the blocks of this project's own pages
             ["/bin/bash", str(program)], cwd=clone, env=environment, start_new_session=True
         )

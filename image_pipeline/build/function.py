@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
@@ -32,17 +33,20 @@ TASK_ROOT = "/var/task"
 (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html)."""
 
 STAMP = "build.json"
-"""Which architecture the artefact is for: what thumbnailer.build_check reads at init."""
+"""Architecture and version of the artefact: what thumbnailer.build_check reads at init."""
 
 NOT_SHIPPED = ("__pycache__", "tests")
 """Names of folders that are removed wherever they are, in the function and in its libraries."""
 
 ADVICE = {
     "Hash mismatch": "A download differs from the file that requirements.txt names. Run `uv cache "
-    "clean` and build again. If the message stays, do not deploy: the package index serves another "
+    "clean` and try again. If the message stays, do not deploy: the package index serves another "
     "file under that name.",
+    "python-build-standalone|No interpreter found": "There is no Python 3.13, and uv could not "
+    "download it. Check the network connection and the proxy settings (HTTPS_PROXY), or install "
+    "Python 3.13, then try again.",
     "error sending request|Failed to fetch|Failed to download": "uv could not download what it "
-    "needs. Check the network connection and the proxy settings (HTTPS_PROXY), then build again.",
+    "needs. Check the network connection and the proxy settings (HTTPS_PROXY), then try again.",
 }
 """Pattern of uv's error → what to do about it; the first that matches counts."""
 
@@ -74,7 +78,8 @@ def build_function(
             "installs it; elsewhere, run `pip install uv` first."
         )
     requirements = source / "requirements.txt"
-    for needed in (requirements, source / "handler.py"):
+    project = source.parent / "pyproject.toml"
+    for needed in (requirements, source / "handler.py", project):
         if not needed.is_file():
             raise BuildError(
                 f"{needed} does not exist: the first argument must be the folder of the function's "
@@ -91,7 +96,8 @@ def build_function(
         _install_libraries(uv, requirements, draft, architecture)
         _copy_modules(source, draft)
         _remove_what_is_not_shipped(draft)
-        (draft / STAMP).write_text(json.dumps({"architecture": architecture}) + "\n")
+        stamp = {"architecture": architecture, "version": project_version(project)}
+        (draft / STAMP).write_text(json.dumps(stamp) + "\n")
         _compile(uv, draft)
         make_readable(draft)
         if artefact.exists():
@@ -99,10 +105,24 @@ def build_function(
         draft.rename(artefact)
 
 
+def project_version(project: Path) -> str:
+    """Read the version from a pyproject.toml, whose other parts do not matter.
+
+    Raises BuildError if it has none. (Python 3.9 has no tomllib.)
+    """
+    found = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
+    if not found:
+        raise BuildError(f'{project} has no line `version = "…"`: the build needs the version.')
+    return found[1]
+
+
 def _install_libraries(uv: str, requirements: Path, target: Path, architecture: str) -> None:
-    """Install exactly the wheels that `requirements` names by hash, for Lambda's platform."""
-    _run_uv(
-        uv,
+    """Install exactly the wheels that `requirements` names by hash, for Lambda's platform.
+
+    uv asks the package index even for what it has. So the first try is without a network: hashes
+    say what is installed, wherever it comes from.
+    """
+    arguments = (
         "pip",
         "install",
         "--quiet",
@@ -115,8 +135,13 @@ def _install_libraries(uv: str, requirements: Path, target: Path, architecture: 
         "--require-hashes",
         "--link-mode=copy",  # a link would give changes here to uv's cache
         f"--requirement={requirements}",
-        failure="The function's libraries could not be installed.",
     )
+    failure = "The function's libraries could not be installed."
+    try:
+        run_uv(uv, *arguments, "--offline", failure=failure)
+    except BuildError:
+        shutil.rmtree(target, ignore_errors=True)
+        run_uv(uv, *arguments, failure=failure)
 
 
 def _copy_modules(source: Path, target: Path) -> None:
@@ -148,9 +173,9 @@ def _compile(uv: str, folder: Path) -> None:
     Without them every cold start would compile everything: AWS adds none, and /var/task is
     read-only.
     """
-    _run_uv(
+    run_uv(
         uv,
-        *("run", "--quiet", "--no-project", f"--python={RUNTIME_PYTHON}"),
+        *("run", "--quiet", "--no-project", f"--python={runtime_python()}"),
         *("python", "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"),
         *("-s", str(folder), "-p", TASK_ROOT, str(folder)),
         failure=f"The function could not be compiled with Python {RUNTIME_PYTHON}.",
@@ -167,19 +192,44 @@ def make_readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _run_uv(uv: str, *arguments: str, failure: str) -> None:
-    """Run uv. Raises BuildError with `failure`, what uv wrote, and advice if there is any."""
-    ran = subprocess.run(  # noqa: S603 - uv, with arguments of this file
+def runtime_python() -> str:
+    """What uv takes as a Python of the runtime's version: this one if it is, else its number."""
+    own = ".".join(map(str, sys.version_info[:2]))
+    return sys.executable if own == RUNTIME_PYTHON else RUNTIME_PYTHON
+
+
+def run_uv(
+    uv: str,
+    *arguments: str,
+    failure: str,
+    folder: Path | None = None,
+    report: Callable[[str], None] | None = None,
+) -> None:
+    """Run uv, in `folder`. `report` is called with each line that it writes, once it is there.
+
+    Raises BuildError with `failure`, what uv wrote, and advice if there is any.
+    """
+    lines = []
+    with subprocess.Popen(  # noqa: S603 - uv, with arguments of this project
         [uv, *arguments],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
-        check=False,
-    )
-    if ran.returncode:
-        output = ran.stdout.strip()
+    ) as running:
+        assert running.stdout  # noqa: S101 - a pipe, as requested
+        try:
+            for line in running.stdout:
+                lines.append(line)
+                if report:
+                    report(line.rstrip())
+        except BaseException:  # Ctrl-C and the like
+            running.kill()
+            raise
+    if running.returncode:
+        output = "".join(lines).strip()
         advice = (sentence for pattern, sentence in ADVICE.items() if re.search(pattern, output))
         raise BuildError("\n".join([failure, output, next(advice, "")]).rstrip())
 

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Final
 
 import thumbnailer
-from image_pipeline.build.function import make_readable
+from image_pipeline.build.function import build_function, make_readable
 
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "sources"
 """Where a wheel holds what is not a package. A checkout has no such folder."""
 
 CHECKOUT: Final = None if PACKAGED.is_dir() else Path(__file__).resolve().parents[2]
 """The checkout that this code runs from; None where it runs from an installed wheel."""
+
+REQUIREMENTS: Final = (CHECKOUT or PACKAGED) / "requirements"
+"""Folder of the files that pin, by hash, the tools of image_pipeline.build.tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,16 @@ class Sources:
     def below(cls, root: Path) -> "Sources":
         """The sources in a folder that is laid out as a checkout is."""
         return cls(root / "iac", root / "lambda")
+
+    def build(self, folder: Path, architecture: str, uv: str) -> Path:
+        """Build the function for `architecture` below `folder`, and return the template beside it.
+
+        The folder is laid out as the sources are, so the template in it names the built function.
+        Raises BuildError, or OSError where a file cannot be read or written.
+        """
+        shutil.copytree(self.iac, folder / "iac")
+        build_function(self.function, folder / "lambda", architecture, uv)
+        return folder / "iac" / "template.yaml"
 
 
 def find_sources() -> Sources:

@@ -24,12 +24,18 @@ def version() -> str:
 
     What is not known is left out. Raises nothing.
     """
-    try:
-        number = distribution(NAME).version
-    except PackageNotFoundError:  # run from source that is not installed
-        number = "(unknown version)"
     commit = next(_commits(), "")
-    return f"{NAME} {number}" + f" (commit {commit[:SHORT]})" * bool(commit)
+    return f"{NAME} {number() or '(unknown version)'}" + f" (commit {commit[:SHORT]})" * bool(
+        commit
+    )
+
+
+def number() -> str | None:
+    """The version alone, such as 0.2.0; None if this is run from source that is not installed."""
+    try:
+        return distribution(NAME).version
+    except PackageNotFoundError:
+        return None
 
 
 def _commits() -> Iterator[str]:

@@ -21,21 +21,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from image_pipeline.build import function
+from image_pipeline.build import function, tools
 from image_pipeline.build.sources import CHECKOUT, Sources, find_sources
 from image_pipeline.errors import CommandError
 from image_pipeline.local.tools import (
-    MINISTACK,
-    UV,
     architecture,
-    check_tools,
-    sam_environment,
+    check_machine,
+    install_tools,
+    tool_environment,
 )
 from image_pipeline.locks import locked
 from image_pipeline.ports import HOST, check_port
 from image_pipeline.stack.aws import LOCAL_REGION, AccessKey, Aws
 from image_pipeline.stack.deployed import Stack
-from image_pipeline.stack.sam import check_version
 
 LIFELINE: Final = Path(__file__).with_name("lifeline.py")
 PATCHES: Final = Path(__file__).with_name("patches") / "__main__.py"
@@ -45,8 +43,9 @@ NAME: Final = "image-pipeline"
 INPUT_BUCKET: Final = "image-pipeline-input"
 OUTPUT_BUCKET: Final = "image-pipeline-output"
 
-START_SECONDS: Final = 20.0
-"""For ministack to answer: it needs one to three seconds on a laptop."""
+START_SECONDS: Final = 60.0
+"""For ministack to answer: it needs one to three seconds on a laptop, and the first time four
+seconds of CPU time, because Python compiles it. If it ends before, nobody waits."""
 
 STOP_SECONDS: Final = 10.0
 """For killed processes to be gone, which takes milliseconds."""
@@ -132,13 +131,14 @@ class LocalStack:
         with a few words at the start of each step. Raises CommandError if a step fails; after any
         exception, nothing is left running.
         """
-        check_tools()
+        check_machine()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)  # logs have presigned URLs in them
         with locked(self._lock) as lock:
             if lock is None:
                 raise CommandError(self._already_running())
             check_port(port)
+            install_tools(report)
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
             try:
@@ -205,14 +205,14 @@ class LocalStack:
             str(sources.function),
             str(self.artefact),
             f"--architecture={target or architecture()}",
-            f"--uv={UV}",
+            f"--uv={tools.find_uv(_say_nothing)}",
             failure="The function could not be built.",
             log="build.log",
+            variables=tool_environment(),
         )
 
     def deploy(self, server: Server) -> None:
-        """Deploy what was built. Raises CommandError with the end of the log, or if SAM is old."""
-        check_version(sam_environment())
+        """Deploy what was built. Raises CommandError with the end of the log."""
         parameters = {
             "InputBucketName": INPUT_BUCKET,
             "OutputBucketName": OUTPUT_BUCKET,
@@ -220,7 +220,7 @@ class LocalStack:
             **self._parameters,
         }
         self._run(
-            "sam",
+            tools.program(tools.SAM, _say_nothing),
             "deploy",
             f"--template-file={self._build / 'iac' / 'template.yaml'}",
             f"--stack-name={NAME}",
@@ -234,7 +234,7 @@ class LocalStack:
             *(f"{name}={value}" for name, value in parameters.items()),
             failure="The stack could not be deployed: `sam deploy` failed.",
             log="sam-deploy.log",
-            environment=server.aws.environment,
+            variables=tool_environment() | server.aws.environment,
         )
 
     def _already_running(self) -> str:
@@ -252,7 +252,7 @@ class LocalStack:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own tool
                 [
-                    str(MINISTACK),
+                    str(tools.python(tools.MINISTACK, _say_nothing)),
                     "-P",  # this project's modules must not shadow ministack's
                     str(PATCHES),
                     *lifeline,
@@ -320,7 +320,7 @@ class LocalStack:
         *command: str,
         failure: str,
         log: str,
-        environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str],
     ) -> None:
         """Run a tool with its output in a log. Raises CommandError with `failure` and its end."""
         path = self.directory / log
@@ -331,7 +331,7 @@ class LocalStack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,  # holds no samconfig.toml
-                env={**sam_environment(), **(environment or {})},
+                env=variables,
                 start_new_session=True,
             )
             try:
@@ -359,6 +359,10 @@ def default_directory() -> Path:
     from platformdirs import user_state_path  # noqa: PLC0415 - 20 ms, for an installed wheel only
 
     return user_state_path("image-pipeline")
+
+
+def _say_nothing(_doing: str) -> None:
+    """Report nothing of what `start` has reported."""
 
 
 def _tail(log: Path, lines: int = 15) -> str:

@@ -144,6 +144,11 @@ class Aws:
         return found
 
     @property
+    def region(self) -> str | None:
+        """The region of the clients; None if none is configured, and no client can be made."""
+        return self._session.region_name
+
+    @property
     def location(self) -> str:
         """Where this AWS is, in words: `on http://127.0.0.1:4566` or `in eu-west-1`."""
         return f"on {self.endpoint_url}" if self.endpoint_url else f"in {self.s3.meta.region_name}"

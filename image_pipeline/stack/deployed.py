@@ -146,7 +146,7 @@ def naming_options(aws: Aws, name: str, profile: str | None) -> str:
 
 def describe(aws: Aws, name: str) -> "StackTypeDef":
     """Return what CloudFormation says of a stack. Raises CommandError if there is none."""
-    if found := _described(aws, name):
+    if found := describe_if_there(aws, name):
         return found
     raise CommandError(
         f"There is no stack {name!r} in {aws.cloudformation.meta.region_name}."
@@ -155,7 +155,8 @@ def describe(aws: Aws, name: str) -> "StackTypeDef":
     )
 
 
-def _described(aws: Aws, name: str) -> "StackTypeDef | None":
+def describe_if_there(aws: Aws, name: str) -> "StackTypeDef | None":
+    """Return what CloudFormation says of a stack, None if there is none. Raises CommandError."""
     with aws_errors_explained():
         try:
             return aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]
@@ -182,7 +183,7 @@ def outputs_of(found: "StackTypeDef") -> dict[str, str]:
 
 def parameters_of(aws: Aws, name: str) -> dict[str, str]:
     """Return the parameters of the stack `name`; none if there is no such stack."""
-    found = _described(aws, name)
+    found = describe_if_there(aws, name)
     return given_parameters(found) if found else {}
 
 

@@ -21,6 +21,21 @@ VARIABLES: Final = {
 }
 """Parameter that shapes thumbnails → environment variable of the function (iac/template.yaml)."""
 
+PATTERNS: Final = {
+    "InputBucketName": (
+        r"^(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        (
+            "must be an S3 bucket name, 3 to 63 characters from a-z, 0-9, dot and hyphen, without "
+            "two dots in a row, not an IP address and not beginning with xn--"
+        ),
+    ),
+    "AlarmEmail": (
+        r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
+        "must be empty or an e-mail address",
+    ),
+}
+"""Parameter → AllowedPattern and ConstraintDescription of iac/template.yaml, to check an answer."""
+
 OF_THE_STACK: Final = {"OUTPUT_BUCKET": "output", "DLQ_URL": "https://sqs.example/1/queue"}
 """Variables that the stack sets by itself, with values that the function accepts."""
 

@@ -92,7 +92,7 @@ def find(aws: Aws, stack: str, parameters: Mapping[str, str]) -> list[Resource]:
         found = [
             Resource(logical_id, "AWS::S3::Bucket", "BucketName", parameters[name])
             for logical_id, name in logical_ids.items()
-            if _is_there(aws, parameters[name])
+            if bucket_exists(aws, parameters[name])
         ]
         if parameters.get("CreateKmsKey") == "true":
             found += _keys(aws, stack, found)
@@ -165,7 +165,11 @@ def _exists(aws: Aws, stack: str) -> bool:
     return True
 
 
-def _is_there(aws: Aws, bucket: str) -> bool:
+def bucket_exists(aws: Aws, bucket: str) -> bool:
+    """Whether the account has a bucket of this name in the region of `aws`.
+
+    Raises CommandError if it belongs to another account or is in another region, and ClientError.
+    """
     try:
         region = aws.s3.head_bucket(Bucket=bucket).get("BucketRegion")
     except ClientError as error:

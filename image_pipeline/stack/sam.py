@@ -1,6 +1,8 @@
 """Runs `sam deploy` with parameters of any value, after the checks that SAM does not make."""
 
+import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,30 +37,30 @@ def deploy(
     parameters: Mapping[str, str],
     options: Sequence[str],
     *,
-    environment: Mapping[str, str] | None = None,
+    program: str | None = None,
     output: IO[Any] | int | None = None,
 ) -> int:
     """Run `sam deploy` and return its exit code.
 
     SAM gets the parameters in a file, so every value arrives exactly as it is, and `options` as
-    they are. `environment` is SAM's, the one of this process by default; its standard output goes
-    to `output`.
+    they are. `program` is its path, by default that on the PATH, whose version is checked. Its
+    standard output goes to `output`.
 
     Raises CommandError if the stack's name is too long, a parameter is wrong, or the SAM CLI is
     missing or too old.
     """
     check_name(stack, parameters)
     check(parameters)
-    check_version(environment)
+    program = program or check_version()
     with tempfile.TemporaryDirectory() as folder:
-        command = ["sam", "deploy", "--stack-name", stack, *options]
+        command = [program, "deploy", "--stack-name", stack, *options]
         command += ["--max-wait-duration", str(MAX_MINUTES)]
         if parameters:
             file = Path(folder) / "parameters.yaml"
             file.write_text(parameters_file(parameters), encoding="ascii")
             command += ["--parameter-overrides", f"file://{file}"]  # a path, not quoted as in a URL
         return subprocess.run(  # noqa: S603 - SAM
-            command, check=False, env=environment, stdout=output
+            command, check=False, env={"SAM_CLI_TELEMETRY": "0", **os.environ}, stdout=output
         ).returncode
 
 
@@ -83,28 +85,29 @@ def check_name(stack: str, parameters: Mapping[str, str]) -> None:
         )
 
 
-def check_version(environment: Mapping[str, str] | None = None) -> None:
-    """Raise CommandError if the SAM CLI is not on the PATH of `environment`, or is too old."""
+def check_version(environment: Mapping[str, str] | None = None) -> str:
+    """Return the path of the SAM CLI on the PATH of `environment`.
+
+    Raises CommandError if there is none, or if it is too old.
+    """
     needed = ".".join(map(str, MIN_VERSION))
-    try:
-        answer = subprocess.run(
-            ["sam", "--version"],  # noqa: S607 - the user's PATH says which
-            check=False,
-            env=environment,
-            capture_output=True,
-            text=True,
-        ).stdout
-    except FileNotFoundError as error:
+    # Windows would look for a program's name on the PATH of this process.
+    program = shutil.which("sam", path=(environment or os.environ).get("PATH"))
+    if program is None:
         raise CommandError(
             f"The SAM CLI is not on the PATH. Run `make setup` in the checkout, or install version "
             f"{needed} or later."
-        ) from error
+        )
+    answer = subprocess.run(  # noqa: S603 - SAM
+        [program, "--version"], check=False, env=environment, capture_output=True, text=True
+    ).stdout
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", answer)
     if found and tuple(map(int, found.groups())) < MIN_VERSION:
         raise CommandError(
             f"The SAM CLI on the PATH is version {found[0]}, and {needed} or later is needed. Run "
             "`make setup` in the checkout, or update yours: pip install --upgrade aws-sam-cli"
         )
+    return program
 
 
 def parameters_file(parameters: Mapping[str, str]) -> str:

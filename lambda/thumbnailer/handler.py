@@ -64,12 +64,15 @@ class Context(Protocol):
 class Function:
     """The function in one execution environment. Calling it is one invocation.
 
+    `version` is that of the built artefact, for the log; None runs from the source.
     Raises InvalidSettings at once, which names every fault.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], version: str | None = None) -> None:
         self.settings = Settings.from_environment(environment)
         self.telemetry = Telemetry(self.settings.log_level)
+        if version:
+            self.telemetry.initialized(version)
         self.queue = DeadLetterQueue(self.settings.dead_letter_queue_url)
         in_lambda = "AWS_LAMBDA_RUNTIME_API" in environment
         if in_lambda:

@@ -1,8 +1,9 @@
 """JSON logs and embedded metrics (EMF), in the forms that CloudWatch reads.
 
-A log line is one JSON object with `action`, `bucket` and `key`. Metrics go to the namespace
-`ImagePipeline` with the one dimension `FunctionName`: every value of a dimension is a metric that
-costs money, so a key never becomes one.
+A log line is one JSON object with `action`, `bucket` and `key`; the first line of an environment
+has `version` instead of an object. Metrics go to the namespace `ImagePipeline` with the one
+dimension `FunctionName`: every value of a dimension is a metric that costs money, so a key never
+becomes one.
 
 Lines and metrics have the form that Powertools for AWS Lambda gives them; tests/test_powertools.py
 compares both.
@@ -64,7 +65,7 @@ class JsonLine(logging.Formatter):
             "level": record.levelname,
             "message": fields["action"],
             "timestamp": f"{self.formatTime(record)}+0000",
-            "request_id": self.request_id,
+            **({"request_id": self.request_id} if self.request_id else {}),
             **fields,
         }
         if record.exc_info:
@@ -115,6 +116,10 @@ class Telemetry:
         self._logger.setLevel(LAMBDA_LEVELS.get(os.environ.get("AWS_LAMBDA_LOG_LEVEL", ""), level))
         self._values: dict[str, list[float]] = {}
         self._cold = True
+
+    def initialized(self, version: str) -> None:
+        """Log which version of this project the environment runs."""
+        self._logger.info({"action": "init", "version": version})
 
     def begin(self, request_id: str) -> None:
         """Start an invocation. The first one of an environment is its cold start."""

@@ -33,7 +33,7 @@ class Site:
             **parameters,
         }
         words = [word for each in given.items() for word in ("--parameter", "=".join(each))]
-        options = ["--stack", name, "--template", str(self.template), *words]
+        options = ["--stack", name, "--template", str(self.template), "--no-verify", *words]
         done = self.home.run("deploy", *options, **self.aws.environment)
         assert done.returncode == 0, done.stderr
         return self.stack(name)

@@ -25,11 +25,12 @@ from pictures import jpeg
 from PIL import Image
 from serving import processes_of, until
 
+from image_pipeline.build import tools
 from image_pipeline.build.sources import Sources
 from image_pipeline.cli.app import COMMANDS
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
-from image_pipeline.local import samples, tools
+from image_pipeline.local import samples
 from image_pipeline.local.stack import LocalStack, Server
 from image_pipeline.ports import HOST, free_port
 from image_pipeline.stack import distribution
@@ -136,11 +137,19 @@ def test_a_taken_port_is_named(home: Home) -> None:
     assert processes_of(home.directory) == []
 
 
-def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
-    """Without `make setup` the message says to run it."""
-    monkeypatch.setattr(tools, "MINISTACK", Path("/nowhere/ministack"))
-    with pytest.raises(CommandError, match=r"/nowhere/ministack.*make setup"):
+def test_tools_that_cannot_be_installed_are_named(
+    monkeypatch: pytest.MonkeyPatch, home: Home
+) -> None:
+    """A tool that is missing is installed first. Where that fails, nothing is started."""
+
+    def install(name: str, _report: object) -> Path:
+        raise CommandError(f"{name} could not be installed.")
+
+    monkeypatch.setattr(tools, "install", install)
+    with pytest.raises(CommandError, match="ministack could not be installed"):
         LocalStack(home.directory).start(home.port, detach=False, report=lambda _: None)
+    assert processes_of(home.directory) == []
+    assert not (home.directory / "state.json").exists()
 
 
 def test_a_failed_build_shows_the_end_of_its_log(home: Home, tmp_path: Path) -> None:

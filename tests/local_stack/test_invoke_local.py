@@ -75,7 +75,7 @@ def test_without_a_stack_one_is_started_for_the_invocation(tmp_path: Path) -> No
     [processed] = report["result"]["processed"]
     assert processed["key"] == "uploads/photo.jpg"
     assert [each["width"] for each in processed["thumbnails"]] == [128, 512]
-    assert [line["action"] for line in report["log"]] == ["start", "complete"]
+    assert [line["action"] for line in report["log"]] == ["init", "start", "complete"]
     metrics = {metric["name"]: metric for metric in report["metrics"]}
     assert metrics["thumbnails_count"]["values"] == [2]
     assert metrics["cold_starts"]["values"] == [1]

@@ -5,6 +5,7 @@ The tests deploy one stack again and again, each time with another parameter and
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -12,9 +13,11 @@ import template
 from botocore.exceptions import ClientError
 from pictures import jpeg
 from samtranslator.yaml_helper import yaml_parse
-from serving import QUICK_AND_STRICT, client, until
+from serving import QUICK_AND_STRICT, client, log_lines, until
 from test_docs import documented_effects
+from test_upgrade import RELEASED, RENEWED, REPLACED, VERSIONS
 
+from image_pipeline.build.package import packaged_template
 from image_pipeline.local.stack import LocalStack
 from image_pipeline.local.tools import architecture
 from image_pipeline.ports import free_port
@@ -23,9 +26,6 @@ from image_pipeline.stack.deployed import ALIAS, Stack
 pytestmark = pytest.mark.local_stack
 
 OTHER_ARCHITECTURE: Final = {"arm64": "x86_64", "x86_64": "arm64"}[architecture()]
-RENEWED: Final = {"AWS::Lambda::Version", "AWS::AppConfig::HostedConfigurationVersion"}
-"""Types of the resources that CloudFormation replaces to publish a version."""
-
 FAILED_UPDATE: Final = "UPDATE_ROLLBACK_COMPLETE"
 
 
@@ -474,6 +474,72 @@ def test_a_stack_of_an_earlier_template_updates_in_place(updated: Updated) -> No
         if each[0] not in RENEWED and name not in settings and after.get(name) != each
     }
     assert not lost
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stack_of_the_last_release_becomes_one_of_this_package(
+    updated: Updated, version: str
+) -> None:
+    """No thumbnail is made again, nothing is replaced but what docs/upgrade.md names.
+
+    Both are packaged templates, which CloudFormation takes by their URL. Both get the code of this
+    version, because that of the release is not kept.
+    """
+    aws, name = updated.stack.aws, "released"
+    code = updated.template["Resources"]["ThumbnailFunction"]["Properties"]["CodeUri"]
+    bucket, _, key = code.removeprefix("s3://").partition("/")
+    names = {"InputBucketName": "released-input", "OutputBucketName": "released-output"}
+
+    def deploy(iac: Path, action: Callable[..., object], parameters: list[dict[str, Any]]) -> Stack:
+        whole = packaged_template(iac, key, "0" * 64, [architecture()], bucket)
+        where = {"Bucket": "templates", "Key": "packaged.json"}
+        aws.s3.put_object(**where, Body=json.dumps(whole).encode())
+        action(
+            StackName=name,
+            TemplateURL=aws.s3.generate_presigned_url("get_object", Params=where),
+            Parameters=parameters,
+            Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+
+        def status() -> str | None:
+            found = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+            return None if found.endswith("_IN_PROGRESS") else found
+
+        assert until(status, seconds=60) in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+        return Stack.find(aws, name)
+
+    def thumbnails(picture: str) -> dict[str, str]:
+        """Key → ETag."""
+        found = aws.s3.list_objects_v2(Bucket=names["OutputBucketName"], Prefix=picture)
+        return {each["Key"]: each["ETag"] for each in found.get("Contents", [])}
+
+    def upload(picture: str) -> dict[str, str]:
+        aws.s3.put_object(
+            Bucket=names["InputBucketName"], Key=f"uploads/{picture}.jpg", Body=jpeg()
+        )
+        until(lambda: len(thumbnails(picture)) == 2)
+        return thumbnails(picture)
+
+    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in names.items()]
+    old = deploy(RELEASED / version, aws.cloudformation.create_stack, given)
+    assert "Version" not in old.outputs
+    made, before = upload("old"), resources(old)
+    kept = [{"ParameterKey": each, "UsePreviousValue": True} for each in old.parameters]
+    new = deploy(template.PATH.parent, aws.cloudformation.update_stack, kept)
+    assert new.outputs["Version"] == template.source()["Outputs"]["Version"]["Value"]
+    after = resources(new)
+    replaced = {
+        each
+        for each, found in before.items()
+        if found[0] not in RENEWED and after.get(each) != found
+    }
+    assert replaced == REPLACED
+    assert old.parameters.items() <= new.parameters.items()
+    assert old.outputs.keys() <= new.outputs.keys()
+    assert thumbnails("old") == made
+    assert sorted(upload("new")) == ["new_128w.webp", "new_512w.webp"]
+    started = '"action":"init","version":"' + new.outputs["Version"]
+    assert [line for line in log_lines(aws, f"/aws/lambda/{new.function_name}") if started in line]
 
 
 def test_a_name_that_is_taken_is_refused(updated: Updated) -> None:

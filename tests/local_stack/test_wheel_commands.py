@@ -6,6 +6,7 @@ AWS_ENDPOINT_URL and credentials in the environment.
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -13,12 +14,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from installed_wheel import InstalledWheel, install_wheel
+from installed_wheel import UV, InstalledWheel, install_wheel
 from pictures import jpeg
+from PIL import Image
 
+from image_pipeline.local.tools import architecture
+from image_pipeline.ports import free_port
 from image_pipeline.stack.deployed import Stack
 
 pytestmark = pytest.mark.local_stack
+
+WITH_STACK = """
+from image_pipeline.cli.app import command_line
+for name, command in command_line().commands.items():
+    if any("--stack" in each.opts for each in command.load().params):
+        print(name)
+"""
+"""Prints the commands that take --stack, in one process: each `--help` imports everything anew."""
 
 type Command = Callable[..., Any]
 
@@ -30,6 +42,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> InstalledWheel:
     (wheel.home / "photo.jpg").write_bytes(jpeg((600, 400)))
     (wheel.home / "text.jpg").write_text("This is a text.")
     return wheel
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment variables of a machine that has coreutils, and uv for `uvx`."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("dirname", "realpath"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return {"PATH": str(folder), "UV": str(UV), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @pytest.fixture
@@ -51,12 +72,8 @@ def command(installed: InstalledWheel, stack: Stack, account: dict[str, str]) ->
 
 def test_every_command_with_stack_is_tried_here(installed: InstalledWheel) -> None:
     """A new command that takes --stack needs a test in this file."""
-    names = {
-        name
-        for name in re.findall(r"^│ ([a-z-]+)  ", installed.run("--help").stdout, re.MULTILINE)
-        if not name.startswith("-") and "--stack" in installed.run(name, "--help").stdout
-    }
-    assert names == {
+    names = installed.python(WITH_STACK).stdout.split()
+    assert set(names) == {
         *("adopt-bucket", "backfill", "console", "cost", "dead-letters", "deploy"),
         *("discard", "prune", "record", "replay", "smoke", "status", "try", "upload", "verify"),
     }
@@ -67,10 +84,48 @@ def test_changes_of_a_bucket_are_shown(command: Command, stack: Stack) -> None:
     assert command("adopt-bucket", stack.input_bucket, "--dry-run")
 
 
-def test_a_deploy_asks_for_a_build(installed: InstalledWheel, stack: Stack) -> None:
-    """`deploy` starts, and says how to build what it deploys."""
-    ran = installed.run("deploy", "--stack", stack.name, code=1, **stack.aws.environment)
-    assert "There is no built template" in ran.stderr
+def test_a_machine_with_uv_and_nothing_else_shows_the_demo(
+    installed: InstalledWheel, bare: dict[str, str]
+) -> None:
+    """`demo` installs its tools, deploys to a local AWS, and shows thumbnails; then all is ended.
+
+    There is no checkout, make, git or SAM CLI. `uvx` names uv in the variable UV.
+    """
+    done = installed.run("demo", "--port", free_port(), **bare)
+    for line in ("Installing the local AWS", "Installing the SAM CLI", "Building the function"):
+        assert f"{line} …" in done.stderr
+    assert re.search(r"✓ balloon_512w .*AVIF .*WebP .*JPEG", done.stdout)
+    shown = installed.home / "demo-thumbnails"
+    assert (shown / "index.html").exists()
+    with Image.open(shown / "rotated-photo_128w.webp") as thumbnail:
+        assert thumbnail.size == (128, 85)
+    cache = installed.home / ".cache" / "image-pipeline"
+    names = [each.name.partition("-")[0] for each in cache.iterdir() if each.name[0] != "."]
+    assert sorted(names) == ["ministack", "sam", "sources"]
+    assert installed.run("status", code=None, **bare).stdout.startswith("No local stack is running")
+
+
+def test_a_wheel_builds_deploys_and_tests_a_stack(
+    installed: InstalledWheel, bare: dict[str, str], stack: Stack
+) -> None:
+    """`deploy` to the local AWS at an endpoint, with tools of its own; JSON says how it went."""
+    account = {**stack.aws.environment, **bare}
+    endpoint = account.pop("AWS_ENDPOINT_URL")
+    given = {
+        "InputBucketName": "of-wheel-input",
+        "OutputBucketName": "of-wheel-output",
+        "LambdaArchitecture": architecture(),
+        "ThumbnailSizes": "96",
+    }
+    (installed.home / "parameters.json").write_text(json.dumps(given))
+    words = ("--stack", "of-wheel", "--endpoint-url", endpoint, "--parameters", "parameters.json")
+    done = installed.run("deploy", *words, "--json", **account)
+    deployed = json.loads(done.stdout)
+    assert (deployed["stack"], deployed["smoke"]["ok"]) == ("of-wheel", True)
+    assert "Successfully created/updated stack - of-wheel" in done.stderr
+    sizes = [each.name for each in Stack.find(stack.aws, "of-wheel").settings.sizes]
+    assert sizes == ["96w"]
+    stack.aws.cloudformation.delete_stack(StackName="of-wheel")
 
 
 def test_status_describes_the_stack(command: Command, stack: Stack) -> None:

@@ -37,7 +37,8 @@ def demo(
 
     The samples are a photo that is stored sideways, an image with transparency, an animation, and a
     text file named .jpg, which fails. If a local stack is running, the command uses it. Otherwise
-    it starts one, and stops it at the end.
+    it starts one, and stops it at the end. It needs Linux. The first time it installs the tools of
+    the local stack into its cache folder.
 
     **Examples**
 

@@ -7,6 +7,7 @@ import typer
 from image_pipeline.cli import targets
 from image_pipeline.cli.options import Json, Local, Profile, Region, StackName
 from image_pipeline.cli.output import err, foreign, out, print_exports, print_json, show_failures
+from image_pipeline.cli.version import number
 from image_pipeline.console.process import ConsoleProcess
 from image_pipeline.errors import CommandError
 from image_pipeline.local.stack import LocalStack
@@ -97,6 +98,8 @@ def report(found: Health, console: str | None) -> dict[str, Any]:
         "stack": found.subject.name,
         "health": found.level,
         "version": found.detail("function", "version"),
+        "stack_version": found.subject.outputs.get("Version"),
+        "command_version": number(),
         "endpoint_url": aws.endpoint_url,
         "region": aws.s3.meta.region_name,
         "console": console,
@@ -114,8 +117,19 @@ def show(found: Health) -> None:
     """Print every part: its summary, what people copy from it, and what to do next."""
     subject = found.subject
     out.print(f"[bold]{subject.name}[/] {subject.aws.location}: {found.level}", soft_wrap=True)
+    show_versions(subject.outputs.get("Version"), number())
     for name, part in found.parts.items():
         show_part(TITLES.get(name, name.replace("_", " ")), part)
+
+
+def show_versions(stack: str | None, command: str | None) -> None:
+    """Print the version of the stack, and what to do if that of the command is another.
+
+    Stacks of version 0.1.0 do not tell theirs.
+    """
+    out.print(f"version: {foreign(stack or 'earlier than 0.2.0')}; this command: {command}")
+    if stack != command:
+        out.print("  [bold]→[/] Update the older of the two: docs/upgrade.md")
 
 
 def show_part(title: str, part: Part) -> None:

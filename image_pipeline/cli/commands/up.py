@@ -47,6 +47,7 @@ def up(
     The stack has a CDN and makes WebP, AVIF and JPEG. A web page shows samples by the CDN's URLs.
     It runs until Ctrl-C. With --detach the command returns, and the stack runs until
     `image-pipeline down`. Failed events are retried after 1 and 2 seconds, not minutes as on AWS.
+    It needs Linux. The first time it installs the tools of the local stack into its cache folder.
 
     **Examples**
 

@@ -29,6 +29,7 @@ from thumbnailer.imaging.formats.isobmff import (
 )
 from thumbnailer.imaging.limits import OTHER_BYTES, pixels
 from thumbnailer.imaging.spec import PixelSize
+from thumbnailer.imaging.time_limit import FULL_CPU_MB
 
 PIXEL_BYTES: Final = {"RGB": 8.2, "RGBA": 9.7}
 """For each pixel beside the decoder's planes: RGB, its copy, and Pillow's picture."""
@@ -40,6 +41,9 @@ MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 16_384**2
 """What libavif decodes at most (https://github.com/AOMediaCodec/libavif, avif.h:
 AVIF_DEFAULT_IMAGE_DIMENSION_LIMIT and AVIF_DEFAULT_IMAGE_SIZE_LIMIT)."""
+
+EVERY_CPU: Final = 0
+"""Threads of Pillow's decoder by default: as many as there are CPUs (AvifImagePlugin)."""
 
 SIZE: Final = b"ispe"
 """Property with the size of a picture (ISO/IEC 23008-12, 6.5.3)."""
@@ -89,11 +93,15 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
             raise _unsupported_colours(self.code_points) from error
 
 
-def open_avif(data: bytes, _memory_mb: int) -> ImageFile.ImageFile:
+def open_avif(data: bytes, memory_mb: int) -> ImageFile.ImageFile:
     """See Format. An ICC profile counts more than code points, as in browsers.
+
+    With less than one CPU there is one thread: more would only cost (ADR 39). Pillow has no
+    parameter for it.
 
     An Exif item that cannot be read is ignored: it is metadata.
     """
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1 if memory_mb < FULL_CPU_MB else EVERY_CPU
     boxes = boxes_of(data)
     image = _open(data, boxes)
     number = primary_item(data, boxes)
