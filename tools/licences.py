@@ -123,8 +123,8 @@ asks anything of you.
 **If you give the built function to others**, as a package or on a machine of theirs:
 
 - **All licences**: pass on the copyright notices and the texts of the licences. They are in the
-  built function, in `*.dist-info/licenses/`{missing}. The wheels have no texts of the Rust crates:
-  they are with the source of each crate, on crates.io.
+  built function, in `*.dist-info/licenses/` and `isal/isa-l/`{missing}. The wheels have no texts of
+  the Rust crates either: they are with the source of each crate, on crates.io.
 - **Apache-2.0**: also say what you changed, and pass on a file `NOTICE` if there is one.
 - **FTL** (FreeType): also say in your documentation: "Portions of this software are copyright © The
   FreeType Project (https://freetype.org). All rights reserved."
