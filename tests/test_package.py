@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import sys
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,6 +19,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
 from image_pipeline.build import package as packaging
+from image_pipeline.build import tools
 from image_pipeline.build.package import launch_url, packaged_template, read_template
 from image_pipeline.cli import main
 from image_pipeline.local.tools import architecture
@@ -217,11 +217,11 @@ def test_wrong_options_are_refused_before_the_build(
 def test_a_build_that_fails_leaves_no_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without uv: the message says how to get it, and nothing half-made stays."""
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    """Where uv fails, the message says what could not be done, and nothing half-made stays."""
+    monkeypatch.setattr(tools, "find_uv", lambda _: "false")
     code, _, errors = run("package", "--out", tmp_path / "out")
     assert code == 1
-    assert "The build needs uv" in errors
+    assert "libraries could not be installed" in " ".join(errors.split())
     assert list((tmp_path / "out").iterdir()) == []
 
 
