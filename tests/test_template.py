@@ -842,6 +842,7 @@ def test_every_statement_of_the_role_has_a_comment() -> None:
 def test_the_default_stack_has_these_outputs() -> None:
     """Users and tools find the resources by them."""
     assert Deployed().outputs.keys() == {
+        "Version",
         "InputBucket",
         "InputPrefix",
         "OutputBucket",

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from image_pipeline.build import package as packaging
+from image_pipeline.build import tools
 from image_pipeline.build.function import PLATFORMS, BuildError
 from image_pipeline.build.package import REGION, Package, launch_url
 from image_pipeline.build.sources import find_sources
@@ -16,7 +16,6 @@ from image_pipeline.cli.options import Json, parsed
 from image_pipeline.cli.output import err, foreign, out, print_json
 from image_pipeline.cli.tables import Table
 from image_pipeline.errors import CommandError
-from image_pipeline.local.tools import tool_path
 
 BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]|\{region\}){1,61}(?:[a-z0-9]|\{region\})")
 """A bucket's name, in which `{region}` may stand for a region."""
@@ -87,7 +86,7 @@ def package(  # noqa: PLR0913 - options of a command
                 architectures,
                 bucket=bucket,
                 prefix=prefix,
-                uv=shutil.which("uv", path=tool_path()),
+                uv=tools.find_uv(progress.update),
                 report=progress.update,
             )
     except BuildError as error:
