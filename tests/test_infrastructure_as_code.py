@@ -12,6 +12,8 @@ import template
 from hcl2.utils import SerializationOptions
 from template import Deployed
 
+from image_pipeline.build.package import packaged_template
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "infrastructure-as-code.md").read_text(encoding="utf-8")
 NPM = ROOT / ".tools" / "npm"
@@ -66,9 +68,10 @@ def check(parameters: dict[str, str], outputs: set[str]) -> None:
         assert name in template.source()["Parameters"]
         assert isinstance(value, str), f"{name} is not text"
         assert template.accepts(name, value), f"{name}={value}"
-    required = {
-        name for name, each in template.source()["Parameters"].items() if "Default" not in each
-    }
+    package = packaged_template(
+        ROOT / "iac", "${LambdaArchitecture}.zip", "0" * 64, ["arm64", "x86_64"], "my-artefacts"
+    )
+    required = {name for name, each in package["Parameters"].items() if "Default" not in each}
     assert required <= parameters.keys()
     deployed = Deployed(**parameters)
     assert deployed.broken_rules() == []
