@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -125,8 +126,10 @@ def show(
         for name, value in stack.aws.environment.items()
         if name != "AWS_ENDPOINT_URL"  # which the older versions of `aws` do not read
     )
-    activated = os.environ.get("VIRTUAL_ENV") == sys.prefix
-    command = "image-pipeline" if activated else shlex.quote(os.path.relpath(sys.argv[0]))
+    # `uvx` puts it on the PATH of this process only, but whoever used that knows how to call it.
+    found = shutil.which("image-pipeline")
+    on_path = found and Path(found).resolve() == Path(sys.argv[0]).resolve()
+    command = "image-pipeline" if on_path else shlex.quote(os.path.relpath(sys.argv[0]))
     lines = (
         f"[bold green]The stack is up[/] on {endpoint}",
         *([f"  console     [bold]{console}[/]"] if console else []),
