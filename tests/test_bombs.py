@@ -320,8 +320,8 @@ SIDES = {"scans.jpg": 10_000, "tile.tif": 20_000, "runs.bmp": 14_000, "header.jp
 """Sides in pixels at which a kind would need more than MEMORY_MB, where it is not 7,500."""
 
 
-SLOW = {"header.jp2", "tile.tif"}
-"""Kinds whose files take half a minute to encode."""
+SLOW = {"default.png", "header.jp2", "planes.avif", "tile.tif"}
+"""Kinds whose files take 15 to 45 seconds to encode."""
 
 
 @pytest.mark.parametrize(
@@ -347,6 +347,7 @@ def test_a_tiff_of_millions_of_strips_is_refused() -> None:
     assert outcome_of(tiff_of_strips(2_000_000)) == "ImageTooLarge"
 
 
+@pytest.mark.slow
 def test_an_avif_that_is_larger_than_it_says_costs_bounded_memory() -> None:
     """Its stream has 56 megapixels, and its container says 64 × 64 pixels."""
     outcome = outcome_of(KINDS["size.avif"](7_500, 7_500))

@@ -73,7 +73,12 @@ def refuses(data, *_):
 
 @pytest.mark.parametrize(
     ("target", "kind"),
-    [("raises", "exception"), ("crashes", "crash"), ("bloats", "memory"), ("refuses", None)],
+    [
+        ("raises", "exception"),
+        ("crashes", "crash"),
+        pytest.param("bloats", "memory", marks=pytest.mark.slow),
+        pytest.param("refuses", None, marks=pytest.mark.slow),
+    ],
 )
 def test_the_fuzzer_detects_faults(target: str, kind: str | None, tmp_path: Path) -> None:
     """An exception, a crash and too much memory are findings, which are saved; an error is not."""
@@ -99,6 +104,7 @@ def test_the_fuzzer_detects_faults(target: str, kind: str | None, tmp_path: Path
     assert json.loads(Path(file).with_suffix(".json").read_text())["seed"] == 1
 
 
+@pytest.mark.slow
 def test_a_finding_says_how_to_reproduce_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

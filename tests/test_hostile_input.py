@@ -94,6 +94,7 @@ def test_an_event_with_ten_thousand_uploads_is_processed_to_the_end(stack: Stack
     ]
 
 
+@pytest.mark.slow
 def test_an_event_with_ten_thousand_uploads_and_no_time_loses_none(stack: Stack) -> None:
     """They are returned as not done, or the whole event is retried."""
     stack.upload("uploads/a.jpg", jpeg((100, 100)))

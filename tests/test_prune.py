@@ -233,6 +233,7 @@ def test_empty_buckets_have_nothing_to_prune(stack: Stack) -> None:
         assert (survey.originals, survey.objects, survey.pending) == (0, 0, [])
 
 
+@pytest.mark.slow
 def test_more_objects_than_one_answer_lists(stack: Stack) -> None:
     """S3 lists 1,000 objects at a time: the one after them is found and counted too."""
     stack.aws.s3.put_object(Bucket=INPUT, Key=KEY)

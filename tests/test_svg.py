@@ -166,7 +166,10 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is Linux's")
-@pytest.mark.parametrize("element", ["<g/>", '<rect x="1" y="2" width="9" height="9"/>'])
+@pytest.mark.parametrize(
+    "element",
+    ["<g/>", pytest.param('<rect x="1" y="2" width="9" height="9"/>', marks=pytest.mark.slow)],
+)
 def test_the_memory_of_a_drawing_is_estimated(element: str) -> None:
     """Many empty elements, and as many bytes as are drawn: the peak is within the estimate."""
     number = min(99_000, svg.MAX_BYTES // len(element) - 100)

@@ -374,7 +374,10 @@ def descendants(process: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+)
 def test_a_run_that_is_stopped_leaves_complete_files_and_can_be_continued(
     home: Home, many: Path, number: signal.Signals
 ) -> None:
