@@ -43,7 +43,7 @@ TEST_TOOLS := $(if $(TEST_PATHS),$(if $(shell grep -rl 'mark\.local_stack' $(TES
 test: $(TEST_TOOLS) ## Run all tests but the slowest (some of them: PYTEST="-k keys")
 	pytest -n auto --dist loadscope --no-loadscope-reorder $(if $(PYTEST),$(PYTEST),-m "not slow")
 
-test-slow: ## Run the slowest tests: long runs, tests of the fuzzer, faults of ministack (12 minutes)
+test-slow: ## Run the slowest tests: long runs, tests of the fuzzer, faults of ministack (15 minutes)
 	$(MAKE) test PYTEST="-m slow"
 
 lint: $(DEV) ## Check formatting, style, types and imports
