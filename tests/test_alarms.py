@@ -14,13 +14,10 @@ import template
 from template import Deployed
 
 from image_pipeline.stack import costs
+from thumbnailer.telemetry import UNITS
 
 ROOT = Path(__file__).parent.parent
-PIPELINE_METRICS = set(
-    re.findall(
-        r'add_metric\("(\w+)"', (ROOT / "lambda" / "thumbnailer" / "telemetry.py").read_text()
-    )
-)
+PIPELINE_METRICS = set(UNITS)
 """Metrics that the function writes."""
 AWS_METRICS = {
     "AWS/Lambda": {

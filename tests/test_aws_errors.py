@@ -159,14 +159,15 @@ def test_a_misspelt_region_is_corrected() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in COMMANDS if name not in ("adopt-bucket", "deploy")],
+    [name for name in COMMANDS if name not in ("adopt-bucket", "deploy", "package")],
 )
 def test_a_region_without_a_stack_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By every command with --stack: it says to name the stack, and asks no AWS at all.
 
-    `adopt-bucket` is about a bucket of the account, and `deploy` requires a stack.
+    `adopt-bucket` is about a bucket of the account, `package` makes files, and `deploy` requires a
+    stack.
     """
     command = LazyCommand(name, "").load()
     if "--region" not in {option for each in command.params for option in each.opts}:

@@ -205,7 +205,8 @@ def show_status(text: str, *, as_json: bool, patch: pytest.MonkeyPatch) -> None:
     s3 = SimpleNamespace(meta=SimpleNamespace(region_name="here"))
     aws = SimpleNamespace(s3=s3, location="here", endpoint_url=None)
     part = Part(Level.ATTENTION, text, (text,), (text,), {"text": text}, (failure(text, text),))
-    found = Health(SimpleNamespace(name="test", aws=aws), {"alarms": part})
+    stack = SimpleNamespace(name="test", aws=aws, outputs={"Version": text})
+    found = Health(stack, {"alarms": part})
     patch.setattr(status.targets, "find_subject", lambda **_: None)
     patch.setattr(status.health, "examine", lambda _: found)
     with pytest.raises(typer.Exit):

@@ -56,7 +56,7 @@ class JsonLine(logging.Formatter):
     def __init__(self) -> None:
         super().__init__()
         self.converter = time.gmtime
-        self.request_id = ""
+        self.request_id: str | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the fields of every line, those of the message, and those of its error."""
@@ -65,7 +65,7 @@ class JsonLine(logging.Formatter):
             "level": record.levelname,
             "message": fields["action"],
             "timestamp": f"{self.formatTime(record)}+0000",
-            **({"request_id": self.request_id} if self.request_id else {}),
+            **({} if self.request_id is None else {"request_id": self.request_id}),
             **fields,
         }
         if record.exc_info:

@@ -46,15 +46,12 @@ def deploy(  # noqa: PLR0913 - options of a command
             "keep their values.",
         ),
     ] = None,
-    parameters_file: Annotated[
+    parameters: Annotated[
         Path | None,
-        typer.Option(
-            "--parameters-file",
-            "--parameters",
-            metavar="FILE",
-            help="JSON object of parameters, to which others are added.",
-        ),
+        typer.Option(metavar="FILE", help="JSON object of parameters, to which others are added."),
     ] = None,
+    # Its earlier name.
+    parameters_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     import_buckets: Annotated[
         bool,
         typer.Option(
@@ -114,7 +111,8 @@ def deploy(  # noqa: PLR0913 - options of a command
     `image-pipeline deploy --stack my-pipeline --parameter InputBucketName=my-input
     --parameter OutputBucketName=my-output --import-buckets`
     """
-    given = from_file(str(parameters_file)) if parameters_file else {}
+    file = parameters or parameters_file
+    given = from_file(str(file)) if file else {}
     given |= from_words(parameter or [], "--parameter")
     if template and not template.is_file():
         raise CommandError(

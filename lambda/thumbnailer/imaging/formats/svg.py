@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 256
 """Assumptions: larger than drawings on web pages, and drawn in seconds."""
 
 TREE_BYTES: Final = 26
-ELEMENT_BYTES: Final = 320
+ELEMENT_BYTES: Final = 350
 """For each byte of the file and each element: the tree, its text, and resvg's own tree. Elements
 with attributes take 28 bytes for each of their bytes, empty ones 410 each (tests/test_svg.py)."""
 
