@@ -32,7 +32,7 @@ MAX_DEPTH: Final = 256
 TREE_BYTES: Final = 26
 ELEMENT_BYTES: Final = 350
 """For each byte of the file and each element: the tree, its text, and resvg's own tree. Elements
-with attributes take 28 bytes for each of their bytes, empty ones 410 each (tests/test_svg.py)."""
+with attributes take 28 bytes for each of their bytes, empty ones 450 each (tests/test_svg.py)."""
 
 DRAWN_BYTES: Final = 20
 """For each pixel that is drawn, beside Pillow's picture: resvg's picture and its PNG."""
