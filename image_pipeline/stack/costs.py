@@ -22,11 +22,11 @@ from thumbnailer.srcset import SMALLEST_FIRST
 
 PRICES: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("prices.json").read_text())
 
-CPU_MS: Final = 40.0
+CPU_MS: Final = 34.0
 """Milliseconds of one vCPU for a photo of about 1 MB with both default widths in WebP, requests
-included. Measured: `make bench-function`, 138 ms at 0.29 vCPU with hardly any waiting."""
+included. Measured on x86_64: `make bench-function`, 118 ms at 0.29 vCPU with hardly any waiting."""
 
-INIT_CPU_MS: Final = 60.0
+INIT_CPU_MS: Final = 69.0
 """Milliseconds of one vCPU for the init of an environment. Measured: `make bench-cold-start`."""
 
 COLD_STARTS: Final = 0.01
