@@ -8,7 +8,6 @@ ends the run. A comment before a block says what is special about it:
 
     <!-- not run: REASON -->     only its syntax is checked
     <!-- until Ctrl-C -->        each of its commands is interrupted after some seconds
-    <!-- exits with 1 -->        each of its commands does
 """
 
 import os
@@ -32,8 +31,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 REASONS: Final = ("needs an AWS account", "needs a release", "needs the AWS CLI", "runs this")
 """Why a block is not run. `make test` checks the blocks too, and would not end."""
 
-PREFIXES: Final = {"until Ctrl-C": "until_ctrl_c", "exits with 1": "exits_with_1"}
-"""Comment → the function of the shell that runs each command of the block."""
+UNTIL_CTRL_C: Final = "until Ctrl-C"
 
 FIRST_SECONDS: Final = 20
 """How long a command runs before its Ctrl-C. The slowest one needs two seconds to start."""
@@ -87,12 +85,11 @@ def script(found: list[Block]) -> str:
         # 130: what a command returns after Ctrl-C.
         f'interrupt() {{ timeout --signal=INT --preserve-status {FIRST_SECONDS} "$@"; }}',
         'until_ctrl_c() { interrupt "$@" || [ $? = 130 ]; }',
-        'exits_with_1() { "$@" && return 1 || [ $? = 1 ]; }',
     ]
     for block in found:
         lines += [f"at={block.page}:{block.line}", 'echo "=== $at"']
-        if block.note in PREFIXES:
-            lines += [f"{PREFIXES[block.note]} {line}" for line in block.text.splitlines()]
+        if block.note == UNTIL_CTRL_C:
+            lines += [f"until_ctrl_c {line}" for line in block.text.splitlines()]
         elif block.runs:
             lines.append(block.text)
         else:
