@@ -48,7 +48,7 @@ BAND_PIXELS: Final = 16 * 1024
 BAND_SAMPLE_BYTES: Final = 80
 """For each sample of a band: its bytes, the sums of a predictor, and Python's objects for it."""
 
-MERGED_PICTURES: Final = 3
+MERGED_PICTURES: Final = 3.5
 INK_PICTURES: Final = 3.3
 """Pictures of four bytes a pixel that are made when channels are merged and divided by alpha; and
 of CMYK, when it is scaled down beside its alpha."""
