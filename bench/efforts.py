@@ -14,7 +14,6 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
@@ -35,7 +34,7 @@ from bench.formats import (
     measure,
 )
 from bench.photos import for_encoders
-from bench.record import RESULTS, commit, load, machine
+from bench.record import RESULTS, circumstances
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json
@@ -217,7 +216,7 @@ def measure_letters(rounds: int) -> list[dict[str, Any]]:
 @app.command()
 def efforts(
     rounds: Annotated[int, typer.Option(min=1, help="Number of turns of each effort.")] = 3,
-    every: Annotated[int, typer.Option(min=1, help="Use one photo in so many.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Use every Nth photo.")] = 1,
     *,
     as_json: Json = False,
 ) -> None:
@@ -237,10 +236,7 @@ def efforts(
         "what": f"{len(photos)} photos, {WIDTH} px wide, at the score of each format's default",
         "photos": len(photos),
         "width": WIDTH,
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "load": load(),
+        **circumstances(),
         "rounds": rounds,
         "thumbnails": THUMBNAILS,
         "stored_months": STORED_MONTHS,

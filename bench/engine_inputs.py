@@ -179,7 +179,7 @@ def large(report: Callable[[str], None]) -> Iterator[Case]:
 
 
 def evenly(paths: Sequence[Path], most: int) -> list[Path]:
-    """Choose at most so many, evenly, the first and the last among them."""
+    """Choose up to `most` of them, evenly, the first and the last included."""
     if len(paths) <= most:
         return list(paths)
     return [paths[round(number * (len(paths) - 1) / (most - 1))] for number in range(most)]

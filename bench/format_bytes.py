@@ -9,7 +9,6 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +20,7 @@ from bench.engine import on_one_core
 from bench.engine_inputs import reference
 from bench.formats import DEFAULTS, in_turns
 from bench.photos import for_encoders
-from bench.record import RESULTS, commit, load, machine
+from bench.record import RESULTS, circumstances
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -91,10 +90,7 @@ def format_bytes(
             rows += measure([each for each in photos if _width(each) >= width], width, rounds)
     result = {
         "what": "thumbnails of the photos that are at least as wide, at the default qualities",
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "load": load(),
+        **circumstances(),
         "rounds": rounds,
         "results": [asdict(row) for row in rows],
     }

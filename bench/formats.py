@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NamedTuple
@@ -22,7 +21,7 @@ from rich.table import Table
 from bench.engine import on_one_core, run_in_bench
 from bench.engine_inputs import reference
 from bench.photos import for_encoders
-from bench.record import RESULTS, commit, load, machine
+from bench.record import RESULTS, circumstances
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -207,10 +206,7 @@ def formats(
         "what": f"{len(photos)} photos, {WIDTH} px wide, beside {DEFAULTS[0]}: compare as ratios",
         "photos": len(photos),
         "width": WIDTH,
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "load": load(),
+        **circumstances(),
         "rounds": rounds,
         "results": rows,
     }

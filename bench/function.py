@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,7 +22,7 @@ from rich.table import Table
 from bench.cold_start import SETTINGS, LocalS3, build_ours, event_of, local_s3
 from bench.limits import LimitUnavailable, limited
 from bench.photos import Photo, photo_of
-from bench.record import RESULTS, Spread, commit, load, machine
+from bench.record import RESULTS, Spread, circumstances
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -316,16 +315,13 @@ def function(
     cheapest = min(priced, key=lambda each: each.total)
     found = {
         "what": "the function held to Lambda's CPU and memory, emulated on one machine; S3 is moto",
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        **circumstances(),
         "rounds": rounds,
         "photos": {
             name: {"name": each.name, "bytes": len(each.data), "width": each.width}
             | {"height": each.height}
             for name, each in photos.items()
         },
-        "machine": machine(),
-        "load": load(),
-        "commit": commit(),
         "prices": {name: costs.PRICES[name] for name in ("as_of", "region")},
         "latencies": [asdict(each) for each in measured],
         "waiting": [asdict(each) for each in waited],

@@ -5,13 +5,11 @@ environments of all formats take turns, so that other load on the machine affect
 """
 
 import json
-import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -33,7 +31,7 @@ from bench.function import (
 )
 from bench.limits import LimitUnavailable
 from bench.photos import PHOTO_BYTES, Photo, photo_of
-from bench.record import RESULTS, commit, machine
+from bench.record import RESULTS, circumstances
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -205,13 +203,10 @@ def function_formats(
         ) from error
     found = {
         "what": "the function with several formats, emulated on one machine; S3 is moto",
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        **circumstances(),
         "rounds": rounds,
         "memory_mb": THROUGHPUT_MB,
         "photo": {"name": photo.name, "bytes": len(photo.data)},
-        "machine": machine(),
-        "load": round(os.getloadavg()[0], 1),
-        "commit": commit(),
         "events": [asdict(each) for each in events],
         "one_decode": one_decode(events),
         "waiting": [asdict(each) for each in waitings],

@@ -226,6 +226,12 @@ def _quality(engine: Mapping[str, Any]) -> Plot:
     )
 
 
+def _bars(title: str, description: str, form: str, rows: Mapping[str, Mapping[str, float]]) -> Plot:
+    """A plot of bars up to the longest; `form` is the format of the numbers on its axis."""
+    most = max(sum(row.values()) for row in rows.values())
+    return Plot(title, description, up_to(most, form), rows, bars=True)
+
+
 def _memory(engine: Mapping[str, Any]) -> Plot:
     rows: dict[str, dict[str, float]] = {}
     for peak in engine["memory"]:
@@ -233,13 +239,11 @@ def _memory(engine: Mapping[str, Any]) -> Plot:
             "program and file": peak["start_mb"],
             "decoding and the rest": round(peak["peak_mb"]["median"] - peak["start_mb"], 1),
         }
-    most = max(sum(row.values()) for row in rows.values())
-    return Plot(
+    return _bars(
         "Peak memory of a fresh process with a large image, MB: lower is better",
         "A bar for each image and engine, in two parts.",
-        up_to(most, "{:.0f}"),
+        "{:.0f}",
         rows,
-        bars=True,
     )
 
 
@@ -252,13 +256,11 @@ def _cold_start(cold: Mapping[str, Any]) -> Plot:
         for each in cold["results"]
         if each["cpu"] == LAMBDA_SHARE
     }
-    most = max(sum(row.values()) for row in rows.values())
-    return Plot(
+    return _bars(
         f"Cold start with the first image at {LAMBDA_SHARE} vCPU, ms: lower is better",
         "A bar for each function, in two parts.",
-        up_to(most, "{:,.0f}"),
+        "{:,.0f}",
         rows,
-        bars=True,
     )
 
 

@@ -5,6 +5,7 @@ import platform
 import statistics
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,16 @@ def machine() -> dict[str, Any]:
 def load() -> float:
     """The load of this machine now: processes that run or want to, mean of a minute."""
     return round(os.getloadavg()[0], 1)
+
+
+def circumstances() -> dict[str, Any]:
+    """What a results file says of its run: when, of which code, where, and beside which load."""
+    return {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "load": load(),
+    }
 
 
 def commit() -> str:

@@ -38,7 +38,7 @@ from rich.table import Table
 from bench.engine import SHARP, run_in_bench
 from bench.engine_inputs import reference
 from bench.photos import PHOTOS
-from bench.record import RESULTS, commit, machine
+from bench.record import RESULTS, commit, load, machine
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.options import Json
 from image_pipeline.cli.output import out, print_json, progress_bar
@@ -373,7 +373,7 @@ def thumbs(
         "photos": len(files),
         "copies": copies,
         "cores": cores(),
-        "load": round(os.getloadavg()[0], 1),
+        "load": load(),
         "machine": machine(),
         "versions": versions(),
         "tools": tools,
