@@ -7,7 +7,8 @@ import pytest
 
 from image_pipeline.errors import CommandError
 from tools import release
-from tools.release import CHECKSUMS, checked, clear, section, with_addresses
+from tools.readme import with_addresses
+from tools.release import CHECKSUMS, checked, clear, section
 
 REPOSITORY = Path(__file__).parents[1]
 WORKFLOW = (REPOSITORY / ".github" / "workflows" / "release.yaml").read_text()
@@ -97,7 +98,7 @@ def test_sections_are_found_by_their_whole_name() -> None:
     """1.2.3 is not 1.2.30, and the last section ends with the file."""
     assert section(CHANGELOG, "1.2.30") == "- Old.\n"
     assert section(CHANGELOG, "1.2") is None
-    assert with_addresses("[a](b)", "https://c") == "[a](https://c/b)"
+    assert with_addresses("[a](b)", "https://c", "https://d") == "[a](https://c/b)"
 
 
 def test_only_an_earlier_release_is_removed(tmp_path: Path) -> None:

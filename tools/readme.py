@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-LINK: Final = re.compile(r"(!?)(\[[^]]*\]\()(?!https?:|#)([^)\s]+)")
-"""A link, or with `!` an image, of Markdown to a file of the repository."""
+LINK: Final = re.compile(r"(!\[[^]]*)?\]\((?!\w+:|#)")
+"""What is before a relative address in Markdown, with the beginning of an image."""
 
 
 class AbsoluteLinks(MetadataHookInterface):
@@ -19,15 +19,10 @@ class AbsoluteLinks(MetadataHookInterface):
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": with_absolute_links(text, repository),
+            "text": with_addresses(text, f"{repository}/blob/main", f"{repository}/raw/main"),
         }
 
 
-def with_absolute_links(text: str, repository: str) -> str:
-    """Return Markdown whose links and images are in the main branch of `repository` on GitHub."""
-
-    def absolute(link: re.Match[str]) -> str:
-        image, label, target = link.groups()
-        return f"{image}{label}{repository}/{'raw' if image else 'blob'}/main/{target}"
-
-    return LINK.sub(absolute, text)
+def with_addresses(text: str, files: str, images: str) -> str:
+    """Return Markdown whose relative links begin with `files`, and images with `images`."""
+    return LINK.sub(lambda link: f"{link[1] or ''}]({images if link[1] else files}/", text)

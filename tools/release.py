@@ -27,6 +27,7 @@ from image_pipeline.build.sources import Sources
 from image_pipeline.cli.app import new_app, run_app
 from image_pipeline.cli.output import err, foreign, out
 from image_pipeline.errors import CommandError
+from tools.readme import with_addresses
 from tools.version import PROJECT, REPOSITORY, TEMPLATE, embedded
 
 CHECKSUMS: Final = "SHA256SUMS"
@@ -136,7 +137,7 @@ def checked(tag: str | None) -> tuple[str, str]:
         raise CommandError(
             f"CHANGELOG.md has nothing about {version}. Write a section `## [{version}] - DATE`."
         )
-    notes = with_addresses(text, f"{address}/blob/v{version}")
+    notes = with_addresses(text, f"{address}/blob/v{version}", f"{address}/raw/v{version}")
     if len(notes) > MAX_NOTES:
         raise CommandError(
             f"The section of CHANGELOG.md has {len(notes):,} characters, and a release on GitHub "
@@ -149,11 +150,6 @@ def section(changelog: str, name: str) -> str | None:
     """Return the text under the heading of a version; None if there is no such heading."""
     found = re.search(rf"(?ms)^## \[{re.escape(name)}\][^\n]*\n(.*?)(?=^## |\Z)", changelog)
     return found[1].strip() + "\n" if found else None
-
-
-def with_addresses(text: str, base: str) -> str:
-    """Return Markdown whose relative links begin with `base`: a release page resolves none."""
-    return re.sub(r"\]\((?!\w+:|#)", f"]({base}/", text)
 
 
 def clear(folder: Path) -> None:
