@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -73,6 +74,16 @@ def s3(aws: str) -> Any:
     for bucket in (INPUT, OUTPUT):
         client.create_bucket(Bucket=bucket)
     return client
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let uv reach no package index, and have no package in its cache."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens on it
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -294,15 +294,9 @@ def test_a_changed_download_is_refused(tmp_path: Path) -> None:
     assert names == {"artefact", "pyproject.toml", "source"}
 
 
-def test_without_a_network_the_build_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_network")
+def test_without_a_network_the_build_says_so(tmp_path: Path) -> None:
     """The message has uv's report, and says what to check."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens on it
-    monkeypatch.setenv("NO_PROXY", "")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(BuildError, match="Check the network connection"):
         build_function(SOURCE, tmp_path / "out", "arm64", str(UV))
     assert not (tmp_path / "out").exists()

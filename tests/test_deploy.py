@@ -133,18 +133,18 @@ def test_parameters_are_checked_by_the_rules_of_the_function(
     ],
 )
 def test_a_sam_cli_that_is_missing_or_too_old_is_named(
-    tmp_path: Path, version: str | None, message: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, message: str | None
 ) -> None:
     """With what to do about it, and before anything is deployed."""
     if version:
         (tmp_path / "sam").write_text(f"#!/bin/sh\necho SAM CLI, version {version}\n")
         (tmp_path / "sam").chmod(0o755)
-    environment = {"PATH": str(tmp_path)}
+    monkeypatch.setenv("PATH", str(tmp_path))
     if message is None:
-        sam.check_version(environment)
+        sam.check_version()
         return
     with pytest.raises(CommandError, match=message):
-        sam.check_version(environment)
+        sam.check_version()
 
 
 def test_one_minimum_version_of_sam_is_stated() -> None:

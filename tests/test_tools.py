@@ -156,16 +156,9 @@ def test_of_several_processes_one_installs(requirements: Path, cache: Path) -> N
     assert environments(cache) == [Path(printed[0][-1]).parent.name]
 
 
-@pytest.mark.usefixtures("requirements")
-def test_without_a_network_the_first_installation_says_so(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("requirements", "no_network")
+def test_without_a_network_the_first_installation_says_so(cache: Path) -> None:
     """In words, with what to check; and nothing is left."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens on it
-    monkeypatch.setenv("NO_PROXY", "")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(CommandError, match=r"(?s)^The SAM CLI could not.*Check the network"):
         tools.install(TOOL, ignore)
     assert environments(cache) == []

@@ -13,7 +13,7 @@ from image_pipeline.cli.app import run_app
 def main() -> None:
     """Install what the files pin; a failure is one message and exit code 1."""
     for file in sys.argv[1:]:
-        install(Path(file).stem, lambda _: None)
+        install(Path(file).stem)
 
 
 if __name__ == "__main__":

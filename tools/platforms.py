@@ -33,7 +33,7 @@ PLATFORMS: Final = {
 
 def main() -> None:
     """Check every platform. Raises CommandError with what is missing where."""
-    uv = find_uv(lambda _: None)
+    uv = find_uv()
     failures = []
     for platform, files in PLATFORMS.items():
         for file in files:

@@ -41,7 +41,11 @@ KEPT_DAYS: Final = 30
 type Report = Callable[[str], None]
 
 
-def install(name: str, report: Report) -> Path:
+def _quietly(_step: str) -> None:
+    """Report nothing."""
+
+
+def install(name: str, report: Report = _quietly) -> Path:
     """Install the environment `name` unless it is there; return the folder of its programs.
 
     `report` is called with a few words about each step of an installation. An environment appears
@@ -72,17 +76,17 @@ def install(name: str, report: Report) -> Path:
     return folder / PROGRAMS
 
 
-def program(name: str, report: Report) -> str:
+def program(name: str, report: Report = _quietly) -> str:
     """The path of the program `name` of the environment `name`. Raises what `install` raises."""
     return str(install(name, report) / (f"{name}.exe" if os.name == "nt" else name))
 
 
-def python(name: str, report: Report) -> Path:
+def python(name: str, report: Report = _quietly) -> Path:
     """The path of the Python of the environment `name`. Raises what `install` raises."""
     return _python(install(name, report).parent)
 
 
-def find_uv(report: Report) -> str:
+def find_uv(report: Report = _quietly) -> str:
     """The path of uv: the checkout's own, the one that runs this command, or the one on the PATH.
 
     If there is none, the pinned one is installed. Raises what `install` raises.

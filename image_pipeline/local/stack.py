@@ -205,7 +205,7 @@ class LocalStack:
             str(sources.function),
             str(self.artefact),
             f"--architecture={target or architecture()}",
-            f"--uv={tools.find_uv(_say_nothing)}",
+            f"--uv={tools.find_uv()}",
             failure="The function could not be built.",
             log="build.log",
             variables=tool_environment(),
@@ -220,7 +220,7 @@ class LocalStack:
             **self._parameters,
         }
         self._run(
-            tools.program(tools.SAM, _say_nothing),
+            tools.program(tools.SAM),
             "deploy",
             f"--template-file={self._build / 'iac' / 'template.yaml'}",
             f"--stack-name={NAME}",
@@ -252,7 +252,7 @@ class LocalStack:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own tool
                 [
-                    str(tools.python(tools.MINISTACK, _say_nothing)),
+                    str(tools.python(tools.MINISTACK)),
                     "-P",  # this project's modules must not shadow ministack's
                     str(PATCHES),
                     *lifeline,
@@ -359,10 +359,6 @@ def default_directory() -> Path:
     from platformdirs import user_state_path  # noqa: PLC0415 - 20 ms, for an installed wheel only
 
     return user_state_path("image-pipeline")
-
-
-def _say_nothing(_doing: str) -> None:
-    """Report nothing of what `start` has reported."""
 
 
 def _tail(log: Path, lines: int = 15) -> str:

@@ -21,7 +21,7 @@ UV: Final = TOOLS / "uv" / "bin" / "uv"
 
 
 def install_tools(report: tools.Report) -> None:
-    """Install what the local stack needs and is missing: `report` is told each step, in words.
+    """Install what the local stack needs and is missing; `report` is called with each step.
 
     Raises CommandError if something cannot be installed.
     """

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 from image_pipeline.errors import CommandError
 from image_pipeline.stack.aws import Aws, aws_errors_explained
+from image_pipeline.stack.deployed import describe_if_there
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ResourceToImportTypeDef, WaiterConfigTypeDef
@@ -146,15 +147,10 @@ def _exists(aws: Aws, stack: str) -> bool:
 
     Raises CommandError if its first deploy failed, or if something else happens to it now.
     """
-    try:
-        found = aws.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return False
-        raise
-    status = found["StackStatus"]
-    if status in NOT_THERE:
+    found = describe_if_there(aws, stack)
+    if found is None or found["StackStatus"] in NOT_THERE:
         return False
+    status = found["StackStatus"]
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         raise CommandError(
             f"Stack {stack} is in the state {status} and cannot be updated. Delete it, then run "

@@ -85,21 +85,20 @@ def check_name(stack: str, parameters: Mapping[str, str]) -> None:
         )
 
 
-def check_version(environment: Mapping[str, str] | None = None) -> str:
-    """Return the path of the SAM CLI on the PATH of `environment`.
+def check_version() -> str:
+    """Return the path of the SAM CLI on the PATH.
 
     Raises CommandError if there is none, or if it is too old.
     """
     needed = ".".join(map(str, MIN_VERSION))
-    # Windows would look for a program's name on the PATH of this process.
-    program = shutil.which("sam", path=(environment or os.environ).get("PATH"))
+    program = shutil.which("sam")
     if program is None:
         raise CommandError(
             f"The SAM CLI is not on the PATH. Run `make setup` in the checkout, or install version "
             f"{needed} or later."
         )
     answer = subprocess.run(  # noqa: S603 - SAM
-        [program, "--version"], check=False, env=environment, capture_output=True, text=True
+        [program, "--version"], check=False, capture_output=True, text=True
     ).stdout
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", answer)
     if found and tuple(map(int, found.groups())) < MIN_VERSION:
