@@ -176,7 +176,7 @@ def is_reduced(image: Image.Image) -> bool:
 
 
 def band_rows(width: int, by: int = 1, pixels: int = BAND_PIXELS) -> int:
-    """Return how many rows a band of so many pixels has: a multiple of `by`, but not none."""
+    """Return how many rows a band of `pixels` has: a multiple of `by`, and at least `by`."""
     return max(1, pixels // max(1, width) // by) * by
 
 

@@ -44,7 +44,7 @@ neighbours in this share of its pixels. These are signs, logos and coloured lett
 colourful of photos: 1 of the 35 that `make bench-formats` encodes (ADR 41)."""
 
 EDGE_ROWS: Final = 8
-"""One row in so many is looked at, which takes a hundredth of the encoder's time."""
+"""Of these rows one is examined, which takes a hundredth of the encoder's time."""
 
 MARK_CHUNK: Final = b"PROV"
 """Name of the chunk that holds the provenance mark. The specification reserves none like it."""
@@ -96,7 +96,7 @@ def _encode_still(picture: Image.Image, quality: int) -> bytes:
 
 
 def has_colour_edges(picture: Image.Image) -> bool:
-    """Whether an opaque picture has so many colour edges that sharp YUV shows: see EDGE_LEVELS.
+    """Whether an opaque picture has enough colour edges for sharp YUV: see EDGE_LEVELS.
 
     One with alpha never has, because the sharp conversion ignores alpha.
     """
